@@ -1,0 +1,79 @@
+/**
+ * Names and shapes of every parameter of a model, in the order of the official checkpoints.
+ */
+import { hiddenOf, imageTokensOf, relativePositionsOf, type VlmoConfig } from './config.ts';
+
+/** Checkpoint names of the experts: the original spells the image expert `imag`. */
+export const expertNames = { text: 'text', image: 'imag', vl: 'vl' } as const;
+export type Expert = keyof typeof expertNames;
+
+/** Name -> shape of every parameter of `config`; a checkpoint holds these and nothing else that matters. */
+export function parameterShapes(config: VlmoConfig): ReadonlyMap<string, readonly number[]> {
+  const shapes = new Map<string, readonly number[]>();
+  const { width: D, layers, heads, positions, patchSize, maxTextLength, vocabularySize: V, answers } = config;
+  const F = hiddenOf(config);
+  const linear = (name: string, out: number, inputs: number, bias = true) => {
+    shapes.set(`${name}.weight`, [out, inputs]);
+    if (bias) shapes.set(`${name}.bias`, [out]);
+  };
+  const norm = (name: string, width = D) => {
+    shapes.set(`${name}.weight`, [width]);
+    shapes.set(`${name}.bias`, [width]);
+  };
+
+  shapes.set('text_embeddings.word_embeddings.weight', [V, D]);
+  shapes.set('text_embeddings.position_embeddings.weight', [maxTextLength, D]);
+  shapes.set('text_embeddings.token_type_embeddings.weight', [2, D]);
+  norm('text_embeddings.LayerNorm');
+  shapes.set('token_type_embeddings.weight', [3, D]);
+  shapes.set('transformer.cls_token', [1, 1, D]);
+  if (positions === 'absolute') shapes.set('transformer.pos_embed', [1, imageTokensOf(config), D]);
+  shapes.set('transformer.patch_embed.proj.weight', [D, 3, patchSize, patchSize]);
+  shapes.set('transformer.patch_embed.proj.bias', [D]);
+  if (positions === 'relative')
+    shapes.set('relative_position_bias_table', [relativePositionsOf(config), heads * layers]);
+
+  for (let layer = 0; layer < layers; layer++) {
+    const block = `transformer.blocks.${layer}`;
+    norm(`${block}.norm1`);
+    shapes.set(`${block}.attn.qkv.weight`, [3 * D, D]);
+    shapes.set(`${block}.attn.q_bias`, [D]);
+    shapes.set(`${block}.attn.v_bias`, [D]);
+    linear(`${block}.attn.proj`, D, D);
+    if (config.layerScale !== null) {
+      shapes.set(`${block}.gamma_1`, [D]);
+      shapes.set(`${block}.gamma_2`, [D]);
+    }
+    for (const expert of expertsOfLayer(config, layer)) {
+      norm(`${block}.norm2_${expertNames[expert]}`);
+      linear(`${block}.mlp_${expertNames[expert]}.fc1`, F, D);
+      linear(`${block}.mlp_${expertNames[expert]}.fc2`, D, F);
+    }
+  }
+  norm('transformer.norm');
+
+  linear('pooler.dense', D, D);
+  linear('itm_score.fc', 2, D);
+  linear('mlm_score.transform.dense', D, D);
+  norm('mlm_score.transform.LayerNorm');
+  linear('mlm_score.decoder', V, D, false);
+  shapes.set('mlm_score.bias', [V]);
+  for (const head of ['itc_text_proj', 'itc_image_proj', 'itc_vl_text_proj', 'itc_vl_image_proj'])
+    linear(`${head}.fc`, D, D, false);
+  shapes.set('logit_scale', []);
+  shapes.set('logit_vl_scale', []);
+  for (const [head, inputs, classes] of [
+    ['vqa_classifier', D, answers],
+    ['nlvr2_classifier', 2 * D, 2],
+  ] as const) {
+    linear(`${head}.0`, 2 * D, inputs);
+    norm(`${head}.1`, 2 * D);
+    linear(`${head}.3`, classes, 2 * D);
+  }
+  return shapes;
+}
+
+/** Experts that block `layer` holds: text and image everywhere, `vl` from the first VL layer on. */
+export function expertsOfLayer(config: VlmoConfig, layer: number): readonly Expert[] {
+  return layer >= config.firstVlLayer ? ['text', 'image', 'vl'] : ['text', 'image'];
+}

@@ -1,0 +1,40 @@
+/**
+ * The one list of error codes. `native/core/status.h` declares the same names; a test compares both with `docs/errors.md`.
+ */
+export const errorCodes = [
+  'MOME_INVALID_ARGUMENT',
+  'MOME_INVALID_SHAPE',
+  'MOME_INVALID_FILE',
+  'MOME_INVALID_IMAGE',
+  'MOME_INVALID_CONFIG',
+  'MOME_NOT_FOUND',
+  'MOME_UNSUPPORTED',
+  'MOME_TOO_LARGE',
+  'MOME_OUT_OF_MEMORY',
+  'MOME_NON_FINITE',
+  'MOME_ABORTED',
+  'MOME_DISPOSED',
+  'MOME_DEVICE_UNAVAILABLE',
+  'MOME_NATIVE_LOAD',
+  'MOME_IO',
+  'MOME_INTERNAL',
+] as const;
+
+/** Stable, machine-readable kind of a {@link MomeError}. */
+export type ErrorCode = (typeof errorCodes)[number];
+
+/** Every error this library raises on purpose. `message` reads "<where>: expected ..., got ...". */
+export class MomeError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'MomeError';
+    this.code = code;
+  }
+}
+
+/** Throws a {@link MomeError} unless `condition` holds. */
+export function check(condition: unknown, code: ErrorCode, message: string): asserts condition {
+  if (!condition) throw new MomeError(code, message);
+}
