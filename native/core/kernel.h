@@ -1,0 +1,108 @@
+// The dispatch table: every kernel variant (op, direction, target) with its entry points. Tests, benches and docs iterate it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "core/status.h"
+#include "core/thread_pool.h"
+
+namespace mome {
+
+enum class Op {
+  patch_embed,
+  text_embed,
+  layer_norm,
+  qkv,
+  attention,
+  proj_residual,
+  expert_ffn,
+  gather_rows,
+  linear,
+  tanh,
+  gelu,
+  l2_normalize,
+  cross_entropy,
+  soft_bce,
+  contrastive,
+  add,
+  adamw,
+  squared_norm,
+};
+inline constexpr int kOps = static_cast<int>(Op::squared_norm) + 1;
+
+enum class Direction { forward, backward };
+enum class Target { ref, avx2, avx512, cuda };
+inline constexpr int kTargets = 4;
+
+std::string_view op_name(Op op);                 // "layer_norm"
+std::string_view direction_name(Direction direction);
+std::string_view target_name(Target target);
+bool parse_op(std::string_view name, Op& op);
+bool parse_target(std::string_view name, Target& target);
+
+// What a kernel may use besides its arguments.
+struct OpContext {
+  ThreadPool& pool;
+  // 64-byte aligned memory of at least the size the variant's workspace function asked for; contents undefined.
+  std::byte* workspace = nullptr;
+  size_t workspace_bytes = 0;
+};
+
+struct Kernel {
+  Op op;
+  Direction direction;
+  Target target;
+  // `args` points to the op's argument struct for this direction (core/ops/<op>.h), already checked.
+  Status (*run)(const void* args, OpContext& context);
+  // Bytes of workspace for these arguments and this many threads; null = none.
+  size_t (*workspace)(const void* args, int threads);
+};
+
+// Packs a weight [rows = outputs, columns = inputs], row-major, for one target's GEMM kernels.
+// forward: B operand of x * W^T. input_gradient: B operand of dy * W.
+enum class Packing { forward, input_gradient };
+struct Packer {
+  // Floats the packed form takes.
+  int64_t (*size)(int64_t rows, int64_t columns, Packing packing);
+  void (*pack)(const float* weight, int64_t rows, int64_t columns, Packing packing, float* packed, ThreadPool& pool);
+};
+
+class KernelTable {
+ public:
+  // Args is an argument struct with `static constexpr Op kOp` and `static constexpr Direction kDirection`.
+  template <typename Args, Status (*kRun)(const Args&, OpContext&), size_t (*kWorkspace)(const Args&, int) = nullptr>
+  void add(Target target) {
+    Kernel kernel{Args::kOp, Args::kDirection, target,
+                  [](const void* args, OpContext& context) { return kRun(*static_cast<const Args*>(args), context); }, nullptr};
+    if constexpr (kWorkspace != nullptr) {
+      kernel.workspace = [](const void* args, int threads) { return kWorkspace(*static_cast<const Args*>(args), threads); };
+    }
+    add(kernel);
+  }
+  void add(const Kernel& kernel);
+  void set_packer(Target target, const Packer& packer);
+
+  // Null when there is no such variant; callers report that, they never fall through to another target.
+  const Kernel* find(Op op, Direction direction, Target target) const;
+  // Null when the target reads weights unpacked.
+  const Packer* packer(Target target) const;
+  std::span<const Kernel> kernels() const { return kernels_; }
+
+ private:
+  std::vector<Kernel> kernels_;
+  Packer packers_[kTargets] = {};
+};
+
+// The table of everything compiled in, filled once.
+const KernelTable& kernel_table();
+
+// Whether this processor can run `target`'s kernels.
+bool target_supported(Target target);
+// The fastest supported CPU target.
+Target best_target();
+
+}  // namespace mome

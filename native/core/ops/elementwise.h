@@ -1,0 +1,73 @@
+// tanh, gelu (exact, erf) and add over flat arrays; l2_normalize over rows.
+#pragma once
+
+#include "core/ops/common.h"
+
+namespace mome {
+
+struct TanhForward {
+  static constexpr Op kOp = Op::tanh;
+  static constexpr Direction kDirection = Direction::forward;
+  int64_t count;
+  const float* x;
+  float* y;
+};
+struct TanhBackward {  // dx = dy * (1 - y^2)
+  static constexpr Op kOp = Op::tanh;
+  static constexpr Direction kDirection = Direction::backward;
+  int64_t count;
+  const float* y;
+  const float* dy;
+  float* dx;
+};
+
+struct GeluForward {  // y = x * Phi(x)
+  static constexpr Op kOp = Op::gelu;
+  static constexpr Direction kDirection = Direction::forward;
+  int64_t count;
+  const float* x;
+  float* y;
+};
+struct GeluBackward {  // dx = dy * (Phi(x) + x * phi(x))
+  static constexpr Op kOp = Op::gelu;
+  static constexpr Direction kDirection = Direction::backward;
+  int64_t count;
+  const float* x;
+  const float* dy;
+  float* dx;
+};
+
+struct AddForward {  // y = a + b; y may be a or b. Its gradient is dy for both, so there is no backward kernel.
+  static constexpr Op kOp = Op::add;
+  static constexpr Direction kDirection = Direction::forward;
+  int64_t count;
+  const float* a;
+  const float* b;
+  float* y;
+};
+
+struct L2NormalizeForward {  // y = x / ||x||; a zero row gives NaN, as in the original
+  static constexpr Op kOp = Op::l2_normalize;
+  static constexpr Direction kDirection = Direction::forward;
+  int64_t rows, width;
+  const float* x;
+  float* y;
+};
+struct L2NormalizeBackward {  // dx = (dy - y (y . dy)) / ||x||
+  static constexpr Op kOp = Op::l2_normalize;
+  static constexpr Direction kDirection = Direction::backward;
+  int64_t rows, width;
+  const float* x;
+  const float* dy;
+  float* dx;
+};
+
+Status check(const TanhForward& args);
+Status check(const TanhBackward& args);
+Status check(const GeluForward& args);
+Status check(const GeluBackward& args);
+Status check(const AddForward& args);
+Status check(const L2NormalizeForward& args);
+Status check(const L2NormalizeBackward& args);
+
+}  // namespace mome

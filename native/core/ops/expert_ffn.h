@@ -1,0 +1,70 @@
+// expert_ffn: per row range with its own expert e,
+//   out = x + row_scale * gamma * (fc2_e(gelu(fc1_e(layer_norm_e(x)))))
+// GELU is exact (erf). The ranges are in ascending order and cover [0, rows); a range may be empty.
+#pragma once
+
+#include "core/ops/common.h"
+
+namespace mome {
+
+inline constexpr int kMaxExperts = 3;
+
+struct ExpertForward {
+  int64_t begin, end;          // rows of this expert
+  const float* norm_gamma;     // [width]
+  const float* norm_beta;      // [width]
+  Matrix fc1;                  // [hidden, width]
+  const float* fc1_bias;       // [hidden]
+  Matrix fc2;                  // [width, hidden]
+  const float* fc2_bias;       // [width]
+};
+
+struct ExpertFfnForward {
+  static constexpr Op kOp = Op::expert_ffn;
+  static constexpr Direction kDirection = Direction::forward;
+  int64_t rows, width, hidden;
+  float eps;
+  const float* x;              // [rows, width]
+  int experts;
+  ExpertForward expert[kMaxExperts];
+  const float* gamma;          // [width] or null
+  const float* row_scale;      // [rows] or null
+  float* out;                  // [rows, width]; may be x itself
+  float* pre_activation;       // [rows, hidden]: fc1's output, saved for backward; null in inference
+};
+
+// Gradients of one expert, each += or null.
+struct ExpertGradient {
+  float* norm_gamma;
+  float* norm_beta;
+  float* fc1;
+  float* fc1_bias;
+  float* fc2;
+  float* fc2_bias;
+};
+
+// With g = row_scale * gamma, G = gelu(u)^T (row_scale * dout) and s = colsum(row_scale * dout):
+//   dfc2 += gamma * G, dfc2_bias += gamma * s, dgamma_j += sum_k fc2[j, k] G[k, j] + fc2_bias_j s_j,
+//   du = ((g * dout) fc2) * gelu'(u), dfc1 += du^T n, dfc1_bias += colsum(du) with n = layer_norm(x) recomputed,
+//   dx = dout + layer_norm backward of (du fc1).
+struct ExpertFfnBackward {
+  static constexpr Op kOp = Op::expert_ffn;
+  static constexpr Direction kDirection = Direction::backward;
+  int64_t rows, width, hidden;
+  float eps;
+  const float* x;
+  int experts;
+  ExpertForward expert[kMaxExperts];   // with `data` of fc2: dgamma reads it
+  const float* gamma;
+  const float* row_scale;
+  const float* pre_activation;         // [rows, hidden] saved by forward
+  const float* dout;                   // [rows, width]
+  float* dx;                           // [rows, width]; may be dout itself
+  ExpertGradient gradient[kMaxExperts];
+  float* dgamma;                       // [width] +=, or null
+};
+
+Status check(const ExpertFfnForward& args);
+Status check(const ExpertFfnBackward& args);
+
+}  // namespace mome

@@ -1,0 +1,41 @@
+// The engine's own worker threads: a fork-join pool for loops inside one kernel. Never libuv's threads.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+namespace mome {
+
+// Hardware threads this process may use: physical cores inside the affinity mask, capped by the cgroup CPU quota, at least 1.
+int available_cores();
+
+class ThreadPool {
+ public:
+  // `threads` counts the caller of parallel_for, which works too: threads - 1 workers are started. 0 = available_cores().
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return threads_; }
+
+  // Calls body(item, worker) once for each item in [0, items), handing items out dynamically; worker < threads() names the
+  // thread, for its scratch. Returns when all are done. `body` must not throw and must not call parallel_for.
+  template <typename Body>
+  void parallel_for(int64_t items, Body&& body) {
+    using Plain = std::remove_reference_t<Body>;
+    run(items, [](void* context, int64_t item, int worker) { (*static_cast<Plain*>(context))(item, worker); },
+        const_cast<void*>(static_cast<const void*>(&body)));
+  }
+
+ private:
+  using Function = void (*)(void* context, int64_t item, int worker);
+  void run(int64_t items, Function function, void* context);
+
+  struct Shared;
+  int threads_;
+  std::unique_ptr<Shared> shared_;
+};
+
+}  // namespace mome
