@@ -1,0 +1,122 @@
+/** Text files read piece by piece with bounded memory: lines with their numbers, and CSV rows (RFC 4180). */
+import { check, MomeError } from '../../runtime/errors.ts';
+
+export interface TextLine {
+  /** Without its line break. */
+  readonly text: string;
+  /** Counted from 1. */
+  readonly line: number;
+}
+
+export interface CsvRow {
+  readonly cells: readonly string[];
+  /** Line on which the row begins, counted from 1. */
+  readonly line: number;
+}
+
+const kMaxRowCharacters = 1 << 20;
+
+/**
+ * Lines of a UTF-8 stream; `\n` and `\r\n` end a line.
+ *
+ * @param where names the stream in messages.
+ * @throws MOME_TOO_LARGE for a line of more than 2^20 characters, MOME_INVALID_FILE for bytes that are not UTF-8, MOME_IO.
+ */
+export async function* splitLines(stream: AsyncIterable<Uint8Array>, where: string): AsyncGenerator<TextLine, void> {
+  let rest = '';
+  let line = 1;
+  for await (const piece of decodeUtf8(stream, where)) {
+    const texts = (rest + piece).split('\n');
+    rest = texts.pop()!;
+    for (const text of texts) {
+      checkRow(text.length, where, line);
+      yield { text: text.endsWith('\r') ? text.slice(0, -1) : text, line: line++ };
+    }
+    checkRow(rest.length, where, line);
+  }
+  if (rest !== '') yield { text: rest.endsWith('\r') ? rest.slice(0, -1) : rest, line };
+}
+
+/**
+ * Rows of a comma-separated UTF-8 stream. Cells in double quotes may hold commas, line breaks and doubled quotes; empty lines
+ * are skipped.
+ *
+ * @throws MOME_INVALID_FILE for a quote out of place or never closed; else like {@link splitLines}.
+ */
+export async function* parseCsv(stream: AsyncIterable<Uint8Array>, where: string): AsyncGenerator<CsvRow, void> {
+  let cells: string[] = [];
+  let cell = '';
+  let begun = 0;
+  let length = 0;
+  let state: 'start' | 'plain' | 'quoted' | 'closed' = 'start';
+  for await (const { text, line } of splitLines(stream, where)) {
+    const content = line === 1 ? text.replace(/^\uFEFF/, '') : text;
+    if (state !== 'quoted') {
+      if (content.trim() === '') continue;
+      begun = line;
+      length = 0;
+    }
+    length += content.length + 1;
+    checkRow(length, where, begun);
+    for (let at = 0; at < content.length; at++) {
+      const character = content[at]!;
+      if (state === 'quoted') {
+        if (character !== '"') cell += character;
+        else if (content[at + 1] === '"') cell += content[++at]!;
+        else state = 'closed';
+      } else if (character === ',') {
+        cells.push(cell);
+        cell = '';
+        state = 'start';
+      } else if (character === '"' && state === 'start') {
+        state = 'quoted';
+      } else {
+        check(
+          state !== 'closed' && character !== '"',
+          'MOME_INVALID_FILE',
+          `${where}:${line}: expected quotes around a whole cell, got ${character} at column ${at + 1}`,
+        );
+        cell += character;
+        state = 'plain';
+      }
+    }
+    if (state === 'quoted') {
+      cell += '\n';
+      continue;
+    }
+    cells.push(cell);
+    yield { cells, line: begun };
+    cells = [];
+    cell = '';
+    state = 'start';
+  }
+  check(
+    state !== 'quoted',
+    'MOME_INVALID_FILE',
+    `${where}:${begun}: expected a closing quote, got the end of the file`,
+  );
+}
+
+async function* decodeUtf8(stream: AsyncIterable<Uint8Array>, where: string): AsyncGenerator<string, void> {
+  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  try {
+    for await (const bytes of stream) yield decoder.decode(bytes, { stream: true });
+    yield decoder.decode();
+  } catch (cause) {
+    if (cause instanceof MomeError) throw cause;
+    const malformed = cause instanceof TypeError;
+    throw new MomeError(
+      malformed ? 'MOME_INVALID_FILE' : 'MOME_IO',
+      malformed ? `${where}: expected UTF-8, got other bytes` : `${where}: expected to read the file, got a failure`,
+      { cause },
+    );
+  }
+}
+
+function checkRow(length: number, where: string, line: number): void {
+  check(
+    length <= kMaxRowCharacters,
+    'MOME_TOO_LARGE',
+    `${where}:${line}: expected a row of at most ${kMaxRowCharacters} characters, got more`,
+  );
+}

@@ -1,0 +1,251 @@
+/** Readers for a user's own image-text pairs: JSONL, CSV, or a folder of pictures with caption files beside them. */
+import { createReadStream } from 'node:fs';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import pLimit from 'p-limit';
+import sharp from 'sharp';
+import { check, MomeError } from '../../runtime/errors.ts';
+import { type CsvRow, parseCsv, splitLines } from './lines.ts';
+import type { PairDataset } from './pairs.ts';
+
+export interface PairFileOptions {
+  /** Side the pictures are resized to (the whole picture, bicubic, proportions not kept: as the model sees it). */
+  readonly size: number;
+  /** Looks for every picture before the first is read. On unless switched off. */
+  readonly checkFiles?: boolean;
+  /** Most pixels a picture may have before it is decoded; 64 million unless named. */
+  readonly maxPixels?: number;
+}
+
+interface PairItem {
+  readonly file: string;
+  readonly captions: readonly string[];
+  /** "pairs.jsonl:12", for messages. */
+  readonly origin: string;
+}
+
+const kMaxItems = 20_000_000;
+const kMaxCaptions = 1000;
+const kMaxCaptionBytes = 1 << 20;
+const kDefaultMaxPixels = 64_000_000;
+const kStatsInFlight = 32;
+const kPictureExtensions = new Set(['.jpg', '.jpeg', '.png', '.webp', '.gif', '.avif', '.tif', '.tiff', '.svg']);
+
+/**
+ * Opens what `source` names: a `.jsonl` or `.ndjson` file, a `.csv` file, or a folder.
+ *
+ * - JSONL: one object a line, `{"image": "cat.jpg", "caption": "a cat"}` or `"captions": ["a cat", "a pet"]`.
+ * - CSV (RFC 4180): a header with `image` and `caption`; a picture may stand in several rows.
+ * - Folder, read with its subfolders: `cat.jpg` with `cat.txt` beside it, one caption a line.
+ *
+ * Picture paths are relative to the file. Items that name the same picture are one group.
+ *
+ * @throws MOME_NOT_FOUND for a missing file, folder, picture or caption file; MOME_INVALID_FILE, with the line, for what is
+ * malformed; MOME_UNSUPPORTED for another extension; MOME_TOO_LARGE beyond the limits.
+ * @example
+ * const pairs = await openPairs('captions.jsonl', { size: 224 });
+ */
+export async function openPairs(source: string, options: PairFileOptions): Promise<PairDataset> {
+  check(
+    Number.isInteger(options.size) && options.size >= 1 && options.size <= 4096,
+    'MOME_INVALID_ARGUMENT',
+    `openPairs: expected a size in [1, 4096], got ${options.size}`,
+  );
+  const found = await stat(source).catch((cause) => {
+    throw new MomeError('MOME_NOT_FOUND', `openPairs: expected a file or folder, got ${source}, which is not there`, {
+      cause,
+    });
+  });
+  const extension = path.extname(source).toLowerCase();
+  let items: PairItem[];
+  if (found.isDirectory()) items = await readFolder(source);
+  else if (extension === '.jsonl' || extension === '.ndjson') items = await readJsonLines(source);
+  else if (extension === '.csv') items = await readCsv(source);
+  else {
+    throw new MomeError('MOME_UNSUPPORTED', `openPairs: expected a folder, .jsonl, .ndjson or .csv, got ${source}`);
+  }
+  check(items.length > 0, 'MOME_INVALID_FILE', `${source}: expected at least one picture with a caption, got none`);
+  if (options.checkFiles ?? true) await checkPictures(items);
+  return pictureFiles(items, options);
+}
+
+function pictureFiles(items: readonly PairItem[], options: PairFileOptions): PairDataset {
+  const { size, maxPixels = kDefaultMaxPixels } = options;
+  const groupByFile = new Map<string, number>();
+  for (const { file } of items) if (!groupByFile.has(file)) groupByFile.set(file, groupByFile.size);
+  const item = (index: number) => {
+    const found = items[index];
+    check(found, 'MOME_INVALID_ARGUMENT', `pairs: expected an index below ${items.length}, got ${index}`);
+    return found;
+  };
+  return {
+    length: items.length,
+    size,
+    channels: 3,
+    captions: (index) => item(index).captions,
+    group: (index) => groupByFile.get(item(index).file)!,
+    image: (index) => decode(item(index), size, maxPixels),
+  };
+}
+
+async function decode(item: PairItem, size: number, maxPixels: number): Promise<Uint8Array> {
+  try {
+    const data = await sharp(item.file, { limitInputPixels: maxPixels, failOn: 'error' })
+      .autoOrient()
+      .flatten({ background: '#ffffff' })
+      .toColourspace('srgb')
+      .resize(size, size, { fit: 'fill', kernel: 'cubic' })
+      .removeAlpha()
+      .raw()
+      .toBuffer();
+    check(
+      data.length === size * size * 3,
+      'MOME_INVALID_IMAGE',
+      `expected ${size * size * 3} bytes, got ${data.length}`,
+    );
+    return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const missing = /missing|no such file/i.test(reason);
+    throw new MomeError(
+      missing ? 'MOME_NOT_FOUND' : 'MOME_INVALID_IMAGE',
+      `${item.origin}: expected a picture, got ${item.file}: ${reason}`,
+      { cause },
+    );
+  }
+}
+
+async function readJsonLines(source: string): Promise<PairItem[]> {
+  const items: PairItem[] = [];
+  for await (const { text, line } of splitLines(createReadStream(source), source)) {
+    const content = line === 1 ? text.replace(/^\uFEFF/, '') : text;
+    if (content.trim() === '') continue;
+    const origin = `${source}:${line}`;
+    let value: unknown;
+    try {
+      value = JSON.parse(content);
+    } catch (cause) {
+      throw new MomeError('MOME_INVALID_FILE', `${origin}: expected a JSON object, got ${excerpt(content)}`, { cause });
+    }
+    check(
+      typeof value === 'object' && value !== null && !Array.isArray(value),
+      'MOME_INVALID_FILE',
+      `${origin}: expected a JSON object, got ${excerpt(content)}`,
+    );
+    const { image, caption, captions } = value as Record<string, unknown>;
+    check(
+      (caption === undefined) !== (captions === undefined),
+      'MOME_INVALID_FILE',
+      `${origin}: expected either "caption" or "captions", got ${caption === undefined ? 'neither' : 'both'}`,
+    );
+    check(
+      captions === undefined || Array.isArray(captions),
+      'MOME_INVALID_FILE',
+      `${origin}: expected "captions" to be a list, got ${excerpt(JSON.stringify(captions))}`,
+    );
+    append(items, source, origin, image, captions === undefined ? [caption] : (captions as unknown[]));
+  }
+  return items;
+}
+
+async function readCsv(source: string): Promise<PairItem[]> {
+  const items: PairItem[] = [];
+  let header: CsvRow | undefined;
+  let imageColumn = -1;
+  let captionColumn = -1;
+  for await (const row of parseCsv(createReadStream(source), source)) {
+    const origin = `${source}:${row.line}`;
+    if (header === undefined) {
+      header = row;
+      const names = row.cells.map((cell) => cell.trim().toLowerCase());
+      imageColumn = names.indexOf('image');
+      captionColumn = names.indexOf('caption');
+      check(
+        imageColumn >= 0 && captionColumn >= 0,
+        'MOME_INVALID_FILE',
+        `${origin}: expected a header with image and caption, got ${excerpt(row.cells.join(','))}`,
+      );
+      continue;
+    }
+    check(
+      row.cells.length === header.cells.length,
+      'MOME_INVALID_FILE',
+      `${origin}: expected ${header.cells.length} cells, got ${row.cells.length}`,
+    );
+    append(items, source, origin, row.cells[imageColumn], [row.cells[captionColumn]]);
+  }
+  return items;
+}
+
+async function readFolder(source: string): Promise<PairItem[]> {
+  const entries = await readdir(source, { recursive: true, withFileTypes: true });
+  const pictures = entries
+    .filter((entry) => entry.isFile() && kPictureExtensions.has(path.extname(entry.name).toLowerCase()))
+    .map((entry) => path.join(entry.parentPath, entry.name))
+    .sort();
+  const items: PairItem[] = [];
+  for (const file of pictures) {
+    const sidecar = `${file.slice(0, -path.extname(file).length)}.txt`;
+    const found = await stat(sidecar).catch((cause) => {
+      throw new MomeError('MOME_NOT_FOUND', `${file}: expected captions in ${sidecar}, got no such file`, { cause });
+    });
+    check(
+      found.isFile() && found.size <= kMaxCaptionBytes,
+      'MOME_TOO_LARGE',
+      `${sidecar}: expected a file of at most ${kMaxCaptionBytes} bytes, got ${found.size}`,
+    );
+    const lines = (await readFile(sidecar, 'utf8')).replace(/^\uFEFF/, '').split(/\r?\n/);
+    append(
+      items,
+      sidecar,
+      sidecar,
+      file,
+      lines.filter((line) => line.trim() !== ''),
+    );
+  }
+  return items;
+}
+
+/** Checks one record and adds it. */
+function append(items: PairItem[], source: string, origin: string, image: unknown, captions: readonly unknown[]): void {
+  check(
+    typeof image === 'string' && image.trim() !== '' && !image.includes('\0'),
+    'MOME_INVALID_FILE',
+    `${origin}: expected "image" to be a path, got ${excerpt(JSON.stringify(image))}`,
+  );
+  check(
+    !/^[a-z][a-z0-9+.-]+:\/\//i.test(image),
+    'MOME_UNSUPPORTED',
+    `${origin}: expected a path of a local file, got ${excerpt(image)}`,
+  );
+  check(
+    captions.length >= 1 && captions.length <= kMaxCaptions,
+    'MOME_INVALID_FILE',
+    `${origin}: expected 1 to ${kMaxCaptions} captions, got ${captions.length}`,
+  );
+  const texts = captions.map((caption) => {
+    check(
+      typeof caption === 'string' && caption.trim() !== '',
+      'MOME_INVALID_FILE',
+      `${origin}: expected a caption of one character or more, got ${excerpt(JSON.stringify(caption))}`,
+    );
+    return caption.trim();
+  });
+  check(items.length < kMaxItems, 'MOME_TOO_LARGE', `${origin}: expected at most ${kMaxItems} items, got more`);
+  items.push({ file: path.resolve(path.dirname(source), image.trim()), captions: texts, origin });
+}
+
+async function checkPictures(items: readonly PairItem[]): Promise<void> {
+  const limit = pLimit(kStatsInFlight);
+  const seen = new Set<string>();
+  const unseen = items.filter(({ file }) => !seen.has(file) && seen.add(file));
+  await limit.map(unseen, async ({ file, origin }) => {
+    const found = await stat(file).catch(() => undefined);
+    check(found?.isFile(), 'MOME_NOT_FOUND', `${origin}: expected a picture, got ${file}, which is not a file`);
+  });
+}
+
+function excerpt(text: string | undefined): string {
+  if (text === undefined) return 'nothing';
+  return text.length > 80 ? `${text.slice(0, 80)}...` : text;
+}
