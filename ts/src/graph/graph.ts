@@ -1,0 +1,76 @@
+/**
+ * A graph under construction: its inputs, parameters and nodes in execution order.
+ */
+import { check } from '../runtime/errors.ts';
+import type { AnyNode, Node, OpName } from './ops/index.ts';
+import {
+  type Activation,
+  type Dim,
+  type Dims,
+  type DType,
+  formatShape,
+  type Input,
+  type Names,
+  type Parameter,
+  sameDim,
+} from './value.ts';
+
+/** Nodes of one model function, built by calling ops; readers lower, print, differentiate or cost it. */
+export class Graph {
+  readonly name: string;
+  readonly nodes: AnyNode[] = [];
+  readonly inputs = new Map<string, Input>();
+  readonly parameters = new Map<string, Parameter>();
+  readonly outputs = new Map<string, Activation>();
+  #nextId = 0;
+
+  constructor(name: string) {
+    this.name = name;
+  }
+
+  /** Declares (or finds) a tensor given at each run. */
+  input<const S extends Names, T extends DType>(name: string, dtype: T, shape: Dims<S>): Input<S, T> {
+    const known = this.inputs.get(name);
+    const input: Input<S, T> = { kind: 'input', graph: this, name, dtype, shape };
+    if (known === undefined) this.inputs.set(name, input as unknown as Input);
+    else this.#sameShape(`input ${name}`, known.shape, shape);
+    return input;
+  }
+
+  /** Declares (or finds) a weight by its checkpoint name. */
+  parameter<const S extends Names>(name: string, shape: Dims<S>): Parameter<S> {
+    const known = this.parameters.get(name);
+    const parameter: Parameter<S> = { kind: 'parameter', graph: this, name, dtype: 'f32', shape };
+    if (known === undefined) this.parameters.set(name, parameter as unknown as Parameter);
+    else this.#sameShape(`parameter ${name}`, known.shape, shape);
+    return (known as Parameter<S> | undefined) ?? parameter;
+  }
+
+  /** A new activation that no node has written yet; ops call this for their results. */
+  activation<const S extends Names>(shape: Dims<S>): Activation<S> {
+    return { kind: 'activation', graph: this, id: this.#nextId++, dtype: 'f32', shape };
+  }
+
+  /** Appends a node; ops call this. */
+  push<K extends OpName>(node: Node<K>): void {
+    this.nodes.push(node as unknown as AnyNode);
+  }
+
+  /** Names an activation that the caller gets back after each run. */
+  output(name: string, value: Activation): void {
+    check(
+      !this.outputs.has(name),
+      'MOME_INVALID_ARGUMENT',
+      `graph ${this.name}: expected one output "${name}", got two`,
+    );
+    this.outputs.set(name, value);
+  }
+
+  #sameShape(what: string, known: readonly Dim[], shape: readonly Dim[]): void {
+    check(
+      known.length === shape.length && known.every((dim, i) => sameDim(dim, shape[i] as Dim)),
+      'MOME_INVALID_SHAPE',
+      `graph ${this.name}: expected ${what} to be ${formatShape(known)}, got ${formatShape(shape)}`,
+    );
+  }
+}

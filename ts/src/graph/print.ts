@@ -1,0 +1,60 @@
+/**
+ * The printed form of a graph: one line per node, in execution order.
+ */
+import { type GraphCost, graphCost } from './cost.ts';
+import type { Graph } from './graph.ts';
+import type { Attribute, Binding } from './ops/node.ts';
+import { type Activation, formatShape, type Operand } from './value.ts';
+
+/**
+ * Lines such as `%7 [rows x 768] = layer_norm x=%6 gamma=transformer.norm.weight ... eps=0.000001`.
+ *
+ * @param binding when given, each line ends with the node's GFLOP and MB under these sizes
+ */
+export function printGraph(graph: Graph, binding?: Binding): string {
+  const cost: GraphCost | undefined = binding && graphCost(graph, binding);
+  const lines = [`graph ${graph.name}`];
+  for (const input of graph.inputs.values())
+    lines.push(`  $${input.name} [${formatShape(input.shape)}] ${input.dtype}`);
+  for (const [index, node] of graph.nodes.entries()) {
+    const results = Object.values(node.results as Record<string, Activation>)
+      .map((value) => `%${value.id} [${formatShape(value.shape)}]`)
+      .join(', ');
+    const operands = Object.entries(node.operands as Record<string, Operand | undefined>)
+      .filter(([, operand]) => operand !== undefined)
+      .map(([key, operand]) => `${key}=${printOperand(operand as Operand)}`);
+    const attributes = Object.entries(node.attributes as Record<string, Attribute | undefined>)
+      .filter(([, value]) => value !== undefined)
+      .map(([key, value]) => `${key}=${printAttribute(value as Attribute)}`);
+    const { flops, bytes } = cost?.nodes[index] ?? {};
+    const work =
+      flops === undefined || bytes === undefined
+        ? ''
+        : `  # ${(flops / 1e9).toFixed(3)} GFLOP, ${(bytes / 1e6).toFixed(2)} MB`;
+    lines.push(`  ${results} = ${[node.op, ...operands, ...attributes].join(' ')}${work}`);
+  }
+  for (const [name, value] of graph.outputs)
+    lines.push(`  output ${name} = %${value.id} [${formatShape(value.shape)}]`);
+  if (cost) lines.push(`  # total ${(cost.flops / 1e9).toFixed(3)} GFLOP, ${(cost.bytes / 1e6).toFixed(2)} MB`);
+  return `${lines.join('\n')}\n`;
+}
+
+function printOperand(operand: Operand): string {
+  switch (operand.kind) {
+    case 'activation':
+      return `%${operand.id}`;
+    case 'input':
+      return `$${operand.name}`;
+    case 'parameter':
+      return operand.name;
+    case 'gradient':
+      return `^${operand.parameter.name}`;
+    default:
+      return operand satisfies never;
+  }
+}
+
+function printAttribute(value: Attribute): string {
+  if (typeof value === 'number' || typeof value === 'boolean') return String(value);
+  return 'scalar' in value ? `#${value.scalar}` : (value.size?.toString() ?? value.name);
+}

@@ -1,0 +1,50 @@
+/**
+ * One MoME Transformer block: shared self-attention, then the feed-forward expert of each row's modality.
+ *
+ *   x <- x + gamma_1 * proj(attention(qkv(norm1(x))))
+ *   x <- x + gamma_2 * ffn_e(norm2_e(x)),  e the expert of the row
+ *
+ * @see arXiv 2111.02358, section 2.2
+ */
+import {
+  type Activation,
+  attention,
+  type AttentionOptions,
+  type ExpertRange,
+  expertFfn,
+  type Input,
+  layerNorm,
+  projResidual,
+  qkv,
+  type Value,
+} from '../graph/index.ts';
+import type { BlockWeights } from './weights.ts';
+
+/** Epsilon of the blocks' normalisations and of the final one. */
+export const blockEps = 1e-6;
+
+/** Drop-path scales of the two branches of a block, given per row at each run. */
+export interface DropPath {
+  readonly attention: Input<['rows'], 'f32'>;
+  readonly ffn: Input<['rows'], 'f32'>;
+}
+
+/**
+ * @param x rows x width
+ * @param sequences [sequences, 4] row ranges of each sequence
+ * @param experts which rows read which expert
+ * @returns rows x width
+ */
+export function block(
+  x: Value<['rows', 'width']>,
+  sequences: Input<['sequences', 'range'], 'i32'>,
+  weights: BlockWeights,
+  experts: readonly ExpertRange[],
+  options: Omit<AttentionOptions, 'layer'>,
+  dropPath?: DropPath,
+): Activation<['rows', 'width']> {
+  const normed = layerNorm(x, weights.norm1, blockEps);
+  const attended = attention(qkv(normed, weights.qkv), sequences, { ...options, layer: weights.layer });
+  const middle = projResidual(x, attended, weights.proj, { gamma: weights.gamma1, rowScale: dropPath?.attention });
+  return expertFfn(middle, experts, { gamma: weights.gamma2, rowScale: dropPath?.ffn }, blockEps);
+}

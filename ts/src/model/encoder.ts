@@ -1,0 +1,138 @@
+/**
+ * The stack of blocks over a ragged, modality-sorted batch:
+ *
+ *   [ text of text-only | text of fused | image of fused | image of image-only ]
+ *
+ * so that every expert's rows are one contiguous range in every layer.
+ */
+import {
+  type Activation,
+  concatRows,
+  type Dim,
+  type ExpertRange,
+  fixed,
+  type Graph,
+  type Input,
+  layerNorm,
+  patchEmbed,
+  perRun,
+  textEmbed,
+} from '../graph/index.ts';
+import { block, blockEps, type DropPath } from './block.ts';
+import type { VlmoConfig } from './config.ts';
+import { type BlockWeights, ModelWeights } from './weights.ts';
+
+/** Per-run dimensions of a batch: sizes, and the row offsets where parts end. */
+export const batchDims = {
+  rows: perRun('rows'),
+  /** Rows of all texts = where the image rows begin. */
+  textRows: perRun('textRows'),
+  imageRows: perRun('imageRows'),
+  /** Where the text-only rows end. */
+  textOnlyEnd: perRun('textOnlyEnd'),
+  /** Where the image rows of fused sequences end. */
+  fusedEnd: perRun('fusedEnd'),
+  sequences: perRun('sequences'),
+  /** Image sequences (fused and image-only). */
+  images: perRun('images'),
+  /** Distinct pictures given as pixels. */
+  pictures: perRun('pictures'),
+} as const;
+
+export interface EncoderOptions {
+  /** Pixels as `u8` [pictures, S, S, 3], or `f32` [pictures, 3, S, S] already normalised. */
+  readonly pixels: 'u8' | 'f32';
+  /** Probability of dropping an element of the text embedding, in training. */
+  readonly textDropout?: number;
+  /** Whether runs give drop-path scales. */
+  readonly dropPath?: boolean;
+}
+
+/** Rows that the encoder leaves behind, before the final normalisation. */
+export interface Encoded {
+  readonly weights: ModelWeights;
+  readonly hidden: Activation<['rows', 'width']>;
+  /** The stack's input at the first VL layer, from which the VL branch leaves. */
+  readonly atFirstVlLayer: Activation<['rows', 'width']>;
+  readonly sequences: Input<['sequences', 'range'], 'i32'>;
+}
+
+/** Embeds and encodes a batch; `vlBranch` continues it, heads read it. */
+export function encode(graph: Graph, config: VlmoConfig, options: EncoderOptions): Encoded {
+  const weights = new ModelWeights(graph, config);
+  const sequences = graph.input('sequences', 'i32', [batchDims.sequences, fixed('range', 4)]);
+  let x = embed(graph, config, weights, options);
+  let atFirstVlLayer = x;
+  for (let layer = 0; layer < config.layers; layer++) {
+    if (layer === config.firstVlLayer) atFirstVlLayer = x;
+    const blockWeights = weights.block(layer);
+    const experts = layer < config.firstVlLayer ? expertsBelow(blockWeights) : expertsFrom(blockWeights);
+    x = block(x, sequences, blockWeights, experts, weights.attentionOptions, dropPathInputs(graph, layer, options));
+  }
+  return { weights, hidden: x, atFirstVlLayer, sequences };
+}
+
+/**
+ * The branch of the VL contrastive loss: every unimodal row leaves at the first VL layer and goes through the `vl` experts.
+ * The batch must hold no fused sequences.
+ */
+export function vlBranch(encoded: Encoded, options: EncoderOptions): Activation<['rows', 'width']> {
+  const { weights, sequences } = encoded;
+  const { config, graph } = weights;
+  let x = encoded.atFirstVlLayer;
+  for (let layer = config.firstVlLayer; layer < config.layers; layer++) {
+    const blockWeights = weights.block(layer);
+    const everything: ExpertRange = { begin: 0, end: batchDims.rows, expert: blockWeights.expert('vl') };
+    x = block(x, sequences, blockWeights, [everything], weights.attentionOptions, dropPathInputs(graph, layer, options, 'branch'));
+  }
+  return x;
+}
+
+/** The final normalisation of any rows. */
+export function finalNorm<R extends string>(x: Activation<[R, 'width']>, weights: ModelWeights): Activation<[R, 'width']> {
+  return layerNorm(x, weights.finalNorm, blockEps);
+}
+
+function embed(graph: Graph, config: VlmoConfig, weights: ModelWeights, options: EncoderOptions): Activation<['rows', 'width']> {
+  const { rows, textRows, imageRows, images, pictures } = batchDims;
+  const ids = graph.input('text_ids', 'i32', [textRows]);
+  const index = graph.input('text_index', 'i32', [textRows]);
+  const picture = graph.input('picture', 'i32', [images]);
+  const typeIndex = graph.input('type_index', 'i32', [images]);
+  const channels = fixed('channels', 3);
+  const height = fixed('imageHeight', config.imageSize);
+  const width = fixed('imageWidth', config.imageSize);
+  const pixels =
+    options.pixels === 'u8'
+      ? graph.input('bytes', 'u8', [pictures, height, width, channels])
+      : graph.input('pixels', 'f32', [pictures, channels, height, width]);
+  const text = textEmbed(ids, index, weights.textEmbedding, options.textDropout ?? 0);
+  const image = patchEmbed(pixels, picture, typeIndex, imageRows, weights.patchEmbedding, config);
+  return concatRows(text, image, rows);
+}
+
+/** Below the first VL layer: text rows read `text`, image rows read `image`. */
+function expertsBelow(weights: BlockWeights): readonly ExpertRange[] {
+  const { textRows, rows } = batchDims;
+  return [
+    { begin: 0, end: textRows, expert: weights.expert('text') },
+    { begin: textRows, end: rows, expert: weights.expert('image') },
+  ];
+}
+
+/** From the first VL layer on: fused rows read `vl`, unimodal rows keep their own expert. */
+function expertsFrom(weights: BlockWeights): readonly ExpertRange[] {
+  const { textOnlyEnd, fusedEnd, rows } = batchDims;
+  return [
+    { begin: 0, end: textOnlyEnd, expert: weights.expert('text') },
+    { begin: textOnlyEnd, end: fusedEnd, expert: weights.expert('vl') },
+    { begin: fusedEnd, end: rows, expert: weights.expert('image') },
+  ];
+}
+
+function dropPathInputs(graph: Graph, layer: number, options: EncoderOptions, stream = 'block'): DropPath | undefined {
+  if (!options.dropPath) return undefined;
+  const scale = (branch: string): Input<['rows'], 'f32'> =>
+    graph.input(`drop_path.${stream}.${layer}.${branch}`, 'f32', [batchDims.rows as Dim<'rows'>]);
+  return { attention: scale('attention'), ffn: scale('ffn') };
+}
