@@ -8,8 +8,8 @@
  */
 import {
   type Activation,
-  attention,
   type AttentionOptions,
+  attention,
   type ExpertRange,
   expertFfn,
   type Input,

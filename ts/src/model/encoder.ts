@@ -83,17 +83,32 @@ export function vlBranch(encoded: Encoded, options: EncoderOptions): Activation<
   for (let layer = config.firstVlLayer; layer < config.layers; layer++) {
     const blockWeights = weights.block(layer);
     const everything: ExpertRange = { begin: 0, end: batchDims.rows, expert: blockWeights.expert('vl') };
-    x = block(x, sequences, blockWeights, [everything], weights.attentionOptions, dropPathInputs(graph, layer, options, 'branch'));
+    x = block(
+      x,
+      sequences,
+      blockWeights,
+      [everything],
+      weights.attentionOptions,
+      dropPathInputs(graph, layer, options, 'branch'),
+    );
   }
   return x;
 }
 
 /** The final normalisation of any rows. */
-export function finalNorm<R extends string>(x: Activation<[R, 'width']>, weights: ModelWeights): Activation<[R, 'width']> {
+export function finalNorm<R extends string>(
+  x: Activation<[R, 'width']>,
+  weights: ModelWeights,
+): Activation<[R, 'width']> {
   return layerNorm(x, weights.finalNorm, blockEps);
 }
 
-function embed(graph: Graph, config: VlmoConfig, weights: ModelWeights, options: EncoderOptions): Activation<['rows', 'width']> {
+function embed(
+  graph: Graph,
+  config: VlmoConfig,
+  weights: ModelWeights,
+  options: EncoderOptions,
+): Activation<['rows', 'width']> {
   const { rows, textRows, imageRows, images, pictures } = batchDims;
   const ids = graph.input('text_ids', 'i32', [textRows]);
   const index = graph.input('text_index', 'i32', [textRows]);

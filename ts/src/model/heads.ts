@@ -47,13 +47,20 @@ export function embedding<N extends string>(
 }
 
 /** Pooled representation of a fused sequence: final norm of its text CLS row, dense, tanh. */
-export function pooled<N extends string>(hidden: Hidden, cls: Input<[N], 'i32'>, weights: ModelWeights): Activation<[N, 'width']> {
+export function pooled<N extends string>(
+  hidden: Hidden,
+  cls: Input<[N], 'i32'>,
+  weights: ModelWeights,
+): Activation<[N, 'width']> {
   const { width } = weights.dims;
   return tanh(linear(finalNorm(gatherRows(hidden, cls), weights), weights.linear('pooler.dense', width, width)));
 }
 
 /** Logits of "does the text describe the picture": [no, yes]. */
-export function itmLogits<N extends string>(rows: Activation<[N, 'width']>, weights: ModelWeights): Activation<[N, 'match']> {
+export function itmLogits<N extends string>(
+  rows: Activation<[N, 'width']>,
+  weights: ModelWeights,
+): Activation<[N, 'match']> {
   return linear(rows, weights.linear('itm_score.fc', weights.dims.width, fixed('match', 2)));
 }
 
@@ -64,7 +71,10 @@ export function mlmLogits<N extends string>(
   weights: ModelWeights,
 ): Activation<[N, 'vocabulary']> {
   const { width, vocabulary } = weights.dims;
-  const dense = linear(finalNorm(gatherRows(hidden, rows), weights), weights.linear('mlm_score.transform.dense', width, width));
+  const dense = linear(
+    finalNorm(gatherRows(hidden, rows), weights),
+    weights.linear('mlm_score.transform.dense', width, width),
+  );
   const transformed = layerNorm(gelu(dense), weights.norm('mlm_score.transform.LayerNorm', width), bertEps);
   return linear(transformed, {
     ...weights.projection('mlm_score.decoder', width, vocabulary),
@@ -73,7 +83,10 @@ export function mlmLogits<N extends string>(
 }
 
 /** Answer logits of pooled pairs. */
-export function vqaLogits<N extends string>(rows: Activation<[N, 'width']>, weights: ModelWeights): Activation<[N, 'answers']> {
+export function vqaLogits<N extends string>(
+  rows: Activation<[N, 'width']>,
+  weights: ModelWeights,
+): Activation<[N, 'answers']> {
   return classifier(rows, 'vqa_classifier', weights, weights.dims.width, weights.dims.answers);
 }
 

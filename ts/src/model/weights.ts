@@ -1,7 +1,16 @@
 /**
  * The parameters of a model as typed operands: checkpoint names on one side, named dimensions on the other.
  */
-import { type Dim, type ExpertWeights, fixed, type Graph, type Linear, type Norm, type Parameter, type Qkv } from '../graph/index.ts';
+import {
+  type Dim,
+  type ExpertWeights,
+  fixed,
+  type Graph,
+  type Linear,
+  type Norm,
+  type Parameter,
+  type Qkv,
+} from '../graph/index.ts';
 import { gridOf, hiddenOf, imageTokensOf, relativePositionsOf, type VlmoConfig } from './config.ts';
 import { type Expert, expertNames } from './parameters.ts';
 
@@ -52,7 +61,10 @@ export class ModelWeights {
 
   /** Gamma and beta of `name`. */
   norm<W extends string>(name: string, width: Dim<W>): Norm<W> {
-    return { gamma: this.graph.parameter<[W]>(`${name}.weight`, [width]), beta: this.graph.parameter<[W]>(`${name}.bias`, [width]) };
+    return {
+      gamma: this.graph.parameter<[W]>(`${name}.weight`, [width]),
+      beta: this.graph.parameter<[W]>(`${name}.bias`, [width]),
+    };
   }
 
   /** Weight and bias of `name`. */
@@ -61,7 +73,11 @@ export class ModelWeights {
   }
 
   /** Weight of `name`, which has no bias. */
-  projection<I extends string, O extends string>(name: string, inputs: Dim<I>, outputs: Dim<O>): { weight: Parameter<[O, I]> } {
+  projection<I extends string, O extends string>(
+    name: string,
+    inputs: Dim<I>,
+    outputs: Dim<O>,
+  ): { weight: Parameter<[O, I]> } {
     return { weight: this.graph.parameter<[O, I]>(`${name}.weight`, [outputs, inputs]) };
   }
 
@@ -99,7 +115,11 @@ export class ModelWeights {
       cls: this.graph.parameter('transformer.cls_token', [one, one, width]),
       position:
         this.config.positions === 'absolute'
-          ? this.graph.parameter('transformer.pos_embed', [one, fixed('imageTokens', imageTokensOf(this.config)), width])
+          ? this.graph.parameter('transformer.pos_embed', [
+              one,
+              fixed('imageTokens', imageTokensOf(this.config)),
+              width,
+            ])
           : undefined,
       type: this.typeTable,
     };

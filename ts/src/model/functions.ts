@@ -1,0 +1,95 @@
+/**
+ * The functions of a model that inference runs, each a graph with named outputs. A count of 0 is allowed everywhere, so one
+ * function serves any mix of texts, pictures and pairs.
+ */
+import { forwardSequence, Graph, type Lowered, lower, perRun } from '../graph/index.ts';
+import type { VlmoConfig } from './config.ts';
+import { type EncoderOptions, encode, finalNorm, vlBranch } from './encoder.ts';
+import { embedding, itmLogits, mlmLogits, nlvr2Logits, pooled, rowIndex, vqaLogits } from './heads.ts';
+
+/** Per-run dimensions of the heads. */
+export const headDims = {
+  texts: perRun('texts'),
+  imageCount: perRun('imageCount'),
+  pairs: perRun('pairs'),
+  tokens: perRun('tokens'),
+} as const;
+
+/** Builds one function of a model. */
+export type ModelFunction = (config: VlmoConfig, options?: Partial<EncoderOptions>) => Graph;
+
+const withDefaults = (options: Partial<EncoderOptions> = {}): EncoderOptions => ({ pixels: 'u8', ...options });
+
+/** Embeddings of texts and pictures, and ITM logits of pairs, all in one pass: `text_embed`, `image_embed`, `itm_logits`. */
+export const embedAndMatch: ModelFunction = (config, options) => {
+  const graph = new Graph('embed_and_match');
+  const { hidden, weights } = encode(graph, config, withDefaults(options));
+  const textCls = rowIndex(weights, 'text_cls', headDims.texts);
+  const imageCls = rowIndex(weights, 'image_cls', headDims.imageCount);
+  const pairCls = rowIndex(weights, 'pair_cls', headDims.pairs);
+  graph.output('text_embed', embedding(hidden, textCls, 'itc_text_proj', weights));
+  graph.output('image_embed', embedding(hidden, imageCls, 'itc_image_proj', weights));
+  graph.output('itm_logits', itmLogits(pooled(hidden, pairCls, weights), weights));
+  return graph;
+};
+
+/** Answer logits of (picture, question) pairs: `vqa_logits`. */
+export const answer: ModelFunction = (config, options) => {
+  const graph = new Graph('answer');
+  const { hidden, weights } = encode(graph, config, withDefaults(options));
+  const pairCls = rowIndex(weights, 'pair_cls', headDims.pairs);
+  graph.output('vqa_logits', vqaLogits(pooled(hidden, pairCls, weights), weights));
+  return graph;
+};
+
+/** Truth logits of statements about two pictures: `nlvr2_logits`. Pairs 2 i and 2 i + 1 show the pictures of statement i. */
+export const reason: ModelFunction = (config, options) => {
+  const graph = new Graph('reason');
+  const { hidden, weights } = encode(graph, config, withDefaults(options));
+  const pairCls = rowIndex(weights, 'pair_cls', headDims.pairs);
+  graph.output('nlvr2_logits', nlvr2Logits(pooled(hidden, pairCls, weights), weights));
+  return graph;
+};
+
+/** Vocabulary logits of chosen text rows, alone or fused: `mlm_logits`. */
+export const fillMask: ModelFunction = (config, options) => {
+  const graph = new Graph('fill_mask');
+  const { hidden, weights } = encode(graph, config, withDefaults(options));
+  graph.output('mlm_logits', mlmLogits(hidden, rowIndex(weights, 'mlm_rows', headDims.tokens), weights));
+  return graph;
+};
+
+/** Everything a unimodal batch gives: all hidden rows, both embeddings and those of the VL branch. */
+export const dualOutputs: ModelFunction = (config, options) => {
+  const graph = new Graph('dual_outputs');
+  const encoderOptions = withDefaults(options);
+  const encoded = encode(graph, config, encoderOptions);
+  const { hidden, weights } = encoded;
+  const textCls = rowIndex(weights, 'text_cls', headDims.texts);
+  const imageCls = rowIndex(weights, 'image_cls', headDims.imageCount);
+  const branch = vlBranch(encoded, encoderOptions);
+  graph.output('hidden', finalNorm(hidden, weights));
+  graph.output('text_embed', embedding(hidden, textCls, 'itc_text_proj', weights));
+  graph.output('image_embed', embedding(hidden, imageCls, 'itc_image_proj', weights));
+  graph.output('text_embed_vl', embedding(branch, textCls, 'itc_vl_text_proj', weights));
+  graph.output('image_embed_vl', embedding(branch, imageCls, 'itc_vl_image_proj', weights));
+  return graph;
+};
+
+/** Everything a fused batch gives but the NLVR2 and MLM heads: all hidden rows, pooled rows, ITM and VQA logits. */
+export const fusionOutputs: ModelFunction = (config, options) => {
+  const graph = new Graph('fusion_outputs');
+  const { hidden, weights } = encode(graph, config, withDefaults(options));
+  const rows = pooled(hidden, rowIndex(weights, 'pair_cls', headDims.pairs), weights);
+  graph.output('hidden', finalNorm(hidden, weights));
+  graph.output('pooled', rows);
+  graph.output('itm_logits', itmLogits(rows, weights));
+  graph.output('vqa_logits', vqaLogits(rows, weights));
+  return graph;
+};
+
+/** Lowers a function for inference. */
+export function lowerFunction(build: ModelFunction, config: VlmoConfig, options?: Partial<EncoderOptions>): Lowered {
+  const graph = build(config, options);
+  return lower(graph, forwardSequence(graph));
+}

@@ -1,0 +1,183 @@
+/**
+ * The training objectives, each a graph with a `loss` output (and what mining or logging reads), lowered with its backward.
+ */
+import {
+  contrastive,
+  crossEntropy,
+  Graph,
+  type Loss,
+  type Lowered,
+  lower,
+  perRun,
+  softBce,
+  trainingSequence,
+} from '../graph/index.ts';
+import type { VlmoConfig } from './config.ts';
+import { type EncoderOptions, encode, vlBranch } from './encoder.ts';
+import { embedding, itmLogits, mlmLogits, nlvr2Logits, pooled, rowIndex, vqaLogits } from './heads.ts';
+
+export const objectiveNames = ['itc', 'irtr', 'itm', 'mlm', 'textmlm', 'vqa', 'nlvr2'] as const;
+export type Objective = (typeof objectiveNames)[number];
+
+/** What the original code multiplies the masked-language loss of pairs with. */
+const mlmLossScale = 0.25;
+
+export interface ObjectiveOptions extends EncoderOptions {
+  /** Rows of the same group are joint positives of the contrastive losses: the run gives `group`. */
+  readonly groups?: boolean;
+  /** Leave out the VL branch of `itc`. */
+  readonly vlBranch?: boolean;
+}
+
+/** A loss of a program: its output name and its weight in the differentiated sum, times the run's `lossScale`. */
+export interface ObjectiveLoss {
+  readonly objective: Objective;
+  readonly output: string;
+  readonly weight: number;
+}
+
+/** A lowered training function. */
+export interface TrainingFunction {
+  readonly graph: Graph;
+  readonly lowered: Lowered;
+  readonly losses: readonly ObjectiveLoss[];
+}
+
+/**
+ * Contrastive training on unimodal sequences: texts and pictures of the same count, in pairs.
+ * Outputs `loss.itc` (and `loss.itc_vl`), `similarity`. With `objective` `irtr` only the plain embeddings are compared.
+ */
+export function contrastiveFunction(
+  config: VlmoConfig,
+  objective: 'itc' | 'irtr',
+  options: ObjectiveOptions,
+  trainable?: (parameter: string) => boolean,
+): TrainingFunction {
+  const builder = new Builder(objective, config, options);
+  const { weights, hidden } = builder.encoded;
+  const pairs = perRun('pairs');
+  const textCls = rowIndex(weights, 'text_cls', pairs);
+  const imageCls = rowIndex(weights, 'image_cls', pairs);
+  const group = options.groups ? weights.graph.input('group', 'i32', [pairs]) : undefined;
+  const plain = contrastive(
+    embedding(hidden, imageCls, 'itc_image_proj', weights),
+    embedding(hidden, textCls, 'itc_text_proj', weights),
+    weights.scalar('logit_scale'),
+    group,
+  );
+  weights.graph.output('similarity', plain.similarity);
+  if (objective === 'irtr' || options.vlBranch === false) {
+    builder.loss(objective, `loss.${objective}`, plain.loss, 1);
+  } else {
+    const branch = vlBranch(builder.encoded, options);
+    const vl = contrastive(
+      embedding(branch, imageCls, 'itc_vl_image_proj', weights),
+      embedding(branch, textCls, 'itc_vl_text_proj', weights),
+      weights.scalar('logit_vl_scale'),
+      group,
+    );
+    builder.loss('itc', 'loss.itc', plain.loss, 0.5);
+    builder.loss('itc', 'loss.itc_vl', vl.loss, 0.5);
+  }
+  return builder.finish(trainable);
+}
+
+/**
+ * Training on fused sequences: any of `itm`, `mlm`, `vqa`, `nlvr2` in one pass. Each objective reads its own rows:
+ * `itm_cls`/`itm_labels`, `mlm_rows`/`mlm_labels`, `vqa_cls`/`vqa_targets`, `nlvr2_cls`/`nlvr2_labels` (two rows a statement).
+ */
+export function fusedFunction(
+  config: VlmoConfig,
+  objectives: readonly ('itm' | 'mlm' | 'vqa' | 'nlvr2')[],
+  options: ObjectiveOptions,
+  trainable?: (parameter: string) => boolean,
+): TrainingFunction {
+  const builder = new Builder(objectives.join('_'), config, options);
+  const { weights, hidden } = builder.encoded;
+  const { graph } = weights;
+  for (const objective of objectives) {
+    switch (objective) {
+      case 'itm': {
+        const rows = perRun('itmRows');
+        const logits = itmLogits(pooled(hidden, rowIndex(weights, 'itm_cls', rows), weights), weights);
+        graph.output('itm_logits', logits);
+        builder.loss('itm', 'loss.itm', crossEntropy(logits, graph.input('itm_labels', 'i32', [rows])), 1);
+        break;
+      }
+      case 'mlm':
+        builder.maskedLanguage('mlm', mlmLossScale);
+        break;
+      case 'vqa': {
+        const rows = perRun('vqaRows');
+        const logits = vqaLogits(pooled(hidden, rowIndex(weights, 'vqa_cls', rows), weights), weights);
+        const targets = graph.input('vqa_targets', 'f32', [rows, weights.dims.answers]);
+        builder.loss('vqa', 'loss.vqa', softBce(logits, targets), 1);
+        break;
+      }
+      case 'nlvr2': {
+        const logits = nlvr2Logits(
+          pooled(hidden, rowIndex(weights, 'nlvr2_cls', perRun('nlvr2Rows')), weights),
+          weights,
+        );
+        builder.loss(
+          'nlvr2',
+          'loss.nlvr2',
+          crossEntropy(logits, graph.input('nlvr2_labels', 'i32', [perRun('statements')])),
+          1,
+        );
+        break;
+      }
+      default:
+        objective satisfies never;
+    }
+  }
+  return builder.finish(trainable);
+}
+
+/** Masked-language training on text alone: `mlm_rows`, `mlm_labels`; output `loss.textmlm`. */
+export function textMlmFunction(
+  config: VlmoConfig,
+  options: ObjectiveOptions,
+  trainable?: (parameter: string) => boolean,
+): TrainingFunction {
+  const builder = new Builder('textmlm', config, options);
+  builder.maskedLanguage('textmlm', 1);
+  return builder.finish(trainable);
+}
+
+/** A graph around one encoder pass that collects losses and differentiates their weighted sum. */
+class Builder {
+  readonly encoded;
+  readonly #graph: Graph;
+  readonly #losses: (ObjectiveLoss & { readonly loss: Loss })[] = [];
+
+  constructor(name: string, config: VlmoConfig, options: ObjectiveOptions) {
+    this.#graph = new Graph(`train_${name}`);
+    this.encoded = encode(this.#graph, config, options);
+  }
+
+  loss(objective: Objective, output: string, loss: Loss, weight: number): void {
+    this.#graph.output(output, loss);
+    this.#losses.push({ objective, output, weight, loss });
+  }
+
+  maskedLanguage(objective: 'mlm' | 'textmlm', weight: number): void {
+    const rows = perRun('mlmRows');
+    const logits = mlmLogits(
+      this.encoded.hidden,
+      rowIndex(this.encoded.weights, 'mlm_rows', rows),
+      this.encoded.weights,
+    );
+    this.loss(
+      objective,
+      `loss.${objective}`,
+      crossEntropy(logits, this.#graph.input('mlm_labels', 'i32', [rows])),
+      weight,
+    );
+  }
+
+  finish(trainable?: (parameter: string) => boolean): TrainingFunction {
+    const sequence = trainingSequence(this.#graph, this.#losses, trainable);
+    return { graph: this.#graph, lowered: lower(this.#graph, sequence), losses: this.#losses };
+  }
+}
