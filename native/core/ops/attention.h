@@ -49,7 +49,5 @@ struct AttentionBackward {
   float* dtable;               // [position.rows(), table_columns] += in this layer's columns, or null
 };
 
-Status check(const AttentionForward& args);
-Status check(const AttentionBackward& args);
 
 }  // namespace mome

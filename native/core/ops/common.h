@@ -7,7 +7,7 @@
 // - Results do not depend on the number of threads, and a row's forward result does not depend on which other rows are present:
 //   every output element is one chain of operations in a fixed order (contraction index ascending, fused multiply-add in the
 //   vector targets).
-// - check(args) validates sizes and pointers once per binding; kernels rely on it.
+// - core/decode_*.cc builds these structs from a program and checks every size, pointer and index; kernels rely on it.
 #pragma once
 
 #include <cstdint>

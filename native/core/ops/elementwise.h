@@ -62,12 +62,5 @@ struct L2NormalizeBackward {  // dx = (dy - y (y . dy)) / ||x||
   float* dx;
 };
 
-Status check(const TanhForward& args);
-Status check(const TanhBackward& args);
-Status check(const GeluForward& args);
-Status check(const GeluBackward& args);
-Status check(const AddForward& args);
-Status check(const L2NormalizeForward& args);
-Status check(const L2NormalizeBackward& args);
 
 }  // namespace mome

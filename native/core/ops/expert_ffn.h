@@ -64,7 +64,5 @@ struct ExpertFfnBackward {
   float* dgamma;                       // [width] +=, or null
 };
 
-Status check(const ExpertFfnForward& args);
-Status check(const ExpertFfnBackward& args);
 
 }  // namespace mome

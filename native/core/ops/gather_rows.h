@@ -24,7 +24,5 @@ struct GatherRowsBackward {
   float* dx;                 // [rows, width]
 };
 
-Status check(const GatherRowsForward& args);
-Status check(const GatherRowsBackward& args);
 
 }  // namespace mome

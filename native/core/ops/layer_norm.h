@@ -30,7 +30,5 @@ struct LayerNormBackward {
   float* dbeta;        // [width] +=
 };
 
-Status check(const LayerNormForward& args);
-Status check(const LayerNormBackward& args);
 
 }  // namespace mome

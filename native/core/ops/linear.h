@@ -27,7 +27,5 @@ struct LinearBackward {
   float* dbias;       // [outputs] +=, or null
 };
 
-Status check(const LinearForward& args);
-Status check(const LinearBackward& args);
 
 }  // namespace mome

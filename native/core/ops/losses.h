@@ -73,11 +73,5 @@ struct ContrastiveBackward {
   float* dlog_scale;       // [1] +=, or null
 };
 
-Status check(const CrossEntropyForward& args);
-Status check(const CrossEntropyBackward& args);
-Status check(const SoftBceForward& args);
-Status check(const SoftBceBackward& args);
-Status check(const ContrastiveForward& args);
-Status check(const ContrastiveBackward& args);
 
 }  // namespace mome

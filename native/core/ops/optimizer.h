@@ -45,7 +45,5 @@ struct AdamwForward {
   float gradient_scale;
 };
 
-Status check(const SquaredNormForward& args);
-Status check(const AdamwForward& args);
 
 }  // namespace mome

@@ -45,7 +45,5 @@ struct PatchEmbedBackward {
   float* dtype;                // [type_rows, width] +=, or null
 };
 
-Status check(const PatchEmbedForward& args);
-Status check(const PatchEmbedBackward& args);
 
 }  // namespace mome

@@ -35,7 +35,5 @@ struct ProjResidualBackward {
   float* dgamma;           // [width] +=, or null
 };
 
-Status check(const ProjResidualForward& args);
-Status check(const ProjResidualBackward& args);
 
 }  // namespace mome

@@ -29,7 +29,5 @@ struct QkvBackward {
   float* dv_bias;       // [width] +=, or null
 };
 
-Status check(const QkvForward& args);
-Status check(const QkvBackward& args);
 
 }  // namespace mome

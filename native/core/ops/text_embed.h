@@ -49,7 +49,5 @@ struct TextEmbedBackward {
   float* dtype;              // [width] +=, or null
 };
 
-Status check(const TextEmbedForward& args);
-Status check(const TextEmbedBackward& args);
 
 }  // namespace mome

@@ -1,0 +1,141 @@
+#include "core/decode.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace mome {
+
+Located Decoder::locate(std::string_view key, bool optional) {
+  const Operand* operand = instruction_.find(key);
+  if (operand == nullptr) {
+    if (!optional) fail(Code::invalid_argument, key, "expected this operand, got none");
+    return {};
+  }
+  switch (operand->kind) {
+    case Operand::Kind::buffer:
+      return binding_.buffers[operand->index];
+    case Operand::Kind::input:
+      return binding_.inputs[operand->index];
+    case Operand::Kind::parameter:
+    case Operand::Kind::gradient: {
+      Parameter& parameter = binding_.weights.at(binding_.parameters[operand->index]);
+      const bool gradient = operand->kind == Operand::Kind::gradient;
+      Located located;
+      located.data = gradient ? parameter.gradient.data() : parameter.data.data();
+      for (const Extent& extent : binding_.program.parameters[operand->index].shape) located.shape.push_back(extent.size);
+      if (located.data == nullptr && parameter.count > 0) {
+        fail(Code::unsupported, key, gradient ? "expected weights that are trained" : "this weight is kept packed only");
+      }
+      return located;
+    }
+    case Operand::Kind::scalar:
+    case Operand::Kind::number:
+      break;
+  }
+  fail(Code::invalid_argument, key, "expected a tensor, got a number");
+  return {};
+}
+
+void Decoder::fail(Code code, std::string_view key, const char* message) {
+  if (!status_.ok()) return;
+  status_ = error(code, "%s.%s: %.*s: %s", op_name(instruction_.op).data(), direction_name(instruction_.direction).data(),
+                  static_cast<int>(key.size()), key.data(), message);
+}
+
+void Decoder::expect(bool condition, const char* message) {
+  if (!condition) fail(Code::invalid_shape, "sizes", message);
+}
+
+const float* Decoder::tensor(std::string_view key, int64_t count, bool optional) { return output(key, count, optional); }
+
+float* Decoder::output(std::string_view key, int64_t count, bool optional) {
+  if (optional && !has(key)) return nullptr;
+  const Located located = locate(key, false);
+  if (!status_.ok()) return nullptr;
+  if (located.type != ElementType::f32) fail(Code::invalid_argument, key, "expected float32");
+  if (located.count() != count) {
+    status_ = error(Code::invalid_shape, "%s.%s: %.*s: expected %lld elements, got %lld", op_name(instruction_.op).data(),
+                    direction_name(instruction_.direction).data(), static_cast<int>(key.size()), key.data(), static_cast<long long>(count),
+                    static_cast<long long>(located.count()));
+  }
+  return static_cast<float*>(located.data);
+}
+
+float* Decoder::gradient(std::string_view key, int64_t count) { return output(key, count, true); }
+
+const int32_t* Decoder::integers(std::string_view key, int64_t count, int64_t low, int64_t high, int64_t also, bool optional) {
+  if (optional && !has(key)) return nullptr;
+  const Located located = locate(key, false);
+  if (!status_.ok()) return nullptr;
+  if (located.type != ElementType::i32 || located.count() != count) {
+    fail(Code::invalid_shape, key, "expected int32 of the right length");
+    return nullptr;
+  }
+  const int32_t* values = static_cast<const int32_t*>(located.data);
+  for (int64_t i = 0; i < count; i++) {
+    if ((values[i] >= low && values[i] < high) || values[i] == also) continue;
+    status_ = error(Code::invalid_argument, "%s: %.*s[%lld]: expected a value in [%lld, %lld), got %d", op_name(instruction_.op).data(),
+                    static_cast<int>(key.size()), key.data(), static_cast<long long>(i), static_cast<long long>(low),
+                    static_cast<long long>(high), values[i]);
+    return nullptr;
+  }
+  return values;
+}
+
+const uint8_t* Decoder::bytes(std::string_view key, int64_t count) {
+  if (!has(key)) return nullptr;
+  const Located located = locate(key, false);
+  if (located.type != ElementType::u8 || located.count() != count) fail(Code::invalid_shape, key, "expected bytes of the right length");
+  return static_cast<const uint8_t*>(located.data);
+}
+
+Matrix Decoder::matrix(std::string_view key, int64_t rows, int64_t columns) {
+  const Operand* operand = instruction_.find(key);
+  if (operand == nullptr || operand->kind != Operand::Kind::parameter) {
+    fail(Code::invalid_argument, key, "expected a parameter");
+    return {};
+  }
+  const Parameter& parameter = binding_.weights.at(binding_.parameters[operand->index]);
+  if (parameter.count != rows * columns) fail(Code::invalid_shape, key, "expected a weight of another shape");
+  return {rows, columns, parameter.data.floats(), parameter.packed[0].floats(), parameter.packed[1].floats()};
+}
+
+double Decoder::number(std::string_view key, double fallback) {
+  const Operand* operand = instruction_.find(key);
+  if (operand == nullptr) return fallback;
+  if (operand->kind == Operand::Kind::scalar) return binding_.scalars[operand->index];
+  if (operand->kind != Operand::Kind::number) {
+    fail(Code::invalid_argument, key, "expected a number");
+    return fallback;
+  }
+  return operand->dim >= 0 ? static_cast<double>(binding_.dims[operand->dim]) : operand->number;
+}
+
+int64_t Decoder::integer(std::string_view key) {
+  const double value = number(key, std::nan(""));
+  if (!(std::abs(value) < 0x1p53) || value != std::floor(value)) {
+    fail(Code::invalid_argument, key, "expected a whole number");
+    return 0;
+  }
+  return static_cast<int64_t>(value);
+}
+
+int64_t Decoder::count(std::string_view key) { return locate(key, false).count(); }
+int64_t Decoder::rows(std::string_view key) { return locate(key, false).rows(); }
+int64_t Decoder::columns(std::string_view key) { return locate(key, false).columns(); }
+
+bool is_matrix_key(Op op, std::string_view key) {
+  switch (op) {
+    case Op::linear:
+    case Op::qkv:
+    case Op::proj_residual:
+    case Op::patch_embed:
+      return key == "weight";
+    case Op::expert_ffn:
+      return key.starts_with("fc1_") ? !key.starts_with("fc1_bias") : key.starts_with("fc2_") && !key.starts_with("fc2_bias");
+    default:
+      return false;
+  }
+}
+
+}  // namespace mome

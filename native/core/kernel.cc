@@ -1,0 +1,88 @@
+#include "core/kernel.h"
+
+#include "cpu/avx2/register.h"
+#include "cpu/avx512/register.h"
+#include "cpu/ref/register.h"
+
+namespace mome {
+namespace {
+
+constexpr std::string_view kOpNames[kOps] = {
+    "patch_embed", "text_embed",   "layer_norm",    "qkv",      "attention",   "proj_residual", "expert_ffn", "gather_rows", "linear",
+    "tanh",        "gelu",         "l2_normalize",  "cross_entropy", "soft_bce", "contrastive", "add",        "adamw",       "squared_norm",
+};
+constexpr std::string_view kTargetNames[kTargets] = {"ref", "avx2", "avx512", "cuda"};
+
+}  // namespace
+
+std::string_view op_name(Op op) { return kOpNames[static_cast<int>(op)]; }
+std::string_view direction_name(Direction direction) { return direction == Direction::forward ? "forward" : "backward"; }
+std::string_view target_name(Target target) { return kTargetNames[static_cast<int>(target)]; }
+
+bool parse_op(std::string_view name, Op& op) {
+  for (int i = 0; i < kOps; i++) {
+    if (kOpNames[i] != name) continue;
+    op = static_cast<Op>(i);
+    return true;
+  }
+  return false;
+}
+
+bool parse_target(std::string_view name, Target& target) {
+  for (int i = 0; i < kTargets; i++) {
+    if (kTargetNames[i] != name) continue;
+    target = static_cast<Target>(i);
+    return true;
+  }
+  return false;
+}
+
+void KernelTable::add(const Kernel& kernel) { kernels_.push_back(kernel); }
+
+void KernelTable::set_packer(Target target, const Packer& packer) { packers_[static_cast<int>(target)] = packer; }
+
+const Kernel* KernelTable::find(Op op, Direction direction, Target target) const {
+  for (const Kernel& kernel : kernels_) {
+    if (kernel.op == op && kernel.direction == direction && kernel.target == target) return &kernel;
+  }
+  return nullptr;
+}
+
+const Packer* KernelTable::packer(Target target) const {
+  const Packer& packer = packers_[static_cast<int>(target)];
+  return packer.pack == nullptr ? nullptr : &packer;
+}
+
+const KernelTable& kernel_table() {
+  static const KernelTable table = [] {
+    KernelTable filled;
+    ref::register_kernels(filled);
+    avx2::register_kernels(filled);
+    avx512::register_kernels(filled);
+    return filled;
+  }();
+  return table;
+}
+
+bool target_supported(Target target) {
+  __builtin_cpu_init();
+  switch (target) {
+    case Target::ref:
+      return true;
+    case Target::avx2:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    case Target::avx512:
+      return target_supported(Target::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    case Target::cuda:
+      return false;
+  }
+  return false;
+}
+
+Target best_target() {
+  if (target_supported(Target::avx512)) return Target::avx512;
+  return target_supported(Target::avx2) ? Target::avx2 : Target::ref;
+}
+
+}  // namespace mome

@@ -1,0 +1,149 @@
+#include "core/thread_pool.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace mome {
+namespace {
+
+// Spins before a waiting thread sleeps: about 50 microseconds, longer than the gap between two kernels of one run.
+constexpr int kSpins = 4000;
+
+void relax() {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+bool read_line(const std::string& path, char* line, int size) {
+  FILE* file = std::fopen(path.c_str(), "r");
+  if (file == nullptr) return false;
+  const bool read = std::fgets(line, size, file) != nullptr;
+  std::fclose(file);
+  return read;
+}
+
+// CPU quota of the control group in whole cores (rounded up), 0 when there is none.
+int cgroup_cores() {
+  char line[128];
+  long long quota = 0, period = 0;
+  if (read_line("/sys/fs/cgroup/cpu.max", line, sizeof line)) {
+    if (std::sscanf(line, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) return static_cast<int>((quota + period - 1) / period);
+    return 0;
+  }
+  if (read_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", line, sizeof line) && std::sscanf(line, "%lld", &quota) == 1 && quota > 0 &&
+      read_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us", line, sizeof line) && std::sscanf(line, "%lld", &period) == 1 && period > 0) {
+    return static_cast<int>((quota + period - 1) / period);
+  }
+  return 0;
+}
+
+// (package, core) of a CPU, so that hyperthreads of one core count once.
+std::pair<int, int> physical_core(int cpu) {
+  char line[64];
+  const std::string base = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
+  std::pair<int, int> result{0, -1 - cpu};
+  if (read_line(base + "physical_package_id", line, sizeof line)) result.first = std::atoi(line);
+  if (read_line(base + "core_id", line, sizeof line)) result.second = std::atoi(line);
+  return result;
+}
+
+}  // namespace
+
+int available_cores() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  int cores = 1;
+  if (sched_getaffinity(0, sizeof mask, &mask) == 0) {
+    std::set<std::pair<int, int>> physical;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+      if (CPU_ISSET(cpu, &mask)) physical.insert(physical_core(cpu));
+    }
+    cores = std::max<int>(1, static_cast<int>(physical.size()));
+  }
+  const int quota = cgroup_cores();
+  return quota > 0 ? std::max(1, std::min(cores, quota)) : cores;
+}
+
+struct ThreadPool::Shared {
+  std::atomic<uint32_t> epoch{0};    // raised once per loop; workers wait for it
+  std::atomic<int> working{0};       // workers that have not finished the loop
+  std::atomic<int64_t> next{0};      // next item to hand out
+  std::atomic<bool> stop{false};
+  int64_t items = 0;
+  Function function = nullptr;
+  void* context = nullptr;
+  std::vector<std::thread> workers;
+
+  void drain(int worker) {
+    for (int64_t item = next.fetch_add(1, std::memory_order_relaxed); item < items; item = next.fetch_add(1, std::memory_order_relaxed)) {
+      function(context, item, worker);
+    }
+  }
+
+  void work(int worker) {
+    uint32_t seen = 0;
+    for (;;) {
+      for (int spin = 0; spin < kSpins && epoch.load(std::memory_order_acquire) == seen; spin++) relax();
+      epoch.wait(seen, std::memory_order_acquire);
+      seen++;
+      if (stop.load(std::memory_order_acquire)) return;
+      drain(worker);
+      working.fetch_sub(1, std::memory_order_acq_rel);
+      working.notify_one();
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int threads) : threads_(threads > 0 ? threads : available_cores()), shared_(std::make_unique<Shared>()) {
+  for (int worker = 1; worker < threads_; worker++) {
+    shared_->workers.emplace_back([shared = shared_.get(), worker] { shared->work(worker); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  shared_->stop.store(true, std::memory_order_release);
+  shared_->epoch.fetch_add(1, std::memory_order_release);
+  shared_->epoch.notify_all();
+  for (std::thread& worker : shared_->workers) worker.join();
+}
+
+void ThreadPool::run(int64_t items, Function function, void* context) {
+  if (items <= 0) return;
+  if (threads_ == 1 || items == 1) {
+    for (int64_t item = 0; item < items; item++) function(context, item, 0);
+    return;
+  }
+  Shared& shared = *shared_;
+  shared.items = items;
+  shared.function = function;
+  shared.context = context;
+  shared.next.store(0, std::memory_order_relaxed);
+  shared.working.store(threads_ - 1, std::memory_order_relaxed);
+  shared.epoch.fetch_add(1, std::memory_order_release);
+  shared.epoch.notify_all();
+  shared.drain(0);
+  for (int spin = 0; spin < kSpins; spin++) {
+    if (shared.working.load(std::memory_order_acquire) == 0) return;
+    relax();
+  }
+  for (int left = shared.working.load(std::memory_order_acquire); left != 0; left = shared.working.load(std::memory_order_acquire)) {
+    shared.working.wait(left, std::memory_order_acquire);
+  }
+}
+
+}  // namespace mome
