@@ -1,0 +1,128 @@
+#include "core/ops/attention.h"
+
+#include "cpu/ref/scalar.h"
+
+namespace mome::ref {
+namespace {
+
+// One sequence's tokens: text, then image.
+struct Tokens {
+  Sequence sequence;
+  int64_t count() const { return int64_t{sequence.text_length} + sequence.image_length; }
+  bool is_text(int64_t token) const { return token < sequence.text_length; }
+  int64_t row(int64_t token) const {
+    return is_text(token) ? sequence.text_begin + token : sequence.image_begin + token - sequence.text_length;
+  }
+  // Row of the bias table for a pair of tokens.
+  int64_t bias_row(const RelativePosition& position, int64_t query, int64_t key) const {
+    const int64_t texts = sequence.text_length;
+    if (is_text(query)) return is_text(key) ? position.text_text(query, key) : position.text_image();
+    return is_text(key) ? position.image_text() : position.image_image(query - texts, key - texts);
+  }
+};
+
+template <typename Args>
+std::vector<double> scores_of(const Args& a, const Tokens& tokens, int64_t head, int64_t query) {
+  const int64_t head_width = a.width / a.heads, stride = 3 * a.width;
+  std::vector<double> scores(tokens.count());
+  for (int64_t key = 0; key < tokens.count(); key++) {
+    scores[key] = a.scale * dot(a.qkv + tokens.row(query) * stride + head * head_width,
+                                a.qkv + tokens.row(key) * stride + a.width + head * head_width, head_width);
+    if (a.table != nullptr) {
+      scores[key] += a.table[tokens.bias_row(a.position, query, key) * a.table_columns + a.table_column + head];
+    }
+  }
+  return scores;
+}
+
+// Turns scores into probabilities; returns the natural log-sum-exp.
+double softmax(std::vector<double>& scores) {
+  double highest = -INFINITY, sum = 0;
+  for (const double score : scores) highest = score > highest ? score : highest;
+  for (double& score : scores) sum += score = std::exp(score - highest);
+  for (double& score : scores) score /= sum;
+  return highest + std::log(sum);
+}
+
+Status forward(const AttentionForward& a, OpContext& context) {
+  const int64_t head_width = a.width / a.heads;
+  for (int64_t i = 0; i < a.rows * a.width; i++) a.out[i] = 0;
+  context.pool.parallel_for(a.sequence_count * a.heads, [&](int64_t item, int) {
+    const Tokens tokens{a.sequences[item / a.heads]};
+    const int64_t head = item % a.heads;
+    for (int64_t query = 0; query < tokens.count(); query++) {
+      std::vector<double> p = scores_of(a, tokens, head, query);
+      const double lse = softmax(p);
+      if (a.lse != nullptr) a.lse[tokens.row(query) * a.heads + head] = static_cast<float>(lse);
+      for (int64_t d = 0; d < head_width; d++) {
+        double sum = 0;
+        for (int64_t key = 0; key < tokens.count(); key++) {
+          sum += p[key] * a.qkv[tokens.row(key) * 3 * a.width + 2 * a.width + head * head_width + d];
+        }
+        a.out[tokens.row(query) * a.width + head * head_width + d] = static_cast<float>(sum);
+      }
+    }
+  });
+  return {};
+}
+
+// Per query: dv += p dout, dp = dout v, ds = p (dp - sum p dp), dq = scale ds k, dk += scale ds q, dbias += ds.
+void backward_head(const AttentionBackward& a, int64_t head, std::vector<double>& dtable) {
+  const int64_t head_width = a.width / a.heads, stride = 3 * a.width;
+  for (int64_t s = 0; s < a.sequence_count; s++) {
+    const Tokens tokens{a.sequences[s]};
+    const int64_t count = tokens.count();
+    std::vector<double> dk(count * head_width), dv(count * head_width);
+    for (int64_t query = 0; query < count; query++) {
+      std::vector<double> p = scores_of(a, tokens, head, query);
+      softmax(p);
+      const int64_t row = tokens.row(query);
+      const float* dout = a.dout + row * a.width + head * head_width;
+      std::vector<double> dp(count), dq(head_width);
+      double along = 0;
+      for (int64_t key = 0; key < count; key++) {
+        dp[key] = dot(dout, a.qkv + tokens.row(key) * stride + 2 * a.width + head * head_width, head_width);
+        along += p[key] * dp[key];
+      }
+      for (int64_t key = 0; key < count; key++) {
+        const double ds = p[key] * (dp[key] - along);
+        if (!dtable.empty()) dtable[tokens.bias_row(a.position, query, key)] += ds;
+        for (int64_t d = 0; d < head_width; d++) {
+          dq[d] += ds * a.scale * a.qkv[tokens.row(key) * stride + a.width + head * head_width + d];
+          dk[key * head_width + d] += ds * a.scale * a.qkv[row * stride + head * head_width + d];
+          dv[key * head_width + d] += p[key] * dout[d];
+        }
+      }
+      for (int64_t d = 0; d < head_width; d++) a.dqkv[row * stride + head * head_width + d] = static_cast<float>(dq[d]);
+    }
+    for (int64_t key = 0; key < count; key++) {
+      float* to = a.dqkv + tokens.row(key) * stride + head * head_width;
+      for (int64_t d = 0; d < head_width; d++) {
+        to[a.width + d] = static_cast<float>(dk[key * head_width + d]);
+        to[2 * a.width + d] = static_cast<float>(dv[key * head_width + d]);
+      }
+    }
+  }
+}
+
+Status backward(const AttentionBackward& a, OpContext& context) {
+  for (int64_t i = 0; i < a.rows * 3 * a.width; i++) a.dqkv[i] = 0;
+  context.pool.parallel_for(a.heads, [&](int64_t head, int) {
+    std::vector<double> dtable(a.table != nullptr && a.dtable != nullptr ? a.position.rows() : 0);
+    backward_head(a, head, dtable);
+    for (size_t row = 0; row < dtable.size(); row++) {
+      float& to = a.dtable[static_cast<int64_t>(row) * a.table_columns + a.table_column + head];
+      to = static_cast<float>(to + dtable[row]);
+    }
+  });
+  return {};
+}
+
+}  // namespace
+
+void register_attention(KernelTable& table) {
+  table.add<AttentionForward, forward>(Target::ref);
+  table.add<AttentionBackward, backward>(Target::ref);
+}
+
+}  // namespace mome::ref
