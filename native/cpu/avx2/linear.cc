@@ -1,0 +1,3 @@
+// linear for the avx2 target; the kernels are in cpu/vector.
+#define MOME_ISA avx2
+#include "cpu/vector/linear.inl.h"

@@ -1,0 +1,3 @@
+// pack for the avx512 target; the kernels are in cpu/vector.
+#define MOME_ISA avx512
+#include "cpu/vector/pack.inl.h"

@@ -1,0 +1,230 @@
+// Matrix products on packed operands, over the threads of the pool.
+//
+// gemm: C[rows, columns] = epilogue(A B) with B packed before (a weight) and A packed here, a block of rows at a time.
+// gemm_over_rows: C[outputs, columns] = epilogue(A^T B) summed over rows, both packed here (a weight gradient).
+//
+// 2 rows columns depth FLOPs. Work is handed out as (block of row tiles) x (group of panels). Inside an item the depth is cut
+// into blocks; for each, panels run outside and row tiles inside: the block's A (at most 224 x 384 floats, 336 KiB) stays in the
+// second-level cache while every panel of B passes by once. What C is so far waits in the thread's scratch, in float32, so the
+// cuts do not show in the bits. An epilogue gets a finished tile while it is in the first-level cache:
+//   epilogue(row, rows, column, columns, tile)   tile is [rows][kPanel], of which `columns` are real.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/kernel.h"
+#include "core/thread_pool.h"
+#include "cpu/vector/gemm_pack.h"
+
+namespace mome::MOME_ISA {
+
+inline constexpr Target kGemmTarget = kLanes == 16 ? Target::avx512 : Target::avx2;
+
+inline constexpr int64_t kDepthBlock = 384;      // B panel x depth block: 48 KiB, A tile x depth block: 21 KiB
+inline constexpr int64_t kBlockTiles = 16;       // tiles of A per item, 224 rows: with kDepthBlock a third of 1 MiB
+inline constexpr int64_t kItemPanels = 8;        // panels per item: A is read again once per item
+inline constexpr int64_t kItemsPerThread = 4;    // enough to even out threads that run at different speeds
+inline constexpr int64_t kRowBlock = 1024;       // rows packed at a time: bounds the workspace
+inline constexpr int64_t kRowBlockFloats = 4 << 20;  // and for very deep products 16 MiB
+inline constexpr int64_t kOutputBlock = 4096;    // outputs packed at a time in gemm_over_rows
+
+// Cuts the workspace into 64-byte aligned arrays; without a base it only counts. Arrays that are not needed at the same time may
+// share memory: `at(mark)` goes back to an earlier value of `used`.
+struct Carver {
+  std::byte* base;
+  size_t used = 0;
+  size_t bytes = 0;  // the most ever used
+  template <typename T>
+  T* take(int64_t count) {
+    std::byte* p = base == nullptr ? nullptr : base + used;
+    used += (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
+    if (used > bytes) bytes = used;
+    return reinterpret_cast<T*>(p);
+  }
+  Carver& at(size_t mark) {
+    used = mark;
+    return *this;
+  }
+};
+
+// The most rows packed at a time in a product of this depth.
+inline int64_t most_rows(int64_t depth) {
+  return larger(kMaxTileRows, smaller(kRowBlock, kRowBlockFloats / larger(1, depth)));
+}
+// Rows per block when `rows` are cut into as few blocks of at most `most` as possible, evenly.
+inline int64_t even_step(int64_t rows, int64_t most) { return rows == 0 ? 0 : ceil_div(rows, ceil_div(rows, most)); }
+
+// Floats of scratch one thread needs; grows with each argument.
+inline int64_t tile_scratch(int64_t rows, int64_t columns, int64_t depth) {
+  const int64_t one_tile = 4 * kMaxTileRows * kPanel;
+  if (depth <= kDepthBlock) return one_tile;
+  return larger(one_tile, smaller(rows, kBlockTiles * kMaxTileRows) * smaller(panels_of(columns), kItemPanels) * kPanel);
+}
+
+// Calls body(row, column, count, value) for each vector of a finished tile.
+template <typename Body>
+inline void for_each_vector(int64_t row, int64_t rows, int64_t column, int64_t columns, const float* tile, const Body& body) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; c += kLanes) {
+      body(row + r, column + c, smaller(kLanes, columns - c), load(tile + r * kPanel + c));
+    }
+  }
+}
+
+// The product of packed operands. `scratch` holds tile_scratch(...) floats per thread.
+template <typename Epilogue>
+void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns, int64_t depth, const float* packed_a,
+              const float* packed_b, float* scratch, const Epilogue& epilogue) {
+  // Cut the work.
+  const Tiles tiles(rows);
+  const int64_t panels = panels_of(columns);
+  if (tiles.count == 0 || panels == 0) return;
+  const int64_t row_blocks = ceil_div(tiles.count, kBlockTiles);
+  const int64_t at_once = tiles.count == 1 ? panels_at_once(rows) : 1;
+  int64_t group = kItemPanels;
+  while (group > at_once && row_blocks * ceil_div(panels, group) < kItemsPerThread * pool.threads()) group /= 2;
+  const int64_t groups = ceil_div(panels, group);
+  const int64_t depth_blocks = larger(1, ceil_div(depth, kDepthBlock));
+  const int64_t depth_step = ceil_div(depth, depth_blocks);
+  const int64_t panel_stride = depth * kPanel;
+  const int64_t scratch_stride = tile_scratch(rows, columns, depth);
+
+  pool.parallel_for(row_blocks * groups, [&](int64_t item, int worker) {
+    // Locate the item.
+    const int64_t block = item / groups;
+    const int64_t first_tile = tiles.count * block / row_blocks, last_tile = tiles.count * (block + 1) / row_blocks;
+    const int64_t first_panel = item % groups * group, last_panel = smaller(panels, first_panel + group);
+    const int64_t origin = tiles.first_row(first_tile);
+    const int64_t block_rows = tiles.first_row(last_tile) - origin;
+    float* partial = scratch + worker * scratch_stride;
+
+    for (int64_t step = 0; step < depth_blocks; ++step) {
+      const int64_t k = step * depth_step;
+      const int64_t k_count = smaller(depth_step, depth - k);
+      for (int64_t panel = first_panel, wide; panel < last_panel; panel += wide) {
+        wide = at_once;
+        while (wide > last_panel - panel) wide /= 2;
+        const float* b = packed_b + panel * panel_stride + k * kPanel;
+        for (int64_t t = first_tile; t < last_tile; ++t) {
+          const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
+          float* tile = partial;
+          if (depth_blocks > 1) tile += ((panel - first_panel) * block_rows + (row - origin)) * kPanel;
+          tile_kernel(tile_rows, wide)(k_count, packed_a + row * depth + k * tile_rows, b, panel_stride, tile, step > 0);
+          if (step + 1 < depth_blocks) continue;
+          for (int64_t w = 0; w < wide; ++w) {
+            const int64_t column = (panel + w) * kPanel;
+            epilogue(first_row + row, tile_rows, column, smaller(kPanel, columns - column), tile + w * tile_rows * kPanel);
+          }
+        }
+      }
+    }
+  });
+}
+
+struct GemmWorkspace {
+  float* packed_a;
+  float* scratch;
+  GemmWorkspace(Carver& carver, int64_t rows, int64_t columns, int64_t depth, int threads)
+      : packed_a(carver.take<float>(smaller(rows, most_rows(depth)) * depth)),
+        scratch(carver.take<float>(tile_scratch(smaller(rows, most_rows(depth)), columns, depth) * threads)) {}
+};
+
+// Rows [begin, begin + rows) of the source times the packed B. The workspace is of a shape at least as large in each dimension.
+template <typename Source, typename Epilogue>
+void gemm(ThreadPool& pool, int64_t begin, int64_t rows, int64_t columns, int64_t depth, const Source& source,
+          const float* packed_b, const GemmWorkspace& workspace, const Epilogue& epilogue) {
+  const int64_t step = even_step(rows, most_rows(depth));
+  for (int64_t done = 0; done < rows; done += step) {
+    const int64_t first = begin + done, count = smaller(step, rows - done);
+    const Tiles tiles(count);
+    pool.parallel_for(tiles.count, [&](int64_t t, int) {
+      const int64_t row = tiles.first_row(t);
+      pack_tile(source, first + row, tiles.rows(t), depth, workspace.packed_a + row * depth);
+    });
+    multiply(pool, first, count, columns, depth, workspace.packed_a, packed_b, workspace.scratch, epilogue);
+  }
+}
+
+struct OverRowsWorkspace {
+  float* packed_a;
+  float* packed_b;
+  float* scratch;
+  OverRowsWorkspace(Carver& carver, int64_t rows, int64_t outputs, int64_t columns, int threads)
+      : packed_a(carver.take<float>(smaller(outputs, kOutputBlock) * smaller(rows, kRowBlock))),
+        packed_b(carver.take<float>(packed_columns_size(smaller(rows, kRowBlock), columns))),
+        scratch(carver.take<float>(tile_scratch(smaller(outputs, kOutputBlock), columns, smaller(rows, kRowBlock)) * threads)) {}
+};
+
+// Sums over the rows [begin, begin + rows) of both sources, a fixed block of rows at a time: the epilogue is called once per
+// block and must accumulate. `sums` (or null) [outputs] += the column sums of A. Independent of the number of threads.
+template <typename SourceA, typename SourceB, typename Epilogue>
+void gemm_over_rows(ThreadPool& pool, int64_t begin, int64_t rows, int64_t outputs, int64_t columns, const SourceA& a,
+                    const SourceB& b, float* sums, const OverRowsWorkspace& workspace, const Epilogue& epilogue) {
+  if (rows == 0 || outputs == 0) return;
+  const int64_t step = even_step(rows, kRowBlock);
+  for (int64_t done = 0; done < rows; done += step) {
+    const int64_t first = begin + done, depth = smaller(step, rows - done);
+    pool.parallel_for(panels_of(columns), [&](int64_t panel, int) {
+      const int64_t column = panel * kPanel;
+      pack_straight(b, first, depth, column, smaller(kPanel, columns - column), workspace.packed_b + column * depth, kPanel,
+                    nullptr);
+    });
+    for (int64_t output = 0; output < outputs; output += kOutputBlock) {
+      const int64_t count = smaller(kOutputBlock, outputs - output);
+      const Tiles tiles(count);
+      pool.parallel_for(tiles.count, [&](int64_t t, int) {
+        const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
+        pack_straight(a, first, depth, output + row, tile_rows, workspace.packed_a + row * depth, tile_rows, sums);
+      });
+      multiply(pool, output, count, columns, depth, workspace.packed_a, workspace.packed_b, workspace.scratch, epilogue);
+    }
+  }
+}
+
+// ---- Epilogues --------------------------------------------------------------------------------------------------------------
+
+// y = acc (+ bias).
+struct StoreEpilogue {
+  float* y;
+  int64_t stride;
+  const float* bias;
+  void operator()(int64_t row, int64_t rows, int64_t column, int64_t columns, const float* tile) const {
+    for_each_vector(row, rows, column, columns, tile, [&](int64_t r, int64_t c, int64_t count, Vec value) {
+      if (bias != nullptr) value = value + load_part(bias + c, count);
+      store_part(y + r * stride + c, value, count);
+    });
+  }
+};
+
+// y += acc.
+struct AddEpilogue {
+  float* y;
+  int64_t stride;
+  void operator()(int64_t row, int64_t rows, int64_t column, int64_t columns, const float* tile) const {
+    for_each_vector(row, rows, column, columns, tile, [&](int64_t r, int64_t c, int64_t count, Vec value) {
+      float* p = y + r * stride + c;
+      store_part(p, load_part(p, count) + value, count);
+    });
+  }
+};
+
+// out = x + row_scale * gamma * (acc + bias); out may be x.
+struct ResidualEpilogue {
+  const float* x;
+  float* out;
+  int64_t stride;
+  const float* bias;
+  const float* gamma;
+  const float* row_scale;
+  void operator()(int64_t row, int64_t rows, int64_t column, int64_t columns, const float* tile) const {
+    for_each_vector(row, rows, column, columns, tile, [&](int64_t r, int64_t c, int64_t count, Vec value) {
+      value = value + load_part(bias + c, count);
+      if (gamma != nullptr) value = value * load_part(gamma + c, count);
+      if (row_scale != nullptr) value = value * set1(row_scale[r]);
+      store_part(out + r * stride + c, load_part(x + r * stride + c, count) + value, count);
+    });
+  }
+};
+
+}  // namespace mome::MOME_ISA

@@ -1,0 +1,101 @@
+// The innermost loop of every matrix product: a tile of C in registers, one fused multiply-add per element and step.
+//
+// C[R, NR] (+)= A[R, K] B[K, NR] with A packed as [K][R] and B as a panel [K][NR]. Each element of C is one chain of fused
+// multiply-adds over ascending k that starts from 0 and may be carried from call to call through the float32 tile buffer, so its
+// bits depend neither on R, nor on the neighbours, nor on where K was cut.
+//
+// Per step a 14 x 32 tile loads 2 vectors of B and 14 broadcasts of A for 28 multiply-adds: 16 loads in 14 cycles on a core with
+// two load and two FMA ports. Each A element is broadcast into a register and used twice; as a memory operand of the
+// multiply-add it would be loaded twice, and 30 loads in 14 cycles are more than the ports give.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/vector/simd.h"
+
+namespace mome::MOME_ISA {
+
+// Two vectors across, and as many rows as leave registers for the two of B and one broadcast: 28 + 3 of 32, 12 + 3 of 16.
+// The latency of 4 cycles on two ports needs 8 accumulators, so 4 rows and more run at the full rate.
+inline constexpr int kPanelVectors = 2;
+inline constexpr int kPanel = kPanelVectors * kLanes;
+inline constexpr int kMaxTileRows = kLanes == 16 ? 14 : 6;
+// With so few rows (the weight stream bounds the speed), several panels are multiplied at once to hide the latency.
+inline constexpr int kTwoPanelRows = kLanes == 16 ? 6 : 3;   // 6 x 64 or 3 x 32
+inline constexpr int kFourPanelRows = kLanes == 16 ? 3 : 1;  // 3 x 128 or 1 x 64
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// depth steps of A at `a` [depth][R] and of kPanels panels [depth][kPanel], the first at `b`, the next `panel_stride` floats on.
+// `tile` is [kPanels][R][kPanel]; it is read first when `carry` is set.
+using TileKernel = void (*)(int64_t depth, const float* a, const float* b, int64_t panel_stride, float* tile, bool carry);
+
+template <int kRows, int kPanels>
+[[gnu::noinline]] void multiply_tile(int64_t depth, const float* a, const float* b, int64_t panel_stride, float* tile,
+                                     bool carry) {
+  constexpr int kVectors = kPanels * kPanelVectors;
+  Vec sum[kRows][kVectors];
+  if (carry) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) {
+        sum[r][v] = load(tile + ((v / kPanelVectors) * kRows + r) * kPanel + (v % kPanelVectors) * kLanes);
+      }
+    }
+  } else {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = zero();
+    }
+  }
+#pragma GCC unroll 1
+  for (int64_t k = 0; k < depth; ++k) {
+    Vec column[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      column[v] = load(b + (v / kPanelVectors) * panel_stride + (v % kPanelVectors) * kLanes);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const Vec row = set1(a[r]);
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = fma(row, column[v], sum[r][v]);
+    }
+    a += kRows;
+    b += kPanel;
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      store(tile + ((v / kPanelVectors) * kRows + r) * kPanel + (v % kPanelVectors) * kLanes, sum[r][v]);
+    }
+  }
+}
+
+template <int kRows>
+TileKernel select_tile_kernel(int rows, int panels) {
+  if (rows != kRows) {
+    if constexpr (kRows > 1) return select_tile_kernel<kRows - 1>(rows, panels);
+    return nullptr;
+  }
+  if constexpr (kRows <= kFourPanelRows) {
+    if (panels == 4) return multiply_tile<kRows, 4>;
+  }
+  if constexpr (kRows <= kTwoPanelRows) {
+    if (panels == 2) return multiply_tile<kRows, 2>;
+  }
+  return multiply_tile<kRows, 1>;
+}
+
+// The kernel for `rows` in [1, kMaxTileRows] and `panels` in {1, 2, 4}, where panels_at_once(rows) is the most it may be.
+inline TileKernel tile_kernel(int64_t rows, int64_t panels) {
+  return select_tile_kernel<kMaxTileRows>(static_cast<int>(rows), static_cast<int>(panels));
+}
+inline int64_t panels_at_once(int64_t rows) { return rows <= kFourPanelRows ? 4 : rows <= kTwoPanelRows ? 2 : 1; }
+
+}  // namespace mome::MOME_ISA

@@ -1,0 +1,190 @@
+// Operands in the order the tile kernel reads them, made from anything that can give a vector of its row.
+//
+// A source has `Vec load(row, column, count)`: `count` <= kLanes values of one row, the rest 0; and `void prepare(row)`, called
+// once before the first load of a row within one packing (a layer norm takes its mean there).
+//
+// Rows of A are cut into ceil(rows / kMaxTileRows) tiles as even as possible, so no tile is left with a few rows; tile t is
+// stored as [depth][R] at offset first_row(t) * depth. B is cut into panels of kPanel columns, [depth][kPanel] each, the last
+// one filled up with zeros.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/vector/gemm_kernel.h"
+#include "cpu/vector/moments.h"
+
+namespace mome::MOME_ISA {
+
+// ---- Sources ----------------------------------------------------------------------------------------------------------------
+
+inline Vec load_part(const float* p, int64_t count) { return count == kLanes ? load(p) : load(p, count); }
+inline void store_part(float* p, Vec x, int64_t count) {
+  if (count == kLanes) {
+    store(p, x);
+  } else {
+    store(p, x, count);
+  }
+}
+
+// The matrix at `x`, rows `stride` floats apart.
+struct PlainSource {
+  const float* x;
+  int64_t stride;
+  void prepare(int64_t) const {}
+  Vec load(int64_t row, int64_t column, int64_t count) const { return load_part(x + row * stride + column, count); }
+};
+
+// row_scale * column_scale * x, each factor optional.
+struct ScaledSource {
+  const float* x;
+  int64_t stride;
+  const float* row_scale;
+  const float* column_scale;
+  void prepare(int64_t) const {}
+  Vec load(int64_t row, int64_t column, int64_t count) const {
+    Vec value = load_part(x + row * stride + column, count);
+    if (row_scale != nullptr) value = value * set1(row_scale[row]);
+    if (column_scale != nullptr) value = value * load_part(column_scale + column, count);
+    return value;
+  }
+};
+
+// layer_norm(x) * gamma + beta. `moments` [rows] is filled by prepare, or read where `known`.
+struct NormSource {
+  const float* x;
+  int64_t width;
+  const float* gamma;
+  const float* beta;
+  float eps;
+  Moments* moments;
+  bool known;
+  void prepare(int64_t row) const {
+    if (!known) moments[row] = row_moments(x + row * width, width, eps);
+  }
+  Vec load(int64_t row, int64_t column, int64_t count) const {
+    const Vec scale = set1(moments[row].inverse_deviation);
+    const Vec normed = (load_part(x + row * width + column, count) - set1(moments[row].mean)) * scale;
+    return fma(normed, load_part(gamma + column, count), load_part(beta + column, count));
+  }
+};
+
+// ---- Tiles ------------------------------------------------------------------------------------------------------------------
+
+struct Tiles {
+  int64_t count, base, longer;  // the first `longer` tiles have base + 1 rows, the others base
+  explicit Tiles(int64_t rows) {
+    count = ceil_div(rows, kMaxTileRows);
+    base = count == 0 ? 0 : rows / count;
+    longer = count == 0 ? 0 : rows % count;
+  }
+  int64_t first_row(int64_t tile) const { return tile * base + smaller(tile, longer); }
+  int64_t rows(int64_t tile) const { return base + (tile < longer ? 1 : 0); }
+};
+
+inline int64_t panels_of(int64_t columns) { return ceil_div(columns, kPanel); }
+inline int64_t packed_columns_size(int64_t depth, int64_t columns) { return panels_of(columns) * depth * kPanel; }
+
+// ---- Transposition in registers ---------------------------------------------------------------------------------------------
+
+#if defined(__AVX512F__)
+inline void transpose(Vec (&m)[16]) {
+  __m512 a[16];
+  for (int i = 0; i < 16; i += 2) {
+    a[i] = _mm512_unpacklo_ps(m[i].v, m[i + 1].v);
+    a[i + 1] = _mm512_unpackhi_ps(m[i].v, m[i + 1].v);
+  }
+  // b[4 g + c]: column 4 lane + c of the rows 4 g ... 4 g + 3.
+  __m512 b[16];
+  for (int g = 0; g < 4; ++g) {
+    const __m512d lo0 = _mm512_castps_pd(a[4 * g]), hi0 = _mm512_castps_pd(a[4 * g + 1]);
+    const __m512d lo1 = _mm512_castps_pd(a[4 * g + 2]), hi1 = _mm512_castps_pd(a[4 * g + 3]);
+    b[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(lo0, lo1));
+    b[4 * g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(lo0, lo1));
+    b[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(hi0, hi1));
+    b[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(hi0, hi1));
+  }
+  for (int c = 0; c < 4; ++c) {
+    const __m512 even01 = _mm512_shuffle_f32x4(b[c], b[4 + c], 0x88), odd01 = _mm512_shuffle_f32x4(b[c], b[4 + c], 0xdd);
+    const __m512 even23 = _mm512_shuffle_f32x4(b[8 + c], b[12 + c], 0x88);
+    const __m512 odd23 = _mm512_shuffle_f32x4(b[8 + c], b[12 + c], 0xdd);
+    m[c].v = _mm512_shuffle_f32x4(even01, even23, 0x88);
+    m[8 + c].v = _mm512_shuffle_f32x4(even01, even23, 0xdd);
+    m[4 + c].v = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
+    m[12 + c].v = _mm512_shuffle_f32x4(odd01, odd23, 0xdd);
+  }
+}
+#else
+inline void transpose(Vec (&m)[8]) {
+  __m256 a[8], b[8];
+  for (int i = 0; i < 8; i += 2) {
+    a[i] = _mm256_unpacklo_ps(m[i].v, m[i + 1].v);
+    a[i + 1] = _mm256_unpackhi_ps(m[i].v, m[i + 1].v);
+  }
+  for (int g = 0; g < 2; ++g) {
+    b[4 * g] = _mm256_shuffle_ps(a[4 * g], a[4 * g + 2], 0x44);
+    b[4 * g + 1] = _mm256_shuffle_ps(a[4 * g], a[4 * g + 2], 0xee);
+    b[4 * g + 2] = _mm256_shuffle_ps(a[4 * g + 1], a[4 * g + 3], 0x44);
+    b[4 * g + 3] = _mm256_shuffle_ps(a[4 * g + 1], a[4 * g + 3], 0xee);
+  }
+  for (int c = 0; c < 4; ++c) {
+    m[c].v = _mm256_permute2f128_ps(b[c], b[4 + c], 0x20);
+    m[4 + c].v = _mm256_permute2f128_ps(b[c], b[4 + c], 0x31);
+  }
+}
+#endif
+
+// ---- Packing ----------------------------------------------------------------------------------------------------------------
+
+// `rows` <= kLanes rows from `row` on, transposed: out[k * stride + r] for k < depth. Writes kLanes floats per k where the next
+// steps overwrite what is too much, and exactly min(stride, kLanes) at the end.
+template <typename Source>
+inline void pack_transposed(const Source& source, int64_t row, int64_t rows, int64_t depth, float* out, int64_t stride) {
+  const int64_t width = smaller(stride, kLanes);
+  const int64_t safe = depth - ceil_div(kLanes, stride);  // the last k where a whole vector stays inside
+  for (int64_t k = 0; k < depth; k += kLanes) {
+    const int64_t count = smaller(kLanes, depth - k);
+    Vec block[kLanes];
+#pragma GCC unroll 16
+    for (int r = 0; r < kLanes; ++r) block[r] = r < rows ? source.load(row + r, k, count) : zero();
+    transpose(block);
+    if (k + kLanes - 1 <= safe) {
+#pragma GCC unroll 16
+      for (int c = 0; c < kLanes; ++c) store(out + (k + c) * stride, block[c]);
+    } else {
+      for (int c = 0; c < count; ++c) store_part(out + (k + c) * stride, block[c], width);
+    }
+  }
+}
+
+// One tile of A, where a row of A is a row of the source.
+template <typename Source>
+inline void pack_tile(const Source& source, int64_t row, int64_t rows, int64_t depth, float* out) {
+  for (int64_t r = 0; r < rows; ++r) source.prepare(row + r);
+  pack_transposed(source, row, rows, depth, out, rows);
+}
+
+// `depth` rows of the source from `row` on, `columns` of them from `column` on, as [depth][stride], filled up with zeros. Used
+// where the contraction runs over the rows of the source: `columns` = stride <= kMaxTileRows for A, <= stride = kPanel for B.
+// `sums` (or null) += the sum of each column, taken in ascending row order; it is indexed like the source.
+template <typename Source>
+inline void pack_straight(const Source& source, int64_t row, int64_t depth, int64_t column, int64_t columns, float* out,
+                          int64_t stride, float* sums) {
+  const int64_t safe = stride < kLanes ? depth - ceil_div(kLanes, stride) : -1;  // as in pack_transposed
+  for (int64_t c = 0; c < stride; c += kLanes) {
+    const int64_t count = larger(0, smaller(kLanes, columns - c));
+    const int64_t width = smaller(kLanes, stride - c);
+    Vec sum = zero();
+    for (int64_t k = 0; k < depth; ++k) {
+      const Vec value = count > 0 ? source.load(row + k, column + c, count) : zero();
+      sum = sum + value;
+      if (k <= safe) {
+        store(out + k * stride + c, value);
+      } else {
+        store_part(out + k * stride + c, value, width);
+      }
+    }
+    if (sums != nullptr && count > 0) store_part(sums + column + c, load_part(sums + column + c, count) + sum, count);
+  }
+}
+
+}  // namespace mome::MOME_ISA
