@@ -1,0 +1,76 @@
+// The addon's entry: plain functions, and the constructors of its classes. State hangs on the environment, so that worker threads
+// and double loading are safe.
+#include "core/kernel.h"
+#include "napi/bridge.h"
+#include "napi/engine.h"
+
+namespace mome {
+namespace {
+
+std::string cpu_model() {
+  std::string model = "unknown";
+  FILE* file = std::fopen("/proc/cpuinfo", "r");
+  if (file == nullptr) return model;
+  char line[256];
+  while (std::fgets(line, sizeof line, file) != nullptr) {
+    const std::string text(line);
+    if (text.rfind("model name", 0) != 0) continue;
+    const size_t colon = text.find(':');
+    if (colon != std::string::npos) model = text.substr(colon + 2, text.find('\n') - colon - 2);
+    break;
+  }
+  std::fclose(file);
+  return model;
+}
+
+Napi::Value CpuInfo(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Napi::Object result = Napi::Object::New(env);
+  Napi::Array targets = Napi::Array::New(env);
+  for (const Target target : {Target::ref, Target::avx2, Target::avx512}) {
+    if (target_supported(target)) targets.Set(targets.Length(), Napi::String::New(env, std::string(target_name(target))));
+  }
+  result.Set("model", cpu_model());
+  result.Set("availableCores", available_cores());
+  result.Set("targets", targets);
+  result.Set("best", std::string(target_name(best_target())));
+  return result;
+}
+
+Napi::Value ErrorCodes(const Napi::CallbackInfo& info) {
+  Napi::Array codes = Napi::Array::New(info.Env());
+  for (int code = 1; code <= static_cast<int>(Code::internal); code++) {
+    codes.Set(codes.Length(), Napi::String::New(info.Env(), std::string(code_name(static_cast<Code>(code)))));
+  }
+  return codes;
+}
+
+Napi::Value Kernels(const Napi::CallbackInfo& info) {
+  Napi::Array list = Napi::Array::New(info.Env());
+  for (const Kernel& kernel : kernel_table().kernels()) {
+    Napi::Object entry = Napi::Object::New(info.Env());
+    entry.Set("op", std::string(op_name(kernel.op)));
+    entry.Set("direction", std::string(direction_name(kernel.direction)));
+    entry.Set("target", std::string(target_name(kernel.target)));
+    list.Set(list.Length(), entry);
+  }
+  return list;
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  auto* addon = new AddonState();
+  env.SetInstanceData(addon);
+  exports.Set("cpuInfo", Napi::Function::New(env, CpuInfo, "cpuInfo"));
+  exports.Set("errorCodes", Napi::Function::New(env, ErrorCodes, "errorCodes"));
+  exports.Set("kernels", Napi::Function::New(env, Kernels, "kernels"));
+  register_background(env, exports);
+  register_engine(env, exports, *addon);
+  return exports;
+}
+
+}  // namespace
+}  // namespace mome
+
+Napi::Object InitAddon(Napi::Env env, Napi::Object exports) { return mome::Init(env, exports); }
+
+NODE_API_MODULE(mome, InitAddon)

@@ -1,0 +1,142 @@
+// Functions that need no engine: picture resizing and exact top-k, each on a thread of its own, never on libuv's.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include "image/resize_bicubic.h"
+#include "napi/bridge.h"
+
+namespace mome {
+namespace {
+
+constexpr int64_t kMaxSide = 1 << 16;
+
+// Runs `work` on a fresh thread and settles `pending` with what it returns; memory trouble becomes a status.
+template <typename Work>
+void in_background(std::shared_ptr<PendingPromise> pending, Work work) {
+  std::thread([pending = std::move(pending), work = std::move(work)]() mutable {
+    PendingPromise::Make make;
+    Status status;
+    try {
+      status = work(make);
+    } catch (const std::bad_alloc&) {
+      status = error(Code::out_of_memory, "background: no memory");
+    }
+    pending->settle(std::move(status), std::move(make));
+  }).detach();
+}
+
+bool number_at(const Napi::CallbackInfo& info, size_t index, int64_t& value) {
+  if (!info[index].IsNumber()) return false;
+  const double number = info[index].As<Napi::Number>().DoubleValue();
+  if (!(number >= 0 && number <= 9e15) || number != std::floor(number)) return false;
+  value = static_cast<int64_t>(number);
+  return true;
+}
+
+// resizeBicubic(source: Uint8Array, width, height, targetWidth, targetHeight): Promise<Uint8Array>
+Napi::Value ResizeBicubic(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int64_t width = 0, height = 0, target_width = 0, target_height = 0;
+  if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array || !number_at(info, 1, width) ||
+      !number_at(info, 2, height) || !number_at(info, 3, target_width) || !number_at(info, 4, target_height)) {
+    return raise(env, Code::invalid_argument, "resizeBicubic: expected (Uint8Array, width, height, targetWidth, targetHeight)");
+  }
+  const Napi::Uint8Array source = info[0].As<Napi::Uint8Array>();
+  if (width < 1 || height < 1 || target_width < 1 || target_height < 1 || width > kMaxSide || height > kMaxSide ||
+      target_width > kMaxSide || target_height > kMaxSide || static_cast<int64_t>(source.ElementLength()) != width * height * 3) {
+    return raise(env, Code::invalid_shape, "resizeBicubic: expected width x height x 3 bytes and sides of 1 to 65536");
+  }
+  auto pixels = std::make_shared<std::vector<uint8_t>>(source.Data(), source.Data() + source.ElementLength());
+  auto pending = PendingPromise::create(env);
+  const Napi::Value promise = pending->promise();
+  in_background(pending, [=](PendingPromise::Make& make) -> Status {
+    auto resized = std::make_shared<std::vector<uint8_t>>(static_cast<size_t>(target_width * target_height * 3));
+    if (!resize_bicubic_rgb(pixels->data(), width, height, resized->data(), target_width, target_height)) {
+      return error(Code::out_of_memory, "resizeBicubic: no memory for %lld x %lld", static_cast<long long>(target_width),
+                   static_cast<long long>(target_height));
+    }
+    make = [resized](Napi::Env env) -> Napi::Value {
+      Napi::Uint8Array result = Napi::Uint8Array::New(env, resized->size());
+      std::memcpy(result.Data(), resized->data(), resized->size());
+      return result;
+    };
+    return {};
+  });
+  return promise;
+}
+
+// topK(rows: Float32Array, width, query: Float32Array, k): Promise<{ indices: Int32Array, scores: Float32Array }>
+Napi::Value TopK(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int64_t width = 0, k = 0;
+  if (!info[0].IsTypedArray() || !info[2].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array ||
+      info[2].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array || !number_at(info, 1, width) || !number_at(info, 3, k)) {
+    return raise(env, Code::invalid_argument, "topK: expected (Float32Array, width, Float32Array, k)");
+  }
+  const Napi::Float32Array rows = info[0].As<Napi::Float32Array>();
+  const Napi::Float32Array query = info[2].As<Napi::Float32Array>();
+  if (width < 1 || static_cast<int64_t>(query.ElementLength()) != width || rows.ElementLength() % static_cast<size_t>(width) != 0) {
+    return raise(env, Code::invalid_shape, "topK: expected whole rows and a query of the same width");
+  }
+  const int64_t count = static_cast<int64_t>(rows.ElementLength()) / width;
+  // The rows are shared with the caller, who keeps them unchanged and attached until the promise settles: copying millions of
+  // rows per query would cost more than the search. The view is held, so it is not collected.
+  auto wanted = std::make_shared<std::vector<float>>(query.Data(), query.Data() + width);
+  auto pending = PendingPromise::create(env);
+  pending->hold(info[0]);
+  const Napi::Value promise = pending->promise();
+  const float* data = rows.Data();
+  in_background(pending, [=](PendingPromise::Make& make) -> Status {
+    struct Hit {
+      float score;
+      int32_t index;
+      // Better hits first; equal scores by index; NaN last.
+      bool operator<(const Hit& other) const {
+        if (score != other.score && !(std::isnan(score) && std::isnan(other.score))) return score > other.score || std::isnan(other.score);
+        return index < other.index;
+      }
+    };
+    auto hits = std::make_shared<std::vector<Hit>>(static_cast<size_t>(count));
+    for (int64_t row = 0; row < count; row++) {
+      const float* values = data + row * width;
+      float sums[8] = {};
+      int64_t i = 0;
+      for (; i + 8 <= width; i += 8) {
+        for (int lane = 0; lane < 8; lane++) sums[lane] += values[i + lane] * (*wanted)[i + lane];
+      }
+      float sum = 0;
+      for (; i < width; i++) sum += values[i] * (*wanted)[i];
+      for (const float lane : sums) sum += lane;
+      (*hits)[row] = {sum, static_cast<int32_t>(row)};
+    }
+    const size_t best = static_cast<size_t>(std::min(k, count));
+    std::partial_sort(hits->begin(), hits->begin() + best, hits->end());
+    make = [hits, best](Napi::Env env) -> Napi::Value {
+      Napi::Int32Array indices = Napi::Int32Array::New(env, best);
+      Napi::Float32Array scores = Napi::Float32Array::New(env, best);
+      for (size_t i = 0; i < best; i++) {
+        indices[i] = (*hits)[i].index;
+        scores[i] = (*hits)[i].score;
+      }
+      Napi::Object result = Napi::Object::New(env);
+      result.Set("indices", indices);
+      result.Set("scores", scores);
+      return result;
+    };
+    return {};
+  });
+  return promise;
+}
+
+}  // namespace
+
+void register_background(Napi::Env env, Napi::Object exports) {
+  exports.Set("resizeBicubic", Napi::Function::New(env, ResizeBicubic, "resizeBicubic"));
+  exports.Set("topK", Napi::Function::New(env, TopK, "topK"));
+}
+
+}  // namespace mome

@@ -1,0 +1,248 @@
+// NativeWeights: parameters in and out, gradients and the optimiser.
+#include <cmath>
+#include <cstring>
+
+#include "core/ops/optimizer.h"
+#include "napi/engine.h"
+
+namespace mome {
+namespace {
+
+Status read_shape(const Napi::Value& value, std::vector<int64_t>& shape) {
+  if (!value.IsArray()) return error(Code::invalid_argument, "weights: expected a shape, an array of numbers");
+  const Napi::Array sizes = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < sizes.Length(); i++) {
+    const Napi::Value size = sizes.Get(i);
+    const double number = size.IsNumber() ? size.As<Napi::Number>().DoubleValue() : -1;
+    if (!(number >= 0 && number < 0x1p40) || number != std::floor(number)) return error(Code::invalid_argument, "weights: expected whole numbers as shape");
+    shape.push_back(static_cast<int64_t>(number));
+  }
+  return {};
+}
+
+float number_of(const Napi::Object& object, const char* name) {
+  const Napi::Value value = object.Get(name);
+  return value.IsNumber() ? value.As<Napi::Number>().FloatValue() : std::nanf("");
+}
+
+// Runs a kernel outside a program, with workspace of its own.
+template <typename Args>
+Status call(Engine& engine, const Args& args) {
+  const Kernel* kernel = kernel_table().find(Args::kOp, Args::kDirection, engine.target());
+  if (kernel == nullptr) return error(Code::unsupported, "no kernel %s", op_name(Args::kOp).data());
+  AlignedMemory workspace;
+  const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(&args, engine.threads());
+  if (!workspace.reserve(bytes)) return error(Code::out_of_memory, "no memory for %s", op_name(Args::kOp).data());
+  OpContext context{engine.pool(), workspace.data(), bytes};
+  return kernel->run(&args, context);
+}
+
+const char* kinds[] = {"value", "gradient", "m", "v"};
+
+AlignedMemory& memory_of(Parameter& parameter, int kind) {
+  return kind == 0 ? parameter.data : kind == 1 ? parameter.gradient : kind == 2 ? parameter.m : parameter.v;
+}
+
+int kind_of(const Napi::Value& value) {
+  if (value.IsUndefined()) return 0;
+  if (!value.IsString()) return -1;
+  const std::string name = value.As<Napi::String>().Utf8Value();
+  for (int kind = 0; kind < 4; kind++) {
+    if (name == kinds[kind]) return kind;
+  }
+  return -1;
+}
+
+}  // namespace
+
+Napi::Function NativeWeights::Define(Napi::Env env) {
+  return DefineClass(env, "NativeWeights",
+                     {InstanceMethod("add", &NativeWeights::Add), InstanceMethod("map", &NativeWeights::Map),
+                      InstanceMethod("names", &NativeWeights::Names), InstanceAccessor("bytes", &NativeWeights::Bytes, nullptr),
+                      InstanceMethod("read", &NativeWeights::Read), InstanceMethod("write", &NativeWeights::Write),
+                      InstanceMethod("enableTraining", &NativeWeights::EnableTraining),
+                      InstanceMethod("zeroGradients", &NativeWeights::ZeroGradients),
+                      InstanceMethod("gradientNorm", &NativeWeights::GradientNorm), InstanceMethod("adamw", &NativeWeights::Adamw),
+                      InstanceMethod("dispose", &NativeWeights::Dispose)});
+}
+
+// new NativeWeights(engine)
+NativeWeights::NativeWeights(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeWeights>(info) {
+  const auto* state = info.Env().GetInstanceData<AddonState>();
+  if (!info[0].IsObject() || !info[0].As<Napi::Object>().InstanceOf(state->engine.Value())) {
+    raise(info.Env(), Code::invalid_argument, "NativeWeights: expected an engine");
+    return;
+  }
+  owner_ = NativeEngine::Unwrap(info[0].As<Napi::Object>());
+  owner_reference_ = Napi::Persistent(info[0].As<Napi::Object>());
+  store_ = std::make_shared<WeightStore>();
+}
+
+#define MOME_REQUIRE_LIVE()                                                                                        \
+  if (!store_ || engine() == nullptr) return raise(info.Env(), Code::disposed, "weights: expected live weights")
+
+// add(name, shape, values): copies. Must come before any program is made.
+Napi::Value NativeWeights::Add(const Napi::CallbackInfo& info) {
+  MOME_REQUIRE_LIVE();
+  if (!info[0].IsString() || !info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array) {
+    return raise(info.Env(), Code::invalid_argument, "weights.add: expected (name, shape, Float32Array)");
+  }
+  std::vector<int64_t> shape;
+  Status status = read_shape(info[1], shape);
+  const Napi::Float32Array values = info[2].As<Napi::Float32Array>();
+  if (status.ok()) status = store_->add(info[0].As<Napi::String>().Utf8Value(), shape, values.Data(), static_cast<int64_t>(values.ElementLength()));
+  return status.ok() ? info.Env().Undefined() : raise(info.Env(), status);
+}
+
+// map(path, [{ name, shape, dtype, offset }]): Promise<void>
+Napi::Value NativeWeights::Map(const Napi::CallbackInfo& info) {
+  MOME_REQUIRE_LIVE();
+  if (!info[0].IsString() || !info[1].IsArray()) return raise(info.Env(), Code::invalid_argument, "weights.map: expected (path, entries)");
+  auto regions = std::make_shared<std::vector<FileRegion>>();
+  const Napi::Array entries = info[1].As<Napi::Array>();
+  for (uint32_t i = 0; i < entries.Length(); i++) {
+    const Napi::Value entry = entries.Get(i);
+    if (!entry.IsObject()) return raise(info.Env(), Code::invalid_argument, "weights.map: expected entries to be objects");
+    const Napi::Object object = entry.As<Napi::Object>();
+    FileRegion region;
+    region.name = object.Get("name").ToString().Utf8Value();
+    const std::string dtype = object.Get("dtype").ToString().Utf8Value();
+    const double offset = object.Get("offset").IsNumber() ? object.Get("offset").As<Napi::Number>().DoubleValue() : -1;
+    const Status status = read_shape(object.Get("shape"), region.shape);
+    if (!status.ok()) return raise(info.Env(), status);
+    if (!(offset >= 0 && offset < 0x1p53)) return raise(info.Env(), Code::invalid_argument, "weights.map: expected an offset >= 0");
+    if (dtype == "F32") region.type = FileType::f32;
+    else if (dtype == "F16") region.type = FileType::f16;
+    else if (dtype == "BF16") region.type = FileType::bf16;
+    else return raise(info.Env(), Code::unsupported, "weights.map: expected F32, F16 or BF16, got " + dtype);
+    region.offset = static_cast<uint64_t>(offset);
+    regions->push_back(std::move(region));
+  }
+  const std::string path = info[0].As<Napi::String>().Utf8Value();
+  return in_engine(info.Env(), *engine(), [store = store_, regions, path](PendingPromise::Make&) { return store->add_from_file(path, *regions); });
+}
+
+Napi::Value NativeWeights::Names(const Napi::CallbackInfo& info) {
+  MOME_REQUIRE_LIVE();
+  Napi::Array names = Napi::Array::New(info.Env());
+  for (int i = 0; i < store_->size(); i++) names.Set(static_cast<uint32_t>(i), store_->at(i).name);
+  return names;
+}
+
+Napi::Value NativeWeights::Bytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), store_ ? static_cast<double>(store_->bytes()) : 0);
+}
+
+// read(name, kind = 'value' | 'gradient' | 'm' | 'v'): Promise<Float32Array>
+Napi::Value NativeWeights::Read(const Napi::CallbackInfo& info) {
+  MOME_REQUIRE_LIVE();
+  const int index = info[0].IsString() ? store_->find(info[0].As<Napi::String>().Utf8Value()) : -1;
+  const int kind = kind_of(info[1]);
+  if (index < 0 || kind < 0) return raise(info.Env(), Code::not_found, "weights.read: expected the name of a parameter and a kind");
+  return in_engine(info.Env(), *engine(), [store = store_, index, kind](PendingPromise::Make& make) -> Status {
+    Parameter& parameter = store->at(index);
+    const AlignedMemory& memory = memory_of(parameter, kind);
+    if (memory.data() == nullptr && parameter.count > 0) return error(Code::unsupported, "weights.read: %s has no %s here", parameter.name.c_str(), kinds[kind]);
+    auto values = std::make_shared<std::vector<float>>(memory.floats(), memory.floats() + parameter.count);
+    make = [values](Napi::Env env) { return to_float32(env, *values); };
+    return {};
+  });
+}
+
+// write(name, values, kind = 'value'): Promise<void>
+Napi::Value NativeWeights::Write(const Napi::CallbackInfo& info) {
+  MOME_REQUIRE_LIVE();
+  const int index = info[0].IsString() ? store_->find(info[0].As<Napi::String>().Utf8Value()) : -1;
+  const int kind = kind_of(info[2]);
+  if (index < 0 || kind < 0) return raise(info.Env(), Code::not_found, "weights.write: expected the name of a parameter and a kind");
+  if (!info[1].IsTypedArray() || info[1].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array ||
+      static_cast<int64_t>(info[1].As<Napi::Float32Array>().ElementLength()) != store_->at(index).count) {
+    return raise(info.Env(), Code::invalid_shape, "weights.write: expected a Float32Array of the parameter's size");
+  }
+  const Napi::Float32Array array = info[1].As<Napi::Float32Array>();
+  auto values = std::make_shared<std::vector<float>>(array.Data(), array.Data() + array.ElementLength());
+  return in_engine(info.Env(), *engine(), [store = store_, index, kind, values](PendingPromise::Make&) -> Status {
+    if (kind == 0) return store->write(index, values->data());
+    AlignedMemory& memory = memory_of(store->at(index), kind);
+    if (memory.data() == nullptr) return error(Code::unsupported, "weights.write: %s is not being trained", store->at(index).name.c_str());
+    std::memcpy(memory.data(), values->data(), values->size() * sizeof(float));
+    return {};
+  });
+}
+
+Napi::Value NativeWeights::EnableTraining(const Napi::CallbackInfo& info) {
+  MOME_REQUIRE_LIVE();
+  const Status status = store_->enable_training();
+  return status.ok() ? info.Env().Undefined() : raise(info.Env(), status);
+}
+
+Napi::Value NativeWeights::ZeroGradients(const Napi::CallbackInfo& info) {
+  MOME_REQUIRE_LIVE();
+  return in_engine(info.Env(), *engine(), [store = store_](PendingPromise::Make&) -> Status {
+    store->zero_gradients();
+    return {};
+  });
+}
+
+Napi::Value NativeWeights::GradientNorm(const Napi::CallbackInfo& info) {
+  MOME_REQUIRE_LIVE();
+  return in_engine(info.Env(), *engine(), [store = store_, engine = engine()](PendingPromise::Make& make) -> Status {
+    std::vector<FlatTensor> tensors;
+    for (int i = 0; i < store->size(); i++) {
+      if (store->at(i).gradient.data() != nullptr) tensors.push_back({store->at(i).gradient.floats(), store->at(i).count});
+    }
+    double sum = 0;
+    MOME_RETURN_IF_ERROR(call(*engine, SquaredNormForward{static_cast<int64_t>(tensors.size()), tensors.data(), &sum}));
+    make = [sum](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, std::sqrt(sum)); };
+    return {};
+  });
+}
+
+// adamw({ step, learningRate, beta1, beta2, eps, gradientScale, groups: [{ names, weightDecay, learningRateScale }] }): Promise<void>
+Napi::Value NativeWeights::Adamw(const Napi::CallbackInfo& info) {
+  MOME_REQUIRE_LIVE();
+  if (!info[0].IsObject() || !info[0].As<Napi::Object>().Get("groups").IsArray() || !store_->training()) {
+    return raise(info.Env(), Code::invalid_argument, "weights.adamw: expected options with groups, and weights that are trained");
+  }
+  const Napi::Object options = info[0].As<Napi::Object>();
+  AdamwForward args{};
+  args.step = static_cast<int64_t>(options.Get("step").ToNumber().DoubleValue());
+  args.learning_rate = number_of(options, "learningRate");
+  args.beta1 = number_of(options, "beta1");
+  args.beta2 = number_of(options, "beta2");
+  args.eps = number_of(options, "eps");
+  args.gradient_scale = number_of(options, "gradientScale");
+  if (args.step < 1 || !std::isfinite(args.learning_rate * args.beta1 * args.beta2 * args.eps * args.gradient_scale)) {
+    return raise(info.Env(), Code::invalid_argument, "weights.adamw: expected step >= 1 and finite settings");
+  }
+  struct Member {
+    int index;
+    float weight_decay, learning_rate_scale;
+  };
+  auto members = std::make_shared<std::vector<Member>>();
+  const Napi::Array groups = options.Get("groups").As<Napi::Array>();
+  for (uint32_t g = 0; g < groups.Length(); g++) {
+    const Napi::Object group = Napi::Value(groups.Get(g)).ToObject();
+    const Napi::Array names = group.Get("names").As<Napi::Array>();
+    for (uint32_t n = 0; n < names.Length(); n++) {
+      const int index = store_->find(Napi::Value(names.Get(n)).ToString().Utf8Value());
+      if (index < 0) return raise(info.Env(), Code::not_found, "weights.adamw: expected names of parameters");
+      members->push_back({index, number_of(group, "weightDecay"), number_of(group, "learningRateScale")});
+    }
+  }
+  return in_engine(info.Env(), *engine(), [store = store_, engine = engine(), args, members](PendingPromise::Make&) mutable -> Status {
+    std::vector<AdamwTensor> tensors;
+    for (const Member& member : *members) {
+      Parameter& p = store->at(member.index);
+      p.version++;
+      tensors.push_back({p.data.floats(), p.gradient.floats(), p.m.floats(), p.v.floats(), p.count, member.weight_decay, member.learning_rate_scale});
+    }
+    args.tensors = static_cast<int64_t>(tensors.size());
+    args.tensor = tensors.data();
+    return call(*engine, args);
+  });
+}
+
+void NativeWeights::Dispose(const Napi::CallbackInfo&) { store_.reset(); }
+
+}  // namespace mome

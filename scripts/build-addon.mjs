@@ -1,0 +1,29 @@
+/**
+ * Builds the addon (and, with --tests, the native tests) with CMake through cmake-js. The one road of `npm run build:addon`,
+ * `node-gyp rebuild` and `prebuildify`.
+ */
+import { spawnSync } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const require = createRequire(import.meta.url);
+const tests = process.argv.includes('--tests');
+
+for (const [tool, package_] of [['cmake', 'cmake'], ['g++', 'g++'], ['make', 'make']]) {
+  if (spawnSync(tool, ['--version'], { stdio: 'ignore' }).status !== 0) {
+    process.stderr.write(`mome: ${tool} is missing; install it first (Debian: apt-get install ${package_})\n`);
+    process.exit(1);
+  }
+}
+
+const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js');
+const options = ['compile', '--out', 'build', '--generator', 'Unix Makefiles', '--parallel', '2'];
+if (tests) options.push('--CDMOME_TESTS=ON');
+const result = spawnSync(process.execPath, [cmakeJs, ...options], { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+if (result.status !== 0) {
+  process.stderr.write(`${result.stdout}\n${result.stderr}\nmome: building the addon failed\n`);
+  process.exit(1);
+}
+if (process.argv.includes('--verbose')) process.stdout.write(result.stdout);
