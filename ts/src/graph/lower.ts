@@ -34,7 +34,7 @@ export function lower(graph: Graph, sequence: Sequence): Lowered {
     dims.add(snake(d.name));
     return snake(d.name);
   };
-  const shape = (s: readonly Dim[]): string => (s.length === 0 ? '1' : s.map(dim).join('x'));
+  const shape = (s: readonly Dim[]): string => (s.length === 0 ? '1' : s.map(dim).join('*'));
   const attribute = (value: Attribute): string => {
     if (typeof value === 'number') return String(value);
     if (typeof value === 'boolean') return value ? '1' : '0';

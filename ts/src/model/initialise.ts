@@ -1,0 +1,49 @@
+/**
+ * Starting values of a model that is trained from nothing.
+ */
+import type { VlmoConfig } from './config.ts';
+import { parameterShapes } from './parameters.ts';
+
+/** Standard deviation of the truncated normal, as in BERT and BEiT. */
+const deviation = 0.02;
+
+/** A source of normal numbers. */
+export interface NormalSource {
+  normal(mean: number, deviation: number): number;
+}
+
+/**
+ * Truncated normal weights (0.02, cut at two deviations), biases and the relative table 0, norms 1, layer scale at its configured
+ * value; projections that end a residual branch are divided by `sqrt(2 (layer + 1))`; logit scales start at ln(1 / 0.07).
+ *
+ * @see BEiT (arXiv 2106.08254), section 3; CLIP (arXiv 2103.00020) for the logit scale
+ */
+export function initialParameters(config: VlmoConfig, random: NormalSource): Map<string, Float32Array> {
+  const parameters = new Map<string, Float32Array>();
+  for (const [name, shape] of parameterShapes(config)) {
+    const count = shape.reduce((product, dim) => product * dim, 1);
+    parameters.set(name, initialValues(name, count, shape.length, config, random));
+  }
+  return parameters;
+}
+
+function initialValues(name: string, count: number, rank: number, config: VlmoConfig, random: NormalSource): Float32Array {
+  const values = new Float32Array(count);
+  if (name.startsWith('logit_')) return values.fill(Math.log(1 / 0.07));
+  if (/gamma_[12]$/.test(name)) return values.fill(config.layerScale ?? 1);
+  if (name === 'relative_position_bias_table' || name.endsWith('bias')) return values;
+  if (rank === 1) return values.fill(1);
+  const branchEnd = /blocks\.(\d+)\.(?:attn\.proj|mlp_\w+\.fc2)\.weight$/.exec(name);
+  const scale = deviation / (branchEnd ? Math.sqrt(2 * (Number(branchEnd[1]) + 1)) : 1);
+  for (let i = 0; i < count; i++) values[i] = truncatedNormal(random) * scale;
+  // The padding row stays zero: it is never read and never receives a gradient.
+  if (name === 'text_embeddings.word_embeddings.weight') values.fill(0, 0, config.width);
+  return values;
+}
+
+function truncatedNormal(random: NormalSource): number {
+  for (;;) {
+    const value = random.normal(0, 1);
+    if (Math.abs(value) <= 2) return value;
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * A training recipe: one JSON file that says everything a run depends on.
+ */
+import { z } from 'zod';
+import { parseConfig, presets, type VlmoConfig } from '../model/config.ts';
+import { MomeError } from '../runtime/errors.ts';
+import { emojiStyles } from './data/emoji.ts';
+
+const strength = z.number().min(0);
+const count = z.number().int().positive();
+
+const recipeSchema = z.strictObject({
+  /** A preset, or a configuration; `vocabularySize` may be left to the vocabulary. */
+  model: z.union([z.enum(['base', 'base_plus', 'large']), z.record(z.string(), z.unknown())]),
+  /** Checkpoint or model folder to start from; random weights otherwise. */
+  init: z.string().optional(),
+  /** vocab.txt or tokenizer.json to use, or how to learn a vocabulary from the training captions. */
+  vocabulary: z.union([z.string(), z.strictObject({ size: count, minFrequency: count.default(1) })]),
+  data: z.union([
+    z.strictObject({ emoji: z.array(z.enum(emojiStyles)).min(1) }),
+    /** JSONL, CSV or folder of image-text pairs. */
+    z.strictObject({ pairs: z.string() }),
+  ]),
+  /** Side at which sources are kept for augmentation; default 1.5 times the model's. */
+  sourceSize: count.optional(),
+  augment: z.record(z.string(), strength).optional(),
+  captions: z.record(z.string(), strength).optional(),
+  batchSize: count,
+  phases: z
+    .array(
+      z.strictObject({
+        objectives: z.array(z.enum(['itc', 'itm', 'mlm'])).min(1),
+        steps: count,
+        learningRate: z.number().positive(),
+        warmupSteps: z.number().int().min(0).default(0),
+        decay: z.enum(['polynomial', 'cosine', 'constant']).default('cosine'),
+        decayPower: z.number().positive().optional(),
+        endLearningRate: z.number().min(0).optional(),
+        fusedPairs: count.optional(),
+        vlBranch: z.boolean().default(true),
+      }),
+    )
+    .min(1),
+  betas: z.tuple([z.number(), z.number()]).default([0.9, 0.98]),
+  eps: z.number().positive().default(1e-8),
+  weightDecay: strength.default(0.01),
+  clipNorm: strength.default(1),
+  accumulate: count.default(1),
+  groups: z.boolean().default(true),
+  maskProbability: z.number().min(0).max(1).default(0.15),
+  textDropout: z.number().min(0).max(0.9).default(0),
+  dropPath: z.number().min(0).max(0.9).default(0),
+  seed: z.number().int().min(0).default(0),
+  threads: count.optional(),
+  /** Steps between checkpoints. */
+  checkpointEvery: count.default(500),
+  /** Steps between evaluations on held-out drawings (emoji data only); 0 = at the end of the run alone. */
+  evaluateEvery: z.number().int().min(0).default(0),
+});
+
+/** A checked recipe. */
+export type Recipe = z.infer<typeof recipeSchema>;
+/** One stretch of a run with its own objectives and schedule. */
+export type Phase = Recipe['phases'][number];
+
+/**
+ * @throws MomeError `MOME_INVALID_CONFIG` naming the field that is wrong.
+ */
+export function parseRecipe(value: unknown, where = 'recipe'): Recipe {
+  const parsed = recipeSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new MomeError('MOME_INVALID_CONFIG', `${where}: ${issue?.path.join('.') || '(root)'}: ${issue?.message ?? 'not a recipe'}`, {
+    cause: parsed.error,
+  });
+}
+
+/** The recipe's model with the vocabulary's size put in. */
+export function recipeConfig(recipe: Recipe, vocabularySize: number): VlmoConfig {
+  const base = typeof recipe.model === 'string' ? presets[recipe.model] : recipe.model;
+  return parseConfig({ ...base, vocabularySize }, 'recipe model');
+}

@@ -1,0 +1,78 @@
+/**
+ * Recall@k of image-text retrieval, for the dual encoder alone and after fusion re-ranking.
+ *
+ * A query is a hit at k when any of its true partners is among the first k results; ties are broken by the lower index. The mean
+ * runs over queries.
+ */
+import { check } from '../runtime/errors.ts';
+
+/** Recall at 1, 5 and 10, each in [0, 1]. */
+export interface Recall {
+  readonly r1: number;
+  readonly r5: number;
+  readonly r10: number;
+}
+
+export interface RetrievalScores {
+  readonly textToImage: Recall;
+  readonly imageToText: Recall;
+}
+
+/** For each query its candidates in order, best first. */
+export type Rankings = readonly Int32Array[];
+
+/** Recall of `rankings` where candidate `partner(query)` is the right answer. */
+export function recall(rankings: Rankings, isPartner: (query: number, candidate: number) => boolean): Recall {
+  const hits = { r1: 0, r5: 0, r10: 0 };
+  for (const [query, ranking] of rankings.entries()) {
+    const place = ranking.findIndex((candidate) => isPartner(query, candidate));
+    if (place < 0) continue;
+    if (place < 1) hits.r1++;
+    if (place < 5) hits.r5++;
+    if (place < 10) hits.r10++;
+  }
+  const n = Math.max(1, rankings.length);
+  return { r1: hits.r1 / n, r5: hits.r5 / n, r10: hits.r10 / n };
+}
+
+/**
+ * The `k` best columns of each row of `scores(row)`, best first.
+ *
+ * @param queries queries x width, L2-normalised
+ * @param items items x width, L2-normalised
+ */
+export function rankAll(queries: Float32Array, items: Float32Array, width: number, k: number): Rankings {
+  check(
+    width > 0 && queries.length % width === 0 && items.length % width === 0,
+    'MOME_INVALID_SHAPE',
+    `retrieval: expected rows of width ${width}, got ${queries.length} and ${items.length} numbers`,
+  );
+  const count = items.length / width;
+  const rankings: Int32Array[] = [];
+  for (let query = 0; query < queries.length / width; query++) {
+    const scores = new Float32Array(count);
+    for (let item = 0; item < count; item++) {
+      let sum = 0;
+      for (let i = 0; i < width; i++) sum += queries[query * width + i]! * items[item * width + i]!;
+      scores[item] = sum;
+    }
+    const order = Int32Array.from(scores, (_, i) => i).sort((a, b) => scores[b]! - scores[a]! || a - b);
+    rankings.push(order.slice(0, k));
+  }
+  return rankings;
+}
+
+/**
+ * Re-orders the first candidates of each ranking by a fusion score; the rest keep their places.
+ *
+ * @param scores for each ranking, one score for each of its first candidates
+ */
+export function rerankAll(rankings: Rankings, scores: readonly Float32Array[]): Rankings {
+  return rankings.map((ranking, query) => {
+    const own = scores[query] ?? new Float32Array(0);
+    const order = Int32Array.from(own, (_, i) => i).sort((a, b) => own[b]! - own[a]! || a - b);
+    const result = Int32Array.from(ranking);
+    for (const [place, from] of order.entries()) result[place] = ranking[from]!;
+    return result;
+  });
+}
