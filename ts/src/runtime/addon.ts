@@ -1,0 +1,171 @@
+/**
+ * The one typed binding to the native addon.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type ErrorCode, errorCodes, MomeError } from './errors.ts';
+
+/** Sizes, tensors and scalars of one run of a program, by the program's names. */
+export interface RunArguments {
+  readonly dims: Readonly<Record<string, number>>;
+  readonly inputs: Readonly<Record<string, Float32Array | Int32Array | Uint8Array>>;
+  readonly scalars?: Readonly<Record<string, number>>;
+  /** Measure each instruction. */
+  readonly profile?: boolean;
+}
+
+export interface RunOutputs {
+  readonly outputs: Readonly<Record<string, Float32Array>>;
+  /** Time of each instruction, when asked for. */
+  readonly nanoseconds?: Float64Array;
+}
+
+/** Which array of a parameter is meant. */
+export type ParameterKind = 'value' | 'gradient' | 'm' | 'v';
+
+/** A tensor inside a file. */
+export interface FileRegion {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: 'F32' | 'F16' | 'BF16';
+  /** Bytes from the start of the file. */
+  readonly offset: number;
+}
+
+/** Settings of one AdamW step. */
+export interface AdamwOptions {
+  /** Counted from 1. */
+  readonly step: number;
+  readonly learningRate: number;
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly eps: number;
+  /** Multiplies every gradient: clipping and accumulation. */
+  readonly gradientScale: number;
+  readonly groups: readonly {
+    readonly names: readonly string[];
+    readonly weightDecay: number;
+    readonly learningRateScale: number;
+  }[];
+}
+
+export interface CancelToken {
+  cancel(): void;
+}
+
+export interface NativeEngine {
+  readonly threads: number;
+  readonly target: string;
+  readonly arenaBytes: number;
+  dispose(): void;
+}
+
+export interface NativeWeights {
+  readonly bytes: number;
+  add(name: string, shape: readonly number[], values: Float32Array): void;
+  map(path: string, regions: readonly FileRegion[]): Promise<void>;
+  names(): string[];
+  read(name: string, kind?: ParameterKind): Promise<Float32Array>;
+  write(name: string, values: Float32Array, kind?: ParameterKind): Promise<void>;
+  enableTraining(): void;
+  zeroGradients(): Promise<void>;
+  gradientNorm(): Promise<number>;
+  adamw(options: AdamwOptions): Promise<void>;
+  dispose(): void;
+}
+
+export interface NativeProgram {
+  run(args: RunArguments, cancel?: CancelToken): Promise<RunOutputs>;
+  releasePlain(): Promise<void>;
+  dispose(): void;
+}
+
+export interface CpuInfo {
+  readonly model: string;
+  readonly availableCores: number;
+  /** Kernel sets this processor can run. */
+  readonly targets: readonly string[];
+  /** The fastest of them. */
+  readonly best: string;
+}
+
+export interface KernelEntry {
+  readonly op: string;
+  readonly direction: 'forward' | 'backward';
+  readonly target: string;
+}
+
+export interface Addon {
+  readonly CancelToken: new () => CancelToken;
+  readonly NativeEngine: new (threads: number, target: string) => NativeEngine;
+  readonly NativeWeights: new (engine: NativeEngine) => NativeWeights;
+  readonly NativeProgram: new (weights: NativeWeights, text: string) => NativeProgram;
+  cpuInfo(): CpuInfo;
+  errorCodes(): string[];
+  kernels(): KernelEntry[];
+  /** RGB bytes [height, width, 3] to [targetHeight, targetWidth, 3] as the original preprocessing resizes. */
+  resizeBicubic(source: Uint8Array, width: number, height: number, targetWidth: number, targetHeight: number): Promise<Uint8Array>;
+  /** The `k` rows with the largest dot products, best first. `rows` must stay unchanged until the promise settles. */
+  topK(rows: Float32Array, width: number, query: Float32Array, k: number): Promise<{ indices: Int32Array; scores: Float32Array }>;
+}
+
+let loaded: Addon | undefined;
+
+/** The folder of the package: where `package.json`, the models and the built addon lie. */
+export function packageRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  for (;;) {
+    const file = join(folder, 'package.json');
+    if (existsSync(file) && (JSON.parse(readFileSync(file, 'utf8')) as { name?: string }).name === 'mome') return folder;
+    const parent = dirname(folder);
+    if (parent === folder) throw new MomeError('MOME_INTERNAL', 'mome: expected to lie inside its package, found no package.json above');
+    folder = parent;
+  }
+}
+
+/**
+ * Loads the addon: a prebuilt binary, or the one built here.
+ *
+ * @throws MomeError `MOME_NATIVE_LOAD` saying what to do
+ */
+export function addon(): Addon {
+  if (loaded) return loaded;
+  const require = createRequire(import.meta.url);
+  try {
+    loaded = (require('node-gyp-build') as (folder: string) => Addon)(packageRoot());
+  } catch (error) {
+    throw new MomeError(
+      'MOME_NATIVE_LOAD',
+      `mome: expected a native addon for ${process.platform}-${process.arch}, could not load one; build it with "npm run build" in ${packageRoot()}`,
+      { cause: error },
+    );
+  }
+  return loaded;
+}
+
+/** Turns an error of the addon into a {@link MomeError} with the same code. */
+export function fromNative(error: unknown): unknown {
+  if (error instanceof MomeError || !(error instanceof Error)) return error;
+  const { code } = error as { code?: unknown };
+  if (typeof code === 'string' && (errorCodes as readonly string[]).includes(code)) {
+    return new MomeError(code as ErrorCode, error.message, { cause: error });
+  }
+  return error;
+}
+
+/** Calls the addon, translating what it throws or rejects with. */
+export function native<T>(call: (addon: Addon) => T): T {
+  try {
+    const value = call(addon());
+    if (value instanceof Promise) {
+      return value.catch((error: unknown) => {
+        throw fromNative(error);
+      }) as T;
+    }
+    return value;
+  } catch (error) {
+    throw fromNative(error);
+  }
+}

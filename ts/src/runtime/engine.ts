@@ -1,0 +1,186 @@
+/**
+ * Engines, weights and programs: the native classes with typed errors, abort signals and safe disposal.
+ */
+import {
+  type AdamwOptions,
+  addon,
+  type FileRegion,
+  type NativeEngine,
+  type NativeProgram,
+  type NativeWeights,
+  native,
+  type RunArguments,
+  type RunOutputs,
+} from './addon.ts';
+import { check, MomeError } from './errors.ts';
+
+export interface EngineOptions {
+  /** Worker threads, the coordinator included; default: the physical cores this process may use. */
+  readonly threads?: number;
+  /** Kernel set `ref`, `avx2` or `avx512`; default: `MOME_TARGET`, else the fastest this processor has. */
+  readonly target?: string;
+}
+
+/** Threads and scratch memory that runs share. Runs are done one after the other, in the order of their calls. */
+export class Engine {
+  readonly threads: number;
+  readonly target: string;
+  readonly #native: NativeEngine;
+  readonly #weights = new Set<Weights>();
+  #disposed = false;
+
+  /** @throws MomeError `MOME_DEVICE_UNAVAILABLE` for a target this processor lacks, `MOME_INVALID_ARGUMENT` */
+  constructor({ threads = 0, target = process.env.MOME_TARGET }: EngineOptions = {}) {
+    check(
+      Number.isInteger(threads) && threads >= 0 && threads <= 1024,
+      'MOME_INVALID_ARGUMENT',
+      `engine: expected 0 to 1024 threads, got ${threads}`,
+    );
+    this.#native = native((a) => new a.NativeEngine(threads, target || a.cpuInfo().best));
+    this.threads = this.#native.threads;
+    this.target = this.#native.target;
+  }
+
+  createWeights(): Weights {
+    this.#requireAlive();
+    const weights = new Weights(native((a) => new a.NativeWeights(this.#native)));
+    this.#weights.add(weights);
+    return weights;
+  }
+
+  /** Compiles a lowered graph against `weights`. @throws MomeError `MOME_NOT_FOUND` for a parameter the weights lack */
+  createProgram(weights: Weights, text: string): Program {
+    this.#requireAlive();
+    return new Program(native((a) => new a.NativeProgram(weights.native, text)));
+  }
+
+  /** Bytes held in native memory. */
+  memory(): { readonly arenaBytes: number; readonly weightBytes: number } {
+    this.#requireAlive();
+    let weightBytes = 0;
+    for (const weights of this.#weights) weightBytes += weights.native.bytes;
+    return { arenaBytes: this.#native.arenaBytes, weightBytes };
+  }
+
+  /** Stops the run in progress, which rejects with `MOME_ABORTED`, and frees everything. Calling it again does nothing. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const weights of this.#weights) weights.dispose();
+    this.#native.dispose();
+  }
+
+  #requireAlive(): void {
+    check(!this.#disposed, 'MOME_DISPOSED', 'engine: expected a live engine, got one that was disposed');
+  }
+}
+
+/** Named parameters on one engine. */
+export class Weights {
+  readonly native: NativeWeights;
+
+  constructor(weights: NativeWeights) {
+    this.native = weights;
+  }
+
+  /** Copies `values` in. All parameters must be there before a program is made. */
+  add(name: string, shape: readonly number[], values: Float32Array): void {
+    native(() => this.native.add(name, shape, values));
+  }
+
+  /** Takes tensors straight from a file that is mapped meanwhile. */
+  async map(path: string, regions: readonly FileRegion[]): Promise<void> {
+    await native(() => this.native.map(path, regions));
+  }
+
+  async read(name: string): Promise<Float32Array> {
+    return native(() => this.native.read(name));
+  }
+
+  async write(name: string, values: Float32Array): Promise<void> {
+    await native(() => this.native.write(name, values));
+  }
+
+  /** A parameter's gradient or one of AdamW's moments. */
+  async readState(name: string, kind: 'gradient' | 'm' | 'v'): Promise<Float32Array> {
+    return native(() => this.native.read(name, kind));
+  }
+
+  async writeState(name: string, kind: 'gradient' | 'm' | 'v', values: Float32Array): Promise<void> {
+    await native(() => this.native.write(name, values, kind));
+  }
+
+  /** Adds zero gradients and moments to every parameter. */
+  enableTraining(): void {
+    native(() => this.native.enableTraining());
+  }
+
+  async zeroGradients(): Promise<void> {
+    await native(() => this.native.zeroGradients());
+  }
+
+  /** The Euclidean norm of all gradients together. */
+  async gradientNorm(): Promise<number> {
+    return native(() => this.native.gradientNorm());
+  }
+
+  async adamw(options: AdamwOptions): Promise<void> {
+    await native(() => this.native.adamw(options));
+  }
+
+  dispose(): void {
+    this.native.dispose();
+  }
+}
+
+/** A compiled graph. */
+export class Program {
+  readonly #native: NativeProgram;
+
+  constructor(program: NativeProgram) {
+    this.#native = program;
+  }
+
+  /**
+   * Runs the program; its named outputs.
+   *
+   * @throws MomeError `MOME_INVALID_SHAPE`, `MOME_INVALID_ARGUMENT`, `MOME_OUT_OF_MEMORY`, `MOME_ABORTED`, `MOME_DISPOSED`
+   */
+  async run(args: RunArguments, signal?: AbortSignal): Promise<Readonly<Record<string, Float32Array>>> {
+    return (await this.#start(args, signal)).outputs;
+  }
+
+  /** Runs the program and times each instruction. */
+  async profile(args: RunArguments): Promise<Required<RunOutputs>> {
+    return (await this.#start({ ...args, profile: true })) as Required<RunOutputs>;
+  }
+
+  async #start(args: RunArguments, signal?: AbortSignal): Promise<RunOutputs> {
+    if (!signal) return native(() => this.#native.run(args));
+    if (signal.aborted) throw aborted(signal);
+    const cancel = new (addon().CancelToken)();
+    const onAbort = () => cancel.cancel();
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      return await native(() => this.#native.run(args, cancel));
+    } catch (error) {
+      if (signal.aborted && error instanceof MomeError && error.code === 'MOME_ABORTED') throw aborted(signal);
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** Drops the row-major form of matrices that are read packed: for inference, once. */
+  async releasePlain(): Promise<void> {
+    await native(() => this.#native.releasePlain());
+  }
+
+  dispose(): void {
+    this.#native.dispose();
+  }
+}
+
+function aborted(signal: AbortSignal): MomeError {
+  return new MomeError('MOME_ABORTED', 'the call was aborted', { cause: signal.reason });
+}
