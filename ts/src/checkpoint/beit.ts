@@ -1,0 +1,56 @@
+/**
+ * Takes a BEiT checkpoint over: its FFN and second norm become the image expert, its per-layer bias tables one table.
+ */
+import type { Checkpoint } from './checkpoint.ts';
+import { readTensor, type TensorEntry } from './tensors.ts';
+
+/** A parameter's values: in a file as they are, or made in memory. */
+export type ParameterSource = TensorEntry | { readonly name: string; readonly shape: readonly number[]; readonly values: Float32Array };
+
+const tableName = /^blocks\.(\d+)\.attn\.relative_position_bias_table$/;
+const sharedTableName = 'rel_pos_bias.relative_position_bias_table';
+
+/** Whether `checkpoint` holds a BEiT: blocks without experts at the top level. */
+export function isBeit(checkpoint: Checkpoint): boolean {
+  return checkpoint.entries.has('blocks.0.attn.qkv.weight') && checkpoint.entries.has('patch_embed.proj.weight');
+}
+
+/**
+ * The tensors under VLMo's names. The bias tables of the layers stand side by side in the first rows of
+ * `relative_position_bias_table`; the rows that BEiT does not know, those of text, are zero. BEiT's final norm and heads, which
+ * VLMo trains anew, are left out.
+ *
+ * @param textPositions rows of the table beyond BEiT's: two cross-modal ones and those of text offsets
+ */
+export async function takeOverBeit(checkpoint: Checkpoint, textPositions: number): Promise<Map<string, ParameterSource>> {
+  const sources = new Map<string, ParameterSource>();
+  const tables = new Map<number, TensorEntry>();
+  let layers = 0;
+  for (const [name, entry] of checkpoint.entries) {
+    const block = /^blocks\.(\d+)\./.exec(name);
+    if (block) layers = Math.max(layers, Number(block[1]) + 1);
+    const table = tableName.exec(name);
+    if (table) tables.set(Number(table[1]), entry);
+    if (table || !/^(?:blocks\.|cls_token$|pos_embed$|patch_embed\.)/.test(name) || name.endsWith('relative_position_index')) continue;
+    const renamed = `transformer.${name.replace(/\.mlp\./, '.mlp_imag.').replace(/\.norm2\./, '.norm2_imag.')}`;
+    sources.set(renamed, { ...entry, name: renamed });
+  }
+  const shared = checkpoint.entries.get(sharedTableName);
+  const perLayer = Array.from({ length: layers }, (_, layer) => tables.get(layer) ?? shared);
+  if (perLayer.length > 0 && perLayer.every((entry) => entry !== undefined)) {
+    sources.set('relative_position_bias_table', await mergeTables(perLayer, textPositions));
+  }
+  return sources;
+}
+
+async function mergeTables(entries: readonly TensorEntry[], textPositions: number): Promise<ParameterSource> {
+  const [rows = 0, heads = 0] = entries[0]!.shape;
+  const columns = heads * entries.length;
+  const values = new Float32Array((rows + textPositions) * columns);
+  for (const [layer, entry] of entries.entries()) {
+    const table = await readTensor(entry);
+    for (let row = 0; row < rows; row++) values.set(table.subarray(row * heads, (row + 1) * heads), row * columns + layer * heads);
+  }
+  const name = 'relative_position_bias_table';
+  return { name, shape: [rows + textPositions, columns], values };
+}

@@ -1,0 +1,75 @@
+/**
+ * Opens a checkpoint of any kind, whatever its file is called, and names its tensors as the official checkpoints do.
+ */
+import { check, MomeError } from '../runtime/errors.ts';
+import { openPytorch, type PickledValue } from './pytorch.ts';
+import { openSafetensors } from './safetensors.ts';
+import { openFile, readBytes, type TensorEntry } from './tensors.ts';
+
+/** An open checkpoint: its tensors, and what else it said. */
+export interface Checkpoint {
+  readonly path: string;
+  readonly format: 'safetensors' | 'pytorch';
+  /** Dictionary key under which the tensors stood (`state_dict`, `model`, `module`), or none. */
+  readonly wrapper: string | undefined;
+  /** Prefix that all names shared and that was taken off, such as `module.`. */
+  readonly prefix: string;
+  readonly entries: ReadonlyMap<string, TensorEntry>;
+  /** Other top-level keys, such as `epoch` or `optimizer`. */
+  readonly otherKeys: readonly string[];
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+const wrappers = ['state_dict', 'model', 'module'];
+const prefixes = ['module.', '_forward_module.'];
+
+/**
+ * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_UNSUPPORTED` for PyTorch's format before 1.6, `MOME_TOO_LARGE`
+ */
+export async function openCheckpoint(path: string): Promise<Checkpoint> {
+  const kind = await sniff(path);
+  if (kind === 'safetensors') {
+    const { entries, metadata } = await openSafetensors(path);
+    return { path, format: 'safetensors', wrapper: undefined, ...withoutPrefix(entries), otherKeys: [], metadata };
+  }
+  const file = await openPytorch(path);
+  check(file.root instanceof Map, 'MOME_INVALID_FILE', `${path}: expected a dictionary of tensors`);
+  const root = file.root as ReadonlyMap<unknown, PickledValue>;
+  const wrapper = wrappers.find((key) => root.get(key) instanceof Map);
+  const tensors = wrapper === undefined ? root : (root.get(wrapper) as ReadonlyMap<unknown, PickledValue>);
+  const entries = new Map<string, TensorEntry>();
+  const otherKeys: string[] = [];
+  for (const [key, value] of tensors) {
+    const entry = typeof key === 'string' ? file.entryOf(key, value) : undefined;
+    if (entry) entries.set(entry.name, entry);
+    else otherKeys.push(String(key));
+  }
+  check(entries.size > 0, 'MOME_INVALID_FILE', `${path}: expected tensors, found none`);
+  if (wrapper !== undefined) otherKeys.push(...[...root.keys()].map(String).filter((key) => key !== wrapper));
+  return { path, format: 'pytorch', wrapper, ...withoutPrefix(entries), otherKeys, metadata: {} };
+}
+
+async function sniff(path: string): Promise<'safetensors' | 'pytorch'> {
+  const file = await openFile(path);
+  try {
+    const stat = await file.stat();
+    check(stat.isFile(), 'MOME_INVALID_FILE', `${path}: expected a file`);
+    check(stat.size >= 16, 'MOME_INVALID_FILE', `${path}: expected a checkpoint, got ${stat.size} bytes`);
+    const head = await readBytes(file, 0, 16, path);
+    if (head[0] === 0x50 && head[1] === 0x4b) return 'pytorch';
+    if (head[8] === 0x7b) return 'safetensors';
+    if (head[0] === 0x80 && head[1]! <= 5) {
+      throw new MomeError('MOME_UNSUPPORTED', `${path}: expected a zip archive, got PyTorch's format before 1.6; load it there and save it again`);
+    }
+    throw new MomeError('MOME_INVALID_FILE', `${path}: expected a PyTorch archive or safetensors, got neither`);
+  } finally {
+    await file.close();
+  }
+}
+
+function withoutPrefix(entries: ReadonlyMap<string, TensorEntry>): { prefix: string; entries: ReadonlyMap<string, TensorEntry> } {
+  const names = [...entries.keys()];
+  const prefix = prefixes.find((candidate) => names.length > 0 && names.every((name) => name.startsWith(candidate))) ?? '';
+  if (prefix === '') return { prefix, entries };
+  return { prefix, entries: new Map([...entries].map(([name, entry]) => [name.slice(prefix.length), entry])) };
+}

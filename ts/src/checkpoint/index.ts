@@ -1,0 +1,10 @@
+/** Checkpoints: reading, explaining and writing them. */
+export { isBeit, type ParameterSource, takeOverBeit } from './beit.ts';
+export { type Checkpoint, openCheckpoint } from './checkpoint.ts';
+export { inferConfig } from './infer-config.ts';
+export { type CheckpointReport, inspectCheckpoint } from './inspect.ts';
+export { convertCheckpoint, type ModelFiles, openModelFiles, writeModel } from './model-files.ts';
+export { loadParameterValues, requireAll, takeParameters, type TakenParameters, valuesOf } from './parameters.ts';
+export { resizeAbsolutePositions, resizeRelativeTable } from './resize-positions.ts';
+export { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from './safetensors.ts';
+export { readIntegers, readTensor, type TensorEntry, type TensorType } from './tensors.ts';

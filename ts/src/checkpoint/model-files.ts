@@ -1,0 +1,161 @@
+/**
+ * A model as files: `config.json`, weights, vocabulary and answers, in one folder or beside a checkpoint.
+ */
+import { copyFile, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { z } from 'zod';
+import { configFromArch, parseConfig, type VlmoConfig } from '../model/config.ts';
+import { parameterShapes } from '../model/parameters.ts';
+import { check, MomeError } from '../runtime/errors.ts';
+import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
+import { inferConfig } from './infer-config.ts';
+import { takeParameters, valuesOf } from './parameters.ts';
+import { type TensorToWrite, writeSafetensors } from './safetensors.ts';
+
+const weightsName = 'model.safetensors';
+const configName = 'config.json';
+const vocabularyNames = ['tokenizer.json', 'vocab.txt'];
+const answersName = 'answers.json';
+/** Largest JSON file taken in, in bytes. */
+const maxJsonBytes = 16 * 2 ** 20;
+
+/** Where the parts of a model lie. */
+export interface ModelFiles {
+  readonly weights: string;
+  readonly config: VlmoConfig | undefined;
+  readonly vocabulary: string | undefined;
+  readonly answers: readonly string[] | undefined;
+}
+
+/**
+ * Finds a model's files: `path` is a folder, or a checkpoint whose neighbours are looked at.
+ *
+ * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE`
+ */
+export async function openModelFiles(path: string): Promise<ModelFiles> {
+  const info = await stat(path).catch((error: unknown) => {
+    throw new MomeError('MOME_NOT_FOUND', `${path}: expected a model folder or a checkpoint, found nothing`, { cause: error });
+  });
+  const folder = info.isDirectory() ? path : dirname(path);
+  const names = new Set(await readdir(folder));
+  const weights = info.isDirectory() ? join(path, weightsIn(names, path)) : path;
+  const vocabulary = vocabularyNames.find((name) => names.has(name));
+  return {
+    weights,
+    config: names.has(configName) ? await readConfig(join(folder, configName)) : undefined,
+    vocabulary: vocabulary && join(folder, vocabulary),
+    answers: names.has(answersName) ? await readAnswers(join(folder, answersName)) : undefined,
+  };
+}
+
+function weightsIn(names: ReadonlySet<string>, folder: string): string {
+  if (names.has(weightsName)) return weightsName;
+  const others = [...names].filter((name) => /\.(?:safetensors|pt|pth|ckpt|bin)$/.test(name));
+  check(others.length === 1, 'MOME_NOT_FOUND', `${folder}: expected ${weightsName} or one checkpoint, found ${others.length || 'none'}`);
+  return others[0]!;
+}
+
+async function readJson(path: string): Promise<unknown> {
+  const { size } = await stat(path);
+  check(size <= maxJsonBytes, 'MOME_TOO_LARGE', `${path}: expected at most ${maxJsonBytes} bytes, got ${size}`);
+  try {
+    return JSON.parse(await readFile(path, 'utf8'));
+  } catch (error) {
+    throw new MomeError('MOME_INVALID_FILE', `${path}: expected JSON`, { cause: error });
+  }
+}
+
+/** Reads a configuration in this library's names or in those of the original code. */
+async function readConfig(path: string): Promise<VlmoConfig> {
+  const json = await readJson(path);
+  check(typeof json === 'object' && json !== null, 'MOME_INVALID_CONFIG', `${path}: expected an object`);
+  if ('arch' in json) return configFromArch(json.arch, path);
+  if ('embed_dim' in json) return configFromArch(json, path);
+  const { modelType: _, ...config } = json as Record<string, unknown>;
+  return parseConfig(config, path);
+}
+
+async function readAnswers(path: string): Promise<readonly string[]> {
+  const parsed = z.array(z.string()).safeParse(await readJson(path));
+  check(parsed.success, 'MOME_INVALID_FILE', `${path}: expected a list of answers`);
+  return parsed.data;
+}
+
+export interface WriteOptions {
+  readonly dtype: 'float32' | 'bfloat16';
+  /** Files copied beside the weights. */
+  readonly vocabularyFiles: readonly string[];
+  readonly answers?: readonly string[];
+  /** Leaves a parameter out, such as a head that was never trained. */
+  readonly omit?: (name: string) => boolean;
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+/** Writes a model folder. Vectors stay float32 in bfloat16 models: they are few and scale whole rows. */
+export async function writeModel(
+  folder: string,
+  config: VlmoConfig,
+  parameters: ReadonlyMap<string, Float32Array>,
+  options: WriteOptions,
+): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const tensors: TensorToWrite[] = [];
+  for (const [name, shape] of parameterShapes(config)) {
+    const data = parameters.get(name);
+    if (data === undefined || options.omit?.(name)) continue;
+    const dtype = options.dtype === 'bfloat16' && shape.length > 1 ? 'BF16' : 'F32';
+    tensors.push({ name, dtype, shape, data });
+  }
+  await writeSafetensors(join(folder, weightsName), tensors, { format: 'pt', ...options.metadata });
+  await writeFile(join(folder, configName), `${JSON.stringify({ modelType: 'vlmo', ...config }, null, 2)}\n`);
+  if (options.answers) await writeFile(join(folder, answersName), `${JSON.stringify(options.answers)}\n`);
+  for (const file of options.vocabularyFiles) {
+    const target = join(folder, basename(file));
+    if (file !== target) await copyFile(file, target);
+  }
+}
+
+/** What {@link convertCheckpoint} did. */
+export interface Conversion {
+  readonly config: VlmoConfig;
+  readonly parameters: number;
+  readonly missing: readonly string[];
+  readonly unexpected: readonly string[];
+  readonly notes: readonly string[];
+}
+
+/**
+ * Converts any checkpoint to a model folder: names, resized positions, BEiT take-over.
+ *
+ * @param options.imageSize another picture size to take positions to
+ * @param options.maxTextLength a shorter text length
+ */
+export async function convertCheckpoint(
+  source: string,
+  folder: string,
+  options: {
+    readonly dtype?: 'float32' | 'bfloat16';
+    readonly config?: VlmoConfig;
+    readonly imageSize?: number;
+    readonly maxTextLength?: number;
+  } = {},
+): Promise<Conversion> {
+  const files = await openModelFiles(source);
+  const checkpoint: Checkpoint = await openCheckpoint(files.weights);
+  const base = options.config ?? files.config ?? inferConfig(checkpoint);
+  const config = parseConfig({
+    ...base,
+    ...(options.imageSize !== undefined && { imageSize: options.imageSize }),
+    ...(options.maxTextLength !== undefined && { maxTextLength: options.maxTextLength }),
+  });
+  const taken = await takeParameters(checkpoint, config);
+  check(taken.sources.size > 0, 'MOME_INVALID_FILE', `${source}: expected parameters of a VLMo model, found none`);
+  const values = new Map<string, Float32Array>();
+  for (const [name, entry] of taken.sources) values.set(name, await valuesOf(entry));
+  await writeModel(folder, config, values, {
+    dtype: options.dtype ?? 'float32',
+    vocabularyFiles: files.vocabulary === undefined ? [] : [files.vocabulary],
+    ...(files.answers && { answers: files.answers }),
+  });
+  return { config, parameters: taken.sources.size, missing: taken.missing, unexpected: taken.unexpected, notes: taken.notes };
+}

@@ -1,0 +1,100 @@
+/**
+ * From a checkpoint's tensors to the parameters of a configuration: resized, cut, taken over, and what is missing.
+ */
+import { gridOf, relativePositionsOf, type VlmoConfig } from '../model/config.ts';
+import { parameterShapes } from '../model/parameters.ts';
+import { check, MomeError } from '../runtime/errors.ts';
+import { isBeit, type ParameterSource, takeOverBeit } from './beit.ts';
+import type { Checkpoint } from './checkpoint.ts';
+import { resizeAbsolutePositions, resizeRelativeTable } from './resize-positions.ts';
+import { readTensor } from './tensors.ts';
+
+/** How a checkpoint fills a configuration. */
+export interface TakenParameters {
+  readonly sources: ReadonlyMap<string, ParameterSource>;
+  /** Parameters of the configuration that the checkpoint lacks. */
+  readonly missing: readonly string[];
+  /** Tensors of the checkpoint that are no parameters of the configuration. */
+  readonly unexpected: readonly string[];
+  /** What was changed on the way, in words. */
+  readonly notes: readonly string[];
+}
+
+const tableName = 'relative_position_bias_table';
+const absoluteName = 'transformer.pos_embed';
+const textPositionsName = 'text_embeddings.position_embeddings.weight';
+
+/** Buffers that official checkpoints carry beside parameters. */
+const buffers = /(?:position_ids|relative_position_index|num_batches_tracked|mask_token)$/;
+
+/**
+ * @throws MomeError `MOME_INVALID_SHAPE` for a tensor that fits the configuration neither as it is nor resized
+ */
+export async function takeParameters(checkpoint: Checkpoint, config: VlmoConfig): Promise<TakenParameters> {
+  const shapes = parameterShapes(config);
+  const beit = isBeit(checkpoint);
+  const available: ReadonlyMap<string, ParameterSource> = beit
+    ? await takeOverBeit(checkpoint, 2 + 2 * config.maxTextLengthOfInit)
+    : checkpoint.entries;
+  const sources = new Map<string, ParameterSource>();
+  const notes: string[] = beit ? ['a BEiT checkpoint: its FFN became the image expert'] : [];
+  const missing: string[] = [];
+  for (const [name, shape] of shapes) {
+    const found = available.get(name);
+    if (!found) {
+      missing.push(name);
+      continue;
+    }
+    const fitted = sameShape(found.shape, shape) ? found : await fit(name, found, shape, config, checkpoint.path);
+    if (fitted !== found) notes.push(`${name}: [${found.shape.join(', ')}] taken to [${shape.join(', ')}]`);
+    sources.set(name, fitted);
+  }
+  const unexpected = [...available.keys()].filter((name) => !shapes.has(name) && !buffers.test(name));
+  return { sources, missing, unexpected, notes };
+}
+
+/** All values in memory. */
+export async function loadParameterValues(checkpoint: Checkpoint, config: VlmoConfig): Promise<Map<string, Float32Array>> {
+  const { sources } = await takeParameters(checkpoint, config);
+  const values = new Map<string, Float32Array>();
+  for (const [name, source] of sources) values.set(name, await valuesOf(source));
+  return values;
+}
+
+/** Values of a source, read when they are in a file. */
+export async function valuesOf(source: ParameterSource): Promise<Float32Array> {
+  return 'values' in source ? source.values : readTensor(source);
+}
+
+async function fit(name: string, source: ParameterSource, shape: readonly number[], config: VlmoConfig, path: string): Promise<ParameterSource> {
+  const made = (values: Float32Array): ParameterSource => ({ name, shape, values });
+  // A scalar may be stored as one element.
+  if (shape.length === 0 && source.shape.length === 1 && source.shape[0] === 1) return { ...source, shape };
+  const from = source.shape.at(-2) ?? 0;
+  if (name === tableName && source.shape.length === 2 && source.shape[1] === shape[1]) {
+    const rest = relativePositionsOf(config) - (2 * gridOf(config) - 1) ** 2;
+    const grid = (Math.sqrt(from - rest) + 1) / 2;
+    if (Number.isInteger(grid) && grid >= 1) return made(resizeRelativeTable(await valuesOf(source), shape[1]!, grid, gridOf(config)));
+  }
+  if (name === absoluteName && source.shape.length === 3 && source.shape[2] === shape[2]) {
+    const grid = Math.sqrt(from - 1);
+    if (Number.isInteger(grid)) return made(resizeAbsolutePositions(await valuesOf(source), shape[2]!, grid, gridOf(config)));
+  }
+  if (name === textPositionsName && source.shape.length === 2 && source.shape[1] === shape[1] && from > shape[0]!) {
+    return made((await valuesOf(source)).slice(0, shape[0]! * shape[1]!));
+  }
+  throw new MomeError(
+    'MOME_INVALID_SHAPE',
+    `${path}: expected ${name} of shape [${shape.join(', ')}], got [${source.shape.join(', ')}]`,
+  );
+}
+
+function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((size, i) => size === b[i]);
+}
+
+/** Throws unless every parameter is there. @throws MomeError `MOME_INVALID_FILE` naming the first few that are missing */
+export function requireAll({ missing }: TakenParameters, path: string): void {
+  const some = missing.slice(0, 5).join(', ');
+  check(missing.length === 0, 'MOME_INVALID_FILE', `${path}: expected all parameters, ${missing.length} are missing: ${some}`);
+}

@@ -1,0 +1,198 @@
+/**
+ * What `torch.save` writes since PyTorch 1.6: a zip archive with `data.pkl` and one stored entry per storage.
+ *
+ * The pickle never runs code: an allow-list of globals builds inert descriptions of tensors and dictionaries, everything else
+ * becomes an opaque value.
+ */
+import { buffer } from 'node:stream/consumers';
+import pickleparser from 'pickleparser';
+import * as yauzl from 'yauzl';
+import { check, MomeError } from '../runtime/errors.ts';
+import { elementBytes, elementCount, type TensorEntry, type TensorType } from './tensors.ts';
+
+/** Largest pickle taken in, in bytes, and most entries of an archive. */
+const maxPickleBytes = 64 * 2 ** 20;
+const maxArchiveEntries = 100_000;
+
+const storageTypes: Readonly<Record<string, TensorType>> = {
+  FloatStorage: 'F32',
+  DoubleStorage: 'F64',
+  HalfStorage: 'F16',
+  BFloat16Storage: 'BF16',
+  LongStorage: 'I64',
+  IntStorage: 'I32',
+  ShortStorage: 'I16',
+  CharStorage: 'I8',
+  ByteStorage: 'U8',
+  BoolStorage: 'BOOL',
+};
+
+/** A pickled value: containers as they are, tensors described, anything else opaque. */
+export type PickledValue = unknown;
+
+/** A storage named by a persistent id. */
+class Storage {
+  readonly dtype: TensorType;
+  readonly key: string;
+
+  constructor(dtype: TensorType, key: string) {
+    this.dtype = dtype;
+    this.key = key;
+  }
+}
+
+class StorageClass {
+  readonly name: string;
+
+  constructor(name: string) {
+    this.name = name;
+  }
+}
+
+/** A tensor as the pickle describes it. */
+class PickledTensor {
+  readonly storage: Storage;
+  readonly offset: number;
+  readonly shape: readonly number[];
+  readonly strides: readonly number[];
+
+  constructor(storage: Storage, offset: number, shape: readonly number[], strides: readonly number[]) {
+    this.storage = storage;
+    this.offset = offset;
+    this.shape = shape;
+    this.strides = strides;
+  }
+}
+
+/** Stands for an object whose class is not on the list. */
+class Opaque {}
+
+/** The root of an archive and how its tensors are found. */
+export interface PytorchFile {
+  readonly path: string;
+  readonly root: PickledValue;
+  /** Where `value` lies, when it is a tensor. @throws MomeError `MOME_INVALID_FILE` when it does not fit its storage */
+  entryOf(name: string, value: PickledValue): TensorEntry | undefined;
+}
+
+interface StoredFile {
+  readonly start: number;
+  readonly bytes: number;
+}
+
+/**
+ * Opens an archive, reads its pickle and finds its storages.
+ *
+ * @throws MomeError `MOME_INVALID_FILE`, `MOME_UNSUPPORTED` for compressed storages, `MOME_TOO_LARGE`
+ */
+export async function openPytorch(path: string): Promise<PytorchFile> {
+  let zip: yauzl.ZipFile;
+  try {
+    zip = await yauzl.openPromise(path, { autoClose: false });
+  } catch (error) {
+    throw new MomeError('MOME_INVALID_FILE', `${path}: expected a PyTorch archive`, { cause: error });
+  }
+  try {
+    check(zip.entryCount <= maxArchiveEntries, 'MOME_TOO_LARGE', `${path}: expected at most ${maxArchiveEntries} archive entries`);
+    const storages = new Map<string, StoredFile>();
+    let pickle: Buffer | undefined;
+    let littleEndian = true;
+    for await (const entry of zip.eachEntry()) {
+      const name = entry.fileName;
+      if (/(^|\/)data\.pkl$/.test(name)) pickle = await readSmall(zip, entry, path, maxPickleBytes);
+      else if (/(^|\/)byteorder$/.test(name)) littleEndian = (await readSmall(zip, entry, path, 64)).toString().trim() === 'little';
+      const key = /(?:^|\/)data\/([^/]+)$/.exec(name)?.[1];
+      if (key === undefined) continue;
+      check(entry.compressionMethod === 0, 'MOME_UNSUPPORTED', `${path}: expected stored tensors, ${name} is compressed; save it again with torch.save`);
+      const { fileDataStart } = await zip.readLocalFileHeaderPromise(entry, { minimal: true });
+      storages.set(key, { start: fileDataStart, bytes: entry.uncompressedSize });
+    }
+    check(pickle !== undefined, 'MOME_INVALID_FILE', `${path}: expected data.pkl in the archive, found none`);
+    check(littleEndian, 'MOME_UNSUPPORTED', `${path}: expected little-endian tensors`);
+    return { path, root: unpickle(pickle, path), entryOf: (name, value) => locate(name, value, storages, path, zip.fileSize) };
+  } catch (error) {
+    if (error instanceof MomeError) throw error;
+    throw new MomeError('MOME_INVALID_FILE', `${path}: expected a PyTorch archive`, { cause: error });
+  } finally {
+    zip.close();
+  }
+}
+
+async function readSmall(zip: yauzl.ZipFile, entry: yauzl.Entry, path: string, limit: number): Promise<Buffer> {
+  check(entry.uncompressedSize <= limit, 'MOME_TOO_LARGE', `${path}: expected at most ${limit} bytes of ${entry.fileName}, got ${entry.uncompressedSize}`);
+  return buffer(await zip.openReadStreamPromise(entry));
+}
+
+function unpickle(bytes: Uint8Array, path: string): PickledValue {
+  const parser = new pickleparser.Parser({
+    unpicklingTypeOfDictionary: 'Map',
+    unpicklingTypeOfSet: 'Set',
+    nameResolver: { resolve: resolveGlobal },
+    // The library's types say string; torch's ids arrive as ('storage', class, key, location, count).
+    persistentResolver: { resolve: (id: unknown) => storageOf(id) },
+  });
+  try {
+    return parser.parse(bytes);
+  } catch (error) {
+    throw new MomeError('MOME_INVALID_FILE', `${path}: expected a readable pickle`, { cause: error });
+  }
+}
+
+/** A fresh, frozen stand-in per global: nothing an archive does to it outlives the call. */
+// biome-ignore lint/suspicious/noExplicitAny: the library calls these with whatever the pickle holds
+function resolveGlobal(module: string, name: string): any {
+  if (module === 'torch' && storageTypes[name]) return Object.freeze(new StorageClass(name));
+  const build = globals[`${module}.${name}`] ?? (() => new Opaque());
+  return Object.freeze(function (this: unknown, ...args: unknown[]): unknown {
+    return build(...args);
+  });
+}
+
+const globals: Readonly<Record<string, (...args: unknown[]) => unknown>> = {
+  'collections.OrderedDict': (pairs) => new Map(Array.isArray(pairs) ? (pairs as [unknown, unknown][]) : []),
+  'torch._utils._rebuild_tensor_v2': (storage, offset, shape, strides) => rebuild(storage, offset, shape, strides),
+  'torch._utils._rebuild_parameter': (tensor) => tensor,
+};
+
+function rebuild(storage: unknown, offset: unknown, shape: unknown, strides: unknown): PickledTensor {
+  const whole = (value: unknown): value is number => typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+  const sizes = (value: unknown): value is number[] => Array.isArray(value) && value.length <= 8 && value.every(whole);
+  if (!(storage instanceof Storage) || !whole(offset) || !sizes(shape) || !sizes(strides) || shape.length !== strides.length) {
+    throw new Error('a tensor with senseless sizes');
+  }
+  return new PickledTensor(storage, offset, [...shape], [...strides]);
+}
+
+function storageOf(id: unknown): Storage | Opaque {
+  if (!Array.isArray(id) || id[0] !== 'storage' || !(id[1] instanceof StorageClass)) return new Opaque();
+  return new Storage(storageTypes[id[1].name]!, String(id[2]));
+}
+
+function locate(
+  name: string,
+  value: PickledValue,
+  storages: ReadonlyMap<string, StoredFile>,
+  path: string,
+  fileBytes: number,
+): TensorEntry | undefined {
+  if (!(value instanceof PickledTensor)) return undefined;
+  const { storage, shape, strides } = value;
+  const stored = storages.get(storage.key);
+  const size = elementBytes[storage.dtype];
+  const count = elementCount(shape, `${path}: ${name}`);
+  const last = count === 0 ? -1 : shape.reduce((sum, dim, i) => sum + (dim - 1) * strides[i]!, value.offset);
+  check(
+    stored !== undefined && (last + 1) * size <= stored.bytes && stored.start + stored.bytes <= fileBytes,
+    'MOME_INVALID_FILE',
+    `${path}: expected tensor ${name} to lie inside its storage`,
+  );
+  const dense = shape.every((dim, i) => dim === 1 || strides[i] === shape.slice(i + 1).reduce((product, next) => product * next, 1));
+  return {
+    name,
+    dtype: storage.dtype,
+    shape,
+    path,
+    offset: stored.start + value.offset * size,
+    ...(!dense && count > 0 && { strides }),
+  };
+}

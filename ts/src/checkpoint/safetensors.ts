@@ -1,0 +1,143 @@
+/**
+ * The safetensors format: an 8-byte header length, a JSON header, then the tensors' bytes.
+ *
+ * @see https://github.com/huggingface/safetensors for the format
+ */
+import { randomUUID } from 'node:crypto';
+import { open, rename, rm } from 'node:fs/promises';
+import { z } from 'zod';
+import { check, MomeError } from '../runtime/errors.ts';
+import { elementBytes, elementCount, openFile, readBytes, type TensorEntry, type TensorType, toBfloat16 } from './tensors.ts';
+
+/** Largest header taken in, in bytes. */
+const maxHeaderBytes = 64 * 2 ** 20;
+
+const types = Object.keys(elementBytes) as [TensorType, ...TensorType[]];
+const entrySchema = z.strictObject({
+  dtype: z.enum(types),
+  shape: z.array(z.number()).max(8),
+  data_offsets: z.tuple([z.number().int().min(0), z.number().int().min(0)]),
+});
+const metadataSchema = z.record(z.string(), z.string());
+
+/** An open safetensors file; nothing but the header has been read. */
+export interface SafetensorsFile {
+  readonly path: string;
+  readonly entries: ReadonlyMap<string, TensorEntry>;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/**
+ * Reads and checks the header: every tensor inside the file, of the size its shape says, none overlapping another.
+ *
+ * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_TOO_LARGE`
+ */
+export async function openSafetensors(path: string): Promise<SafetensorsFile> {
+  const file = await openFile(path);
+  try {
+    const { size } = await file.stat();
+    check(size >= 8, 'MOME_INVALID_FILE', `${path}: expected a safetensors header, got ${size} bytes`);
+    const prefix = await readBytes(file, 0, 8, path);
+    const length = Number(new DataView(prefix.buffer).getBigUint64(0, true));
+    check(length <= maxHeaderBytes, 'MOME_TOO_LARGE', `${path}: expected a header of at most ${maxHeaderBytes} bytes, got ${length}`);
+    check(8 + length <= size, 'MOME_INVALID_FILE', `${path}: expected a header of ${length} bytes, the file has ${size}`);
+    const header = parseHeader(await readBytes(file, 8, length, path), path);
+    const metadata = metadataSchema.safeParse(header.get('__metadata__') ?? {});
+    check(metadata.success, 'MOME_INVALID_FILE', `${path}: expected __metadata__ to hold strings`);
+    header.delete('__metadata__');
+    const entries = new Map<string, TensorEntry>();
+    for (const [name, value] of header) entries.set(name, parseEntry(name, value, path, 8 + length, size));
+    checkOverlap(entries, path);
+    return { path, entries, metadata: metadata.data };
+  } finally {
+    await file.close();
+  }
+}
+
+function parseHeader(bytes: Uint8Array, path: string): Map<string, unknown> {
+  let header: unknown;
+  try {
+    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (error) {
+    throw new MomeError('MOME_INVALID_FILE', `${path}: expected a JSON header`, { cause: error });
+  }
+  check(typeof header === 'object' && header !== null && !Array.isArray(header), 'MOME_INVALID_FILE', `${path}: expected a JSON object as header`);
+  return new Map(Object.entries(header));
+}
+
+function parseEntry(name: string, value: unknown, path: string, start: number, size: number): TensorEntry {
+  const parsed = entrySchema.safeParse(value);
+  check(parsed.success, 'MOME_INVALID_FILE', `${path}: expected dtype, shape and data_offsets of ${name}`);
+  const { dtype, shape, data_offsets: offsets } = parsed.data;
+  const bytes = elementCount(shape, `${path}: ${name}`) * elementBytes[dtype];
+  check(
+    offsets[1] - offsets[0] === bytes && start + offsets[1] <= size,
+    'MOME_INVALID_FILE',
+    `${path}: expected ${bytes} bytes of ${name} inside the file, got offsets ${offsets.join(' to ')} of ${size - start}`,
+  );
+  return { name, dtype, shape, path, offset: start + offsets[0] };
+}
+
+function checkOverlap(entries: ReadonlyMap<string, TensorEntry>, path: string): void {
+  const ranges = [...entries.values()]
+    .map((entry) => ({ entry, end: entry.offset + elementCount(entry.shape, path) * elementBytes[entry.dtype] }))
+    .filter(({ entry, end }) => end > entry.offset)
+    .sort((a, b) => a.entry.offset - b.entry.offset);
+  for (let i = 1; i < ranges.length; i++) {
+    check(
+      ranges[i]!.entry.offset >= ranges[i - 1]!.end,
+      'MOME_INVALID_FILE',
+      `${path}: expected tensors apart, ${ranges[i - 1]!.entry.name} and ${ranges[i]!.entry.name} overlap`,
+    );
+  }
+}
+
+/** A tensor to write; float32 values are stored as `dtype`. */
+export interface TensorToWrite {
+  readonly name: string;
+  readonly dtype: 'F32' | 'BF16';
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+/** Writes a file beside `path` and renames it into place, so that a crash never leaves half a file. */
+export async function writeSafetensors(
+  path: string,
+  tensors: Iterable<TensorToWrite> | AsyncIterable<TensorToWrite>,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const list: TensorToWrite[] = [];
+  for await (const tensor of tensors) list.push(tensor);
+  let offset = 0;
+  const header: Record<string, unknown> = { __metadata__: metadata };
+  for (const { name, dtype, shape, data } of list) {
+    check(elementCount(shape, name) === data.length, 'MOME_INVALID_SHAPE', `${name}: expected ${shape.join(' x ')} values, got ${data.length}`);
+    const end = offset + data.length * elementBytes[dtype];
+    header[name] = { dtype, shape, data_offsets: [offset, end] };
+    offset = end;
+  }
+  const json = Buffer.from(JSON.stringify(header));
+  const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, ' ');
+  json.copy(padded);
+  const prefix = Buffer.alloc(8);
+  prefix.writeBigUInt64LE(BigInt(padded.length));
+  const temporary = `${path}.${randomUUID()}.tmp`;
+  const file = await open(temporary, 'w').catch((error: unknown) => {
+    throw new MomeError('MOME_IO', `${path}: expected to write here`, { cause: error });
+  });
+  try {
+    await file.write(prefix);
+    await file.write(padded);
+    for (const { dtype, data } of list) {
+      const values = dtype === 'BF16' ? toBfloat16(data) : data;
+      await file.writeFile(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    }
+    await file.sync();
+    await file.close();
+    await rename(temporary, path);
+  } catch (error) {
+    await file.close().catch(() => {});
+    await rm(temporary, { force: true });
+    throw new MomeError('MOME_IO', `${path}: expected to write here`, { cause: error });
+  }
+}

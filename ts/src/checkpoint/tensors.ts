@@ -1,0 +1,176 @@
+/**
+ * Tensors that lie in files: where, of which type, and how they are read.
+ */
+import { type FileHandle, open } from 'node:fs/promises';
+import { check, MomeError } from '../runtime/errors.ts';
+
+/** Bytes of one element, by safetensors' names. */
+export const elementBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const;
+export type TensorType = keyof typeof elementBytes;
+
+/** A tensor inside a file, its bytes already checked to lie within it. */
+export interface TensorEntry {
+  readonly name: string;
+  readonly dtype: TensorType;
+  readonly shape: readonly number[];
+  readonly path: string;
+  /** Bytes from the start of the file. */
+  readonly offset: number;
+  /** Elements between neighbours of each dimension, when the tensor is not dense and row-major. */
+  readonly strides?: readonly number[];
+}
+
+/** Largest number of elements of one tensor: 2^31. */
+const maxElements = 2 ** 31;
+
+/**
+ * Product of `shape`.
+ *
+ * @throws MomeError `MOME_INVALID_FILE` for sizes that are no whole numbers >= 0, `MOME_TOO_LARGE`
+ */
+export function elementCount(shape: readonly unknown[], where: string): number {
+  let count = 1;
+  for (const size of shape) {
+    check(typeof size === 'number' && Number.isSafeInteger(size) && size >= 0, 'MOME_INVALID_FILE', `${where}: expected sizes >= 0, got ${String(size)}`);
+    count *= size;
+    check(count <= maxElements, 'MOME_TOO_LARGE', `${where}: expected at most 2^31 elements, got shape [${shape.join(', ')}]`);
+  }
+  return count;
+}
+
+/** Opens `path` for reading. @throws MomeError `MOME_NOT_FOUND`, `MOME_IO` */
+export async function openFile(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'r');
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'MOME_NOT_FOUND' : 'MOME_IO';
+    throw new MomeError(code, `${path}: expected a readable file`, { cause: error });
+  }
+}
+
+/** Exactly `length` bytes from `position`. @throws MomeError `MOME_INVALID_FILE` when the file ends before */
+export async function readBytes(file: FileHandle, position: number, length: number, path: string): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  let done = 0;
+  while (done < length) {
+    const { bytesRead } = await file.read(bytes, done, Math.min(length - done, 2 ** 30), position + done);
+    check(bytesRead > 0, 'MOME_INVALID_FILE', `${path}: expected ${length} bytes at ${position}, got ${done}: the file is cut off`);
+    done += bytesRead;
+  }
+  return bytes;
+}
+
+/** Values of a tensor as float32, dense and row-major. */
+export async function readTensor(entry: TensorEntry): Promise<Float32Array> {
+  const bytes = await readElements(entry);
+  return decodeFloats(bytes, entry.dtype, bytes.byteLength / elementBytes[entry.dtype]);
+}
+
+/** Values of an integer tensor. @throws MomeError `MOME_INVALID_FILE` for values outside 32 bits or a float tensor */
+export async function readIntegers(entry: TensorEntry): Promise<Int32Array> {
+  const bytes = await readElements(entry);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const count = bytes.byteLength / elementBytes[entry.dtype];
+  return Int32Array.from({ length: count }, (_, i) => {
+    switch (entry.dtype) {
+      case 'I64': {
+        const value = Number(view.getBigInt64(8 * i, true));
+        check(Math.abs(value) < 2 ** 31, 'MOME_INVALID_FILE', `${entry.path}: expected 32-bit integers in ${entry.name}, got ${value}`);
+        return value;
+      }
+      case 'I32':
+        return view.getInt32(4 * i, true);
+      case 'I16':
+        return view.getInt16(2 * i, true);
+      case 'I8':
+        return view.getInt8(i);
+      case 'U8':
+      case 'BOOL':
+        return view.getUint8(i);
+      default:
+        throw new MomeError('MOME_INVALID_FILE', `${entry.path}: expected integers in ${entry.name}, got ${entry.dtype}`);
+    }
+  });
+}
+
+async function readElements(entry: TensorEntry): Promise<Uint8Array> {
+  const size = elementBytes[entry.dtype];
+  const count = elementCount(entry.shape, entry.path);
+  const file = await openFile(entry.path);
+  try {
+    if (!entry.strides) return await readBytes(file, entry.offset, count * size, entry.path);
+    const last = entry.shape.reduce((sum, dim, i) => sum + (dim - 1) * entry.strides![i]!, 0);
+    const source = await readBytes(file, entry.offset, count === 0 ? 0 : (last + 1) * size, entry.path);
+    return gather(source, entry.shape, entry.strides, size);
+  } finally {
+    await file.close();
+  }
+}
+
+/** Dense row-major bytes of a strided tensor. */
+function gather(source: Uint8Array, shape: readonly number[], strides: readonly number[], size: number): Uint8Array {
+  const count = shape.reduce((product, dim) => product * dim, 1);
+  const out = new Uint8Array(count * size);
+  const index = shape.map(() => 0);
+  for (let i = 0; i < count; i++) {
+    const from = index.reduce((sum, at, dim) => sum + at * strides[dim]!, 0);
+    out.set(source.subarray(from * size, (from + 1) * size), i * size);
+    for (let dim = shape.length - 1; dim >= 0 && ++index[dim]! === shape[dim]; dim--) index[dim] = 0;
+  }
+  return out;
+}
+
+function decodeFloats(bytes: Uint8Array, dtype: TensorType, count: number): Float32Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const out = new Float32Array(count);
+  switch (dtype) {
+    case 'F32':
+      return new Float32Array(bytes.buffer, bytes.byteOffset, count);
+    case 'F64':
+      for (let i = 0; i < count; i++) out[i] = view.getFloat64(8 * i, true);
+      return out;
+    case 'F16':
+      for (let i = 0; i < count; i++) out[i] = halfToFloat(view.getUint16(2 * i, true));
+      return out;
+    case 'BF16': {
+      const bits = new Uint32Array(out.buffer);
+      for (let i = 0; i < count; i++) bits[i] = view.getUint16(2 * i, true) << 16;
+      return out;
+    }
+    case 'I64':
+      for (let i = 0; i < count; i++) out[i] = Number(view.getBigInt64(8 * i, true));
+      return out;
+    case 'I32':
+      for (let i = 0; i < count; i++) out[i] = view.getInt32(4 * i, true);
+      return out;
+    case 'I16':
+      for (let i = 0; i < count; i++) out[i] = view.getInt16(2 * i, true);
+      return out;
+    case 'I8':
+      return Float32Array.from(new Int8Array(bytes.buffer, bytes.byteOffset, count));
+    case 'U8':
+    case 'BOOL':
+      return Float32Array.from(bytes);
+  }
+}
+
+function halfToFloat(half: number): number {
+  const sign = half & 0x8000 ? -1 : 1;
+  const exponent = (half >> 10) & 31;
+  const fraction = half & 1023;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+/** Float32 numbers as bfloat16, rounded to nearest even; NaN stays NaN. */
+export function toBfloat16(values: Float32Array): Uint16Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const out = new Uint16Array(values.length);
+  for (let i = 0; i < bits.length; i++) {
+    const value = bits[i]!;
+    const isNan = (value & 0x7fffffff) > 0x7f800000;
+    out[i] = isNan ? (value >>> 16) | 0x40 : (value + 0x7fff + ((value >>> 16) & 1)) >>> 16;
+  }
+  return out;
+}
