@@ -1,0 +1,107 @@
+/**
+ * From a path to a model ready to run: files, configuration, weights on an engine, tokenizer.
+ */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { type Checkpoint, inferConfig, openCheckpoint, openModelFiles, takeParameters, valuesOf } from '../checkpoint/index.ts';
+import { type FileRegion, packageRoot } from '../runtime/addon.ts';
+import { Engine, type Weights } from '../runtime/engine.ts';
+import { check } from '../runtime/errors.ts';
+import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
+import { parseConfig, type VlmoConfig } from './config.ts';
+import { parameterShapes } from './parameters.ts';
+
+export interface LoadOptions {
+  /** Where to run; `auto` takes the best there is. */
+  readonly device?: 'auto' | 'cpu';
+  readonly dtype?: 'float32';
+  /** Worker threads; default: the physical cores this process may use. */
+  readonly threads?: number;
+  /** Kernel set: `ref`, `avx2` or `avx512`; default: the fastest of this processor, or `MOME_TARGET`. */
+  readonly target?: string;
+  /** Takes positions to another picture size. */
+  readonly imageSize?: number;
+  /** Sizes, where neither `config.json` nor the tensors' shapes tell. */
+  readonly config?: VlmoConfig;
+}
+
+/** What a model is made of. */
+export interface ModelParts {
+  readonly config: VlmoConfig;
+  readonly engine: Engine;
+  readonly weights: Weights;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly answers: readonly string[] | undefined;
+  readonly fingerprint: string;
+}
+
+/** Raised when preprocessing or tokenisation changes what embeddings mean. */
+const preprocessingVersion = 1;
+
+/** The model that ships with the library. */
+export const defaultModel = 'emoji-tiny';
+
+/** Parameters without which nothing works; heads may be missing. */
+const core = /^(?:text_embeddings|token_type_embeddings|transformer|relative_position_bias_table)/;
+
+export async function loadModel(model: string | undefined, options: LoadOptions): Promise<ModelParts> {
+  check(options.device === undefined || ['auto', 'cpu'].includes(options.device), 'MOME_DEVICE_UNAVAILABLE', `load: expected device auto or cpu, got ${options.device}`);
+  check(options.dtype === undefined || options.dtype === 'float32', 'MOME_UNSUPPORTED', `load: expected dtype float32, got ${options.dtype}`);
+  const path = model ?? join(packageRoot(), 'models', defaultModel);
+  const files = await openModelFiles(path);
+  const checkpoint = await openCheckpoint(files.weights);
+  const base = options.config ?? files.config ?? inferConfig(checkpoint);
+  const config = options.imageSize === undefined ? base : parseConfig({ ...base, imageSize: options.imageSize }, 'load');
+  const tokenizer = files.vocabulary === undefined ? undefined : await loadTokenizer(files.vocabulary, { maxLength: config.maxTextLength });
+  check(
+    tokenizer === undefined || tokenizer.vocabularySize <= config.vocabularySize,
+    'MOME_INVALID_CONFIG',
+    `${path}: expected a vocabulary of at most ${config.vocabularySize} pieces, got ${tokenizer?.vocabularySize}`,
+  );
+  const fingerprint = await fingerprintOf(files.weights, files.vocabulary, config);
+  const engine = new Engine({
+    ...(options.threads !== undefined && { threads: options.threads }),
+    ...(options.target !== undefined && { target: options.target }),
+  });
+  try {
+    const weights = engine.createWeights();
+    await fillWeights(weights, checkpoint, config);
+    return { config, engine, weights, tokenizer, answers: files.answers, fingerprint };
+  } catch (error) {
+    engine.dispose();
+    throw error;
+  }
+}
+
+/**
+ * Puts a checkpoint's parameters into `weights`: dense float tensors are taken straight from the mapped file.
+ *
+ * @throws MomeError `MOME_INVALID_FILE` when a parameter that is no head is missing
+ */
+export async function fillWeights(weights: Weights, checkpoint: Checkpoint, config: VlmoConfig): Promise<void> {
+  const { sources, missing } = await takeParameters(checkpoint, config);
+  const needed = missing.filter((name) => core.test(name) && !(name.includes('position_embeddings') && config.positions === 'relative'));
+  check(needed.length === 0, 'MOME_INVALID_FILE', `${checkpoint.path}: expected all of the encoder, ${needed.length} parameters are missing: ${needed.slice(0, 5).join(', ')}`);
+  const shapes = parameterShapes(config);
+  const regions: FileRegion[] = [];
+  for (const [name, source] of sources) {
+    const shape = shapes.get(name)!;
+    if (!('values' in source) && !source.strides && (source.dtype === 'F32' || source.dtype === 'F16' || source.dtype === 'BF16')) {
+      regions.push({ name, shape, dtype: source.dtype, offset: source.offset });
+    } else {
+      weights.add(name, shape, await valuesOf(source));
+    }
+  }
+  await weights.map(checkpoint.path, regions);
+}
+
+async function fingerprintOf(weights: string, vocabulary: string | undefined, config: VlmoConfig): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(weights), hash, { end: false });
+  hash.update(JSON.stringify({ preprocessingVersion, config }));
+  if (vocabulary !== undefined) hash.update(await readFile(vocabulary));
+  return hash.digest('hex').slice(0, 32);
+}

@@ -1,0 +1,335 @@
+/**
+ * The public model: load once, then embed, match, re-rank, answer, reason and fill masks, all off the event loop.
+ */
+import type { Engine, Program, Weights } from '../runtime/engine.ts';
+import { check, MomeError } from '../runtime/errors.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import { type BatchItems, type ImageItem, layoutBatch } from './batch.ts';
+import { imageTokensOf, type VlmoConfig } from './config.ts';
+import { answer, embedAndMatch, fillMask, lowerFunction, type ModelFunction, reason } from './functions.ts';
+import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
+import { type ImageInput, PictureSet } from './pictures.ts';
+
+/** Options of every call. */
+export interface CallOptions {
+  /** Stops the call; it rejects with `MOME_ABORTED`. */
+  readonly signal?: AbortSignal;
+  /** Called after each batch with the number of items done. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** Rows of one call: row i belongs to input i. */
+export interface Embeddings {
+  /** [count, width] numbers, every row of length 1. */
+  readonly embeddings: Float32Array;
+  readonly count: number;
+  readonly width: number;
+}
+
+export interface Ranked {
+  /** Place of the candidate in the call. */
+  readonly index: number;
+  /** Probability that text and picture belong together. */
+  readonly score: number;
+}
+
+export interface AnswerCandidate {
+  readonly answer: string;
+  readonly score: number;
+}
+
+export interface MaskCandidates {
+  /** Token position in the text, CLS = 0. */
+  readonly position: number;
+  readonly candidates: readonly { readonly token: string; readonly score: number }[];
+}
+
+type FunctionName = 'embedAndMatch' | 'answer' | 'reason' | 'fillMask';
+const functions: Readonly<Record<FunctionName, ModelFunction>> = { embedAndMatch, answer, reason, fillMask };
+
+/** Most token rows one native run takes: large enough to be compute-bound, small enough to keep the arena and latency bounded. */
+const rowsPerRun = 1600;
+
+/** A loaded model. Safe under concurrent calls; `dispose` frees it, and is called by `await using`. */
+export class Vlmo {
+  readonly config: VlmoConfig;
+  readonly device = 'cpu' as const;
+  readonly dtype = 'float32' as const;
+  /** Kernel set in use: `ref`, `avx2` or `avx512`. */
+  readonly target: string;
+  /** Hash of weights, configuration, vocabulary and preprocessing: an index made with one model refuses another. */
+  readonly fingerprint: string;
+  readonly #engine: Engine;
+  readonly #weights: Weights;
+  readonly #tokenizer: Tokenizer | undefined;
+  readonly #answers: readonly string[] | undefined;
+  readonly #programs = new Map<FunctionName, Program>();
+  #disposed = false;
+
+  private constructor(parts: ModelParts) {
+    this.config = parts.config;
+    this.target = parts.engine.target;
+    this.fingerprint = parts.fingerprint;
+    this.#engine = parts.engine;
+    this.#weights = parts.weights;
+    this.#tokenizer = parts.tokenizer;
+    this.#answers = parts.answers;
+  }
+
+  /**
+   * Loads a model folder (`config.json` + `model.safetensors` + vocabulary), a checkpoint file, or, without a path, the model that
+   * ships with the library.
+   *
+   * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG`, `MOME_DEVICE_UNAVAILABLE`, `MOME_OUT_OF_MEMORY`
+   * @example
+   * const vlmo = await Vlmo.load();
+   * const { embeddings } = await vlmo.embedTexts(['a happy cat']);
+   */
+  static async load(model?: string, options: LoadOptions = {}): Promise<Vlmo> {
+    return new Vlmo(await loadModel(model, options));
+  }
+
+  /**
+   * Embeds pictures with the dual encoder.
+   *
+   * @returns [count, width] rows of length 1
+   * @throws MomeError `MOME_INVALID_IMAGE`, `MOME_NON_FINITE`, `MOME_ABORTED`, `MOME_DISPOSED`
+   */
+  async embedImages(images: readonly ImageInput[], options: CallOptions = {}): Promise<Embeddings> {
+    const embeddings = new Float32Array(images.length * this.config.width);
+    await this.#batches(images, imageTokensOf(this.config), options, async (part, first) => {
+      const pictures = await PictureSet.prepare(part, this.config.imageSize, options.signal);
+      const outputs = await this.#run('embedAndMatch', { images: pictures.items }, pictures, {}, options.signal);
+      embeddings.set(outputs.image_embed!, first * this.config.width);
+    });
+    return { embeddings, count: images.length, width: this.config.width };
+  }
+
+  /**
+   * Embeds texts with the dual encoder. Longer texts are cut to `maxTextLength` tokens, as the original does; an empty text is CLS
+   * and SEP alone.
+   *
+   * @returns [count, width] rows of length 1
+   * @throws MomeError `MOME_NOT_FOUND` when the model has no vocabulary, `MOME_ABORTED`, `MOME_DISPOSED`
+   */
+  async embedTexts(texts: readonly string[], options: CallOptions = {}): Promise<Embeddings> {
+    const tokenized = texts.map((text) => this.#encode(text));
+    const embeddings = new Float32Array(texts.length * this.config.width);
+    const longest = tokenized.reduce((most, ids) => Math.max(most, ids.length), 1);
+    await this.#batches(tokenized, longest, options, async (part, first) => {
+      const outputs = await this.#run('embedAndMatch', { texts: part }, PictureSet.empty, {}, options.signal);
+      embeddings.set(outputs.text_embed!, first * this.config.width);
+    });
+    return { embeddings, count: texts.length, width: this.config.width };
+  }
+
+  /**
+   * Reads each picture together with its text and says how likely they belong together.
+   *
+   * @returns [pairs] probabilities of image-text matching
+   */
+  async match(pairs: readonly { readonly image: ImageInput; readonly text: string }[], options: CallOptions = {}): Promise<Float32Array> {
+    const probabilities = new Float32Array(pairs.length);
+    const tokenized = pairs.map(({ image, text }) => ({ image, ids: this.#encode(text) }));
+    const longest = tokenized.reduce((most, { ids }) => Math.max(most, ids.length), 1);
+    await this.#batches(tokenized, longest + imageTokensOf(this.config), options, async (part, first) => {
+      const pictures = await PictureSet.prepare(
+        part.map(({ image }) => image),
+        this.config.imageSize,
+        options.signal,
+      );
+      const items = part.map(({ ids }, i) => ({ text: ids, picture: pictures.items[i]!.picture }));
+      const { itm_logits } = await this.#run('embedAndMatch', { pairs: items }, pictures, {}, options.signal);
+      for (let i = 0; i < part.length; i++) probabilities[first + i] = secondProbability(itm_logits!, i);
+    });
+    return probabilities;
+  }
+
+  /**
+   * Orders candidates by fusion score: pictures for a text query, texts for a picture query.
+   *
+   * @returns candidates best first; equal scores keep the order of the call
+   * @throws MomeError `MOME_INVALID_ARGUMENT` when a text query meets a text candidate that names no picture
+   */
+  async rerank(
+    query: { readonly text: string } | { readonly image: ImageInput },
+    candidates: readonly (ImageInput | string)[],
+    options: CallOptions = {},
+  ): Promise<Ranked[]> {
+    const pairs = candidates.map((candidate) => {
+      if ('text' in query) return { image: candidate as ImageInput, text: query.text };
+      check(typeof candidate === 'string', 'MOME_INVALID_ARGUMENT', 'rerank: expected texts as candidates of a picture query');
+      return { image: query.image, text: candidate };
+    });
+    const scores = await this.match(pairs, options);
+    return Array.from(scores, (score, index) => ({ index, score })).sort((a, b) => b.score - a.score || a.index - b.index);
+  }
+
+  /**
+   * Answers a question about a picture from the model's answer list.
+   *
+   * @param options.k number of answers, default 5
+   * @returns answers with their probabilities (independent of each other, as in VQA v2), best first
+   */
+  async answer(image: ImageInput, question: string, options: CallOptions & { readonly k?: number } = {}): Promise<AnswerCandidate[]> {
+    const pictures = await PictureSet.prepare([image], this.config.imageSize, options.signal);
+    const items = [{ text: this.#encode(question), picture: 0 }];
+    const { vqa_logits } = await this.#run('answer', { pairs: items }, pictures, {}, options.signal);
+    return topOf(vqa_logits!, options.k ?? 5).map((index) => ({
+      answer: this.#answers?.[index] ?? `answer ${index}`,
+      score: 1 / (1 + Math.exp(-vqa_logits![index]!)),
+    }));
+  }
+
+  /**
+   * Judges a statement about two pictures.
+   *
+   * @returns the probability that it is true
+   */
+  async reason(
+    images: readonly [ImageInput, ImageInput],
+    statement: string,
+    options: CallOptions = {},
+  ): Promise<{ readonly probability: number }> {
+    const pictures = await PictureSet.prepare(images, this.config.imageSize, options.signal);
+    const text = this.#encode(statement);
+    const pairs = pictures.items.map(({ picture }, i) => ({ text, picture, type: i === 0 ? (1 as const) : (2 as const) }));
+    const { nlvr2_logits } = await this.#run('reason', { pairs }, pictures, { statements: 1 }, options.signal);
+    return { probability: secondProbability(nlvr2_logits!, 0) };
+  }
+
+  /**
+   * Proposes word pieces for every `[MASK]` of a text, with or without a picture to look at.
+   *
+   * @param options.k candidates per mask, default 5
+   */
+  async fillMask(image: ImageInput | null, text: string, options: CallOptions & { readonly k?: number } = {}): Promise<MaskCandidates[]> {
+    const tokenizer = this.#requireTokenizer();
+    const ids = tokenizer.encode(text);
+    const positions = [...ids.keys()].filter((position) => ids[position] === tokenizer.maskId);
+    if (positions.length === 0) return [];
+    const pictures = image === null ? PictureSet.empty : await PictureSet.prepare([image], this.config.imageSize, options.signal);
+    const items: BatchItems = image === null ? { texts: [ids] } : { pairs: [{ text: ids, picture: 0 }] };
+    const extra = { mlm_rows: Int32Array.from(positions) };
+    const { mlm_logits } = await this.#run('fillMask', items, pictures, { tokens: positions.length }, options.signal, extra);
+    const V = this.config.vocabularySize;
+    return positions.map((position, i) => {
+      const logits = mlm_logits!.subarray(i * V, (i + 1) * V);
+      const normaliser = logSumExp(logits);
+      return {
+        position,
+        candidates: topOf(logits, options.k ?? 5).map((id) => ({
+          token: tokenizer.decode(Int32Array.of(id)),
+          score: Math.exp(logits[id]! - normaliser),
+        })),
+      };
+    });
+  }
+
+  /** Bytes this model holds in native memory. */
+  memory(): { readonly arenaBytes: number; readonly weightBytes: number } {
+    this.#requireAlive();
+    return this.#engine.memory();
+  }
+
+  /** Frees native memory once running calls have ended. Calling it again does nothing. */
+  async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const program of this.#programs.values()) program.dispose();
+    this.#weights.dispose();
+    this.#engine.dispose();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+
+  async #run(
+    name: FunctionName,
+    items: BatchItems,
+    pictures: PictureSet,
+    dims: Readonly<Record<string, number>>,
+    signal?: AbortSignal,
+    extra: Readonly<Record<string, Int32Array>> = {},
+  ): Promise<Readonly<Record<string, Float32Array>>> {
+    this.#requireAlive();
+    const batch = layoutBatch(this.config, items, pictures.count);
+    const heads = {
+      text_cls: batch.textCls,
+      image_cls: batch.imageCls,
+      pair_cls: batch.pairTextCls,
+      ...extra,
+    };
+    return this.#program(name).run(
+      {
+        dims: {
+          ...batch.dims,
+          texts: batch.textCls.length,
+          image_count: batch.imageCls.length,
+          pairs: batch.pairTextCls.length,
+          ...dims,
+        },
+        inputs: { ...batch.inputs, ...heads, bytes: pictures.bytes },
+      },
+      signal,
+    );
+  }
+
+  #program(name: FunctionName): Program {
+    const known = this.#programs.get(name);
+    if (known) return known;
+    const program = this.#engine.createProgram(this.#weights, lowerFunction(functions[name], this.config).text);
+    this.#programs.set(name, program);
+    return program;
+  }
+
+  /** Calls `run` on consecutive parts of `items` that hold at most `rowsPerRun` rows each. */
+  async #batches<T>(
+    items: readonly T[],
+    rowsPerItem: number,
+    { signal, onProgress }: CallOptions,
+    run: (part: readonly T[], first: number) => Promise<void>,
+  ): Promise<void> {
+    this.#requireAlive();
+    const size = Math.max(1, Math.floor(rowsPerRun / rowsPerItem));
+    for (let first = 0; first < items.length; first += size) {
+      if (signal?.aborted) throw new MomeError('MOME_ABORTED', 'vlmo: the call was aborted', { cause: signal.reason });
+      const part = items.slice(first, first + size);
+      await run(part, first);
+      onProgress?.(first + part.length, items.length);
+    }
+  }
+
+  #encode(text: string): Int32Array {
+    check(typeof text === 'string', 'MOME_INVALID_ARGUMENT', `vlmo: expected a text, got ${typeof text}`);
+    return this.#requireTokenizer().encode(text);
+  }
+
+  #requireTokenizer(): Tokenizer {
+    check(this.#tokenizer !== undefined, 'MOME_NOT_FOUND', 'vlmo: expected vocab.txt or tokenizer.json beside the weights, found neither');
+    return this.#tokenizer;
+  }
+
+  #requireAlive(): void {
+    check(!this.#disposed, 'MOME_DISPOSED', 'vlmo: expected a live model, got one that was disposed');
+  }
+}
+
+export type { ImageInput, ImageItem, LoadOptions };
+
+/** Probability of the second of two logits. */
+function secondProbability(logits: Float32Array, row: number): number {
+  return 1 / (1 + Math.exp(logits[2 * row]! - logits[2 * row + 1]!));
+}
+
+function topOf(values: Float32Array, k: number): number[] {
+  return Array.from(values.keys())
+    .sort((a, b) => values[b]! - values[a]! || a - b)
+    .slice(0, k);
+}
+
+function logSumExp(values: Float32Array): number {
+  const highest = values.reduce((most, value) => Math.max(most, value), Number.NEGATIVE_INFINITY);
+  return highest + Math.log(values.reduce((sum, value) => sum + Math.exp(value - highest), 0));
+}

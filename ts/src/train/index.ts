@@ -1,0 +1,33 @@
+/** Training: data sets, the trainer, evaluation. */
+export { type AugmentOptions, type Augmenter, augmentDefaults, augmentOff, createAugmenter } from './data/augment.ts';
+export {
+  type CaptionOptions,
+  captionDefaults,
+  captionLabelOnly,
+  duplicateLabels,
+  evaluationCaption,
+  sampleCaption,
+} from './data/captions.ts';
+export {
+  type EmojiPairs,
+  type EmojiStyle,
+  emojiStyles,
+  flattenOnWhite,
+  loadEmoji,
+  loadEmojiNames,
+  loadEmojiPairs,
+  loadEmojiPictures,
+  rasterise,
+  rasteriseRgba,
+} from './data/emoji.ts';
+export { openPairs } from './data/pair-files.ts';
+export { batchesPerEpoch, type PairDataset, sampleBatches } from './data/pairs.ts';
+export { type EvaluateOptions, evaluateRetrieval, type RetrievalReport } from './evaluate.ts';
+export { type MaskedText, type MaskingVocabulary, maskWords } from './masking.ts';
+export { drawHardNegatives } from './mining.ts';
+export { createRandom, type Random } from './random.ts';
+export { type Recall, rankAll, recall, rerankAll } from './retrieval.ts';
+export { runTraining } from './run.ts';
+export { decays, learningRateAt, type Schedule } from './schedule.ts';
+export { loadRun, saveRun } from './state.ts';
+export { type StepMetrics, Trainer, type TrainerOptions, type TrainingBatch } from './trainer.ts';

@@ -1,0 +1,317 @@
+/**
+ * `mome train`: a whole run from a recipe, with metrics, checkpoints, exact resume and the finished model folder.
+ */
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { loadParameterValues, openCheckpoint, writeModel } from '../checkpoint/index.ts';
+import type { VlmoConfig } from '../model/config.ts';
+import { initialParameters } from '../model/initialise.ts';
+import { parameterShapes } from '../model/parameters.ts';
+import { check, MomeError } from '../runtime/errors.ts';
+import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
+import { buildVocabulary } from '../text/vocabulary.ts';
+import { type AugmentOptions, augmentDefaults, type Augmenter, createAugmenter } from './data/augment.ts';
+import { type CaptionOptions, captionDefaults, sampleCaption } from './data/captions.ts';
+import { type EmojiPairs, loadEmojiPairs } from './data/emoji.ts';
+import { openPairs } from './data/pair-files.ts';
+import { type Batch, type BatchPosition, type PairDataset, sampleBatches } from './data/pairs.ts';
+import { MetricsLog, ProgressLine } from './metrics.ts';
+import { createRandom } from './random.ts';
+import { type Phase, parseRecipe, type Recipe, recipeConfig } from './recipe.ts';
+import { loadRun, saveRun } from './state.ts';
+import { Trainer, type TrainingBatch } from './trainer.ts';
+
+export interface RunOptions {
+  /** Folder for checkpoints, metrics and the model. */
+  readonly output: string;
+  /** Go on from the folder's last checkpoint when there is one. */
+  readonly resume?: boolean;
+  readonly signal?: AbortSignal;
+  readonly quiet?: boolean;
+  /** Called when a step is due for evaluation, with the current weights written to `output`. */
+  readonly onEvaluate?: (modelFolder: string, step: number) => Promise<Readonly<Record<string, number>>>;
+}
+
+/** What a finished run leaves. */
+export interface RunResult {
+  readonly output: string;
+  readonly steps: number;
+  readonly samplesPerSecond: number;
+}
+
+/**
+ * Runs a recipe.
+ *
+ * @param recipePath JSON file; paths inside are relative to it
+ * @throws MomeError `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE`, `MOME_NON_FINITE` after ten steps without finite gradients,
+ *   `MOME_ABORTED` (a checkpoint is written first)
+ */
+export async function runTraining(recipePath: string, options: RunOptions): Promise<RunResult> {
+  const recipe = await readRecipe(recipePath);
+  const folder = dirname(resolve(recipePath));
+  await mkdir(options.output, { recursive: true });
+  const dataset = await openDataset(recipe, folder);
+  const vocabularyFile = await prepareVocabulary(recipe, folder, options.output, dataset);
+  const tokenizerOf = (maxLength: number): Promise<Tokenizer> => loadTokenizer(vocabularyFile, { maxLength });
+  const config = recipeConfig(recipe, (await tokenizerOf(2)).vocabularySize);
+  const tokenizer = await tokenizerOf(config.maxTextLength);
+  const parameters = await startingParameters(recipe, folder, config);
+  const feeder = new Feeder(recipe, config, dataset, tokenizer);
+  const log = new MetricsLog(join(options.output, 'metrics.jsonl'));
+  const total = recipe.phases.reduce((sum, phase) => sum + phase.steps, 0);
+  const progress = new ProgressLine(total, { quiet: options.quiet ?? false });
+  const run = new Run({ recipe, config, tokenizer, feeder, log, progress, options, vocabularyFile });
+  try {
+    return await run.all(parameters);
+  } finally {
+    progress.stop();
+  }
+}
+
+/** What a run works with. */
+interface RunParts {
+  readonly recipe: Recipe;
+  readonly config: VlmoConfig;
+  readonly tokenizer: Tokenizer;
+  readonly feeder: Feeder;
+  readonly log: MetricsLog;
+  readonly progress: ProgressLine;
+  readonly options: RunOptions;
+  readonly vocabularyFile: string;
+}
+
+class Run implements RunParts {
+  readonly recipe: Recipe;
+  readonly config: VlmoConfig;
+  readonly tokenizer: Tokenizer;
+  readonly feeder: Feeder;
+  readonly log: MetricsLog;
+  readonly progress: ProgressLine;
+  readonly options: RunOptions;
+  readonly vocabularyFile: string;
+  #position: BatchPosition = { epoch: 0, step: 0 };
+  #done = 0;
+  #samples = 0;
+  #seconds = 0;
+  #failures = 0;
+
+  constructor(parts: RunParts) {
+    this.recipe = parts.recipe;
+    this.config = parts.config;
+    this.tokenizer = parts.tokenizer;
+    this.feeder = parts.feeder;
+    this.log = parts.log;
+    this.progress = parts.progress;
+    this.options = parts.options;
+    this.vocabularyFile = parts.vocabularyFile;
+  }
+
+  async all(parameters: ReadonlyMap<string, Float32Array>): Promise<RunResult> {
+    let current = parameters;
+    for (const [index, phase] of this.recipe.phases.entries()) {
+      const trainer = this.#trainer(phase, current);
+      try {
+        await this.#phase(trainer, phase, index);
+        current = await readParameters(trainer);
+      } finally {
+        trainer.dispose();
+      }
+    }
+    await this.#writeModel(current);
+    return { output: this.options.output, steps: this.#done, samplesPerSecond: this.#samples / Math.max(1e-9, this.#seconds) };
+  }
+
+  #trainer(phase: Phase, parameters: ReadonlyMap<string, Float32Array>): Trainer {
+    const { recipe } = this;
+    return Trainer.create(
+      this.config,
+      parameters,
+      {
+        vocabularySize: this.config.vocabularySize,
+        maskId: this.tokenizer.maskId,
+        isSpecial: (id) => this.tokenizer.isSpecial(id),
+        isContinuation: (id) => this.tokenizer.isContinuation(id),
+      },
+      {
+        objectives: phase.objectives,
+        schedule: {
+          learningRate: phase.learningRate,
+          totalSteps: phase.steps,
+          warmupSteps: phase.warmupSteps,
+          decay: phase.decay,
+          ...(phase.decayPower !== undefined && { decayPower: phase.decayPower }),
+          ...(phase.endLearningRate !== undefined && { endLearningRate: phase.endLearningRate }),
+        },
+        betas: recipe.betas,
+        eps: recipe.eps,
+        weightDecay: recipe.weightDecay,
+        clipNorm: recipe.clipNorm,
+        accumulate: recipe.accumulate,
+        groups: recipe.groups,
+        vlBranch: phase.vlBranch,
+        ...(phase.fusedPairs !== undefined && { fusedPairs: phase.fusedPairs }),
+        maskProbability: recipe.maskProbability,
+        textDropout: recipe.textDropout,
+        dropPath: recipe.dropPath,
+        seed: recipe.seed,
+      },
+      recipe.threads === undefined ? {} : { threads: recipe.threads },
+    );
+  }
+
+  async #phase(trainer: Trainer, phase: Phase, index: number): Promise<void> {
+    const checkpoint = join(this.options.output, `checkpoint-${index}.safetensors`);
+    if (this.options.resume && (await exists(checkpoint))) {
+      this.#position = await loadRun(checkpoint, trainer);
+      this.#done += trainer.step;
+    }
+    const batches = sampleBatches(this.feeder.dataset, {
+      batchSize: this.recipe.batchSize,
+      seed: this.recipe.seed,
+      from: this.#position,
+    });
+    let next = trainer.step < phase.steps ? await this.feeder.batch(batches.next().value as Batch) : undefined;
+    while (trainer.step < phase.steps && next) {
+      const started = performance.now();
+      const batch = next;
+      const running = trainer.train(batch.training, this.options.signal);
+      // The next batch is made while native code runs.
+      const upcoming = this.feeder.batch(batches.next().value as Batch);
+      const [metrics, following] = await Promise.all([running, upcoming]).catch(async (error: unknown) => {
+        await Promise.allSettled([running, upcoming]);
+        if (error instanceof MomeError && error.code === 'MOME_ABORTED') await saveRun(checkpoint, trainer, this.#position);
+        throw error;
+      });
+      next = following;
+      this.#position = batch.position;
+      const seconds = (performance.now() - started) / 1000;
+      this.#samples += batch.training.texts.length;
+      this.#seconds += seconds;
+      if (metrics.gradientNorm === undefined) continue;
+      this.#done++;
+      this.#countFailure(metrics.applied, metrics.gradientNorm);
+      const samplesPerSecond = batch.training.texts.length / seconds;
+      this.progress.update(this.#done, { ...metrics, samplesPerSecond });
+      await this.log.write({
+        phase: index,
+        ...metrics,
+        step: this.#done,
+        epoch: batch.position.epoch,
+        samplesPerSecond: Math.round(samplesPerSecond),
+      });
+      await this.#milestones(trainer, phase, checkpoint);
+    }
+  }
+
+  async #milestones(trainer: Trainer, phase: Phase, checkpoint: string): Promise<void> {
+    const last = trainer.step === phase.steps;
+    if (last || trainer.step % this.recipe.checkpointEvery === 0) await saveRun(checkpoint, trainer, this.#position);
+    const { evaluateEvery } = this.recipe;
+    if (this.options.onEvaluate && (last || (evaluateEvery > 0 && trainer.step % evaluateEvery === 0))) {
+      await this.#writeModel(await readParameters(trainer));
+      const scores = await this.options.onEvaluate(this.options.output, this.#done);
+      await this.log.write({ step: this.#done, evaluation: scores });
+    }
+  }
+
+  #countFailure(applied: boolean, gradientNorm: number): void {
+    this.#failures = applied ? 0 : this.#failures + 1;
+    check(this.#failures < 10, 'MOME_NON_FINITE', `train: expected finite gradients, got a norm of ${gradientNorm} ten times in a row`);
+  }
+
+  async #writeModel(parameters: ReadonlyMap<string, Float32Array>): Promise<void> {
+    await writeModel(this.options.output, this.config, parameters, { dtype: 'bfloat16', vocabularyFiles: [this.vocabularyFile] });
+  }
+}
+
+/** Turns indices into pixels and token ids; the same position of the same recipe always gives the same batch. */
+class Feeder {
+  readonly #augmenter: Augmenter;
+  readonly #captions: CaptionOptions;
+
+  readonly recipe: Recipe;
+  readonly config: VlmoConfig;
+  readonly dataset: PairDataset | EmojiPairs;
+  readonly tokenizer: Tokenizer;
+
+  constructor(recipe: Recipe, config: VlmoConfig, dataset: PairDataset | EmojiPairs, tokenizer: Tokenizer) {
+    this.recipe = recipe;
+    this.config = config;
+    this.dataset = dataset;
+    this.tokenizer = tokenizer;
+    const augment: Partial<AugmentOptions> = { ...augmentDefaults, ...recipe.augment };
+    this.#augmenter = createAugmenter({ sourceSize: dataset.size, size: config.imageSize, channels: dataset.channels, options: augment });
+    this.#captions = { ...captionDefaults, ...recipe.captions };
+  }
+
+  async batch(batch: Batch): Promise<{ readonly training: TrainingBatch; readonly position: BatchPosition }> {
+    const pixels = 3 * this.config.imageSize ** 2;
+    const bytes = new Uint8Array(batch.indices.length * pixels);
+    const texts: Int32Array[] = [];
+    const groups = new Int32Array(batch.indices.length);
+    const random = createRandom(this.recipe.seed, batch.epoch, batch.step, 1);
+    for (const [i, index] of batch.indices.entries()) {
+      this.#augmenter.apply(await this.dataset.image(index), random, bytes, i * pixels);
+      texts.push(this.tokenizer.encode(this.#caption(index, random)));
+      groups[i] = this.dataset.group(index);
+    }
+    return { training: { bytes, texts, groups }, position: batch.next };
+  }
+
+  #caption(index: number, random: ReturnType<typeof createRandom>): string {
+    if ('entry' in this.dataset) return sampleCaption(this.dataset.entry(index), random, this.#captions);
+    return random.pick(this.dataset.captions(index));
+  }
+}
+
+async function readRecipe(path: string): Promise<Recipe> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw new MomeError('MOME_NOT_FOUND', `train: expected a recipe at ${path}, could not read it`, { cause: error });
+  });
+  try {
+    return parseRecipe(JSON.parse(text), path);
+  } catch (error) {
+    if (error instanceof MomeError) throw error;
+    throw new MomeError('MOME_INVALID_CONFIG', `${path}: expected JSON`, { cause: error });
+  }
+}
+
+async function openDataset(recipe: Recipe, folder: string): Promise<PairDataset | EmojiPairs> {
+  const modelSize = typeof recipe.model === 'string' ? 224 : Number(recipe.model.imageSize);
+  const size = recipe.sourceSize ?? Math.round(1.5 * modelSize);
+  if ('emoji' in recipe.data) return loadEmojiPairs({ styles: recipe.data.emoji, size, cacheDir: resolve(folder, '.cache') });
+  return openPairs(resolve(folder, recipe.data.pairs), { size });
+}
+
+/** The file of word pieces the run uses, in the output folder. */
+async function prepareVocabulary(recipe: Recipe, folder: string, output: string, dataset: PairDataset): Promise<string> {
+  if (typeof recipe.vocabulary === 'string') return resolve(folder, recipe.vocabulary);
+  const file = join(output, 'vocab.txt');
+  if (await exists(file)) return file;
+  const captions = function* () {
+    for (let index = 0; index < dataset.length; index++) yield* dataset.captions(index);
+  };
+  await writeFile(file, `${buildVocabulary(captions(), recipe.vocabulary).join('\n')}\n`);
+  return file;
+}
+
+async function startingParameters(recipe: Recipe, folder: string, config: VlmoConfig): Promise<Map<string, Float32Array>> {
+  const fresh = initialParameters(config, createRandom(recipe.seed, 0x696e6974));
+  if (recipe.init === undefined) return fresh;
+  const loaded = await loadParameterValues(await openCheckpoint(resolve(folder, recipe.init)), config);
+  for (const [name, values] of loaded) fresh.set(name, values);
+  return fresh;
+}
+
+async function readParameters(trainer: Trainer): Promise<Map<string, Float32Array>> {
+  const parameters = new Map<string, Float32Array>();
+  for (const name of parameterShapes(trainer.config).keys()) parameters.set(name, await trainer.weights.read(name));
+  return parameters;
+}
+
+async function exists(path: string): Promise<boolean> {
+  return readFile(path).then(
+    () => true,
+    () => false,
+  );
+}

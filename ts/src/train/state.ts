@@ -1,0 +1,71 @@
+/**
+ * Saving and resuming a run exactly: weights, both moments, the trainer's counters and random state, and the place in the data.
+ *
+ * A checkpoint is one safetensors file: `param/<name>`, `m/<name>`, `v/<name>` and, in its metadata, a JSON state.
+ */
+import { readTensor, openSafetensors, writeSafetensors } from '../checkpoint/index.ts';
+import { parameterShapes } from '../model/parameters.ts';
+import { check, MomeError } from '../runtime/errors.ts';
+import type { BatchPosition } from './data/pairs.ts';
+import type { Trainer, TrainerState } from './trainer.ts';
+
+/** Raised when what a checkpoint holds changes. */
+const stateVersion = 1;
+
+/** Counters of a run beside the tensors. */
+export interface RunState {
+  readonly version: number;
+  readonly trainer: TrainerState;
+  readonly position: BatchPosition;
+}
+
+const moments = ['m', 'v'] as const;
+
+/** Writes a checkpoint that {@link loadRun} continues from bit for bit. */
+export async function saveRun(path: string, trainer: Trainer, position: BatchPosition): Promise<void> {
+  const tensors: { name: string; dtype: 'F32'; shape: readonly number[]; data: Float32Array }[] = [];
+  for (const [name, shape] of parameterShapes(trainer.config)) {
+    tensors.push({ name: `param/${name}`, dtype: 'F32', shape, data: await trainer.weights.read(name) });
+    for (const moment of moments) {
+      tensors.push({ name: `${moment}/${name}`, dtype: 'F32', shape, data: await trainer.weights.readState(name, moment) });
+    }
+  }
+  const state: RunState = { version: stateVersion, trainer: trainer.state, position };
+  await writeSafetensors(path, tensors, { state: JSON.stringify(state) });
+}
+
+/**
+ * Puts a trainer where the checkpoint left off.
+ *
+ * @returns the place in the data to go on from
+ * @throws MomeError `MOME_INVALID_FILE` when the file is no checkpoint of this model
+ */
+export async function loadRun(path: string, trainer: Trainer): Promise<BatchPosition> {
+  const file = await openSafetensors(path);
+  const state = parseState(path, file.metadata.state);
+  for (const [name, shape] of parameterShapes(trainer.config)) {
+    for (const kind of ['param', ...moments] as const) {
+      const entry = file.entries.get(`${kind}/${name}`);
+      check(entry !== undefined, 'MOME_INVALID_FILE', `${path}: expected tensor ${kind}/${name}, found none`);
+      const count = shape.reduce((product, dim) => product * dim, 1);
+      const data = await readTensor(entry);
+      check(data.length === count, 'MOME_INVALID_FILE', `${path}: expected ${count} values in ${kind}/${name}, got ${data.length}`);
+      if (kind === 'param') await trainer.weights.write(name, data);
+      else await trainer.weights.writeState(name, kind, data);
+    }
+  }
+  trainer.restore(state.trainer);
+  return state.position;
+}
+
+function parseState(path: string, text: string | undefined): RunState {
+  check(text !== undefined, 'MOME_INVALID_FILE', `${path}: expected the state of a training run in the metadata, found none`);
+  let state: RunState;
+  try {
+    state = JSON.parse(text) as RunState;
+  } catch (error) {
+    throw new MomeError('MOME_INVALID_FILE', `${path}: expected the state of a training run, got text that is no JSON`, { cause: error });
+  }
+  check(state.version === stateVersion, 'MOME_INVALID_FILE', `${path}: expected state version ${stateVersion}, got ${state.version}`);
+  return state;
+}

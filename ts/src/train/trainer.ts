@@ -1,0 +1,370 @@
+/**
+ * The trainer: contrastive learning, image-text matching with hard negatives and masked language modelling on image-text pairs.
+ *
+ * One step runs two programs on the same weights: the contrastive one on texts and pictures apart, whose similarities choose the
+ * hard negatives, then the fused one on pairs. Their gradients accumulate, are clipped by their joint norm, and AdamW follows.
+ */
+import { type BatchItems, layoutBatch } from '../model/batch.ts';
+import type { VlmoConfig } from '../model/config.ts';
+import { contrastiveFunction, fusedFunction, type ObjectiveOptions, type TrainingFunction } from '../model/objectives.ts';
+import { parameterShapes } from '../model/parameters.ts';
+import { Engine, type Program, type Weights } from '../runtime/engine.ts';
+import { check, MomeError } from '../runtime/errors.ts';
+import { type MaskingVocabulary, maskWords } from './masking.ts';
+import { drawHardNegatives } from './mining.ts';
+import { createRandom, type Random, type RandomState } from './random.ts';
+import { decays, learningRateAt, type Schedule } from './schedule.ts';
+
+/** Objectives a trainer can combine; `itm` needs `itc`, whose similarities choose its negatives. */
+export type PairObjective = 'itc' | 'itm' | 'mlm';
+
+export interface TrainerOptions {
+  readonly objectives: readonly PairObjective[];
+  readonly schedule: Schedule;
+  readonly betas?: readonly [number, number];
+  readonly eps?: number;
+  readonly weightDecay?: number;
+  /** Largest norm of all gradients together; 0 = no clipping. */
+  readonly clipNorm?: number;
+  /** Micro-batches per optimiser step: gradients of this many calls of `step` are averaged. */
+  readonly accumulate?: number;
+  /** Joint positives: pairs of the same group match each other. */
+  readonly groups?: boolean;
+  /** Train the VL branch of the contrastive loss too. */
+  readonly vlBranch?: boolean;
+  /** How many pairs of a batch the fused objectives read; default all. */
+  readonly fusedPairs?: number;
+  readonly maskProbability?: number;
+  readonly textDropout?: number;
+  /** Probability of dropping a residual branch of a sequence, growing linearly with depth up to this. */
+  readonly dropPath?: number;
+  /** Highest value of `logit_scale` and `logit_vl_scale`: ln(100), as in CLIP. */
+  readonly maxLogitScale?: number;
+  readonly seed?: number;
+}
+
+/** A batch of image-text pairs. */
+export interface TrainingBatch {
+  /** [pairs, S, S, 3] raw pixels. */
+  readonly bytes: Uint8Array;
+  readonly texts: readonly Int32Array[];
+  /** Pairs of the same group are joint positives. */
+  readonly groups?: Int32Array;
+}
+
+/** What one step reports. */
+export interface StepMetrics {
+  /** Optimiser steps done, this one included. */
+  readonly step: number;
+  /** Weighted sum of the losses. */
+  readonly loss: number;
+  readonly losses: Readonly<Record<string, number>>;
+  readonly learningRate: number;
+  /** Norm of all gradients before clipping; undefined while accumulating. */
+  readonly gradientNorm: number | undefined;
+  /** Share of pairs whose ITM answer was right; undefined without `itm`. */
+  readonly itmAccuracy: number | undefined;
+  /** False when the gradients were not finite and the optimiser step was left out. */
+  readonly applied: boolean;
+}
+
+/** What exact resume needs besides weights and moments. */
+export interface TrainerState {
+  readonly step: number;
+  readonly microStep: number;
+  readonly random: RandomState;
+}
+
+type Programs = { readonly contrastive: Compiled | undefined; readonly fused: Compiled | undefined };
+interface Compiled {
+  readonly program: Program;
+  readonly training: TrainingFunction;
+}
+
+/** Trains the weights of one model on one engine. */
+export class Trainer {
+  readonly config: VlmoConfig;
+  readonly engine: Engine;
+  readonly weights: Weights;
+  readonly options: TrainerOptions;
+  readonly #vocabulary: MaskingVocabulary;
+  readonly #programs: Programs;
+  readonly #groups: { names: string[]; weightDecay: number; learningRateScale: number }[];
+  readonly #random: Random;
+  #step = 0;
+  #microStep = 0;
+
+  private constructor(config: VlmoConfig, engine: Engine, weights: Weights, vocabulary: MaskingVocabulary, options: TrainerOptions) {
+    this.config = config;
+    this.engine = engine;
+    this.weights = weights;
+    this.options = options;
+    this.#vocabulary = vocabulary;
+    this.#random = createRandom(options.seed ?? 0, 0x7261696e);
+    this.#programs = compile(config, engine, weights, options);
+    const names = [...parameterShapes(config).keys()];
+    const weightDecay = options.weightDecay ?? 0.01;
+    this.#groups = [
+      { names: names.filter(decays), weightDecay, learningRateScale: 1 },
+      { names: names.filter((name) => !decays(name)), weightDecay: 0, learningRateScale: 1 },
+    ];
+  }
+
+  /**
+   * Takes over `parameters` (all of `parameterShapes(config)`) and prepares the training programs.
+   *
+   * @throws MomeError `MOME_INVALID_ARGUMENT` for a combination of options that makes no sense
+   */
+  static create(
+    config: VlmoConfig,
+    parameters: ReadonlyMap<string, Float32Array>,
+    vocabulary: MaskingVocabulary,
+    options: TrainerOptions,
+    engineOptions: { readonly threads?: number; readonly target?: string } = {},
+  ): Trainer {
+    check(options.objectives.length > 0, 'MOME_INVALID_ARGUMENT', 'trainer: expected at least one objective, got none');
+    check(
+      !options.objectives.includes('itm') || options.objectives.includes('itc'),
+      'MOME_INVALID_ARGUMENT',
+      'trainer: expected "itc" beside "itm", whose hard negatives it chooses, got "itm" alone',
+    );
+    const engine = new Engine(engineOptions);
+    try {
+      const weights = engine.createWeights();
+      for (const [name, shape] of parameterShapes(config)) {
+        const values = parameters.get(name);
+        check(values !== undefined, 'MOME_NOT_FOUND', `trainer: expected parameter ${name}, got none`);
+        weights.add(name, shape, values);
+      }
+      weights.enableTraining();
+      return new Trainer(config, engine, weights, vocabulary, options);
+    } catch (error) {
+      engine.dispose();
+      throw error;
+    }
+  }
+
+  /** Optimiser steps done. */
+  get step(): number {
+    return this.#step;
+  }
+
+  get state(): TrainerState {
+    return { step: this.#step, microStep: this.#microStep, random: this.#random.save() };
+  }
+
+  /** Goes on from a saved state; weights and moments are written apart. */
+  restore(state: TrainerState): void {
+    this.#step = state.step;
+    this.#microStep = state.microStep;
+    this.#random.restore(state.random);
+  }
+
+  /**
+   * Runs forward and backward on a batch and, when enough gradients have gathered, one optimiser step.
+   *
+   * @throws MomeError `MOME_INVALID_SHAPE` for pixels or groups that do not fit the texts; `MOME_ABORTED`
+   */
+  async train(batch: TrainingBatch, signal?: AbortSignal): Promise<StepMetrics> {
+    const { accumulate = 1, schedule, clipNorm = 0 } = this.options;
+    this.#checkBatch(batch);
+    if (this.#microStep === 0) await this.weights.zeroGradients();
+    const losses: Record<string, number> = {};
+    let itmAccuracy: number | undefined;
+    let negatives: ReturnType<typeof drawHardNegatives> | undefined;
+    const fusedPairs = Math.min(this.options.fusedPairs ?? batch.texts.length, batch.texts.length);
+    if (this.#programs.contrastive) {
+      const outputs = await this.#runContrastive(this.#programs.contrastive, batch, signal);
+      collect(losses, this.#programs.contrastive.training, outputs);
+      if (this.options.objectives.includes('itm')) {
+        negatives = drawHardNegatives(outputs.similarity!, batch.texts.length, fusedPairs, this.#random, this.#groupsOf(batch));
+      }
+    }
+    if (this.#programs.fused) {
+      const { outputs, labels } = await this.#runFused(this.#programs.fused, batch, fusedPairs, negatives, signal);
+      collect(losses, this.#programs.fused.training, outputs);
+      if (outputs.itm_logits) itmAccuracy = accuracy(outputs.itm_logits, labels);
+    }
+    const loss = Object.values(losses).reduce((sum, value) => sum + value, 0);
+    const learningRate = learningRateAt(schedule, this.#step);
+    this.#microStep++;
+    if (this.#microStep < accumulate) {
+      return { step: this.#step, loss, losses, learningRate, gradientNorm: undefined, itmAccuracy, applied: false };
+    }
+    this.#microStep = 0;
+    const gradientNorm = (await this.weights.gradientNorm()) / accumulate;
+    const applied = Number.isFinite(gradientNorm);
+    this.#step++;
+    if (applied) {
+      const clip = clipNorm > 0 && gradientNorm > clipNorm ? clipNorm / gradientNorm : 1;
+      await this.#optimise(learningRate, clip / accumulate);
+    }
+    return { step: this.#step, loss, losses, learningRate, gradientNorm, itmAccuracy, applied };
+  }
+
+  /** Frees the engine and the weights. */
+  dispose(): void {
+    this.engine.dispose();
+  }
+
+  async #optimise(learningRate: number, gradientScale: number): Promise<void> {
+    const [beta1, beta2] = this.options.betas ?? [0.9, 0.98];
+    await this.weights.adamw({
+      step: this.#step,
+      learningRate,
+      beta1,
+      beta2,
+      eps: this.options.eps ?? 1e-8,
+      gradientScale,
+      groups: this.#groups,
+    });
+    const highest = this.options.maxLogitScale ?? Math.log(100);
+    for (const name of ['logit_scale', 'logit_vl_scale']) {
+      const [value] = await this.weights.read(name);
+      if (value !== undefined && value > highest) await this.weights.write(name, Float32Array.of(highest));
+    }
+  }
+
+  async #runContrastive({ program }: Compiled, batch: TrainingBatch, signal?: AbortSignal) {
+    const pairs = batch.texts.length;
+    const items: BatchItems = { texts: batch.texts, images: batch.texts.map((_, picture) => ({ picture })) };
+    const layout = layoutBatch(this.config, items, pairs);
+    const group = this.#groupsOf(batch);
+    const outputs = await program.run(
+      {
+        dims: { ...layout.dims, pairs },
+        inputs: {
+          ...layout.inputs,
+          bytes: batch.bytes,
+          text_cls: layout.textCls,
+          image_cls: layout.imageCls,
+          ...(group && { group }),
+          ...this.#dropPath(layout.inputs.sequences!, layout.dims.rows!, ['block', 'branch']),
+        },
+        scalars: this.#scalars(),
+      },
+      signal,
+    );
+    return outputs;
+  }
+
+  async #runFused(
+    { program }: Compiled,
+    batch: TrainingBatch,
+    count: number,
+    negatives: ReturnType<typeof drawHardNegatives> | undefined,
+    signal?: AbortSignal,
+  ) {
+    const pairs: { text: Int32Array; picture: number }[] = [];
+    const labels: number[] = [];
+    if (negatives) {
+      for (let i = 0; i < count; i++) pairs.push({ text: batch.texts[i]!, picture: i });
+      for (let i = 0; i < count; i++) pairs.push({ text: batch.texts[i]!, picture: negatives.image[i]! });
+      for (let i = 0; i < count; i++) pairs.push({ text: batch.texts[negatives.text[i]!]!, picture: i });
+      for (let i = 0; i < 3 * count; i++) labels.push(i < count ? 1 : 0);
+    }
+    const masked = this.options.objectives.includes('mlm')
+      ? batch.texts.slice(0, count).map((text) => maskWords(text, this.#vocabulary, this.#random, this.options.maskProbability))
+      : [];
+    const firstMasked = pairs.length;
+    for (const [picture, { ids }] of masked.entries()) pairs.push({ text: ids, picture });
+    const layout = layoutBatch(this.config, { pairs }, batch.texts.length);
+    const itmLabels = Int32Array.from(labels);
+    const mlmRows = Int32Array.from(
+      masked.flatMap(({ positions }, i) => [...positions].map((position) => layout.pairTextCls[firstMasked + i]! + position)),
+    );
+    const outputs = await program.run(
+      {
+        dims: { ...layout.dims, itm_rows: labels.length, mlm_rows: mlmRows.length },
+        inputs: {
+          ...layout.inputs,
+          bytes: batch.bytes,
+          ...(negatives && { itm_cls: layout.pairTextCls.slice(0, labels.length), itm_labels: itmLabels }),
+          ...(this.options.objectives.includes('mlm') && {
+            mlm_rows: mlmRows,
+            mlm_labels: Int32Array.from(masked.flatMap((text) => [...text.labels])),
+          }),
+          ...this.#dropPath(layout.inputs.sequences!, layout.dims.rows!, ['block']),
+        },
+        scalars: this.#scalars(),
+      },
+      signal,
+    );
+    return { outputs, labels: itmLabels };
+  }
+
+  #groupsOf(batch: TrainingBatch): Int32Array | undefined {
+    return this.options.groups ? batch.groups : undefined;
+  }
+
+  #scalars(): Record<string, number> {
+    return (this.options.textDropout ?? 0) > 0 ? { dropoutSeed: this.#random.integer(2 ** 31) } : {};
+  }
+
+  /** Per-row scales of every residual branch: 0 for dropped sequences, 1 / keep for the others. */
+  #dropPath(sequences: Int32Array, rows: number, streams: readonly ('block' | 'branch')[]): Record<string, Float32Array> {
+    const highest = this.options.dropPath ?? 0;
+    if (highest === 0) return {};
+    const { layers, firstVlLayer } = this.config;
+    const scales: Record<string, Float32Array> = {};
+    for (const stream of streams) {
+      if (stream === 'branch' && this.options.vlBranch === false) continue;
+      for (let layer = stream === 'branch' ? firstVlLayer : 0; layer < layers; layer++) {
+        const keep = 1 - (highest * layer) / Math.max(1, layers - 1);
+        for (const branch of ['attention', 'ffn']) {
+          const scale = new Float32Array(rows);
+          for (let s = 0; s < sequences.length; s += 4) {
+            const value = this.#random.chance(keep) ? 1 / keep : 0;
+            scale.fill(value, sequences[s]!, sequences[s]! + sequences[s + 1]!);
+            scale.fill(value, sequences[s + 2]!, sequences[s + 2]! + sequences[s + 3]!);
+          }
+          scales[`drop_path.${stream}.${layer}.${branch}`] = scale;
+        }
+      }
+    }
+    return scales;
+  }
+
+  #checkBatch({ bytes, texts, groups }: TrainingBatch): void {
+    const pixels = texts.length * 3 * this.config.imageSize ** 2;
+    check(texts.length > 0, 'MOME_INVALID_ARGUMENT', 'trainer: expected at least one pair, got none');
+    check(bytes.length === pixels, 'MOME_INVALID_SHAPE', `trainer: expected ${pixels} pixel bytes for ${texts.length} pairs, got ${bytes.length}`);
+    if (this.options.groups) {
+      check(
+        groups?.length === texts.length,
+        'MOME_INVALID_SHAPE',
+        `trainer: expected a group for each of ${texts.length} pairs, got ${groups?.length ?? 'none'}`,
+      );
+    }
+  }
+}
+
+function compile(config: VlmoConfig, engine: Engine, weights: Weights, options: TrainerOptions): Programs {
+  const objectiveOptions: ObjectiveOptions = {
+    pixels: 'u8',
+    textDropout: options.textDropout ?? 0,
+    dropPath: (options.dropPath ?? 0) > 0,
+    groups: options.groups ?? false,
+    vlBranch: options.vlBranch ?? true,
+  };
+  const compiled = (training: TrainingFunction): Compiled => ({ training, program: engine.createProgram(weights, training.lowered.text) });
+  const fused = options.objectives.filter((objective) => objective !== 'itc');
+  return {
+    contrastive: options.objectives.includes('itc') ? compiled(contrastiveFunction(config, 'itc', objectiveOptions)) : undefined,
+    fused: fused.length > 0 ? compiled(fusedFunction(config, fused, objectiveOptions)) : undefined,
+  };
+}
+
+function collect(losses: Record<string, number>, training: TrainingFunction, outputs: Readonly<Record<string, Float32Array>>): void {
+  for (const { objective, output, weight } of training.losses) {
+    const value = outputs[output]?.[0];
+    if (value === undefined) throw new MomeError('MOME_INTERNAL', `trainer: expected output ${output}, got none`);
+    losses[objective] = (losses[objective] ?? 0) + weight * value;
+  }
+}
+
+function accuracy(logits: Float32Array, labels: Int32Array): number {
+  let right = 0;
+  for (const [i, label] of labels.entries()) if ((logits[2 * i + 1]! > logits[2 * i]! ? 1 : 0) === label) right++;
+  return labels.length === 0 ? 0 : right / labels.length;
+}
