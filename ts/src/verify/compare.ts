@@ -1,0 +1,98 @@
+/**
+ * One comparison of numbers with a reference, and the report of a whole case.
+ */
+import { check } from '../runtime/errors.ts';
+
+export type CheckKind = 'output' | 'loss' | 'gradient' | 'training' | 'resize' | 'convert' | 'preprocess';
+
+/** One compared tensor. */
+export interface Check {
+  readonly name: string;
+  readonly kind: CheckKind;
+  readonly maxAbs: number;
+  /** Norm of the difference over the norm of the reference. */
+  readonly relL2: number;
+  readonly cosine: number;
+  /** What `relL2` (for `preprocess` `maxAbs`) must not exceed. */
+  readonly bound: number;
+  readonly passed: boolean;
+  /** The element that differs most. */
+  readonly worst: { readonly index: number; readonly expected: number; readonly actual: number };
+}
+
+/** Result of a case. */
+export interface CaseReport {
+  readonly case: string;
+  readonly device: string;
+  readonly target: string;
+  readonly dtype: string;
+  readonly passed: boolean;
+  readonly compared: number;
+  readonly failed: number;
+  readonly checks: readonly Check[];
+}
+
+/** Largest difference from a reference that is all zeros, where a relative error has no meaning. */
+const zeroTolerance = 1e-6;
+
+/**
+ * Compares in double precision. A value that is not finite, and the reference is, fails.
+ *
+ * @throws MomeError `MOME_INVALID_SHAPE` when the lengths differ
+ */
+export function compare(name: string, kind: CheckKind, actual: ArrayLike<number>, expected: ArrayLike<number>, bound: number): Check {
+  check(
+    actual.length === expected.length,
+    'MOME_INVALID_SHAPE',
+    `${name}: expected ${expected.length} values to compare, got ${actual.length}`,
+  );
+  let difference = 0;
+  let expectedSquares = 0;
+  let actualSquares = 0;
+  let product = 0;
+  let maxAbs = 0;
+  let worst = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const a = actual[i]!;
+    const e = expected[i]!;
+    const delta = Object.is(a, e) || a === e ? 0 : Math.abs(a - e);
+    if (!(delta <= maxAbs)) {
+      worst = i;
+      maxAbs = Number.isNaN(delta) ? Number.POSITIVE_INFINITY : delta;
+    }
+    difference += delta * delta;
+    expectedSquares += e * e;
+    actualSquares += a * a;
+    product += a * e;
+  }
+  const zero = expectedSquares === 0;
+  const relL2 = zero ? Math.sqrt(difference) : Math.sqrt(difference / expectedSquares);
+  const cosine = zero || actualSquares === 0 ? (zero && maxAbs <= zeroTolerance ? 1 : 0) : product / Math.sqrt(expectedSquares * actualSquares);
+  const error = kind === 'preprocess' ? maxAbs : zero ? maxAbs : relL2;
+  const limit = kind === 'preprocess' || !zero ? bound : zeroTolerance;
+  return {
+    name,
+    kind,
+    maxAbs,
+    relL2,
+    cosine,
+    bound: limit,
+    passed: error <= limit && Number.isFinite(maxAbs),
+    worst: { index: worst, expected: expected[worst] ?? 0, actual: actual[worst] ?? 0 },
+  };
+}
+
+/** Sums the checks up; a case with nothing to compare does not pass. */
+export function report(name: string, target: string, checks: readonly Check[]): CaseReport {
+  const failed = checks.filter(({ passed }) => !passed).length;
+  return {
+    case: name,
+    device: 'cpu',
+    target,
+    dtype: 'float32',
+    passed: checks.length > 0 && failed === 0,
+    compared: checks.length,
+    failed,
+    checks,
+  };
+}

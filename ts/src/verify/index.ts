@@ -1,0 +1,99 @@
+/**
+ * `mome verify`: holds the library, or a converted checkpoint, to a recorded reference case.
+ */
+import { join } from 'node:path';
+import { z } from 'zod';
+import { openCheckpoint, takeParameters, valuesOf } from '../checkpoint/index.ts';
+import { prepareImage } from '../image/decode.ts';
+import { configFromArch } from '../model/config.ts';
+import { addon } from '../runtime/addon.ts';
+import { check } from '../runtime/errors.ts';
+import { CaseTensors, exists, readCaseConfig } from './case-files.ts';
+import { type CaseReport, type Check, compare, report } from './compare.ts';
+import { bounds, checkOutputs, ModelCase } from './model-case.ts';
+import { checkObjectives, checkTraining } from './objectives.ts';
+
+export type { CaseReport, Check } from './compare.ts';
+export { compare } from './compare.ts';
+
+export interface VerifyOptions {
+  /** Kernel set; default: the fastest of this processor. */
+  readonly target?: string;
+}
+
+/** A channel value may differ by one of 255. */
+const preprocessBound = 1;
+
+const preprocessSchema = z.object({ size: z.number().int().positive(), images: z.array(z.object({ file: z.string() })).min(1) });
+const weightsName = 'weights.pt';
+
+/**
+ * Runs the case in `folder` and compares everything it holds.
+ *
+ * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG` for a folder that is no case
+ */
+export async function verifyCase(folder: string, options: VerifyOptions = {}): Promise<CaseReport> {
+  const config = await readCaseConfig(folder);
+  const name = typeof config.name === 'string' ? config.name : folder;
+  const target = options.target ?? (process.env.MOME_TARGET || addon().cpuInfo().best);
+  return report(name, target, await checksOf(folder, config, target));
+}
+
+async function checksOf(folder: string, config: Readonly<Record<string, unknown>>, target: string): Promise<Check[]> {
+  if ('images' in config) return checkPreprocess(folder, config);
+  if (await exists(join(folder, 'converted.safetensors'))) return checkConversion(folder, config);
+  const arch = configFromArch(config.arch, join(folder, 'config.json'));
+  const weights = typeof config.weights === 'string' ? join(folder, config.weights) : join(folder, weightsName);
+  const checks: Check[] = [];
+  const resized = await CaseTensors.openOptional(join(folder, 'resized.safetensors'));
+  if (resized) {
+    const { sources } = await takeParameters(await openCheckpoint(weights), arch);
+    for (const key of resized.entries.keys()) {
+      const source = sources.get(key);
+      check(source !== undefined, 'MOME_INVALID_FILE', `${resized.path}: expected names of parameters, got ${key}`);
+      checks.push(compare(key, 'resize', await valuesOf(source), await resized.floats(key), bounds.resize));
+    }
+  }
+  const outputs = await CaseTensors.open(join(folder, 'outputs.safetensors'));
+  const gradients = await CaseTensors.openOptional(join(folder, 'grads.safetensors'));
+  const training = await CaseTensors.openOptional(join(folder, 'training.safetensors'));
+  const model = await ModelCase.open(folder, weights, arch, target);
+  try {
+    checks.push(...(await checkOutputs(model, outputs)));
+    const losses = [...outputs.entries.keys()].some((key) => key.startsWith('loss/'));
+    if (losses || gradients || training) model.weights.enableTraining();
+    checks.push(...(await checkObjectives(model, outputs, gradients)));
+    if (training) checks.push(...(await checkTraining(model, config.training, training)));
+  } finally {
+    model.dispose();
+  }
+  const known = new Set(checks.map((each) => each.name));
+  const left = [...outputs.entries.keys()].filter((key) => !known.has(key));
+  check(left.length === 0, 'MOME_INVALID_FILE', `${outputs.path}: expected outputs this library knows, got ${left.join(', ')}`);
+  return checks;
+}
+
+async function checkConversion(folder: string, config: Readonly<Record<string, unknown>>): Promise<Check[]> {
+  const arch = configFromArch(config.arch, join(folder, 'config.json'));
+  const expected = await CaseTensors.open(join(folder, 'converted.safetensors'));
+  const { sources } = await takeParameters(await openCheckpoint(join(folder, weightsName)), arch);
+  const checks: Check[] = [];
+  for (const key of expected.entries.keys()) {
+    const source = sources.get(key);
+    check(source !== undefined, 'MOME_INVALID_FILE', `${expected.path}: expected names the take-over gives, got ${key}`);
+    checks.push(compare(key, 'convert', await valuesOf(source), await expected.floats(key), bounds.exact));
+  }
+  return checks;
+}
+
+async function checkPreprocess(folder: string, config: Readonly<Record<string, unknown>>): Promise<Check[]> {
+  const parsed = preprocessSchema.safeParse(config);
+  check(parsed.success, 'MOME_INVALID_FILE', `${folder}/config.json: expected size and images`);
+  const expected = await CaseTensors.open(join(folder, 'resized.safetensors'));
+  const checks: Check[] = [];
+  for (const { file } of parsed.data.images) {
+    const bytes = await prepareImage(join(folder, file), parsed.data.size);
+    checks.push(compare(file, 'preprocess', bytes, await expected.integers(file), preprocessBound));
+  }
+  return checks;
+}

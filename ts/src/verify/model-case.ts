@@ -1,0 +1,202 @@
+/**
+ * The model of a reference case on an engine, fed with the case's pixels and texts.
+ */
+import { join } from 'node:path';
+import { openCheckpoint, requireAll, takeParameters } from '../checkpoint/index.ts';
+import { type Batch, type BatchItems, layoutBatch } from '../model/batch.ts';
+import { imageTokensOf, type VlmoConfig } from '../model/config.ts';
+import { answer, dualOutputs, fillMask, fusionOutputs, lowerFunction, type ModelFunction, reason } from '../model/functions.ts';
+import { fillWeights } from '../model/load.ts';
+import type { Weights } from '../runtime/engine.ts';
+import { Engine } from '../runtime/engine.ts';
+import { check } from '../runtime/errors.ts';
+import { type Check, type CheckKind, compare } from './compare.ts';
+import { CaseTensors } from './case-files.ts';
+
+/** Bounds on relative L2 errors; widths from 256 on count as full size. */
+export const bounds = { tiny: 2e-5, full: 1e-4, gradient: 1e-4, training: 5e-4, exact: 1e-6, resize: 1e-5 } as const;
+const fullWidth = 256;
+
+/** What a case feeds the model with. */
+export interface CaseInputs {
+  readonly batch: number;
+  /** [B, 3, S, S] normalised pixels. */
+  readonly pixels: Float32Array;
+  /** The texts without padding. */
+  readonly texts: readonly Int32Array[];
+}
+
+/** A running model and its inputs. */
+export class ModelCase {
+  readonly config: VlmoConfig;
+  readonly engine: Engine;
+  readonly weights: Weights;
+  readonly inputs: CaseTensors;
+  readonly batch: number;
+  readonly pixels: Float32Array;
+  readonly texts: readonly Int32Array[];
+  readonly outputBound: number;
+
+  private constructor(config: VlmoConfig, engine: Engine, weights: Weights, inputs: CaseTensors, parts: CaseInputs) {
+    this.config = config;
+    this.engine = engine;
+    this.weights = weights;
+    this.inputs = inputs;
+    this.batch = parts.batch;
+    this.pixels = parts.pixels;
+    this.texts = parts.texts;
+    this.outputBound = config.width >= fullWidth ? bounds.full : bounds.tiny;
+  }
+
+  static async open(folder: string, weightsPath: string, config: VlmoConfig, target?: string): Promise<ModelCase> {
+    const inputs = await CaseTensors.open(join(folder, 'inputs.safetensors'));
+    const pixels = await inputs.floats('image');
+    const batch = inputs.entry('image').shape[0] ?? 0;
+    check(pixels.length === batch * 3 * config.imageSize ** 2, 'MOME_INVALID_SHAPE', `${inputs.path}: expected pictures of ${config.imageSize} pixels`);
+    const texts = await readTexts(inputs, 'text_ids', batch);
+    const checkpoint = await openCheckpoint(weightsPath);
+    requireAll(await takeParameters(checkpoint, config), weightsPath);
+    const engine = new Engine(target === undefined ? {} : { target });
+    try {
+      const weights = engine.createWeights();
+      await fillWeights(weights, checkpoint, config);
+      return new ModelCase(config, engine, weights, inputs, { batch, pixels, texts });
+    } catch (error) {
+      engine.dispose();
+      throw error;
+    }
+  }
+
+  dispose(): void {
+    this.engine.dispose();
+  }
+
+  layout(items: BatchItems, pictures = this.batch): Batch {
+    return layoutBatch(this.config, items, pictures);
+  }
+
+  /** Runs an inference function on a batch. */
+  async run(
+    build: ModelFunction,
+    layout: Batch,
+    extra: { readonly dims?: Record<string, number>; readonly inputs?: Record<string, Int32Array>; readonly pixels?: Float32Array } = {},
+  ): Promise<Readonly<Record<string, Float32Array>>> {
+    const program = this.engine.createProgram(this.weights, lowerFunction(build, this.config, { pixels: 'f32' }).text);
+    try {
+      return await program.run({
+        dims: {
+          ...layout.dims,
+          texts: layout.textCls.length,
+          image_count: layout.imageCls.length,
+          pairs: layout.pairTextCls.length,
+          ...extra.dims,
+        },
+        inputs: {
+          ...layout.inputs,
+          text_cls: layout.textCls,
+          image_cls: layout.imageCls,
+          pair_cls: layout.pairTextCls,
+          pixels: extra.pixels ?? this.pixels,
+          ...extra.inputs,
+        },
+      });
+    } finally {
+      program.dispose();
+    }
+  }
+}
+
+/** Texts of a case, cut where their mask ends. */
+export async function readTexts(inputs: CaseTensors, name: string, batch: number): Promise<Int32Array[]> {
+  const ids = await inputs.integers(name);
+  const masks = await inputs.integers('text_masks');
+  const length = ids.length / batch;
+  return Array.from({ length: batch }, (_, i) => {
+    const mask = masks.subarray(i * length, (i + 1) * length);
+    const end = mask.lastIndexOf(1) + 1;
+    check(end > 0 && mask.subarray(0, end).every((on) => on === 1), 'MOME_INVALID_FILE', `${inputs.path}: expected text_masks to be ones, then zeros`);
+    return ids.slice(i * length, i * length + end);
+  });
+}
+
+/** Rows of each sequence put back into [B, length, width], zeros where there were none. */
+function padded(rows: Float32Array, begins: Int32Array, lengths: readonly number[], length: number, width: number): Float32Array {
+  const out = new Float32Array(begins.length * length * width);
+  for (const [i, begin] of begins.entries()) {
+    out.set(rows.subarray(begin * width, (begin + lengths[i]!) * width), i * length * width);
+  }
+  return out;
+}
+
+/** Every output the case has numbers for. */
+export async function checkOutputs(model: ModelCase, expected: CaseTensors): Promise<Check[]> {
+  const checks: Check[] = [];
+  const { batch, texts, config } = model;
+  const L = config.maxTextLength;
+  const I = imageTokensOf(config);
+  const D = config.width;
+  const lengths = texts.map((text) => text.length);
+  const pictures = texts.map((_, picture) => ({ picture }));
+  const pairs = texts.map((text, picture) => ({ text, picture }));
+  const add = async (name: string, values: () => Float32Array | Promise<Float32Array>, kind: CheckKind = 'output') => {
+    if (expected.has(name)) checks.push(compare(name, kind, await values(), await expected.floats(name), model.outputBound));
+  };
+  const imageLengths = texts.map(() => I);
+
+  const dualLayout = model.layout({ texts, images: pictures });
+  const dual = await model.run(dualOutputs, dualLayout);
+  await add('dual/image_hidden', () => padded(dual.hidden!, dualLayout.imageCls, imageLengths, I, D));
+  await add('dual/text_hidden', () => padded(dual.hidden!, dualLayout.textCls, lengths, L, D));
+  await add('dual/image_embed', () => dual.image_embed!);
+  await add('dual/text_embed', () => dual.text_embed!);
+  await add('dual/image_embed_vl', () => dual.image_embed_vl!);
+  await add('dual/text_embed_vl', () => dual.text_embed_vl!);
+
+  const fusedLayout = model.layout({ pairs });
+  const fused = await model.run(fusionOutputs, fusedLayout);
+  await add('fusion/text_hidden', () => padded(fused.hidden!, fusedLayout.pairTextCls, lengths, L, D));
+  await add('fusion/image_hidden', () => padded(fused.hidden!, fusedLayout.pairImageCls, imageLengths, I, D));
+  await add('fusion/pooled', () => fused.pooled!);
+  await add('fusion/itm_logits', () => fused.itm_logits!);
+  await add('fusion/vqa_logits', async () => (await model.run(answer, fusedLayout)).vqa_logits!);
+
+  if (expected.has('fusion/nlvr2_logits')) {
+    const layout = model.layout({ pairs: nlvr2Pairs(texts) }, 2 * batch);
+    const pixels = await twoPictures(model);
+    await add('fusion/nlvr2_logits', async () => (await model.run(reason, layout, { dims: { statements: batch }, pixels })).nlvr2_logits!);
+  }
+  if (expected.has('fusion/mlm_logits') || expected.has('text/mlm_logits')) {
+    const masked = await readTexts(model.inputs, 'text_ids_mlm', batch);
+    const mlm = async (items: BatchItems) => {
+      const layout = model.layout(items);
+      const cls = items.pairs ? layout.pairTextCls : layout.textCls;
+      const rows = Int32Array.from([...cls].flatMap((begin, i) => Array.from({ length: lengths[i]! }, (_, token) => begin + token)));
+      const { mlm_logits } = await model.run(fillMask, layout, { dims: { tokens: rows.length }, inputs: { mlm_rows: rows } });
+      const begins = Int32Array.from(lengths, (_, i) => lengths.slice(0, i).reduce((sum, length) => sum + length, 0));
+      return padded(mlm_logits!, begins, lengths, L, config.vocabularySize);
+    };
+    await add('fusion/mlm_logits', () => mlm({ pairs: masked.map((text, picture) => ({ text, picture })) }));
+    await add('text/mlm_logits', () => mlm({ texts: masked }));
+  }
+  return checks;
+}
+
+/** Rows of a statement: its text with the first picture, then with the second. */
+export function nlvr2Pairs(texts: readonly Int32Array[]) {
+  return texts.flatMap((text, i) => [
+    { text, picture: 2 * i, type: 1 as const },
+    { text, picture: 2 * i + 1, type: 2 as const },
+  ]);
+}
+
+/** First and second pictures of each statement in turn. */
+export async function twoPictures(model: ModelCase): Promise<Float32Array> {
+  const second = await model.inputs.floats('image_1');
+  const size = model.pixels.length / model.batch;
+  const both = new Float32Array(2 * model.pixels.length);
+  for (let i = 0; i < model.batch; i++) {
+    both.set(model.pixels.subarray(i * size, (i + 1) * size), 2 * i * size);
+    both.set(second.subarray(i * size, (i + 1) * size), (2 * i + 1) * size);
+  }
+  return both;
+}
