@@ -1,18 +1,14 @@
 import { defineConfig } from 'tsdown';
 
-export default defineConfig({
-  entry: {
-    index: 'ts/src/index.ts',
-    train: 'ts/src/train/index.ts',
-    graph: 'ts/src/graph/index.ts',
-    cli: 'ts/src/cli/main.ts',
+const shared = { outDir: 'dist', platform: 'node', target: 'node20.19', shims: true, sourcemap: true } as const;
+
+export default defineConfig([
+  {
+    ...shared,
+    entry: { index: 'ts/src/index.ts', train: 'ts/src/train/index.ts', graph: 'ts/src/graph/index.ts' },
+    format: ['esm', 'cjs'],
+    dts: true,
+    clean: false,
   },
-  format: ['esm', 'cjs'],
-  outDir: 'dist',
-  platform: 'node',
-  target: 'node20.19',
-  dts: true,
-  shims: true,
-  sourcemap: true,
-  clean: true,
-});
+  { ...shared, entry: { cli: 'ts/src/cli/main.ts' }, format: 'esm', dts: false, clean: false },
+]);

@@ -14,3 +14,5 @@ export {
 export { type RawImage } from './image/decode.ts';
 export { type ErrorCode, errorCodes, MomeError } from './runtime/errors.ts';
 export { type CaseReport, verifyCase } from './verify/index.ts';
+export { diagnose, type DoctorReport } from './runtime/doctor.ts';
+export * from './search/index.ts';

@@ -4,8 +4,8 @@
 import type { VlmoConfig } from './config.ts';
 import { parameterShapes } from './parameters.ts';
 
-/** Standard deviation of the truncated normal, as in BERT and BEiT. */
-const deviation = 0.02;
+/** Standard deviation of the truncated normal: 0.02 at width 768, as in BERT and BEiT; products keep that scale at other widths. */
+const deviationOf = ({ width }: VlmoConfig): number => 0.02 * Math.sqrt(768 / width);
 
 /** A source of normal numbers. */
 export interface NormalSource {
@@ -13,7 +13,7 @@ export interface NormalSource {
 }
 
 /**
- * Truncated normal weights (0.02, cut at two deviations), biases and the relative table 0, norms 1, layer scale at its configured
+ * Truncated normal weights (0.02 at width 768, cut at two deviations), biases and the relative table 0, norms 1, layer scale at its configured
  * value; projections that end a residual branch are divided by `sqrt(2 (layer + 1))`; logit scales start at ln(1 / 0.07).
  *
  * @see BEiT (arXiv 2106.08254), section 3; CLIP (arXiv 2103.00020) for the logit scale
@@ -34,7 +34,7 @@ function initialValues(name: string, count: number, rank: number, config: VlmoCo
   if (name === 'relative_position_bias_table' || name.endsWith('bias')) return values;
   if (rank === 1) return values.fill(1);
   const branchEnd = /blocks\.(\d+)\.(?:attn\.proj|mlp_\w+\.fc2)\.weight$/.exec(name);
-  const scale = deviation / (branchEnd ? Math.sqrt(2 * (Number(branchEnd[1]) + 1)) : 1);
+  const scale = deviationOf(config) / (branchEnd ? Math.sqrt(2 * (Number(branchEnd[1]) + 1)) : 1);
   for (let i = 0; i < count; i++) values[i] = truncatedNormal(random) * scale;
   // The padding row stays zero: it is never read and never receives a gradient.
   if (name === 'text_embeddings.word_embeddings.weight') values.fill(0, 0, config.width);

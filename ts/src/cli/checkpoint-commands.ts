@@ -1,0 +1,116 @@
+/** `mome inspect`, `convert` and `verify`: what a file is, and whether the numbers are right. */
+import type { Command } from 'commander';
+import { convertCheckpoint, inspectCheckpoint, type CheckpointReport } from '../checkpoint/index.ts';
+import { presets } from '../model/config.ts';
+import { check } from '../runtime/errors.ts';
+import { verifyCase } from '../verify/index.ts';
+import { exitCodes, print, printJson, wholeNumber } from './context.ts';
+import { table } from './table.ts';
+
+export function addCheckpointCommands(program: Command): void {
+  program
+    .command('inspect')
+    .description('explain a checkpoint or model folder: format, sizes, what is missing or unexpected')
+    .argument('<path>')
+    .option('--tensors', 'list every tensor')
+    .option('--json', 'print JSON')
+    .action(inspect);
+  program
+    .command('convert')
+    .description('write any checkpoint as a model folder: safetensors, config.json, vocabulary')
+    .argument('<checkpoint>')
+    .argument('<folder>')
+    .option('--dtype <type>', 'float32 or bfloat16', 'float32')
+    .option('--preset <name>', `sizes, when the file does not tell: ${Object.keys(presets).join(', ')}`)
+    .option('--image-size <pixels>', 'take positions to another picture size', wholeNumber)
+    .option('--max-text-length <tokens>', 'cut the text positions', wholeNumber)
+    .option('--json', 'print JSON')
+    .action(convert);
+  program
+    .command('verify')
+    .description('compare with a recorded reference case; exit 0 only if all it contains was compared and passed')
+    .argument('<case>', 'folder of the case')
+    .option('--device <name>', 'cpu', 'cpu')
+    .option('--dtype <type>', 'float32', 'float32')
+    .option('--target <name>', 'kernel set: ref, avx2 or avx512; default: the fastest')
+    .option('--json', 'print JSON')
+    .action(verify);
+}
+
+async function inspect(path: string, flags: { readonly json?: boolean; readonly tensors?: boolean }): Promise<void> {
+  const report = await inspectCheckpoint(path);
+  if (flags.json) return printJson(report);
+  print(describe(report));
+  if (flags.tensors) print(table(['tensor', 'type', 'shape'], report.entries.map(({ name, dtype, shape }) => [name, dtype, `[${shape.join(', ')}]`])));
+}
+
+function describe(report: CheckpointReport): string {
+  const { config } = report;
+  const some = (names: readonly string[]) => (names.length === 0 ? 'none' : `${names.length}: ${names.slice(0, 6).join(', ')}${names.length > 6 ? ', ...' : ''}`);
+  const rows: [string, string][] = [
+    ['file', report.path],
+    ['format', `${report.format}${report.wrapper ? `, under "${report.wrapper}"` : ''}${report.prefix ? `, names after "${report.prefix}"` : ''}`],
+    ['model', report.kind],
+    ['tensors', `${report.tensors} of ${report.types.join(', ')}, ${(report.values / 1e6).toFixed(2)} M values`],
+  ];
+  if (config) {
+    rows.push(['sizes', `width ${config.width}, ${config.layers} layers, ${config.heads} heads, VL experts from layer ${config.firstVlLayer} (from ${report.configFrom})`]);
+    rows.push(['pictures', `${config.imageSize} pixels in patches of ${config.patchSize}, ${config.positions} positions`]);
+    rows.push(['texts', `${config.maxTextLength} tokens of ${config.vocabularySize} word pieces`]);
+  }
+  if (report.problem) rows.push(['problem', report.problem]);
+  rows.push(['missing', some(report.missing)], ['unexpected', some(report.unexpected)], ['beside them', some(report.otherKeys)]);
+  for (const note of report.notes) rows.push(['note', note]);
+  return rows.map(([name, value]) => `${name.padEnd(12)}${value}`).join('\n');
+}
+
+interface ConvertFlags {
+  readonly dtype: string;
+  readonly preset?: string;
+  readonly imageSize?: number;
+  readonly maxTextLength?: number;
+  readonly json?: boolean;
+}
+
+async function convert(checkpoint: string, folder: string, flags: ConvertFlags): Promise<void> {
+  const { dtype, preset } = flags;
+  check(dtype === 'float32' || dtype === 'bfloat16', 'MOME_INVALID_ARGUMENT', `convert: expected float32 or bfloat16, got ${dtype}`);
+  check(preset === undefined || preset in presets, 'MOME_INVALID_ARGUMENT', `convert: expected a preset of ${Object.keys(presets).join(', ')}, got ${preset}`);
+  const result = await convertCheckpoint(checkpoint, folder, {
+    dtype,
+    ...(preset !== undefined && { config: presets[preset as keyof typeof presets] }),
+    ...(flags.imageSize !== undefined && { imageSize: flags.imageSize }),
+    ...(flags.maxTextLength !== undefined && { maxTextLength: flags.maxTextLength }),
+  });
+  if (flags.json) return printJson({ folder, ...result });
+  print(`wrote ${result.parameters} parameters to ${folder}`);
+  for (const note of result.notes) print(`note: ${note}`);
+  if (result.missing.length > 0) print(`missing ${result.missing.length}: ${result.missing.join(', ')}`);
+  if (result.unexpected.length > 0) print(`left out ${result.unexpected.length}: ${result.unexpected.join(', ')}`);
+}
+
+async function verify(folder: string, flags: { readonly device: string; readonly dtype: string; readonly target?: string; readonly json?: boolean }): Promise<void> {
+  check(flags.device === 'cpu', 'MOME_DEVICE_UNAVAILABLE', `verify: expected device cpu, got ${flags.device}`);
+  check(flags.dtype === 'float32', 'MOME_UNSUPPORTED', `verify: expected dtype float32, got ${flags.dtype}`);
+  const report = await verifyCase(folder, flags.target === undefined ? {} : { target: flags.target });
+  if (!report.passed) process.exitCode = exitCodes.failure;
+  if (flags.json) return printJson(report);
+  const failed = report.checks.filter(({ passed }) => !passed);
+  for (const { name, maxAbs, relL2, cosine, bound, worst } of failed) {
+    print(
+      `FAILED ${name}: element ${worst.index} is ${worst.actual}, expected ${worst.expected}; ` +
+        `max abs ${maxAbs.toExponential(2)}, rel L2 ${relL2.toExponential(2)} (bound ${bound}), cosine ${cosine.toFixed(6)}`,
+    );
+  }
+  const kinds = [...new Set(report.checks.map(({ kind }) => kind))];
+  print(
+    table(
+      ['kind', 'compared', 'worst rel L2', 'max abs'],
+      kinds.map((kind) => {
+        const of = report.checks.filter((each) => each.kind === kind);
+        return [kind, of.length, Math.max(...of.map(({ relL2 }) => relL2)).toExponential(2), Math.max(...of.map(({ maxAbs }) => maxAbs)).toExponential(2)];
+      }),
+    ),
+  );
+  print(`${report.passed ? 'passed' : 'FAILED'}: ${report.case} on ${report.target}, ${report.compared} compared, ${report.failed} failed`);
+}

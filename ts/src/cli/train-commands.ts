@@ -1,0 +1,83 @@
+/** `mome train` and `mome eval`. */
+import type { Command } from 'commander';
+import { Vlmo } from '../model/vlmo.ts';
+import { check } from '../runtime/errors.ts';
+import { type EmojiStyle, emojiStyles } from '../train/data/emoji.ts';
+import { evaluateRetrieval, type RetrievalReport } from '../train/evaluate.ts';
+import { type Recall, type RetrievalScores } from '../train/retrieval.ts';
+import { runTraining } from '../train/run.ts';
+import { interruption, type ModelFlags, print, printJson, progressBar, wholeNumber, withModel, withModelFlags } from './context.ts';
+import { table } from './table.ts';
+
+export function addTrainCommands(program: Command): void {
+  program
+    .command('train')
+    .description('train a model from a recipe; writes metrics, checkpoints and the model folder')
+    .argument('<recipe>', 'JSON file')
+    .requiredOption('-o, --output <folder>', 'where everything is written')
+    .option('--resume', 'go on from the last checkpoint in the output folder')
+    .option('--json', 'print JSON')
+    .option('--quiet', 'no progress on standard error')
+    .action(train);
+  const evaluate = program.command('eval').description('measure a model');
+  withModelFlags(
+    evaluate
+      .command('retrieval')
+      .description('recall on held-out emoji drawings, one caption each, by the dual encoder and after re-ranking')
+      .option('--style <name>', `drawing style: ${emojiStyles.join(', ')}`, 'noto')
+      .option('-k <n>', 'candidates that the fusion encoder re-ranks; 0 leaves it out', wholeNumber, 32),
+  ).action(retrieval);
+}
+
+async function train(recipe: string, flags: { readonly output: string; readonly resume?: boolean; readonly json?: boolean; readonly quiet?: boolean }): Promise<void> {
+  const result = await runTraining(recipe, {
+    output: flags.output,
+    resume: flags.resume ?? false,
+    quiet: flags.quiet ?? false,
+    signal: interruption(),
+    onEvaluate: evaluateFolder,
+  });
+  if (flags.json) printJson(result);
+  else print(`trained ${result.steps} steps at ${result.samplesPerSecond.toFixed(0)} samples/s; the model is in ${result.output}`);
+}
+
+/** Dual-encoder recall of a model folder, as numbers for the metrics. */
+async function evaluateFolder(folder: string): Promise<Readonly<Record<string, number>>> {
+  const model = await Vlmo.load(folder);
+  try {
+    const { dual } = await evaluateRetrieval({ model, k: 0 });
+    return { ...named('textToImage', dual.textToImage), ...named('imageToText', dual.imageToText) };
+  } finally {
+    await model.dispose();
+  }
+}
+
+const named = (direction: string, { r1, r5, r10 }: Recall) => ({ [`${direction}.r1`]: r1, [`${direction}.r5`]: r5, [`${direction}.r10`]: r10 });
+
+async function retrieval(flags: ModelFlags & { readonly style: string; readonly k: number }): Promise<void> {
+  check(
+    (emojiStyles as readonly string[]).includes(flags.style),
+    'MOME_INVALID_ARGUMENT',
+    `eval: expected a style of ${emojiStyles.join(', ')}, got ${flags.style}`,
+  );
+  const progress = progressBar('re-ranking', flags.quiet);
+  try {
+    const report = await withModel(flags, (model) =>
+      evaluateRetrieval({ model, style: flags.style as EmojiStyle, k: flags.k, signal: interruption(), onProgress: progress.update }),
+    );
+    progress.stop();
+    if (flags.json) printJson(report);
+    else print(describe(report));
+  } finally {
+    progress.stop();
+  }
+}
+
+function describe({ n, dual, reranked }: RetrievalReport): string {
+  const rows = (name: string, scores: RetrievalScores) =>
+    (['textToImage', 'imageToText'] as const).map((direction) => {
+      const { r1, r5, r10 } = scores[direction];
+      return [name, direction === 'textToImage' ? 'text to image' : 'image to text', r1.toFixed(3), r5.toFixed(3), r10.toFixed(3)];
+    });
+  return `${n} pictures\n${table(['', '', 'R@1', 'R@5', 'R@10'], [...rows('dual', dual), ...(reranked ? rows('re-ranked', reranked) : [])])}`;
+}

@@ -1,0 +1,75 @@
+/** Search results as one HTML page that needs nothing else: pictures are inside it. */
+import sharp from 'sharp';
+import { MomeError } from '../runtime/errors.ts';
+import type { SearchResult } from './search-index.ts';
+
+/** Side of a thumbnail in pixels. */
+const thumbnailSide = 128;
+
+/** One query and what was found. */
+export interface ResultSection {
+  readonly query: string;
+  /** Picture of the query, when it was one. */
+  readonly queryImage?: string;
+  readonly results: readonly SearchResult[];
+  /** Order before re-ranking, when it is to be shown beside. */
+  readonly before?: readonly SearchResult[];
+  /** Text under each picture; default: the file name. */
+  readonly caption?: (path: string) => string;
+}
+
+/** Renders sections; pictures that cannot be read are shown as a note. */
+export async function renderResults(title: string, sections: readonly ResultSection[]): Promise<string> {
+  const parts = await Promise.all(sections.map(renderSection));
+  return `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>${escapeHtml(title)}</title>
+<style>
+body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; background: #fafafa }
+h2 { margin-top: 2.5rem } h3 { color: #666; font-size: 0.9rem; margin: 1rem 0 0.3rem }
+ol { display: flex; flex-wrap: wrap; gap: 0.75rem; list-style: none; padding: 0; margin: 0 }
+li { width: 9.5rem; background: #fff; border: 1px solid #ddd; border-radius: 0.5rem; padding: 0.5rem; text-align: center }
+img { width: 8rem; height: 8rem; object-fit: contain } .score { color: #777; font-size: 0.8rem } .name { overflow-wrap: anywhere }
+</style>
+<h1>${escapeHtml(title)}</h1>
+${parts.join('\n')}
+</html>
+`;
+}
+
+async function renderSection({ query, queryImage, results, before, caption = fileName }: ResultSection): Promise<string> {
+  const picture = queryImage === undefined ? '' : `<p>${await thumbnail(queryImage)}</p>`;
+  const lists = [before ? `<h3>dual encoder alone</h3>${await renderList(before, caption)}` : '', before ? '<h3>after fusion re-ranking</h3>' : ''];
+  return `<h2>${escapeHtml(query)}</h2>${picture}${lists.join('')}${await renderList(results, caption)}`;
+}
+
+async function renderList(results: readonly SearchResult[], caption: (path: string) => string): Promise<string> {
+  const items = await Promise.all(
+    results.map(async ({ path, score, match }) => {
+      const scores = `cosine ${score.toFixed(3)}${match === null ? '' : `, match ${match.toFixed(3)}`}`;
+      return `<li>${await thumbnail(path)}<div class="name">${escapeHtml(caption(path))}</div><div class="score">${scores}</div></li>`;
+    }),
+  );
+  return `<ol>${items.join('')}</ol>`;
+}
+
+async function thumbnail(path: string): Promise<string> {
+  try {
+    const bytes = await sharp(path).resize(thumbnailSide, thumbnailSide, { fit: 'inside' }).webp({ quality: 80 }).toBuffer();
+    return `<img alt="" src="data:image/webp;base64,${bytes.toString('base64')}">`;
+  } catch (error) {
+    if (error instanceof MomeError) throw error;
+    return '<p>(cannot be shown)</p>';
+  }
+}
+
+const fileName = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
+
+const entities: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
+
+/** Makes text safe inside HTML and attributes. */
+export function escapeHtml(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => entities[character]!);
+}
