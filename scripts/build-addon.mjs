@@ -19,11 +19,13 @@ for (const [tool, package_] of [['cmake', 'cmake'], ['g++', 'g++'], ['make', 'ma
 }
 
 const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js');
-const options = ['compile', '--out', 'build', '--generator', 'Unix Makefiles', '--parallel', '2'];
-if (tests) options.push('--CDMOME_TESTS=ON');
-const result = spawnSync(process.execPath, [cmakeJs, ...options], { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
-if (result.status !== 0) {
-  process.stderr.write(`${result.stdout}\n${result.stderr}\nmome: building the addon failed\n`);
-  process.exit(1);
+const options = ['--out', 'build', '--generator', 'Unix Makefiles', '--parallel', '2', `--CDMOME_TESTS=${tests ? 'ON' : 'OFF'}`];
+// `build` alone would keep the options of an earlier configuration.
+for (const command of ['configure', 'build']) {
+  const result = spawnSync(process.execPath, [cmakeJs, command, ...options], { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  if (result.status !== 0) {
+    process.stderr.write(`${result.stdout}\n${result.stderr}\nmome: building the addon failed\n`);
+    process.exit(1);
+  }
+  if (process.argv.includes('--verbose')) process.stdout.write(result.stdout);
 }
-if (process.argv.includes('--verbose')) process.stdout.write(result.stdout);

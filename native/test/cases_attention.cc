@@ -1,0 +1,74 @@
+// Cases of attention: ragged sequences of one or both modalities, with and without relative bias.
+#include <cmath>
+
+#include "core/ops/attention.h"
+#include "test/harness.h"
+
+namespace mome::test {
+namespace {
+
+// Text of text-only | text of fused | image of fused | image of image-only, as batches are laid out.
+struct Layout {
+  std::vector<Sequence> sequences;
+  int64_t rows = 0;
+};
+
+Layout lay_out(const std::vector<int32_t>& texts, const std::vector<int32_t>& fused, int64_t images, int32_t tokens) {
+  Layout layout;
+  int32_t row = 0;
+  for (const int32_t length : texts) {
+    layout.sequences.push_back({row, length, 0, 0});
+    row += length;
+  }
+  const size_t first = layout.sequences.size();
+  for (const int32_t length : fused) {
+    layout.sequences.push_back({row, length, 0, tokens});
+    row += length;
+  }
+  for (size_t i = 0; i < fused.size(); i++, row += tokens) layout.sequences[first + i].image_begin = row;
+  for (int64_t i = 0; i < images; i++, row += tokens) layout.sequences.push_back({0, 0, row, tokens});
+  layout.rows = row;
+  return layout;
+}
+
+OpCase attention(const std::string& name, Layout layout, int64_t width, int64_t heads, int32_t grid, bool relative) {
+  Random random(21);
+  const RelativePosition position{grid, 20};
+  const int64_t rows = layout.rows, columns = 3 * heads, column = heads;
+  OpCase test{"attention/" + name, Op::attention, {}, {}, {}};
+  test.inputs = {{"qkv", random.normal(rows * 3 * width)}};
+  if (relative) test.inputs["table"] = random.normal(position.rows() * columns);
+  const float scale = 1 / std::sqrt(static_cast<float>(width / heads));
+  test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
+    out["y"].assign(rows * width, NAN);
+    out["lse"].assign(rows * heads, 0);
+    return run.run(AttentionForward{rows, width, heads, static_cast<int64_t>(layout.sequences.size()), layout.sequences.data(), in.at("qkv").data(),
+                                    relative ? in.at("table").data() : nullptr, columns, column, position, scale, out["y"].data(), out["lse"].data()});
+  };
+  test.backward = [=](Runner& run, const Tensors& in, const Tensors& out, const Tensors& dout, Tensors& g) {
+    g["qkv"].assign(rows * 3 * width, NAN);
+    if (relative) g["table"].assign(position.rows() * columns, 0);
+    return run.run(AttentionBackward{rows, width, heads, static_cast<int64_t>(layout.sequences.size()), layout.sequences.data(), in.at("qkv").data(),
+                                     relative ? in.at("table").data() : nullptr, columns, column, position, scale, out.at("y").data(), out.at("lse").data(),
+                                     dout.at("y").data(), g["qkv"].data(), relative ? g["table"].data() : nullptr});
+  };
+  test.bound = 5e-6;
+  return test;
+}
+
+}  // namespace
+
+void add_attention_cases(std::vector<OpCase>& cases) {
+  cases.push_back(attention("text", lay_out({1, 7, 20}, {}, 0, 0), 24, 3, 2, false));
+  cases.push_back(attention("text_relative", lay_out({1, 7, 20}, {}, 0, 0), 24, 3, 2, true));
+  cases.push_back(attention("images_relative", lay_out({}, {}, 3, 17), 32, 2, 4, true));
+  cases.push_back(attention("mixed_relative", lay_out({3, 12}, {5, 1, 9}, 2, 26), 48, 3, 5, true));
+  cases.push_back(attention("mixed_head_34", lay_out({3, 12}, {5, 1, 9}, 2, 26), 68, 2, 5, false));
+  cases.push_back(attention("long_image", lay_out({2}, {20}, 1, 197), 64, 1, 14, true));
+  cases.push_back(attention("nothing", lay_out({}, {}, 0, 5), 16, 2, 2, true));
+  Layout gap = lay_out({4, 6}, {}, 0, 0);
+  gap.sequences.erase(gap.sequences.begin());  // rows of no sequence
+  cases.push_back(attention("gap", gap, 16, 2, 2, false));
+}
+
+}  // namespace mome::test

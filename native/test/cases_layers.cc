@@ -1,0 +1,195 @@
+// Cases of layer_norm, linear, qkv, proj_residual and expert_ffn.
+#include "core/ops/expert_ffn.h"
+#include "core/ops/layer_norm.h"
+#include "core/ops/linear.h"
+#include "core/ops/proj_residual.h"
+#include "core/ops/qkv.h"
+#include "test/harness.h"
+
+namespace mome::test {
+namespace {
+
+std::string sized(const char* name, int64_t rows, int64_t width) {
+  return std::string(name) + "/" + std::to_string(rows) + "x" + std::to_string(width);
+}
+
+OpCase layer_norm(int64_t rows, int64_t width) {
+  Random random(11);
+  OpCase test{sized("layer_norm", rows, width), Op::layer_norm, {}, {}, {}};
+  test.inputs = {{"x", random.normal(rows * width, 2, 1)}, {"gamma", random.normal(width)}, {"beta", random.normal(width)}};
+  test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
+    out["y"].resize(rows * width);
+    return run.run(LayerNormForward{rows, width, in.at("x").data(), in.at("gamma").data(), in.at("beta").data(), 1e-6f, out["y"].data()});
+  };
+  test.backward = [=](Runner& run, const Tensors& in, const Tensors&, const Tensors& dout, Tensors& g) {
+    g["x"].assign(rows * width, 0.5f);  // accumulated upon
+    g["gamma"].assign(width, 0);
+    g["beta"].assign(width, 0);
+    const Status status = run.run(LayerNormBackward{rows, width, in.at("x").data(), in.at("gamma").data(), 1e-6f, dout.at("y").data(), true,
+                                                    g["x"].data(), g["gamma"].data(), g["beta"].data()});
+    for (float& value : g["x"]) value -= 0.5f;
+    return status;
+  };
+  return test;
+}
+
+OpCase linear(int64_t rows, int64_t inputs, int64_t outputs, bool bias) {
+  Random random(12);
+  OpCase test{sized("linear", rows, inputs) + "x" + std::to_string(outputs) + (bias ? "" : "/no_bias"), Op::linear, {}, {}, {}};
+  test.inputs = {{"x", random.normal(rows * inputs)}, {"weight", random.normal(outputs * inputs, 0.1f)}};
+  if (bias) test.inputs["bias"] = random.normal(outputs);
+  test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
+    out["y"].resize(rows * outputs);
+    return run.run(LinearForward{rows, in.at("x").data(), run.matrix(in.at("weight"), outputs, inputs), bias ? in.at("bias").data() : nullptr, out["y"].data()});
+  };
+  test.backward = [=](Runner& run, const Tensors& in, const Tensors&, const Tensors& dout, Tensors& g) {
+    g["x"].resize(rows * inputs);
+    g["weight"].assign(outputs * inputs, 0);
+    if (bias) g["bias"].assign(outputs, 0);
+    return run.run(LinearBackward{rows, in.at("x").data(), run.matrix(in.at("weight"), outputs, inputs), dout.at("y").data(), g["x"].data(),
+                                  g["weight"].data(), bias ? g["bias"].data() : nullptr});
+  };
+  return test;
+}
+
+OpCase qkv(int64_t rows, int64_t width) {
+  Random random(13);
+  OpCase test{sized("qkv", rows, width), Op::qkv, {}, {}, {}};
+  test.inputs = {{"x", random.normal(rows * width)}, {"weight", random.normal(3 * width * width, 0.1f)}, {"q_bias", random.normal(width)}, {"v_bias", random.normal(width)}};
+  test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
+    out["y"].resize(rows * 3 * width);
+    return run.run(QkvForward{rows, width, in.at("x").data(), run.matrix(in.at("weight"), 3 * width, width), in.at("q_bias").data(), in.at("v_bias").data(), out["y"].data()});
+  };
+  test.backward = [=](Runner& run, const Tensors& in, const Tensors&, const Tensors& dout, Tensors& g) {
+    g["x"].resize(rows * width);
+    g["weight"].assign(3 * width * width, 0);
+    g["q_bias"].assign(width, 0);
+    g["v_bias"].assign(width, 0);
+    return run.run(QkvBackward{rows, width, in.at("x").data(), run.matrix(in.at("weight"), 3 * width, width), dout.at("y").data(), g["x"].data(),
+                               g["weight"].data(), g["q_bias"].data(), g["v_bias"].data()});
+  };
+  return test;
+}
+
+// Drop path of a few rows.
+Tensor row_scales(int64_t rows) {
+  Tensor scales(static_cast<size_t>(rows), 1.25f);
+  for (int64_t row = 0; row < rows; row += 3) scales[row] = 0;
+  return scales;
+}
+
+OpCase proj_residual(int64_t rows, int64_t width, bool scaled) {
+  Random random(14);
+  OpCase test{sized("proj_residual", rows, width) + (scaled ? "/scaled" : ""), Op::proj_residual, {}, {}, {}};
+  test.inputs = {{"x", random.normal(rows * width)}, {"a", random.normal(rows * width)}, {"weight", random.normal(width * width, 0.1f)}, {"bias", random.normal(width)}};
+  if (scaled) test.inputs["gamma"] = random.normal(width, 0.3f);
+  const Tensor scales = row_scales(rows);
+  test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
+    out["y"].resize(rows * width);
+    return run.run(ProjResidualForward{rows, width, in.at("x").data(), in.at("a").data(), run.matrix(in.at("weight"), width, width), in.at("bias").data(),
+                                       scaled ? in.at("gamma").data() : nullptr, scaled ? scales.data() : nullptr, out["y"].data()});
+  };
+  test.backward = [=](Runner& run, const Tensors& in, const Tensors&, const Tensors& dout, Tensors& g) {
+    g["a"].resize(rows * width);
+    g["weight"].assign(width * width, 0);
+    g["bias"].assign(width, 0);
+    if (scaled) g["gamma"].assign(width, 0);
+    g["x"] = dout.at("y");
+    return run.run(ProjResidualBackward{rows, width, in.at("a").data(), run.matrix(in.at("weight"), width, width), in.at("bias").data(),
+                                        scaled ? in.at("gamma").data() : nullptr, scaled ? scales.data() : nullptr, dout.at("y").data(), g["a"].data(),
+                                        g["weight"].data(), g["bias"].data(), scaled ? g["gamma"].data() : nullptr});
+  };
+  return test;
+}
+
+const char* const kExpertKeys[] = {"norm_gamma", "norm_beta", "fc1", "fc1_bias", "fc2", "fc2_bias"};
+
+// The experts of a case; `ends` are the ends of their row ranges.
+void fill_experts(Runner& run, const Tensors& in, const std::vector<int64_t>& ends, int64_t width, int64_t hidden, ExpertForward* expert) {
+  for (size_t e = 0; e < ends.size(); e++) {
+    const auto at = [&](const char* key) -> const Tensor& { return in.at(key + std::to_string(e)); };
+    expert[e] = {e == 0 ? 0 : ends[e - 1], ends[e], at("norm_gamma").data(), at("norm_beta").data(), run.matrix(at("fc1"), hidden, width), at("fc1_bias").data(),
+                 run.matrix(at("fc2"), width, hidden), at("fc2_bias").data()};
+  }
+}
+
+OpCase expert_ffn(std::vector<int64_t> ends, int64_t width, int64_t hidden, bool scaled) {
+  Random random(15);
+  const int64_t rows = ends.back();
+  OpCase test{sized("expert_ffn", rows, width) + "/" + std::to_string(ends.size()) + (scaled ? "_scaled" : ""), Op::expert_ffn, {}, {}, {}};
+  test.inputs["x"] = random.normal(rows * width);
+  if (scaled) test.inputs["gamma"] = random.normal(width, 0.3f);
+  for (size_t e = 0; e < ends.size(); e++) {
+    const int64_t counts[] = {width, width, hidden * width, hidden, width * hidden, width};
+    for (int key = 0; key < 6; key++) {
+      test.inputs[kExpertKeys[key] + std::to_string(e)] = random.normal(counts[key], key == 0 ? 0.3f : 0.15f, key == 0 ? 1.0f : 0.0f);
+    }
+  }
+  const Tensor scales = row_scales(rows);
+  test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
+    out["y"].resize(rows * width);
+    out["u"].resize(rows * hidden);
+    ExpertFfnForward args{};
+    args.rows = rows, args.width = width, args.hidden = hidden, args.eps = 1e-6f, args.x = in.at("x").data(), args.experts = static_cast<int>(ends.size());
+    fill_experts(run, in, ends, width, hidden, args.expert);
+    args.gamma = scaled ? in.at("gamma").data() : nullptr;
+    args.row_scale = scaled ? scales.data() : nullptr;
+    args.out = out["y"].data(), args.pre_activation = out["u"].data();
+    return run.run(args);
+  };
+  test.backward = [=](Runner& run, const Tensors& in, const Tensors& out, const Tensors& dout, Tensors& g) {
+    ExpertFfnBackward args{};
+    args.rows = rows, args.width = width, args.hidden = hidden, args.eps = 1e-6f, args.x = in.at("x").data(), args.experts = static_cast<int>(ends.size());
+    fill_experts(run, in, ends, width, hidden, args.expert);
+    args.gamma = scaled ? in.at("gamma").data() : nullptr;
+    args.row_scale = scaled ? scales.data() : nullptr;
+    args.pre_activation = out.at("u").data();
+    g["x"] = dout.at("y");  // in place
+    args.dout = g["x"].data(), args.dx = g["x"].data();
+    for (size_t e = 0; e < ends.size(); e++) {
+      float* pointers[6];
+      for (int key = 0; key < 6; key++) {
+        const std::string name = kExpertKeys[key] + std::to_string(e);
+        g[name].assign(in.at(name).size(), 0);
+        pointers[key] = g[name].data();
+      }
+      args.gradient[e] = {pointers[0], pointers[1], pointers[2], pointers[3], pointers[4], pointers[5]};
+    }
+    if (scaled) {
+      g["gamma"].assign(width, 0);
+      args.dgamma = g["gamma"].data();
+    }
+    return run.run(args);
+  };
+  return test;
+}
+
+}  // namespace
+
+void add_norm_cases(std::vector<OpCase>& cases) {
+  for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{0, 8}, {1, 1}, {3, 7}, {37, 34}, {70, 192}, {5, 768}}) cases.push_back(layer_norm(rows, width));
+}
+
+void add_linear_cases(std::vector<OpCase>& cases) {
+  for (const bool bias : {true, false}) {
+    cases.push_back(linear(0, 16, 8, bias));
+    cases.push_back(linear(1, 3, 2, bias));
+    cases.push_back(linear(13, 34, 65, bias));
+    cases.push_back(linear(29, 400, 33, bias));
+    cases.push_back(linear(230, 48, 100, bias));
+    cases.push_back(linear(1030, 20, 17, bias));
+  }
+  for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 8}, {17, 34}, {45, 96}}) cases.push_back(qkv(rows, width));
+  for (const bool scaled : {false, true}) {
+    for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 8}, {17, 34}, {45, 96}}) cases.push_back(proj_residual(rows, width, scaled));
+  }
+}
+
+void add_expert_cases(std::vector<OpCase>& cases) {
+  cases.push_back(expert_ffn({1}, 8, 32, false));
+  cases.push_back(expert_ffn({9, 9, 31}, 34, 136, true));
+  cases.push_back(expert_ffn({40, 100}, 48, 192, false));
+  cases.push_back(expert_ffn({0, 300, 310}, 20, 40, true));
+}
+
+}  // namespace mome::test

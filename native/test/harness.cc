@@ -1,0 +1,55 @@
+#include "test/harness.h"
+
+namespace mome::test {
+namespace {
+
+// Written past the workspace; a kernel that touches it is caught.
+constexpr size_t kGuardBytes = 256;
+constexpr std::byte kGuard{0xa5};
+
+}  // namespace
+
+Matrix Runner::matrix(const Tensor& weight, int64_t rows, int64_t columns) {
+  Matrix matrix{rows, columns, weight.data(), nullptr, nullptr};
+  const Packer* packer = kernel_table().packer(target_);
+  if (packer == nullptr) return matrix;
+  for (const Packing packing : {Packing::forward, Packing::input_gradient}) {
+    AlignedMemory memory;
+    if (!memory.reserve(static_cast<size_t>(packer->size(rows, columns, packing)) * sizeof(float))) continue;
+    packer->pack(weight.data(), rows, columns, packing, memory.floats(), pool_);
+    (packing == Packing::forward ? matrix.packed : matrix.packed_transposed) = memory.floats();
+    packed_.push_back(std::move(memory));
+  }
+  return matrix;
+}
+
+Status Runner::run(Op op, Direction direction, const void* args) {
+  const Kernel* kernel = kernel_table().find(op, direction, target_);
+  if (kernel == nullptr) return error(Code::unsupported, "no kernel %s", op_name(op).data());
+  const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(args, pool_.threads());
+  AlignedMemory memory;
+  if (!memory.reserve(bytes + kGuardBytes)) return error(Code::out_of_memory, "no memory");
+  std::memset(memory.data(), 0xff, bytes);  // NaNs: reading before writing shows
+  std::memset(memory.data() + bytes, static_cast<int>(kGuard), kGuardBytes);
+  OpContext context{pool_, memory.data(), bytes};
+  MOME_RETURN_IF_ERROR(kernel->run(args, context));
+  for (size_t i = 0; i < kGuardBytes; i++) {
+    if (memory.data()[bytes + i] != kGuard) return error(Code::internal, "%s wrote past its workspace of %zu bytes", op_name(op).data(), bytes);
+  }
+  return {};
+}
+
+std::vector<OpCase> all_cases() {
+  std::vector<OpCase> cases;
+  add_norm_cases(cases);
+  add_linear_cases(cases);
+  add_expert_cases(cases);
+  add_attention_cases(cases);
+  add_embed_cases(cases);
+  add_head_cases(cases);
+  add_loss_cases(cases);
+  add_optimizer_cases(cases);
+  return cases;
+}
+
+}  // namespace mome::test

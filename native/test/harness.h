@@ -1,0 +1,88 @@
+// Cases of ops: inputs, and how forward and backward are called. The driver (kernels_main.cc) runs every case on every target,
+// compares with `ref`, and checks `ref`'s gradients against differences of its own forward.
+#pragma once
+
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/kernel.h"
+#include "core/matrix.h"
+#include "core/memory.h"
+
+namespace mome::test {
+
+using Tensor = std::vector<float>;
+using Tensors = std::map<std::string, Tensor>;
+
+// Runs kernels of one target with exact, guarded workspace.
+class Runner {
+ public:
+  Runner(Target target, ThreadPool& pool) : target_(target), pool_(pool) {}
+  Target target() const { return target_; }
+
+  template <typename Args>
+  Status run(const Args& args) {
+    return run(Args::kOp, Args::kDirection, &args);
+  }
+  // A weight in every form the target reads. The runner keeps the memory.
+  Matrix matrix(const Tensor& weight, int64_t rows, int64_t columns);
+
+ private:
+  Status run(Op op, Direction direction, const void* args);
+
+  Target target_;
+  ThreadPool& pool_;
+  std::vector<AlignedMemory> packed_;
+};
+
+struct OpCase {
+  std::string name;
+  Op op;
+  Tensors inputs;  // what gradients are taken of, and constants
+  std::function<Status(Runner&, const Tensors& inputs, Tensors& outputs)> forward;
+  // Gradients (by the name of the input) of sum(dout * out) over the outputs named in `dout`.
+  std::function<Status(Runner&, const Tensors& inputs, const Tensors& outputs, const Tensors& dout, Tensors& gradients)> backward;
+  // Outputs that gradients flow into; the others are saved for backward.
+  std::vector<std::string> differentiable = {"y"};
+  double bound = 2e-6;     // relative L2 against ref
+};
+
+// Numbers of a fixed seed.
+class Random {
+ public:
+  explicit Random(uint32_t seed) : engine_(seed) {}
+  Tensor normal(int64_t count, float deviation = 1, float mean = 0) {
+    std::normal_distribution<float> distribution(mean, deviation);
+    Tensor values(static_cast<size_t>(count));
+    for (float& value : values) value = distribution(engine_);
+    return values;
+  }
+  std::vector<int32_t> integers(int64_t count, int32_t low, int32_t high) {
+    std::uniform_int_distribution<int32_t> distribution(low, high - 1);
+    std::vector<int32_t> values(static_cast<size_t>(count));
+    for (int32_t& value : values) value = distribution(engine_);
+    return values;
+  }
+  int64_t below(int64_t limit) { return std::uniform_int_distribution<int64_t>(0, limit - 1)(engine_); }
+
+ private:
+  std::mt19937 engine_;
+};
+
+void add_norm_cases(std::vector<OpCase>& cases);
+void add_linear_cases(std::vector<OpCase>& cases);
+void add_expert_cases(std::vector<OpCase>& cases);
+void add_attention_cases(std::vector<OpCase>& cases);
+void add_embed_cases(std::vector<OpCase>& cases);
+void add_head_cases(std::vector<OpCase>& cases);
+void add_loss_cases(std::vector<OpCase>& cases);
+void add_optimizer_cases(std::vector<OpCase>& cases);
+
+std::vector<OpCase> all_cases();
+
+}  // namespace mome::test

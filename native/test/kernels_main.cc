@@ -1,0 +1,206 @@
+// mome_kernels --mode support | check | grad
+//   support  every op has every direction on every CPU target
+//   check    every target against ref, bitwise equal for 1 and 3 threads; and a planted error must be noticed
+//   grad     ref's gradients against central differences along random directions
+#include <cmath>
+#include <cstdio>
+
+#include "test/harness.h"
+
+namespace mome::test {
+namespace {
+
+int failures = 0;
+
+void fail(const std::string& what) {
+  std::printf("FAILED %s\n", what.c_str());
+  failures++;
+}
+
+struct Difference {
+  double relative = 0;
+  size_t worst = 0;
+};
+
+// Relative L2 error; infinite where one is not finite and the other is.
+Difference difference(const Tensor& actual, const Tensor& expected) {
+  Difference d;
+  if (actual.size() != expected.size()) return {INFINITY, 0};
+  double squares = 0, norm = 0, most = 0;
+  for (size_t i = 0; i < expected.size(); i++) {
+    const double a = actual[i], e = expected[i];
+    if (std::isnan(a) && std::isnan(e)) continue;
+    const double delta = std::fabs(a - e);
+    if (!std::isfinite(delta)) return {INFINITY, i};
+    if (delta > most) {
+      most = delta;
+      d.worst = i;
+    }
+    squares += delta * delta;
+    norm += e * e;
+  }
+  d.relative = norm == 0 ? std::sqrt(squares) : std::sqrt(squares / norm);
+  return d;
+}
+
+Tensors random_like(const Tensors& outputs, const std::vector<std::string>& names, uint32_t seed) {
+  Random random(seed);
+  Tensors result;
+  for (const std::string& name : names) result[name] = random.normal(static_cast<int64_t>(outputs.at(name).size()));
+  return result;
+}
+
+struct Results {
+  Tensors outputs, gradients;
+};
+
+bool run_case(const OpCase& test, Target target, int threads, const Tensors* saved, Results& results) {
+  ThreadPool pool(threads);
+  Runner runner(target, pool);
+  Status status = test.forward(runner, test.inputs, results.outputs);
+  if (status.ok() && test.backward) {
+    const Tensors dout = random_like(results.outputs, test.differentiable, 99);
+    status = test.backward(runner, test.inputs, saved != nullptr ? *saved : results.outputs, dout, results.gradients);
+  }
+  if (!status.ok()) fail(test.name + " on " + std::string(target_name(target)) + ": " + status.message());
+  return status.ok();
+}
+
+void compare(const OpCase& test, const char* kind, Target target, const Tensors& actual, const Tensors& expected) {
+  for (const auto& [name, values] : expected) {
+    const Difference d = difference(actual.at(name), values);
+    if (d.relative <= test.bound) continue;
+    char line[256];
+    std::snprintf(line, sizeof line, "%s %s %s on %s: relative L2 %.3g > %.3g, element %zu is %.9g, expected %.9g", test.name.c_str(), kind,
+                  name.c_str(), target_name(target).data(), d.relative, test.bound, d.worst,
+                  d.worst < actual.at(name).size() ? actual.at(name)[d.worst] : NAN, d.worst < values.size() ? values[d.worst] : NAN);
+    fail(line);
+  }
+}
+
+bool same_bits(const Tensors& a, const Tensors& b) {
+  for (const auto& [name, values] : a) {
+    const Tensor& other = b.at(name);
+    if (other.size() != values.size()) return false;
+    if (!values.empty() && std::memcmp(values.data(), other.data(), values.size() * sizeof(float)) != 0) return false;
+  }
+  return true;
+}
+
+void check() {
+  int compared = 0;
+  for (const OpCase& test : all_cases()) {
+    Results expected;
+    if (!run_case(test, Target::ref, 1, nullptr, expected)) continue;
+    for (const Target target : {Target::avx2, Target::avx512}) {
+      if (!target_supported(target)) continue;
+      Results one, three;
+      if (!run_case(test, target, 1, &expected.outputs, one) || !run_case(test, target, 3, &expected.outputs, three)) continue;
+      compare(test, "output", target, one.outputs, expected.outputs);
+      compare(test, "gradient", target, one.gradients, expected.gradients);
+      if (!same_bits(one.outputs, three.outputs) || !same_bits(one.gradients, three.gradients)) {
+        fail(test.name + " on " + std::string(target_name(target)) + ": 1 and 3 threads differ");
+      }
+      compared++;
+    }
+    // A planted error of one element must show.
+    for (const auto& [name, values] : expected.outputs) {
+      if (values.empty()) continue;
+      Tensor planted = values;
+      planted[planted.size() / 2] += 1e-2f * (1 + std::fabs(planted[planted.size() / 2]));
+      if (difference(planted, values).relative <= test.bound && values.size() < 20000) fail(test.name + " " + name + ": a planted error was not noticed");
+    }
+  }
+  std::printf("%d comparisons with ref\n", compared);
+  if (compared == 0 && (target_supported(Target::avx2) || target_supported(Target::avx512))) fail("nothing was compared");
+}
+
+double weighted_sum(const Tensors& outputs, const Tensors& weights) {
+  double sum = 0;
+  for (const auto& [name, weight] : weights) {
+    for (size_t i = 0; i < weight.size(); i++) sum += static_cast<double>(weight[i]) * outputs.at(name)[i];
+  }
+  return sum;
+}
+
+void grad() {
+  constexpr double kBound = 5e-3;
+  ThreadPool pool(2);
+  Runner runner(Target::ref, pool);
+  int checked = 0;
+  for (const OpCase& test : all_cases()) {
+    if (!test.backward) continue;
+    Tensors outputs, gradients;
+    Status status = test.forward(runner, test.inputs, outputs);
+    if (!status.ok()) {
+      fail(test.name + ": " + status.message());
+      continue;
+    }
+    const Tensors dout = random_like(outputs, test.differentiable, 7);
+    status = test.backward(runner, test.inputs, outputs, dout, gradients);
+    if (!status.ok()) {
+      fail(test.name + ": " + status.message());
+      continue;
+    }
+    for (const auto& [name, gradient] : gradients) {
+      const Tensor& base = test.inputs.at(name);
+      if (base.empty()) continue;
+      Random random(3);
+      const Tensor direction = random.normal(static_cast<int64_t>(base.size()));
+      double along = 0, size = 0, norm = 0;
+      for (size_t i = 0; i < base.size(); i++) {
+        along += static_cast<double>(gradient[i]) * direction[i];
+        size += std::fabs(base[i]);
+        norm += static_cast<double>(gradient[i]) * gradient[i];
+      }
+      const double step = 2e-3 * (size / static_cast<double>(base.size()) + 0.05);
+      double sums[2];
+      for (int sign = 0; sign < 2; sign++) {
+        Tensors moved = test.inputs;
+        for (size_t i = 0; i < base.size(); i++) moved[name][i] = static_cast<float>(base[i] + (sign ? step : -step) * direction[i]);
+        Tensors result;
+        if (!test.forward(runner, moved, result).ok()) fail(test.name + ": forward");
+        sums[sign] = weighted_sum(result, dout);
+      }
+      const double numeric = (sums[1] - sums[0]) / (2 * step);
+      const double scale = std::fmax(std::fabs(numeric), std::sqrt(norm));
+      if (std::fabs(numeric - along) > kBound * scale + 1e-4) {
+        char line[200];
+        std::snprintf(line, sizeof line, "%s gradient of %s: %.6g by differences, %.6g by backward", test.name.c_str(), name.c_str(), numeric, along);
+        fail(line);
+      }
+      checked++;
+    }
+  }
+  std::printf("%d gradients checked\n", checked);
+  if (checked == 0) fail("no gradient was checked");
+}
+
+bool has_backward(Op op) { return op != Op::add && op != Op::adamw && op != Op::squared_norm; }
+
+void support() {
+  std::vector<bool> covered(kOps, false);
+  for (const OpCase& test : all_cases()) covered[static_cast<int>(test.op)] = true;
+  for (int i = 0; i < kOps; i++) {
+    const Op op = static_cast<Op>(i);
+    for (const Target target : {Target::ref, Target::avx2, Target::avx512}) {
+      const std::string name = std::string(op_name(op)) + " on " + std::string(target_name(target));
+      if (kernel_table().find(op, Direction::forward, target) == nullptr) fail("no forward kernel of " + name);
+      if (has_backward(op) && kernel_table().find(op, Direction::backward, target) == nullptr) fail("no backward kernel of " + name);
+    }
+    if (!covered[i]) fail("no case of " + std::string(op_name(op)));
+  }
+}
+
+}  // namespace
+}  // namespace mome::test
+
+int main(int count, char** arguments) {
+  const std::string mode = count == 3 && std::string(arguments[1]) == "--mode" ? arguments[2] : "";
+  if (mode == "support") mome::test::support();
+  else if (mode == "check") mome::test::check();
+  else if (mode == "grad") mome::test::grad();
+  else return std::printf("usage: mome_kernels --mode support|check|grad\n"), 2;
+  std::printf("%s: %s\n", mode.c_str(), mome::test::failures == 0 ? "passed" : "FAILED");
+  return mome::test::failures == 0 ? 0 : 1;
+}
