@@ -11,7 +11,11 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const require = createRequire(import.meta.url);
 const tests = process.argv.includes('--tests');
 
-for (const [tool, package_] of [['cmake', 'cmake'], ['g++', 'g++'], ['make', 'make']]) {
+for (const [tool, package_] of [
+  ['cmake', 'cmake'],
+  ['g++', 'g++'],
+  ['make', 'make'],
+]) {
   if (spawnSync(tool, ['--version'], { stdio: 'ignore' }).status !== 0) {
     process.stderr.write(`mome: ${tool} is missing; install it first (Debian: apt-get install ${package_})\n`);
     process.exit(1);
@@ -19,10 +23,22 @@ for (const [tool, package_] of [['cmake', 'cmake'], ['g++', 'g++'], ['make', 'ma
 }
 
 const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js');
-const options = ['--out', 'build', '--generator', 'Unix Makefiles', '--parallel', '2', `--CDMOME_TESTS=${tests ? 'ON' : 'OFF'}`];
+const options = [
+  '--out',
+  'build',
+  '--generator',
+  'Unix Makefiles',
+  '--parallel',
+  '2',
+  `--CDMOME_TESTS=${tests ? 'ON' : 'OFF'}`,
+];
 // `build` alone would keep the options of an earlier configuration.
 for (const command of ['configure', 'build']) {
-  const result = spawnSync(process.execPath, [cmakeJs, command, ...options], { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  const result = spawnSync(process.execPath, [cmakeJs, command, ...options], {
+    cwd: root,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   if (result.status !== 0) {
     process.stderr.write(`${result.stdout}\n${result.stderr}\nmome: building the addon failed\n`);
     process.exit(1);

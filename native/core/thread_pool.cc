@@ -14,7 +14,6 @@
 #include <vector>
 
 #if defined(__x86_64__)
-#include <immintrin.h>
 #endif
 
 namespace mome {
@@ -25,7 +24,7 @@ constexpr int kSpins = 4000;
 
 void relax() {
 #if defined(__x86_64__)
-  _mm_pause();
+  __builtin_ia32_pause();
 #endif
 }
 

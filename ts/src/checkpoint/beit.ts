@@ -5,7 +5,9 @@ import type { Checkpoint } from './checkpoint.ts';
 import { readTensor, type TensorEntry } from './tensors.ts';
 
 /** A parameter's values: in a file as they are, or made in memory. */
-export type ParameterSource = TensorEntry | { readonly name: string; readonly shape: readonly number[]; readonly values: Float32Array };
+export type ParameterSource =
+  | TensorEntry
+  | { readonly name: string; readonly shape: readonly number[]; readonly values: Float32Array };
 
 const tableName = /^blocks\.(\d+)\.attn\.relative_position_bias_table$/;
 const sharedTableName = 'rel_pos_bias.relative_position_bias_table';
@@ -22,7 +24,10 @@ export function isBeit(checkpoint: Checkpoint): boolean {
  *
  * @param textPositions rows of the table beyond BEiT's: two cross-modal ones and those of text offsets
  */
-export async function takeOverBeit(checkpoint: Checkpoint, textPositions: number): Promise<Map<string, ParameterSource>> {
+export async function takeOverBeit(
+  checkpoint: Checkpoint,
+  textPositions: number,
+): Promise<Map<string, ParameterSource>> {
   const sources = new Map<string, ParameterSource>();
   const tables = new Map<number, TensorEntry>();
   let layers = 0;
@@ -31,7 +36,12 @@ export async function takeOverBeit(checkpoint: Checkpoint, textPositions: number
     if (block) layers = Math.max(layers, Number(block[1]) + 1);
     const table = tableName.exec(name);
     if (table) tables.set(Number(table[1]), entry);
-    if (table || !/^(?:blocks\.|cls_token$|pos_embed$|patch_embed\.)/.test(name) || name.endsWith('relative_position_index')) continue;
+    if (
+      table ||
+      !/^(?:blocks\.|cls_token$|pos_embed$|patch_embed\.)/.test(name) ||
+      name.endsWith('relative_position_index')
+    )
+      continue;
     const renamed = `transformer.${name.replace(/\.mlp\./, '.mlp_imag.').replace(/\.norm2\./, '.norm2_imag.')}`;
     sources.set(renamed, { ...entry, name: renamed });
   }
@@ -49,7 +59,8 @@ async function mergeTables(entries: readonly TensorEntry[], textPositions: numbe
   const values = new Float32Array((rows + textPositions) * columns);
   for (const [layer, entry] of entries.entries()) {
     const table = await readTensor(entry);
-    for (let row = 0; row < rows; row++) values.set(table.subarray(row * heads, (row + 1) * heads), row * columns + layer * heads);
+    for (let row = 0; row < rows; row++)
+      values.set(table.subarray(row * heads, (row + 1) * heads), row * columns + layer * heads);
   }
   const name = 'relative_position_bias_table';
   return { name, shape: [rows + textPositions, columns], values };

@@ -59,7 +59,10 @@ async function sniff(path: string): Promise<'safetensors' | 'pytorch'> {
     if (head[0] === 0x50 && head[1] === 0x4b) return 'pytorch';
     if (head[8] === 0x7b) return 'safetensors';
     if (head[0] === 0x80 && head[1]! <= 5) {
-      throw new MomeError('MOME_UNSUPPORTED', `${path}: expected a zip archive, got PyTorch's format before 1.6; load it there and save it again`);
+      throw new MomeError(
+        'MOME_UNSUPPORTED',
+        `${path}: expected a zip archive, got PyTorch's format before 1.6; load it there and save it again`,
+      );
     }
     throw new MomeError('MOME_INVALID_FILE', `${path}: expected a PyTorch archive or safetensors, got neither`);
   } finally {
@@ -67,9 +70,13 @@ async function sniff(path: string): Promise<'safetensors' | 'pytorch'> {
   }
 }
 
-function withoutPrefix(entries: ReadonlyMap<string, TensorEntry>): { prefix: string; entries: ReadonlyMap<string, TensorEntry> } {
+function withoutPrefix(entries: ReadonlyMap<string, TensorEntry>): {
+  prefix: string;
+  entries: ReadonlyMap<string, TensorEntry>;
+} {
   const names = [...entries.keys()];
-  const prefix = prefixes.find((candidate) => names.length > 0 && names.every((name) => name.startsWith(candidate))) ?? '';
+  const prefix =
+    prefixes.find((candidate) => names.length > 0 && names.every((name) => name.startsWith(candidate))) ?? '';
   if (prefix === '') return { prefix, entries };
   return { prefix, entries: new Map([...entries].map(([name, entry]) => [name.slice(prefix.length), entry])) };
 }

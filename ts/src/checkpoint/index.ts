@@ -4,7 +4,7 @@ export { type Checkpoint, openCheckpoint } from './checkpoint.ts';
 export { inferConfig } from './infer-config.ts';
 export { type CheckpointReport, inspectCheckpoint } from './inspect.ts';
 export { convertCheckpoint, type ModelFiles, openModelFiles, writeModel } from './model-files.ts';
-export { loadParameterValues, requireAll, takeParameters, type TakenParameters, valuesOf } from './parameters.ts';
+export { loadParameterValues, requireAll, type TakenParameters, takeParameters, valuesOf } from './parameters.ts';
 export { resizeAbsolutePositions, resizeRelativeTable } from './resize-positions.ts';
 export { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from './safetensors.ts';
 export { readIntegers, readTensor, type TensorEntry, type TensorType } from './tensors.ts';

@@ -19,7 +19,11 @@ export function inferConfig(checkpoint: Checkpoint, known: Partial<VlmoConfig> =
   const shape = (name: string): readonly number[] | undefined => checkpoint.entries.get(name)?.shape;
   const where = `${checkpoint.path}: shapes`;
   const patch = shape(`${prefix}patch_embed.proj.weight`);
-  check(patch?.length === 4, 'MOME_INVALID_CONFIG', `${where}: expected ${prefix}patch_embed.proj.weight, the file holds no VLMo or BEiT model`);
+  check(
+    patch?.length === 4,
+    'MOME_INVALID_CONFIG',
+    `${where}: expected ${prefix}patch_embed.proj.weight, the file holds no VLMo or BEiT model`,
+  );
   const width = patch[0]!;
   const layers = countLayers(checkpoint, prefix);
   const absolute = shape(`${prefix}pos_embed`);
@@ -39,7 +43,10 @@ export function inferConfig(checkpoint: Checkpoint, known: Partial<VlmoConfig> =
       firstVlLayer: firstVl,
       positions: absolute && !table ? 'absolute' : 'relative',
       layerScale: shape(`${prefix}blocks.0.gamma_1`) ? 0.1 : null,
-      maxTextLength: Math.min(textPositions ?? presets.base.maxTextLength, absolute ? Number.POSITIVE_INFINITY : grid.initLength),
+      maxTextLength: Math.min(
+        textPositions ?? presets.base.maxTextLength,
+        absolute ? Number.POSITIVE_INFINITY : grid.initLength,
+      ),
       maxTextLengthOfInit: grid.initLength,
       vocabularySize: shape('text_embeddings.word_embeddings.weight')?.[0] ?? presets.base.vocabularySize,
       answers: shape('vqa_classifier.3.weight')?.[0] ?? presets.base.answers,
@@ -56,7 +63,8 @@ function countLayers(checkpoint: Checkpoint, prefix: string): number {
 }
 
 function firstLayerWith(checkpoint: Checkpoint, layers: number, name: string): number {
-  for (let layer = 0; layer < layers; layer++) if (checkpoint.entries.has(`transformer.blocks.${layer}.${name}`)) return layer;
+  for (let layer = 0; layer < layers; layer++)
+    if (checkpoint.entries.has(`transformer.blocks.${layer}.${name}`)) return layer;
   return layers;
 }
 
@@ -66,7 +74,10 @@ function headsOfWidth(width: number): number {
 }
 
 function beitTable(checkpoint: Checkpoint): readonly number[] | undefined {
-  return (checkpoint.entries.get('blocks.0.attn.relative_position_bias_table') ?? checkpoint.entries.get('rel_pos_bias.relative_position_bias_table'))?.shape;
+  return (
+    checkpoint.entries.get('blocks.0.attn.relative_position_bias_table') ??
+    checkpoint.entries.get('rel_pos_bias.relative_position_bias_table')
+  )?.shape;
 }
 
 function beitHeads(checkpoint: Checkpoint): number {
@@ -95,5 +106,9 @@ function gridOfShapes(
     const size = (Math.sqrt(table[0]! - 5 - 2 * length) + 1) / 2;
     if (Number.isInteger(size) && size >= 1) return { size, initLength: length };
   }
-  check(false, 'MOME_INVALID_CONFIG', `${where}: expected a table of ${candidates.join(' or ')} text positions, got ${table[0]} rows; give a config.json`);
+  check(
+    false,
+    'MOME_INVALID_CONFIG',
+    `${where}: expected a table of ${candidates.join(' or ')} text positions, got ${table[0]} rows; give a config.json`,
+  );
 }

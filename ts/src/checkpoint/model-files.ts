@@ -34,7 +34,9 @@ export interface ModelFiles {
  */
 export async function openModelFiles(path: string): Promise<ModelFiles> {
   const info = await stat(path).catch((error: unknown) => {
-    throw new MomeError('MOME_NOT_FOUND', `${path}: expected a model folder or a checkpoint, found nothing`, { cause: error });
+    throw new MomeError('MOME_NOT_FOUND', `${path}: expected a model folder or a checkpoint, found nothing`, {
+      cause: error,
+    });
   });
   const folder = info.isDirectory() ? path : dirname(path);
   const names = new Set(await readdir(folder));
@@ -51,7 +53,11 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
 function weightsIn(names: ReadonlySet<string>, folder: string): string {
   if (names.has(weightsName)) return weightsName;
   const others = [...names].filter((name) => /\.(?:safetensors|pt|pth|ckpt|bin)$/.test(name));
-  check(others.length === 1, 'MOME_NOT_FOUND', `${folder}: expected ${weightsName} or one checkpoint, found ${others.length || 'none'}`);
+  check(
+    others.length === 1,
+    'MOME_NOT_FOUND',
+    `${folder}: expected ${weightsName} or one checkpoint, found ${others.length || 'none'}`,
+  );
   return others[0]!;
 }
 
@@ -157,5 +163,11 @@ export async function convertCheckpoint(
     vocabularyFiles: files.vocabulary === undefined ? [] : [files.vocabulary],
     ...(files.answers && { answers: files.answers }),
   });
-  return { config, parameters: taken.sources.size, missing: taken.missing, unexpected: taken.unexpected, notes: taken.notes };
+  return {
+    config,
+    parameters: taken.sources.size,
+    missing: taken.missing,
+    unexpected: taken.unexpected,
+    notes: taken.notes,
+  };
 }

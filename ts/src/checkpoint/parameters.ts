@@ -45,7 +45,7 @@ export async function takeParameters(checkpoint: Checkpoint, config: VlmoConfig)
       missing.push(name);
       continue;
     }
-    const fitted = sameShape(found.shape, shape) ? found : await fit(name, found, shape, config, checkpoint.path);
+    const fitted = sameShape(found.shape, shape) ? found : await adapt(name, found, shape, config, checkpoint.path);
     if (fitted !== found) notes.push(`${name}: [${found.shape.join(', ')}] taken to [${shape.join(', ')}]`);
     sources.set(name, fitted);
   }
@@ -54,7 +54,10 @@ export async function takeParameters(checkpoint: Checkpoint, config: VlmoConfig)
 }
 
 /** All values in memory. */
-export async function loadParameterValues(checkpoint: Checkpoint, config: VlmoConfig): Promise<Map<string, Float32Array>> {
+export async function loadParameterValues(
+  checkpoint: Checkpoint,
+  config: VlmoConfig,
+): Promise<Map<string, Float32Array>> {
   const { sources } = await takeParameters(checkpoint, config);
   const values = new Map<string, Float32Array>();
   for (const [name, source] of sources) values.set(name, await valuesOf(source));
@@ -66,7 +69,13 @@ export async function valuesOf(source: ParameterSource): Promise<Float32Array> {
   return 'values' in source ? source.values : readTensor(source);
 }
 
-async function fit(name: string, source: ParameterSource, shape: readonly number[], config: VlmoConfig, path: string): Promise<ParameterSource> {
+async function adapt(
+  name: string,
+  source: ParameterSource,
+  shape: readonly number[],
+  config: VlmoConfig,
+  path: string,
+): Promise<ParameterSource> {
   const made = (values: Float32Array): ParameterSource => ({ name, shape, values });
   // A scalar may be stored as one element.
   if (shape.length === 0 && source.shape.length === 1 && source.shape[0] === 1) return { ...source, shape };
@@ -74,11 +83,13 @@ async function fit(name: string, source: ParameterSource, shape: readonly number
   if (name === tableName && source.shape.length === 2 && source.shape[1] === shape[1]) {
     const rest = relativePositionsOf(config) - (2 * gridOf(config) - 1) ** 2;
     const grid = (Math.sqrt(from - rest) + 1) / 2;
-    if (Number.isInteger(grid) && grid >= 1) return made(resizeRelativeTable(await valuesOf(source), shape[1]!, grid, gridOf(config)));
+    if (Number.isInteger(grid) && grid >= 1)
+      return made(resizeRelativeTable(await valuesOf(source), shape[1]!, grid, gridOf(config)));
   }
   if (name === absoluteName && source.shape.length === 3 && source.shape[2] === shape[2]) {
     const grid = Math.sqrt(from - 1);
-    if (Number.isInteger(grid)) return made(resizeAbsolutePositions(await valuesOf(source), shape[2]!, grid, gridOf(config)));
+    if (Number.isInteger(grid))
+      return made(resizeAbsolutePositions(await valuesOf(source), shape[2]!, grid, gridOf(config)));
   }
   if (name === textPositionsName && source.shape.length === 2 && source.shape[1] === shape[1] && from > shape[0]!) {
     return made((await valuesOf(source)).slice(0, shape[0]! * shape[1]!));
@@ -96,5 +107,9 @@ function sameShape(a: readonly number[], b: readonly number[]): boolean {
 /** Throws unless every parameter is there. @throws MomeError `MOME_INVALID_FILE` naming the first few that are missing */
 export function requireAll({ missing }: TakenParameters, path: string): void {
   const some = missing.slice(0, 5).join(', ');
-  check(missing.length === 0, 'MOME_INVALID_FILE', `${path}: expected all parameters, ${missing.length} are missing: ${some}`);
+  check(
+    missing.length === 0,
+    'MOME_INVALID_FILE',
+    `${path}: expected all parameters, ${missing.length} are missing: ${some}`,
+  );
 }

@@ -93,23 +93,36 @@ export async function openPytorch(path: string): Promise<PytorchFile> {
     throw new MomeError('MOME_INVALID_FILE', `${path}: expected a PyTorch archive`, { cause: error });
   }
   try {
-    check(zip.entryCount <= maxArchiveEntries, 'MOME_TOO_LARGE', `${path}: expected at most ${maxArchiveEntries} archive entries`);
+    check(
+      zip.entryCount <= maxArchiveEntries,
+      'MOME_TOO_LARGE',
+      `${path}: expected at most ${maxArchiveEntries} archive entries`,
+    );
     const storages = new Map<string, StoredFile>();
     let pickle: Buffer | undefined;
     let littleEndian = true;
     for await (const entry of zip.eachEntry()) {
       const name = entry.fileName;
       if (/(^|\/)data\.pkl$/.test(name)) pickle = await readSmall(zip, entry, path, maxPickleBytes);
-      else if (/(^|\/)byteorder$/.test(name)) littleEndian = (await readSmall(zip, entry, path, 64)).toString().trim() === 'little';
+      else if (/(^|\/)byteorder$/.test(name))
+        littleEndian = (await readSmall(zip, entry, path, 64)).toString().trim() === 'little';
       const key = /(?:^|\/)data\/([^/]+)$/.exec(name)?.[1];
       if (key === undefined) continue;
-      check(entry.compressionMethod === 0, 'MOME_UNSUPPORTED', `${path}: expected stored tensors, ${name} is compressed; save it again with torch.save`);
+      check(
+        entry.compressionMethod === 0,
+        'MOME_UNSUPPORTED',
+        `${path}: expected stored tensors, ${name} is compressed; save it again with torch.save`,
+      );
       const { fileDataStart } = await zip.readLocalFileHeaderPromise(entry, { minimal: true });
       storages.set(key, { start: fileDataStart, bytes: entry.uncompressedSize });
     }
     check(pickle !== undefined, 'MOME_INVALID_FILE', `${path}: expected data.pkl in the archive, found none`);
     check(littleEndian, 'MOME_UNSUPPORTED', `${path}: expected little-endian tensors`);
-    return { path, root: unpickle(pickle, path), entryOf: (name, value) => locate(name, value, storages, path, zip.fileSize) };
+    return {
+      path,
+      root: unpickle(pickle, path),
+      entryOf: (name, value) => locate(name, value, storages, path, zip.fileSize),
+    };
   } catch (error) {
     if (error instanceof MomeError) throw error;
     throw new MomeError('MOME_INVALID_FILE', `${path}: expected a PyTorch archive`, { cause: error });
@@ -119,7 +132,11 @@ export async function openPytorch(path: string): Promise<PytorchFile> {
 }
 
 async function readSmall(zip: yauzl.ZipFile, entry: yauzl.Entry, path: string, limit: number): Promise<Buffer> {
-  check(entry.uncompressedSize <= limit, 'MOME_TOO_LARGE', `${path}: expected at most ${limit} bytes of ${entry.fileName}, got ${entry.uncompressedSize}`);
+  check(
+    entry.uncompressedSize <= limit,
+    'MOME_TOO_LARGE',
+    `${path}: expected at most ${limit} bytes of ${entry.fileName}, got ${entry.uncompressedSize}`,
+  );
   return buffer(await zip.openReadStreamPromise(entry));
 }
 
@@ -155,9 +172,16 @@ const globals: Readonly<Record<string, (...args: unknown[]) => unknown>> = {
 };
 
 function rebuild(storage: unknown, offset: unknown, shape: unknown, strides: unknown): PickledTensor {
-  const whole = (value: unknown): value is number => typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+  const whole = (value: unknown): value is number =>
+    typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
   const sizes = (value: unknown): value is number[] => Array.isArray(value) && value.length <= 8 && value.every(whole);
-  if (!(storage instanceof Storage) || !whole(offset) || !sizes(shape) || !sizes(strides) || shape.length !== strides.length) {
+  if (
+    !(storage instanceof Storage) ||
+    !whole(offset) ||
+    !sizes(shape) ||
+    !sizes(strides) ||
+    shape.length !== strides.length
+  ) {
     throw new Error('a tensor with senseless sizes');
   }
   return new PickledTensor(storage, offset, [...shape], [...strides]);
@@ -186,7 +210,9 @@ function locate(
     'MOME_INVALID_FILE',
     `${path}: expected tensor ${name} to lie inside its storage`,
   );
-  const dense = shape.every((dim, i) => dim === 1 || strides[i] === shape.slice(i + 1).reduce((product, next) => product * next, 1));
+  const dense = shape.every(
+    (dim, i) => dim === 1 || strides[i] === shape.slice(i + 1).reduce((product, next) => product * next, 1),
+  );
   return {
     name,
     dtype: storage.dtype,

@@ -81,7 +81,11 @@ function centredOffsets(count: number): number[] {
  */
 function splineWeights(points: readonly number[], targets: readonly number[]): Float64Array {
   const n = points.length;
-  check(n >= 5, 'MOME_UNSUPPORTED', `relative table: expected a grid of at least 3 patches a side to resize, got ${(n + 1) / 2}`);
+  check(
+    n >= 5,
+    'MOME_UNSUPPORTED',
+    `relative table: expected a grid of at least 3 patches a side to resize, got ${(n + 1) / 2}`,
+  );
   const first = points[0]!;
   const last = points[n - 1]!;
   const knots = [first, first, first, first, ...points.slice(2, n - 2), last, last, last, last];
@@ -124,7 +128,8 @@ function invert(matrix: readonly (readonly number[])[]): number[][] {
   const rows = matrix.map((row, i) => [...row, ...row.map((_, j) => (i === j ? 1 : 0))]);
   for (let column = 0; column < n; column++) {
     let pivot = column;
-    for (let row = column + 1; row < n; row++) if (Math.abs(rows[row]![column]!) > Math.abs(rows[pivot]![column]!)) pivot = row;
+    for (let row = column + 1; row < n; row++)
+      if (Math.abs(rows[row]![column]!) > Math.abs(rows[pivot]![column]!)) pivot = row;
     [rows[column], rows[pivot]] = [rows[pivot]!, rows[column]!];
     const scale = 1 / rows[column]![column]!;
     for (let k = 0; k < 2 * n; k++) rows[column]![k]! *= scale;
@@ -143,7 +148,12 @@ function invert(matrix: readonly (readonly number[])[]): number[][] {
  * @param positions [1 + from^2, width]
  * @returns [1 + to^2, width]
  */
-export function resizeAbsolutePositions(positions: Float32Array, width: number, from: number, to: number): Float32Array {
+export function resizeAbsolutePositions(
+  positions: Float32Array,
+  width: number,
+  from: number,
+  to: number,
+): Float32Array {
   check(
     positions.length === (1 + from * from) * width,
     'MOME_INVALID_SHAPE',

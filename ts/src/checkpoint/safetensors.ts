@@ -7,7 +7,15 @@ import { randomUUID } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { z } from 'zod';
 import { check, MomeError } from '../runtime/errors.ts';
-import { elementBytes, elementCount, openFile, readBytes, type TensorEntry, type TensorType, toBfloat16 } from './tensors.ts';
+import {
+  elementBytes,
+  elementCount,
+  openFile,
+  readBytes,
+  type TensorEntry,
+  type TensorType,
+  toBfloat16,
+} from './tensors.ts';
 
 /** Largest header taken in, in bytes. */
 const maxHeaderBytes = 64 * 2 ** 20;
@@ -39,8 +47,16 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
     check(size >= 8, 'MOME_INVALID_FILE', `${path}: expected a safetensors header, got ${size} bytes`);
     const prefix = await readBytes(file, 0, 8, path);
     const length = Number(new DataView(prefix.buffer).getBigUint64(0, true));
-    check(length <= maxHeaderBytes, 'MOME_TOO_LARGE', `${path}: expected a header of at most ${maxHeaderBytes} bytes, got ${length}`);
-    check(8 + length <= size, 'MOME_INVALID_FILE', `${path}: expected a header of ${length} bytes, the file has ${size}`);
+    check(
+      length <= maxHeaderBytes,
+      'MOME_TOO_LARGE',
+      `${path}: expected a header of at most ${maxHeaderBytes} bytes, got ${length}`,
+    );
+    check(
+      8 + length <= size,
+      'MOME_INVALID_FILE',
+      `${path}: expected a header of ${length} bytes, the file has ${size}`,
+    );
     const header = parseHeader(await readBytes(file, 8, length, path), path);
     const metadata = metadataSchema.safeParse(header.get('__metadata__') ?? {});
     check(metadata.success, 'MOME_INVALID_FILE', `${path}: expected __metadata__ to hold strings`);
@@ -61,7 +77,11 @@ function parseHeader(bytes: Uint8Array, path: string): Map<string, unknown> {
   } catch (error) {
     throw new MomeError('MOME_INVALID_FILE', `${path}: expected a JSON header`, { cause: error });
   }
-  check(typeof header === 'object' && header !== null && !Array.isArray(header), 'MOME_INVALID_FILE', `${path}: expected a JSON object as header`);
+  check(
+    typeof header === 'object' && header !== null && !Array.isArray(header),
+    'MOME_INVALID_FILE',
+    `${path}: expected a JSON object as header`,
+  );
   return new Map(Object.entries(header));
 }
 
@@ -111,7 +131,11 @@ export async function writeSafetensors(
   let offset = 0;
   const header: Record<string, unknown> = { __metadata__: metadata };
   for (const { name, dtype, shape, data } of list) {
-    check(elementCount(shape, name) === data.length, 'MOME_INVALID_SHAPE', `${name}: expected ${shape.join(' x ')} values, got ${data.length}`);
+    check(
+      elementCount(shape, name) === data.length,
+      'MOME_INVALID_SHAPE',
+      `${name}: expected ${shape.join(' x ')} values, got ${data.length}`,
+    );
     const end = offset + data.length * elementBytes[dtype];
     header[name] = { dtype, shape, data_offsets: [offset, end] };
     offset = end;

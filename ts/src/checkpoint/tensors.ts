@@ -31,9 +31,17 @@ const maxElements = 2 ** 31;
 export function elementCount(shape: readonly unknown[], where: string): number {
   let count = 1;
   for (const size of shape) {
-    check(typeof size === 'number' && Number.isSafeInteger(size) && size >= 0, 'MOME_INVALID_FILE', `${where}: expected sizes >= 0, got ${String(size)}`);
+    check(
+      typeof size === 'number' && Number.isSafeInteger(size) && size >= 0,
+      'MOME_INVALID_FILE',
+      `${where}: expected sizes >= 0, got ${String(size)}`,
+    );
     count *= size;
-    check(count <= maxElements, 'MOME_TOO_LARGE', `${where}: expected at most 2^31 elements, got shape [${shape.join(', ')}]`);
+    check(
+      count <= maxElements,
+      'MOME_TOO_LARGE',
+      `${where}: expected at most 2^31 elements, got shape [${shape.join(', ')}]`,
+    );
   }
   return count;
 }
@@ -54,7 +62,11 @@ export async function readBytes(file: FileHandle, position: number, length: numb
   let done = 0;
   while (done < length) {
     const { bytesRead } = await file.read(bytes, done, Math.min(length - done, 2 ** 30), position + done);
-    check(bytesRead > 0, 'MOME_INVALID_FILE', `${path}: expected ${length} bytes at ${position}, got ${done}: the file is cut off`);
+    check(
+      bytesRead > 0,
+      'MOME_INVALID_FILE',
+      `${path}: expected ${length} bytes at ${position}, got ${done}: the file is cut off`,
+    );
     done += bytesRead;
   }
   return bytes;
@@ -75,7 +87,11 @@ export async function readIntegers(entry: TensorEntry): Promise<Int32Array> {
     switch (entry.dtype) {
       case 'I64': {
         const value = Number(view.getBigInt64(8 * i, true));
-        check(Math.abs(value) < 2 ** 31, 'MOME_INVALID_FILE', `${entry.path}: expected 32-bit integers in ${entry.name}, got ${value}`);
+        check(
+          Math.abs(value) < 2 ** 31,
+          'MOME_INVALID_FILE',
+          `${entry.path}: expected 32-bit integers in ${entry.name}, got ${value}`,
+        );
         return value;
       }
       case 'I32':
@@ -88,7 +104,10 @@ export async function readIntegers(entry: TensorEntry): Promise<Int32Array> {
       case 'BOOL':
         return view.getUint8(i);
       default:
-        throw new MomeError('MOME_INVALID_FILE', `${entry.path}: expected integers in ${entry.name}, got ${entry.dtype}`);
+        throw new MomeError(
+          'MOME_INVALID_FILE',
+          `${entry.path}: expected integers in ${entry.name}, got ${entry.dtype}`,
+        );
     }
   });
 }

@@ -1,6 +1,6 @@
 /** `mome inspect`, `convert` and `verify`: what a file is, and whether the numbers are right. */
 import type { Command } from 'commander';
-import { convertCheckpoint, inspectCheckpoint, type CheckpointReport } from '../checkpoint/index.ts';
+import { type CheckpointReport, convertCheckpoint, inspectCheckpoint } from '../checkpoint/index.ts';
 import { presets } from '../model/config.ts';
 import { check } from '../runtime/errors.ts';
 import { verifyCase } from '../verify/index.ts';
@@ -41,25 +41,45 @@ async function inspect(path: string, flags: { readonly json?: boolean; readonly 
   const report = await inspectCheckpoint(path);
   if (flags.json) return printJson(report);
   print(describe(report));
-  if (flags.tensors) print(table(['tensor', 'type', 'shape'], report.entries.map(({ name, dtype, shape }) => [name, dtype, `[${shape.join(', ')}]`])));
+  if (flags.tensors)
+    print(
+      table(
+        ['tensor', 'type', 'shape'],
+        report.entries.map(({ name, dtype, shape }) => [name, dtype, `[${shape.join(', ')}]`]),
+      ),
+    );
 }
 
 function describe(report: CheckpointReport): string {
   const { config } = report;
-  const some = (names: readonly string[]) => (names.length === 0 ? 'none' : `${names.length}: ${names.slice(0, 6).join(', ')}${names.length > 6 ? ', ...' : ''}`);
+  const some = (names: readonly string[]) =>
+    names.length === 0 ? 'none' : `${names.length}: ${names.slice(0, 6).join(', ')}${names.length > 6 ? ', ...' : ''}`;
   const rows: [string, string][] = [
     ['file', report.path],
-    ['format', `${report.format}${report.wrapper ? `, under "${report.wrapper}"` : ''}${report.prefix ? `, names after "${report.prefix}"` : ''}`],
+    [
+      'format',
+      `${report.format}${report.wrapper ? `, under "${report.wrapper}"` : ''}${report.prefix ? `, names after "${report.prefix}"` : ''}`,
+    ],
     ['model', report.kind],
     ['tensors', `${report.tensors} of ${report.types.join(', ')}, ${(report.values / 1e6).toFixed(2)} M values`],
   ];
   if (config) {
-    rows.push(['sizes', `width ${config.width}, ${config.layers} layers, ${config.heads} heads, VL experts from layer ${config.firstVlLayer} (from ${report.configFrom})`]);
-    rows.push(['pictures', `${config.imageSize} pixels in patches of ${config.patchSize}, ${config.positions} positions`]);
+    rows.push([
+      'sizes',
+      `width ${config.width}, ${config.layers} layers, ${config.heads} heads, VL experts from layer ${config.firstVlLayer} (from ${report.configFrom})`,
+    ]);
+    rows.push([
+      'pictures',
+      `${config.imageSize} pixels in patches of ${config.patchSize}, ${config.positions} positions`,
+    ]);
     rows.push(['texts', `${config.maxTextLength} tokens of ${config.vocabularySize} word pieces`]);
   }
   if (report.problem) rows.push(['problem', report.problem]);
-  rows.push(['missing', some(report.missing)], ['unexpected', some(report.unexpected)], ['beside them', some(report.otherKeys)]);
+  rows.push(
+    ['missing', some(report.missing)],
+    ['unexpected', some(report.unexpected)],
+    ['beside them', some(report.otherKeys)],
+  );
   for (const note of report.notes) rows.push(['note', note]);
   return rows.map(([name, value]) => `${name.padEnd(12)}${value}`).join('\n');
 }
@@ -74,8 +94,16 @@ interface ConvertFlags {
 
 async function convert(checkpoint: string, folder: string, flags: ConvertFlags): Promise<void> {
   const { dtype, preset } = flags;
-  check(dtype === 'float32' || dtype === 'bfloat16', 'MOME_INVALID_ARGUMENT', `convert: expected float32 or bfloat16, got ${dtype}`);
-  check(preset === undefined || preset in presets, 'MOME_INVALID_ARGUMENT', `convert: expected a preset of ${Object.keys(presets).join(', ')}, got ${preset}`);
+  check(
+    dtype === 'float32' || dtype === 'bfloat16',
+    'MOME_INVALID_ARGUMENT',
+    `convert: expected float32 or bfloat16, got ${dtype}`,
+  );
+  check(
+    preset === undefined || preset in presets,
+    'MOME_INVALID_ARGUMENT',
+    `convert: expected a preset of ${Object.keys(presets).join(', ')}, got ${preset}`,
+  );
   const result = await convertCheckpoint(checkpoint, folder, {
     dtype,
     ...(preset !== undefined && { config: presets[preset as keyof typeof presets] }),
@@ -89,7 +117,10 @@ async function convert(checkpoint: string, folder: string, flags: ConvertFlags):
   if (result.unexpected.length > 0) print(`left out ${result.unexpected.length}: ${result.unexpected.join(', ')}`);
 }
 
-async function verify(folder: string, flags: { readonly device: string; readonly dtype: string; readonly target?: string; readonly json?: boolean }): Promise<void> {
+async function verify(
+  folder: string,
+  flags: { readonly device: string; readonly dtype: string; readonly target?: string; readonly json?: boolean },
+): Promise<void> {
   check(flags.device === 'cpu', 'MOME_DEVICE_UNAVAILABLE', `verify: expected device cpu, got ${flags.device}`);
   check(flags.dtype === 'float32', 'MOME_UNSUPPORTED', `verify: expected dtype float32, got ${flags.dtype}`);
   const report = await verifyCase(folder, flags.target === undefined ? {} : { target: flags.target });
@@ -108,9 +139,16 @@ async function verify(folder: string, flags: { readonly device: string; readonly
       ['kind', 'compared', 'worst rel L2', 'max abs'],
       kinds.map((kind) => {
         const of = report.checks.filter((each) => each.kind === kind);
-        return [kind, of.length, Math.max(...of.map(({ relL2 }) => relL2)).toExponential(2), Math.max(...of.map(({ maxAbs }) => maxAbs)).toExponential(2)];
+        return [
+          kind,
+          of.length,
+          Math.max(...of.map(({ relL2 }) => relL2)).toExponential(2),
+          Math.max(...of.map(({ maxAbs }) => maxAbs)).toExponential(2),
+        ];
       }),
     ),
   );
-  print(`${report.passed ? 'passed' : 'FAILED'}: ${report.case} on ${report.target}, ${report.compared} compared, ${report.failed} failed`);
+  print(
+    `${report.passed ? 'passed' : 'FAILED'}: ${report.case} on ${report.target}, ${report.compared} compared, ${report.failed} failed`,
+  );
 }

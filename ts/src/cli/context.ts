@@ -31,7 +31,11 @@ export function withModelFlags(command: Command): Command {
 /** Parses a whole number >= 0 of the command line. */
 export function wholeNumber(text: string): number {
   const value = Number(text);
-  check(Number.isSafeInteger(value) && value >= 0 && text.trim() !== '', 'MOME_INVALID_ARGUMENT', `expected a whole number >= 0, got "${text}"`);
+  check(
+    Number.isSafeInteger(value) && value >= 0 && text.trim() !== '',
+    'MOME_INVALID_ARGUMENT',
+    `expected a whole number >= 0, got "${text}"`,
+  );
   return value;
 }
 
@@ -68,9 +72,16 @@ export function interruption(): AbortSignal {
 }
 
 /** A progress bar on standard error, when that is a terminal and nobody asked for quiet. */
-export function progressBar(label: string, quiet = false): { readonly update: (done: number, total: number) => void; readonly stop: () => void } {
+export function progressBar(
+  label: string,
+  quiet = false,
+): { readonly update: (done: number, total: number) => void; readonly stop: () => void } {
   if (quiet || !process.stderr.isTTY) return { update: () => {}, stop: () => {} };
-  const bar = new SingleBar({ format: `${label} {bar} {value}/{total}  eta {eta_formatted}`, stream: process.stderr, clearOnComplete: true });
+  const bar = new SingleBar({
+    format: `${label} {bar} {value}/{total}  eta {eta_formatted}`,
+    stream: process.stderr,
+    clearOnComplete: true,
+  });
   let started = false;
   return {
     update: (done, total) => {

@@ -12,6 +12,7 @@ export function addDoctor(program: Command): void {
       const report = await diagnose();
       if (!report.ok) process.exitCode = exitCodes.failure;
       if (flags.json) return printJson(report);
-      for (const { name, ok, detail } of report.checks) print(`${ok ? 'ok    ' : 'FAILED'}  ${name.padEnd(14)}  ${detail}`);
+      for (const { name, ok, detail } of report.checks)
+        print(`${ok ? 'ok    ' : 'FAILED'}  ${name.padEnd(14)}  ${detail}`);
     });
 }

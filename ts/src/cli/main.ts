@@ -16,7 +16,10 @@ const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'),
 const program = new Command('mome')
   .description('VLMo for Node.js: image-text search, fusion re-ranking, visual question answering')
   .version(version)
-  .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. MOME_TARGET forces a kernel set.')
+  .addHelpText(
+    'after',
+    '\nExit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. MOME_TARGET forces a kernel set.',
+  )
   .exitOverride();
 addSearch(program);
 addModelCommands(program);

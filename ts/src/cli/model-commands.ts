@@ -1,7 +1,16 @@
 /** `mome embed`, `match`, `answer`, `reason` and `fill-mask`: one call of the model each. */
 import type { Command } from 'commander';
 import { check } from '../runtime/errors.ts';
-import { interruption, type ModelFlags, print, printJson, progressBar, wholeNumber, withModel, withModelFlags } from './context.ts';
+import {
+  interruption,
+  type ModelFlags,
+  print,
+  printJson,
+  progressBar,
+  wholeNumber,
+  withModel,
+  withModelFlags,
+} from './context.ts';
 import { table } from './table.ts';
 
 export function addModelCommands(program: Command): void {
@@ -13,7 +22,11 @@ export function addModelCommands(program: Command): void {
       .option('-i, --image <path...>', 'pictures'),
   ).action(embed);
   withModelFlags(
-    program.command('match').description('how likely a picture and each text belong together').argument('<image>').argument('<text...>'),
+    program
+      .command('match')
+      .description('how likely a picture and each text belong together')
+      .argument('<image>')
+      .argument('<text...>'),
   ).action(match);
   withModelFlags(
     program
@@ -24,7 +37,12 @@ export function addModelCommands(program: Command): void {
       .option('-k <n>', 'answers', wholeNumber, 5),
   ).action(answer);
   withModelFlags(
-    program.command('reason').description('whether a statement about two pictures is true').argument('<left>').argument('<right>').argument('<statement>'),
+    program
+      .command('reason')
+      .description('whether a statement about two pictures is true')
+      .argument('<left>')
+      .argument('<right>')
+      .argument('<statement>'),
   ).action(reason);
   withModelFlags(
     program
@@ -45,9 +63,13 @@ async function embed(flags: ModelFlags & { readonly text?: string[]; readonly im
     const texts = await model.embedTexts(text, { signal });
     const images = await model.embedImages(image, { signal, onProgress: progress.update });
     progress.stop();
-    const rows = [...text.map((input, i) => ({ input, row: i, of: texts })), ...image.map((input, i) => ({ input, row: i, of: images }))].map(
-      ({ input, row, of }) => ({ input, embedding: [...of.embeddings.subarray(row * of.width, (row + 1) * of.width)] }),
-    );
+    const rows = [
+      ...text.map((input, i) => ({ input, row: i, of: texts })),
+      ...image.map((input, i) => ({ input, row: i, of: images })),
+    ].map(({ input, row, of }) => ({
+      input,
+      embedding: [...of.embeddings.subarray(row * of.width, (row + 1) * of.width)],
+    }));
     if (flags.json) printJson({ width: texts.width, rows });
     else for (const { embedding } of rows) print(embedding.map((value) => value.toPrecision(7)).join('\t'));
   });
@@ -61,7 +83,13 @@ async function match(image: string, texts: string[], flags: ModelFlags): Promise
     );
     const rows = texts.map((text, i) => ({ text, probability: scores[i]! }));
     if (flags.json) printJson({ image, results: rows });
-    else print(table(['match', 'text'], rows.map(({ text, probability }) => [probability.toFixed(4), text])));
+    else
+      print(
+        table(
+          ['match', 'text'],
+          rows.map(({ text, probability }) => [probability.toFixed(4), text]),
+        ),
+      );
   });
 }
 
@@ -69,7 +97,13 @@ async function answer(image: string, question: string, flags: ModelFlags & { rea
   await withModel(flags, async (model) => {
     const answers = await model.answer(image, question, { k: flags.k, signal: interruption() });
     if (flags.json) printJson({ image, question, answers });
-    else print(table(['score', 'answer'], answers.map((each) => [each.score.toFixed(4), each.answer])));
+    else
+      print(
+        table(
+          ['score', 'answer'],
+          answers.map((each) => [each.score.toFixed(4), each.answer]),
+        ),
+      );
   });
 }
 
@@ -81,7 +115,10 @@ async function reason(left: string, right: string, statement: string, flags: Mod
   });
 }
 
-async function fillMask(text: string, flags: ModelFlags & { readonly image?: string; readonly k: number }): Promise<void> {
+async function fillMask(
+  text: string,
+  flags: ModelFlags & { readonly image?: string; readonly k: number },
+): Promise<void> {
   await withModel(flags, async (model) => {
     const masks = await model.fillMask(flags.image ?? null, text, { k: flags.k, signal: interruption() });
     if (flags.json) return printJson({ text, masks });

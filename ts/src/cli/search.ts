@@ -5,7 +5,16 @@ import type { Command } from 'commander';
 import type { Vlmo } from '../model/vlmo.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { listImages, renderResults, SearchIndex, type SearchResult } from '../search/index.ts';
-import { interruption, type ModelFlags, print, printJson, progressBar, wholeNumber, withModel, withModelFlags } from './context.ts';
+import {
+  interruption,
+  type ModelFlags,
+  print,
+  printJson,
+  progressBar,
+  wholeNumber,
+  withModel,
+  withModelFlags,
+} from './context.ts';
 import { table } from './table.ts';
 
 interface SearchFlags extends ModelFlags {
@@ -23,19 +32,30 @@ export function addSearch(program: Command): void {
   withModelFlags(
     program
       .command('search')
-      .description('find pictures of a folder by a text or by a picture; the index is kept in the folder and brought up to date')
+      .description(
+        'find pictures of a folder by a text or by a picture; the index is kept in the folder and brought up to date',
+      )
       .argument('<folder>', 'folder of pictures')
       .argument('[text]', 'what to look for; without it the index is only built')
       .option('-i, --image <path>', 'look for pictures like this one')
       .option('-k <n>', 'results', wholeNumber, 10)
-      .option('--rerank <n>', 'candidates that the fusion encoder re-ranks (text queries); 0 leaves it out', wholeNumber, 32)
+      .option(
+        '--rerank <n>',
+        'candidates that the fusion encoder re-ranks (text queries); 0 leaves it out',
+        wholeNumber,
+        32,
+      )
       .option('--index <file>', `where to keep the index; default: ${indexName} in the folder`)
       .option('--html <file>', 'write a page with the pictures'),
   ).action(search);
 }
 
 async function search(folder: string, text: string | undefined, flags: SearchFlags): Promise<void> {
-  check(text === undefined || flags.image === undefined, 'MOME_INVALID_ARGUMENT', 'search: expected a text or --image, got both');
+  check(
+    text === undefined || flags.image === undefined,
+    'MOME_INVALID_ARGUMENT',
+    'search: expected a text or --image, got both',
+  );
   const signal = interruption();
   await withModel(flags, async (model) => {
     const { index, skipped } = await openIndex(model, folder, flags, signal);
@@ -48,7 +68,9 @@ async function search(folder: string, text: string | undefined, flags: SearchFla
     const results = await index.search(query, { k: flags.k, rerank: flags.rerank, signal });
     if (flags.html !== undefined) {
       const label = text ?? `pictures like ${flags.image}`;
-      const page = await renderResults(`mome: ${label}`, [{ query: label, results, ...(flags.image && { queryImage: flags.image }) }]);
+      const page = await renderResults(`mome: ${label}`, [
+        { query: label, results, ...(flags.image && { queryImage: flags.image }) },
+      ]);
       await writeFile(flags.html, page);
     }
     if (flags.json) printJson({ query: text ?? { image: flags.image }, results, skipped });
@@ -56,7 +78,12 @@ async function search(folder: string, text: string | undefined, flags: SearchFla
   });
 }
 
-async function openIndex(model: Vlmo, folder: string, flags: SearchFlags, signal: AbortSignal): Promise<{ index: SearchIndex; skipped: { path: string; error: string }[] }> {
+async function openIndex(
+  model: Vlmo,
+  folder: string,
+  flags: SearchFlags,
+  signal: AbortSignal,
+): Promise<{ index: SearchIndex; skipped: { path: string; error: string }[] }> {
   const file = flags.index ?? join(folder, indexName);
   const files = await listImages(folder);
   const previous = (await exists(file)) ? await openPrevious(model, file) : undefined;
@@ -72,7 +99,8 @@ async function openIndex(model: Vlmo, folder: string, flags: SearchFlags, signal
       },
     });
     await index.save(file);
-    for (const { path, error } of flags.json || flags.quiet ? [] : skipped) process.stderr.write(`skipped ${path}: ${error}\n`);
+    for (const { path, error } of flags.json || flags.quiet ? [] : skipped)
+      process.stderr.write(`skipped ${path}: ${error}\n`);
     return { index, skipped };
   } finally {
     progress.stop();

@@ -4,9 +4,18 @@ import { Vlmo } from '../model/vlmo.ts';
 import { check } from '../runtime/errors.ts';
 import { type EmojiStyle, emojiStyles } from '../train/data/emoji.ts';
 import { evaluateRetrieval, type RetrievalReport } from '../train/evaluate.ts';
-import { type Recall, type RetrievalScores } from '../train/retrieval.ts';
+import type { Recall, RetrievalScores } from '../train/retrieval.ts';
 import { runTraining } from '../train/run.ts';
-import { interruption, type ModelFlags, print, printJson, progressBar, wholeNumber, withModel, withModelFlags } from './context.ts';
+import {
+  interruption,
+  type ModelFlags,
+  print,
+  printJson,
+  progressBar,
+  wholeNumber,
+  withModel,
+  withModelFlags,
+} from './context.ts';
 import { table } from './table.ts';
 
 export function addTrainCommands(program: Command): void {
@@ -29,7 +38,10 @@ export function addTrainCommands(program: Command): void {
   ).action(retrieval);
 }
 
-async function train(recipe: string, flags: { readonly output: string; readonly resume?: boolean; readonly json?: boolean; readonly quiet?: boolean }): Promise<void> {
+async function train(
+  recipe: string,
+  flags: { readonly output: string; readonly resume?: boolean; readonly json?: boolean; readonly quiet?: boolean },
+): Promise<void> {
   const result = await runTraining(recipe, {
     output: flags.output,
     resume: flags.resume ?? false,
@@ -38,7 +50,10 @@ async function train(recipe: string, flags: { readonly output: string; readonly 
     onEvaluate: evaluateFolder,
   });
   if (flags.json) printJson(result);
-  else print(`trained ${result.steps} steps at ${result.samplesPerSecond.toFixed(0)} samples/s; the model is in ${result.output}`);
+  else
+    print(
+      `trained ${result.steps} steps at ${result.samplesPerSecond.toFixed(0)} samples/s; the model is in ${result.output}`,
+    );
 }
 
 /** Dual-encoder recall of a model folder, as numbers for the metrics. */
@@ -52,7 +67,11 @@ async function evaluateFolder(folder: string): Promise<Readonly<Record<string, n
   }
 }
 
-const named = (direction: string, { r1, r5, r10 }: Recall) => ({ [`${direction}.r1`]: r1, [`${direction}.r5`]: r5, [`${direction}.r10`]: r10 });
+const named = (direction: string, { r1, r5, r10 }: Recall) => ({
+  [`${direction}.r1`]: r1,
+  [`${direction}.r5`]: r5,
+  [`${direction}.r10`]: r10,
+});
 
 async function retrieval(flags: ModelFlags & { readonly style: string; readonly k: number }): Promise<void> {
   check(
@@ -63,7 +82,13 @@ async function retrieval(flags: ModelFlags & { readonly style: string; readonly 
   const progress = progressBar('re-ranking', flags.quiet);
   try {
     const report = await withModel(flags, (model) =>
-      evaluateRetrieval({ model, style: flags.style as EmojiStyle, k: flags.k, signal: interruption(), onProgress: progress.update }),
+      evaluateRetrieval({
+        model,
+        style: flags.style as EmojiStyle,
+        k: flags.k,
+        signal: interruption(),
+        onProgress: progress.update,
+      }),
     );
     progress.stop();
     if (flags.json) printJson(report);
@@ -77,7 +102,13 @@ function describe({ n, dual, reranked }: RetrievalReport): string {
   const rows = (name: string, scores: RetrievalScores) =>
     (['textToImage', 'imageToText'] as const).map((direction) => {
       const { r1, r5, r10 } = scores[direction];
-      return [name, direction === 'textToImage' ? 'text to image' : 'image to text', r1.toFixed(3), r5.toFixed(3), r10.toFixed(3)];
+      return [
+        name,
+        direction === 'textToImage' ? 'text to image' : 'image to text',
+        r1.toFixed(3),
+        r5.toFixed(3),
+        r10.toFixed(3),
+      ];
     });
   return `${n} pictures\n${table(['', '', 'R@1', 'R@5', 'R@10'], [...rows('dual', dual), ...(reranked ? rows('re-ranked', reranked) : [])])}`;
 }

@@ -50,21 +50,33 @@ export async function decodeImage(input: ImageInput, svgSide = 224): Promise<Rgb
   try {
     const options = { limitInputPixels: maxPixels, failOn: 'error', pages: 1, ignoreIcc: true } as const;
     const { format, width = 1, height = 1, density = svgDensity } = await sharp(bytes, options).metadata();
-    check(width * height <= maxPixels, 'MOME_TOO_LARGE', `${where}: expected at most ${maxPixels} pixels, got ${width} x ${height}`);
-    const larger = format === 'svg' ? Math.min(maxSvgDensity, density * Math.max(1, svgSide / Math.min(width, height))) : undefined;
+    check(
+      width * height <= maxPixels,
+      'MOME_TOO_LARGE',
+      `${where}: expected at most ${maxPixels} pixels, got ${width} x ${height}`,
+    );
+    const larger =
+      format === 'svg' ? Math.min(maxSvgDensity, density * Math.max(1, svgSide / Math.min(width, height))) : undefined;
     const { data, info } = await sharp(bytes, { ...options, ...(larger !== undefined && { density: larger }) })
       .autoOrient()
       .flatten({ background: '#ffffff' })
       .toColourspace('srgb')
       .raw({ depth: 'uchar' })
       .toBuffer({ resolveWithObject: true });
-    return fromRaw({ data: new Uint8Array(data.buffer, data.byteOffset, data.length), width: info.width, height: info.height, channels: info.channels as 1 | 3 | 4 });
+    return fromRaw({
+      data: new Uint8Array(data.buffer, data.byteOffset, data.length),
+      width: info.width,
+      height: info.height,
+      channels: info.channels as 1 | 3 | 4,
+    });
   } catch (error) {
     if (error instanceof MomeError) throw error;
     const tooLarge = /pixel limit/i.test((error as Error).message);
     throw new MomeError(
       tooLarge ? 'MOME_TOO_LARGE' : 'MOME_INVALID_IMAGE',
-      tooLarge ? `${where}: expected at most ${maxPixels} pixels` : `${where}: expected a JPEG, PNG, WebP, GIF, SVG or AVIF picture, could not decode it`,
+      tooLarge
+        ? `${where}: expected at most ${maxPixels} pixels`
+        : `${where}: expected a JPEG, PNG, WebP, GIF, SVG or AVIF picture, could not decode it`,
       { cause: error },
     );
   }
@@ -90,13 +102,21 @@ async function fileBytes(input: Exclude<ImageInput, RawImage>): Promise<Uint8Arr
     check(url.protocol === 'file:', 'MOME_INVALID_ARGUMENT', `image: expected a file: URL, got ${url.protocol}`);
     path = fileURLToPath(url);
   } else {
-    check(typeof input === 'string', 'MOME_INVALID_ARGUMENT', `image: expected a path, URL, bytes or pixels, got ${typeof input}`);
+    check(
+      typeof input === 'string',
+      'MOME_INVALID_ARGUMENT',
+      `image: expected a path, URL, bytes or pixels, got ${typeof input}`,
+    );
     path = input;
   }
   try {
     const info = await stat(path);
     check(info.isFile(), 'MOME_INVALID_IMAGE', `${path}: expected a picture file`);
-    check(info.size <= maxFileBytes, 'MOME_TOO_LARGE', `${path}: expected at most ${maxFileBytes} bytes, got ${info.size}`);
+    check(
+      info.size <= maxFileBytes,
+      'MOME_TOO_LARGE',
+      `${path}: expected at most ${maxFileBytes} bytes, got ${info.size}`,
+    );
     return await readFile(path);
   } catch (error) {
     if (error instanceof MomeError) throw error;
@@ -106,9 +126,21 @@ async function fileBytes(input: Exclude<ImageInput, RawImage>): Promise<Uint8Arr
 
 function fromRaw({ data, width, height, channels }: RawImage): RgbImage {
   const side = (value: number) => Number.isInteger(value) && value >= 1 && value <= maxSide;
-  check(side(width) && side(height), 'MOME_INVALID_IMAGE', `image: expected sides of 1 to ${maxSide} pixels, got ${width} x ${height}`);
-  check(width * height <= maxPixels, 'MOME_TOO_LARGE', `image: expected at most ${maxPixels} pixels, got ${width} x ${height}`);
-  check(channels === 1 || channels === 3 || channels === 4, 'MOME_INVALID_IMAGE', `image: expected 1, 3 or 4 channels, got ${String(channels)}`);
+  check(
+    side(width) && side(height),
+    'MOME_INVALID_IMAGE',
+    `image: expected sides of 1 to ${maxSide} pixels, got ${width} x ${height}`,
+  );
+  check(
+    width * height <= maxPixels,
+    'MOME_TOO_LARGE',
+    `image: expected at most ${maxPixels} pixels, got ${width} x ${height}`,
+  );
+  check(
+    channels === 1 || channels === 3 || channels === 4,
+    'MOME_INVALID_IMAGE',
+    `image: expected 1, 3 or 4 channels, got ${String(channels)}`,
+  );
   check(
     ArrayBuffer.isView(data) && data.length === width * height * channels,
     'MOME_INVALID_IMAGE',

@@ -27,7 +27,13 @@ export function initialParameters(config: VlmoConfig, random: NormalSource): Map
   return parameters;
 }
 
-function initialValues(name: string, count: number, rank: number, config: VlmoConfig, random: NormalSource): Float32Array {
+function initialValues(
+  name: string,
+  count: number,
+  rank: number,
+  config: VlmoConfig,
+  random: NormalSource,
+): Float32Array {
   const values = new Float32Array(count);
   if (name.startsWith('logit_')) return values.fill(Math.log(1 / 0.07));
   if (/gamma_[12]$/.test(name)) return values.fill(config.layerScale ?? 1);

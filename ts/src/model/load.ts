@@ -6,7 +6,14 @@ import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { type Checkpoint, inferConfig, openCheckpoint, openModelFiles, takeParameters, valuesOf } from '../checkpoint/index.ts';
+import {
+  type Checkpoint,
+  inferConfig,
+  openCheckpoint,
+  openModelFiles,
+  takeParameters,
+  valuesOf,
+} from '../checkpoint/index.ts';
 import { type FileRegion, packageRoot } from '../runtime/addon.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
 import { check } from '../runtime/errors.ts';
@@ -48,14 +55,26 @@ export const defaultModel = 'emoji-tiny';
 const core = /^(?:text_embeddings|token_type_embeddings|transformer|relative_position_bias_table)/;
 
 export async function loadModel(model: string | undefined, options: LoadOptions): Promise<ModelParts> {
-  check(options.device === undefined || ['auto', 'cpu'].includes(options.device), 'MOME_DEVICE_UNAVAILABLE', `load: expected device auto or cpu, got ${options.device}`);
-  check(options.dtype === undefined || options.dtype === 'float32', 'MOME_UNSUPPORTED', `load: expected dtype float32, got ${options.dtype}`);
+  check(
+    options.device === undefined || ['auto', 'cpu'].includes(options.device),
+    'MOME_DEVICE_UNAVAILABLE',
+    `load: expected device auto or cpu, got ${options.device}`,
+  );
+  check(
+    options.dtype === undefined || options.dtype === 'float32',
+    'MOME_UNSUPPORTED',
+    `load: expected dtype float32, got ${options.dtype}`,
+  );
   const path = model ?? join(packageRoot(), 'models', defaultModel);
   const files = await openModelFiles(path);
   const checkpoint = await openCheckpoint(files.weights);
   const base = options.config ?? files.config ?? inferConfig(checkpoint);
-  const config = options.imageSize === undefined ? base : parseConfig({ ...base, imageSize: options.imageSize }, 'load');
-  const tokenizer = files.vocabulary === undefined ? undefined : await loadTokenizer(files.vocabulary, { maxLength: config.maxTextLength });
+  const config =
+    options.imageSize === undefined ? base : parseConfig({ ...base, imageSize: options.imageSize }, 'load');
+  const tokenizer =
+    files.vocabulary === undefined
+      ? undefined
+      : await loadTokenizer(files.vocabulary, { maxLength: config.maxTextLength });
   check(
     tokenizer === undefined || tokenizer.vocabularySize <= config.vocabularySize,
     'MOME_INVALID_CONFIG',
@@ -83,13 +102,23 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
  */
 export async function fillWeights(weights: Weights, checkpoint: Checkpoint, config: VlmoConfig): Promise<void> {
   const { sources, missing } = await takeParameters(checkpoint, config);
-  const needed = missing.filter((name) => core.test(name) && !(name.includes('position_embeddings') && config.positions === 'relative'));
-  check(needed.length === 0, 'MOME_INVALID_FILE', `${checkpoint.path}: expected all of the encoder, ${needed.length} parameters are missing: ${needed.slice(0, 5).join(', ')}`);
+  const needed = missing.filter(
+    (name) => core.test(name) && !(name.includes('position_embeddings') && config.positions === 'relative'),
+  );
+  check(
+    needed.length === 0,
+    'MOME_INVALID_FILE',
+    `${checkpoint.path}: expected all of the encoder, ${needed.length} parameters are missing: ${needed.slice(0, 5).join(', ')}`,
+  );
   const shapes = parameterShapes(config);
   const regions: FileRegion[] = [];
   for (const [name, source] of sources) {
     const shape = shapes.get(name)!;
-    if (!('values' in source) && !source.strides && (source.dtype === 'F32' || source.dtype === 'F16' || source.dtype === 'BF16')) {
+    if (
+      !('values' in source) &&
+      !source.strides &&
+      (source.dtype === 'F32' || source.dtype === 'F16' || source.dtype === 'BF16')
+    ) {
       regions.push({ name, shape, dtype: source.dtype, offset: source.offset });
     } else {
       weights.add(name, shape, await valuesOf(source));

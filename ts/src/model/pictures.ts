@@ -41,7 +41,8 @@ export class PictureSet {
     await Promise.all(
       [...places].map(([image, place]) =>
         limit(async () => {
-          if (signal?.aborted) throw new MomeError('MOME_ABORTED', 'vlmo: the call was aborted', { cause: signal.reason });
+          if (signal?.aborted)
+            throw new MomeError('MOME_ABORTED', 'vlmo: the call was aborted', { cause: signal.reason });
           bytes.set(await prepareImage(image, size), place * stride);
         }),
       ),

@@ -128,7 +128,10 @@ export class Vlmo {
    *
    * @returns [pairs] probabilities of image-text matching
    */
-  async match(pairs: readonly { readonly image: ImageInput; readonly text: string }[], options: CallOptions = {}): Promise<Float32Array> {
+  async match(
+    pairs: readonly { readonly image: ImageInput; readonly text: string }[],
+    options: CallOptions = {},
+  ): Promise<Float32Array> {
     const probabilities = new Float32Array(pairs.length);
     const tokenized = pairs.map(({ image, text }) => ({ image, ids: this.#encode(text) }));
     const longest = tokenized.reduce((most, { ids }) => Math.max(most, ids.length), 1);
@@ -158,11 +161,17 @@ export class Vlmo {
   ): Promise<Ranked[]> {
     const pairs = candidates.map((candidate) => {
       if ('text' in query) return { image: candidate as ImageInput, text: query.text };
-      check(typeof candidate === 'string', 'MOME_INVALID_ARGUMENT', 'rerank: expected texts as candidates of a picture query');
+      check(
+        typeof candidate === 'string',
+        'MOME_INVALID_ARGUMENT',
+        'rerank: expected texts as candidates of a picture query',
+      );
       return { image: query.image, text: candidate };
     });
     const scores = await this.match(pairs, options);
-    return Array.from(scores, (score, index) => ({ index, score })).sort((a, b) => b.score - a.score || a.index - b.index);
+    return Array.from(scores, (score, index) => ({ index, score })).sort(
+      (a, b) => b.score - a.score || a.index - b.index,
+    );
   }
 
   /**
@@ -171,7 +180,11 @@ export class Vlmo {
    * @param options.k number of answers, default 5
    * @returns answers with their probabilities (independent of each other, as in VQA v2), best first
    */
-  async answer(image: ImageInput, question: string, options: CallOptions & { readonly k?: number } = {}): Promise<AnswerCandidate[]> {
+  async answer(
+    image: ImageInput,
+    question: string,
+    options: CallOptions & { readonly k?: number } = {},
+  ): Promise<AnswerCandidate[]> {
     const pictures = await PictureSet.prepare([image], this.config.imageSize, options.signal);
     const items = [{ text: this.#encode(question), picture: 0 }];
     const { vqa_logits } = await this.#run('answer', { pairs: items }, pictures, {}, options.signal);
@@ -193,7 +206,11 @@ export class Vlmo {
   ): Promise<{ readonly probability: number }> {
     const pictures = await PictureSet.prepare(images, this.config.imageSize, options.signal);
     const text = this.#encode(statement);
-    const pairs = pictures.items.map(({ picture }, i) => ({ text, picture, type: i === 0 ? (1 as const) : (2 as const) }));
+    const pairs = pictures.items.map(({ picture }, i) => ({
+      text,
+      picture,
+      type: i === 0 ? (1 as const) : (2 as const),
+    }));
     const { nlvr2_logits } = await this.#run('reason', { pairs }, pictures, { statements: 1 }, options.signal);
     return { probability: secondProbability(nlvr2_logits!, 0) };
   }
@@ -203,15 +220,27 @@ export class Vlmo {
    *
    * @param options.k candidates per mask, default 5
    */
-  async fillMask(image: ImageInput | null, text: string, options: CallOptions & { readonly k?: number } = {}): Promise<MaskCandidates[]> {
+  async fillMask(
+    image: ImageInput | null,
+    text: string,
+    options: CallOptions & { readonly k?: number } = {},
+  ): Promise<MaskCandidates[]> {
     const tokenizer = this.#requireTokenizer();
     const ids = tokenizer.encode(text);
     const positions = [...ids.keys()].filter((position) => ids[position] === tokenizer.maskId);
     if (positions.length === 0) return [];
-    const pictures = image === null ? PictureSet.empty : await PictureSet.prepare([image], this.config.imageSize, options.signal);
+    const pictures =
+      image === null ? PictureSet.empty : await PictureSet.prepare([image], this.config.imageSize, options.signal);
     const items: BatchItems = image === null ? { texts: [ids] } : { pairs: [{ text: ids, picture: 0 }] };
     const extra = { mlm_rows: Int32Array.from(positions) };
-    const { mlm_logits } = await this.#run('fillMask', items, pictures, { tokens: positions.length }, options.signal, extra);
+    const { mlm_logits } = await this.#run(
+      'fillMask',
+      items,
+      pictures,
+      { tokens: positions.length },
+      options.signal,
+      extra,
+    );
     const V = this.config.vocabularySize;
     return positions.map((position, i) => {
       const logits = mlm_logits!.subarray(i * V, (i + 1) * V);
@@ -307,7 +336,11 @@ export class Vlmo {
   }
 
   #requireTokenizer(): Tokenizer {
-    check(this.#tokenizer !== undefined, 'MOME_NOT_FOUND', 'vlmo: expected vocab.txt or tokenizer.json beside the weights, found neither');
+    check(
+      this.#tokenizer !== undefined,
+      'MOME_NOT_FOUND',
+      'vlmo: expected vocab.txt or tokenizer.json beside the weights, found neither',
+    );
     return this.#tokenizer;
   }
 

@@ -106,9 +106,20 @@ export interface Addon {
   errorCodes(): string[];
   kernels(): KernelEntry[];
   /** RGB bytes [height, width, 3] to [targetHeight, targetWidth, 3] as the original preprocessing resizes. */
-  resizeBicubic(source: Uint8Array, width: number, height: number, targetWidth: number, targetHeight: number): Promise<Uint8Array>;
+  resizeBicubic(
+    source: Uint8Array,
+    width: number,
+    height: number,
+    targetWidth: number,
+    targetHeight: number,
+  ): Promise<Uint8Array>;
   /** The `k` rows with the largest dot products, best first. `rows` must stay unchanged until the promise settles. */
-  topK(rows: Float32Array, width: number, query: Float32Array, k: number): Promise<{ indices: Int32Array; scores: Float32Array }>;
+  topK(
+    rows: Float32Array,
+    width: number,
+    query: Float32Array,
+    k: number,
+  ): Promise<{ indices: Int32Array; scores: Float32Array }>;
 }
 
 let loaded: Addon | undefined;
@@ -118,9 +129,11 @@ export function packageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   for (;;) {
     const file = join(folder, 'package.json');
-    if (existsSync(file) && (JSON.parse(readFileSync(file, 'utf8')) as { name?: string }).name === 'mome') return folder;
+    if (existsSync(file) && (JSON.parse(readFileSync(file, 'utf8')) as { name?: string }).name === 'mome')
+      return folder;
     const parent = dirname(folder);
-    if (parent === folder) throw new MomeError('MOME_INTERNAL', 'mome: expected to lie inside its package, found no package.json above');
+    if (parent === folder)
+      throw new MomeError('MOME_INTERNAL', 'mome: expected to lie inside its package, found no package.json above');
     folder = parent;
   }
 }

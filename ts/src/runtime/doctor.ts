@@ -27,12 +27,18 @@ op add.forward a=$x b=$x y=%0 count=n
 
 /** Checks the addon, every kernel set this processor has, and CUDA's absence. */
 export async function diagnose(): Promise<DoctorReport> {
-  const checks: DoctorCheck[] = [{ name: 'node', ok: true, detail: `${process.version} on ${process.platform}-${process.arch}` }];
+  const checks: DoctorCheck[] = [
+    { name: 'node', ok: true, detail: `${process.version} on ${process.platform}-${process.arch}` },
+  ];
   let cpu: CpuInfo | null = null;
   try {
     cpu = addon().cpuInfo();
     checks.push({ name: 'addon', ok: true, detail: 'loaded' });
-    checks.push({ name: 'cpu', ok: true, detail: `${cpu.model}, ${cpu.availableCores} cores for this process, fastest kernels: ${cpu.best}` });
+    checks.push({
+      name: 'cpu',
+      ok: true,
+      detail: `${cpu.model}, ${cpu.availableCores} cores for this process, fastest kernels: ${cpu.best}`,
+    });
     for (const target of cpu.targets) checks.push(await probeTarget(target));
     checks.push({ name: 'cuda', ok: true, detail: 'not part of this build: models run on the CPU' });
   } catch (error) {

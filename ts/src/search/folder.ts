@@ -16,6 +16,11 @@ export async function listImages(folder: string): Promise<string[]> {
     throw new MomeError('MOME_NOT_FOUND', `${folder}: expected a folder of pictures, found nothing`, { cause: error });
   });
   check(info.isDirectory(), 'MOME_NOT_FOUND', `${folder}: expected a folder of pictures, got a file`);
-  const files = await glob(`**/*.{${imageEndings.join(',')}}`, { cwd: folder, absolute: true, followSymbolicLinks: false, caseSensitiveMatch: false });
+  const files = await glob(`**/*.{${imageEndings.join(',')}}`, {
+    cwd: folder,
+    absolute: true,
+    followSymbolicLinks: false,
+    caseSensitiveMatch: false,
+  });
   return files.sort();
 }

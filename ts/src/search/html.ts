@@ -39,9 +39,18 @@ ${parts.join('\n')}
 `;
 }
 
-async function renderSection({ query, queryImage, results, before, caption = fileName }: ResultSection): Promise<string> {
+async function renderSection({
+  query,
+  queryImage,
+  results,
+  before,
+  caption = fileName,
+}: ResultSection): Promise<string> {
   const picture = queryImage === undefined ? '' : `<p>${await thumbnail(queryImage)}</p>`;
-  const lists = [before ? `<h3>dual encoder alone</h3>${await renderList(before, caption)}` : '', before ? '<h3>after fusion re-ranking</h3>' : ''];
+  const lists = [
+    before ? `<h3>dual encoder alone</h3>${await renderList(before, caption)}` : '',
+    before ? '<h3>after fusion re-ranking</h3>' : '',
+  ];
   return `<h2>${escapeHtml(query)}</h2>${picture}${lists.join('')}${await renderList(results, caption)}`;
 }
 
@@ -57,7 +66,10 @@ async function renderList(results: readonly SearchResult[], caption: (path: stri
 
 async function thumbnail(path: string): Promise<string> {
   try {
-    const bytes = await sharp(path).resize(thumbnailSide, thumbnailSide, { fit: 'inside' }).webp({ quality: 80 }).toBuffer();
+    const bytes = await sharp(path)
+      .resize(thumbnailSide, thumbnailSide, { fit: 'inside' })
+      .webp({ quality: 80 })
+      .toBuffer();
     return `<img alt="" src="data:image/webp;base64,${bytes.toString('base64')}">`;
   } catch (error) {
     if (error instanceof MomeError) throw error;
@@ -67,7 +79,13 @@ async function thumbnail(path: string): Promise<string> {
 
 const fileName = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
 
-const entities: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
+const entities: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+  "'": '&#39;',
+};
 
 /** Makes text safe inside HTML and attributes. */
 export function escapeHtml(text: string): string {

@@ -95,8 +95,16 @@ export class SearchIndex {
   static async open(model: Vlmo, path: string): Promise<SearchIndex> {
     const file = await openSafetensors(path);
     const { version, fingerprint, items: text } = file.metadata;
-    check(version === indexVersion && text !== undefined, 'MOME_INVALID_FILE', `${path}: expected a mome index of version ${indexVersion}`);
-    check(fingerprint === model.fingerprint, 'MOME_UNSUPPORTED', `${path}: expected an index made with this model, got one of another; build it again`);
+    check(
+      version === indexVersion && text !== undefined,
+      'MOME_INVALID_FILE',
+      `${path}: expected a mome index of version ${indexVersion}`,
+    );
+    check(
+      fingerprint === model.fingerprint,
+      'MOME_UNSUPPORTED',
+      `${path}: expected an index made with this model, got one of another; build it again`,
+    );
     const items = parseItems(text, path);
     const entry = file.entries.get('embeddings');
     const { width } = model.config;
@@ -131,12 +139,20 @@ export class SearchIndex {
   async search(query: string | { readonly image: ImageInput }, options: SearchOptions = {}): Promise<SearchResult[]> {
     const { k = 10, rerank = 32 } = options;
     check(Number.isInteger(k) && k > 0, 'MOME_INVALID_ARGUMENT', `search: expected k > 0, got ${k}`);
-    check(Number.isInteger(rerank) && rerank >= 0, 'MOME_INVALID_ARGUMENT', `search: expected rerank >= 0, got ${rerank}`);
+    check(
+      Number.isInteger(rerank) && rerank >= 0,
+      'MOME_INVALID_ARGUMENT',
+      `search: expected rerank >= 0, got ${rerank}`,
+    );
     const call = options.signal ? { signal: options.signal } : {};
     const isText = typeof query === 'string';
-    const { embeddings } = isText ? await this.#model.embedTexts([query], call) : await this.#model.embedImages([query.image], call);
+    const { embeddings } = isText
+      ? await this.#model.embedTexts([query], call)
+      : await this.#model.embedImages([query.image], call);
     const wanted = Math.max(k, isText ? rerank : 0);
-    const { indices, scores } = await native((addon) => addon.topK(this.embeddings, this.#model.config.width, embeddings, wanted));
+    const { indices, scores } = await native((addon) =>
+      addon.topK(this.embeddings, this.#model.config.width, embeddings, wanted),
+    );
     const results: SearchResult[] = Array.from(indices, (index, dualRank) => ({
       path: this.items[index]!.path,
       score: scores[dualRank]!,
@@ -170,7 +186,10 @@ async function embedPart(
       const item = { path, size: info.size, modified: info.mtimeMs };
       const before = known.get(path);
       const same = before !== undefined && before.item.size === item.size && before.item.modified === item.modified;
-      found.push({ item, embedding: same ? previous?.embeddings.slice(before.row * width, (before.row + 1) * width) : undefined });
+      found.push({
+        item,
+        embedding: same ? previous?.embeddings.slice(before.row * width, (before.row + 1) * width) : undefined,
+      });
     } catch (error) {
       const failure = new MomeError('MOME_NOT_FOUND', `${path}: expected a picture, found nothing`, { cause: error });
       if (!onError) throw failure;
@@ -189,7 +208,8 @@ async function embedPart(
   try {
     await embed(missing);
   } catch (error) {
-    if (!onError || (error instanceof MomeError && (error.code === 'MOME_ABORTED' || error.code === 'MOME_DISPOSED'))) throw error;
+    if (!onError || (error instanceof MomeError && (error.code === 'MOME_ABORTED' || error.code === 'MOME_DISPOSED')))
+      throw error;
     // One of them cannot be read: find out which.
     for (const each of missing) await embed([each]).catch((failure: unknown) => onError(each.item.path, failure));
   }

@@ -41,7 +41,10 @@ const { Tokenizer: LibraryTokenizerClass } = tokenizers as unknown as {
 };
 
 const tokenizerSchema = z.looseObject({
-  model: z.looseObject({ type: z.string().optional(), vocab: z.union([z.record(z.string(), z.number()), z.array(z.unknown())]) }),
+  model: z.looseObject({
+    type: z.string().optional(),
+    vocab: z.union([z.record(z.string(), z.number()), z.array(z.unknown())]),
+  }),
 });
 
 const specials = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'] as const;
@@ -56,7 +59,11 @@ export async function loadTokenizer(path: string, options: { readonly maxLength:
   let text: string;
   try {
     const { size } = await stat(path);
-    check(size <= maxFileBytes, 'MOME_TOO_LARGE', `${path}: expected a tokenizer of at most ${maxFileBytes} bytes, got ${size}`);
+    check(
+      size <= maxFileBytes,
+      'MOME_TOO_LARGE',
+      `${path}: expected a tokenizer of at most ${maxFileBytes} bytes, got ${size}`,
+    );
     text = await readFile(path, 'utf8');
   } catch (error) {
     if (error instanceof MomeError) throw error;
@@ -66,8 +73,16 @@ export async function loadTokenizer(path: string, options: { readonly maxLength:
 }
 
 /** Makes a tokenizer from the text of a `tokenizer.json` or a `vocab.txt`. */
-export function createTokenizer(text: string, { maxLength }: { readonly maxLength: number }, where = 'tokenizer'): Tokenizer {
-  check(Number.isInteger(maxLength) && maxLength >= 2, 'MOME_INVALID_ARGUMENT', `${where}: expected maxLength >= 2, got ${maxLength}`);
+export function createTokenizer(
+  text: string,
+  { maxLength }: { readonly maxLength: number },
+  where = 'tokenizer',
+): Tokenizer {
+  check(
+    Number.isInteger(maxLength) && maxLength >= 2,
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected maxLength >= 2, got ${maxLength}`,
+  );
   const json = text.trimStart().startsWith('{') ? parseJson(text, where) : bertJson(text, where);
   let library: LibraryTokenizer;
   try {
@@ -95,7 +110,11 @@ class WordPieces implements Tokenizer {
       if (id !== undefined) ids.set(token, id);
     }
     const missing = required.filter((token) => !ids.has(token));
-    check(missing.length === 0, 'MOME_INVALID_FILE', `${where}: expected the pieces ${required.join(' ')}, found no ${missing.join(' ')}`);
+    check(
+      missing.length === 0,
+      'MOME_INVALID_FILE',
+      `${where}: expected the pieces ${required.join(' ')}, found no ${missing.join(' ')}`,
+    );
     const vocabulary = library.get_vocab(true);
     this.#library = library;
     this.maxLength = maxLength;
@@ -158,7 +177,11 @@ function parseJson(text: string, where: string): object {
 function bertJson(text: string, where: string): object {
   const lines = text.split(/\r?\n/);
   while (lines.at(-1) === '') lines.pop();
-  check(lines.length > specials.length, 'MOME_INVALID_FILE', `${where}: expected a word piece on each line, got ${lines.length} lines`);
+  check(
+    lines.length > specials.length,
+    'MOME_INVALID_FILE',
+    `${where}: expected a word piece on each line, got ${lines.length} lines`,
+  );
   const vocab: Record<string, number> = Object.create(null) as Record<string, number>;
   for (const [id, token] of lines.entries()) vocab[token] = id;
   return {
@@ -167,11 +190,31 @@ function bertJson(text: string, where: string): object {
     padding: null,
     added_tokens: specials
       .filter((token) => vocab[token] !== undefined)
-      .map((content) => ({ id: vocab[content], content, special: true, single_word: false, lstrip: false, rstrip: false, normalized: false })),
-    normalizer: { type: 'BertNormalizer', clean_text: true, handle_chinese_chars: true, strip_accents: null, lowercase: true },
+      .map((content) => ({
+        id: vocab[content],
+        content,
+        special: true,
+        single_word: false,
+        lstrip: false,
+        rstrip: false,
+        normalized: false,
+      })),
+    normalizer: {
+      type: 'BertNormalizer',
+      clean_text: true,
+      handle_chinese_chars: true,
+      strip_accents: null,
+      lowercase: true,
+    },
     pre_tokenizer: { type: 'BertPreTokenizer' },
     post_processor: null,
     decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
-    model: { type: 'WordPiece', unk_token: '[UNK]', continuing_subword_prefix: '##', max_input_chars_per_word: maxWordLength, vocab },
+    model: {
+      type: 'WordPiece',
+      unk_token: '[UNK]',
+      continuing_subword_prefix: '##',
+      max_input_chars_per_word: maxWordLength,
+      vocab,
+    },
   };
 }

@@ -49,12 +49,19 @@ interface Word {
 function countWords(texts: Iterable<string>): Word[] {
   const counts = new Map<string, number>();
   for (const text of texts) {
-    const plain = text.toLowerCase().normalize('NFD').replace(/\p{Mn}/gu, '');
-    for (const word of plain.match(/[\p{P}\p{S}]|[^\p{P}\p{S}\s]+/gu) ?? []) counts.set(word, (counts.get(word) ?? 0) + 1);
+    const plain = text
+      .toLowerCase()
+      .normalize('NFD')
+      .replace(/\p{Mn}/gu, '');
+    for (const word of plain.match(/[\p{P}\p{S}]|[^\p{P}\p{S}\s]+/gu) ?? [])
+      counts.set(word, (counts.get(word) ?? 0) + 1);
   }
   return [...counts]
     .sort(([a], [b]) => byCodePoints(a, b))
-    .map(([word, count]) => ({ parts: [...word].map((character, i) => (i === 0 ? character : `##${character}`)), count }));
+    .map(([word, count]) => ({
+      parts: [...word].map((character, i) => (i === 0 ? character : `##${character}`)),
+      count,
+    }));
 }
 
 /** How often each pair of neighbouring pieces occurs, kept up to date as pairs are joined. */

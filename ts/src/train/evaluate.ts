@@ -5,7 +5,7 @@ import type { Vlmo } from '../model/vlmo.ts';
 import { check } from '../runtime/errors.ts';
 import { evaluationCaption } from './data/captions.ts';
 import { type EmojiStyle, flattenOnWhite, loadEmojiPictures } from './data/emoji.ts';
-import { rankAll, recall, rerankAll, type Rankings, type RetrievalScores } from './retrieval.ts';
+import { type Rankings, type RetrievalScores, rankAll, recall, rerankAll } from './retrieval.ts';
 
 /** Most pairs of one fusion call: keeps progress moving and memory bounded. */
 const pairsPerCall = 512;
@@ -36,7 +36,12 @@ export async function evaluateRetrieval(options: EvaluateOptions): Promise<Retri
   const { model, style = 'noto', k = 32, cacheDir, signal, onProgress } = options;
   check(Number.isInteger(k) && k >= 0, 'MOME_INVALID_ARGUMENT', `evaluate: expected k to be an integer >= 0, got ${k}`);
   const size = model.config.imageSize;
-  const { drawings, pixels } = await loadEmojiPictures({ style, size, ...(cacheDir && { cacheDir }), ...(signal && { signal }) });
+  const { drawings, pixels } = await loadEmojiPictures({
+    style,
+    size,
+    ...(cacheDir && { cacheDir }),
+    ...(signal && { signal }),
+  });
   const rgb = flattenOnWhite(pixels);
   const pictures = drawings.map((_, i) => ({
     data: rgb.subarray(i * size * size * 3, (i + 1) * size * size * 3),
@@ -56,12 +61,23 @@ export async function evaluateRetrieval(options: EvaluateOptions): Promise<Retri
 
   const total = 2 * drawings.length * k;
   let done = 0;
-  const rerank = async (rankings: Rankings, pairOf: (query: number, candidate: number) => [image: number, text: number]) => {
-    const pairs = rankings.flatMap((ranking, query) => [...ranking.subarray(0, k)].map((candidate) => pairOf(query, candidate)));
+  const rerank = async (
+    rankings: Rankings,
+    pairOf: (query: number, candidate: number) => [image: number, text: number],
+  ) => {
+    const pairs = rankings.flatMap((ranking, query) =>
+      [...ranking.subarray(0, k)].map((candidate) => pairOf(query, candidate)),
+    );
     const scores = new Float32Array(pairs.length);
     for (let first = 0; first < pairs.length; first += pairsPerCall) {
       const part = pairs.slice(first, first + pairsPerCall);
-      scores.set(await model.match(part.map(([image, text]) => ({ image: pictures[image]!, text: captions[text]! })), call), first);
+      scores.set(
+        await model.match(
+          part.map(([image, text]) => ({ image: pictures[image]!, text: captions[text]! })),
+          call,
+        ),
+        first,
+      );
       done += part.length;
       onProgress?.(done, total);
     }

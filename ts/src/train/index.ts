@@ -1,5 +1,5 @@
 /** Training: data sets, the trainer, evaluation. */
-export { type AugmentOptions, type Augmenter, augmentDefaults, augmentOff, createAugmenter } from './data/augment.ts';
+export { type Augmenter, type AugmentOptions, augmentDefaults, augmentOff, createAugmenter } from './data/augment.ts';
 export {
   type CaptionOptions,
   captionDefaults,

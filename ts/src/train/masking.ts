@@ -26,7 +26,12 @@ export interface MaskedText {
  * @param probability share of words to predict (0.15 in the paper); at least one word of a text that has any
  * @see arXiv 1810.04805 and its whole-word variant
  */
-export function maskWords(ids: Int32Array, vocabulary: MaskingVocabulary, random: Random, probability = 0.15): MaskedText {
+export function maskWords(
+  ids: Int32Array,
+  vocabulary: MaskingVocabulary,
+  random: Random,
+  probability = 0.15,
+): MaskedText {
   const words: number[][] = [];
   for (const [position, id] of ids.entries()) {
     if (vocabulary.isSpecial(id)) continue;

@@ -5,7 +5,9 @@ import { appendFile } from 'node:fs/promises';
 import { SingleBar } from 'cli-progress';
 
 /** One line of `metrics.jsonl`. */
-export type MetricsLine = Readonly<Record<string, string | number | boolean | undefined | Readonly<Record<string, number>>>>;
+export type MetricsLine = Readonly<
+  Record<string, string | number | boolean | undefined | Readonly<Record<string, number>>>
+>;
 
 /** Appends metrics to a JSONL file, in order. */
 export class MetricsLog {
@@ -44,7 +46,10 @@ export class ProgressLine {
     }
   }
 
-  update(step: number, values: { readonly loss: number; readonly learningRate: number; readonly samplesPerSecond: number }): void {
+  update(
+    step: number,
+    values: { readonly loss: number; readonly learningRate: number; readonly samplesPerSecond: number },
+  ): void {
     const shown = {
       loss: values.loss.toFixed(4),
       rate: values.learningRate.toExponential(2),
@@ -52,7 +57,9 @@ export class ProgressLine {
     };
     if (this.#bar) this.#bar.update(step, shown);
     else if (!this.#quiet && step % this.#every === 0) {
-      process.stderr.write(`step ${step}/${this.#total}  loss ${shown.loss}  lr ${shown.rate}  ${shown.speed} samples/s\n`);
+      process.stderr.write(
+        `step ${step}/${this.#total}  loss ${shown.loss}  lr ${shown.rate}  ${shown.speed} samples/s\n`,
+      );
     }
   }
 

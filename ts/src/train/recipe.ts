@@ -70,9 +70,13 @@ export function parseRecipe(value: unknown, where = 'recipe'): Recipe {
   const parsed = recipeSchema.safeParse(value);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
-  throw new MomeError('MOME_INVALID_CONFIG', `${where}: ${issue?.path.join('.') || '(root)'}: ${issue?.message ?? 'not a recipe'}`, {
-    cause: parsed.error,
-  });
+  throw new MomeError(
+    'MOME_INVALID_CONFIG',
+    `${where}: ${issue?.path.join('.') || '(root)'}: ${issue?.message ?? 'not a recipe'}`,
+    {
+      cause: parsed.error,
+    },
+  );
 }
 
 /** The recipe's model with the vocabulary's size put in. */

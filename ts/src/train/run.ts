@@ -10,7 +10,7 @@ import { parameterShapes } from '../model/parameters.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { buildVocabulary } from '../text/vocabulary.ts';
-import { type AugmentOptions, augmentDefaults, type Augmenter, createAugmenter } from './data/augment.ts';
+import { type Augmenter, type AugmentOptions, augmentDefaults, createAugmenter } from './data/augment.ts';
 import { type CaptionOptions, captionDefaults, sampleCaption } from './data/captions.ts';
 import { type EmojiPairs, loadEmojiPairs } from './data/emoji.ts';
 import { openPairs } from './data/pair-files.ts';
@@ -118,7 +118,11 @@ class Run implements RunParts {
       }
     }
     await this.#writeModel(current);
-    return { output: this.options.output, steps: this.#done, samplesPerSecond: this.#samples / Math.max(1e-9, this.#seconds) };
+    return {
+      output: this.options.output,
+      steps: this.#done,
+      samplesPerSecond: this.#samples / Math.max(1e-9, this.#seconds),
+    };
   }
 
   #trainer(phase: Phase, parameters: ReadonlyMap<string, Float32Array>): Trainer {
@@ -179,7 +183,8 @@ class Run implements RunParts {
       const upcoming = this.feeder.batch(batches.next().value as Batch);
       const [metrics, following] = await Promise.all([running, upcoming]).catch(async (error: unknown) => {
         await Promise.allSettled([running, upcoming]);
-        if (error instanceof MomeError && error.code === 'MOME_ABORTED') await saveRun(checkpoint, trainer, this.#position);
+        if (error instanceof MomeError && error.code === 'MOME_ABORTED')
+          await saveRun(checkpoint, trainer, this.#position);
         throw error;
       });
       next = following;
@@ -216,11 +221,18 @@ class Run implements RunParts {
 
   #countFailure(applied: boolean, gradientNorm: number): void {
     this.#failures = applied ? 0 : this.#failures + 1;
-    check(this.#failures < 10, 'MOME_NON_FINITE', `train: expected finite gradients, got a norm of ${gradientNorm} ten times in a row`);
+    check(
+      this.#failures < 10,
+      'MOME_NON_FINITE',
+      `train: expected finite gradients, got a norm of ${gradientNorm} ten times in a row`,
+    );
   }
 
   async #writeModel(parameters: ReadonlyMap<string, Float32Array>): Promise<void> {
-    await writeModel(this.options.output, this.config, parameters, { dtype: 'bfloat16', vocabularyFiles: [this.vocabularyFile] });
+    await writeModel(this.options.output, this.config, parameters, {
+      dtype: 'bfloat16',
+      vocabularyFiles: [this.vocabularyFile],
+    });
   }
 }
 
@@ -240,7 +252,12 @@ class Feeder {
     this.dataset = dataset;
     this.tokenizer = tokenizer;
     const augment: Partial<AugmentOptions> = { ...augmentDefaults, ...recipe.augment };
-    this.#augmenter = createAugmenter({ sourceSize: dataset.size, size: config.imageSize, channels: dataset.channels, options: augment });
+    this.#augmenter = createAugmenter({
+      sourceSize: dataset.size,
+      size: config.imageSize,
+      channels: dataset.channels,
+      options: augment,
+    });
     this.#captions = { ...captionDefaults, ...recipe.captions };
   }
 
@@ -279,12 +296,18 @@ async function readRecipe(path: string): Promise<Recipe> {
 async function openDataset(recipe: Recipe, folder: string): Promise<PairDataset | EmojiPairs> {
   const modelSize = typeof recipe.model === 'string' ? 224 : Number(recipe.model.imageSize);
   const size = recipe.sourceSize ?? Math.round(1.5 * modelSize);
-  if ('emoji' in recipe.data) return loadEmojiPairs({ styles: recipe.data.emoji, size, cacheDir: resolve(folder, '.cache') });
+  if ('emoji' in recipe.data)
+    return loadEmojiPairs({ styles: recipe.data.emoji, size, cacheDir: resolve(folder, '.cache') });
   return openPairs(resolve(folder, recipe.data.pairs), { size });
 }
 
 /** The file of word pieces the run uses, in the output folder. */
-async function prepareVocabulary(recipe: Recipe, folder: string, output: string, dataset: PairDataset): Promise<string> {
+async function prepareVocabulary(
+  recipe: Recipe,
+  folder: string,
+  output: string,
+  dataset: PairDataset,
+): Promise<string> {
   if (typeof recipe.vocabulary === 'string') return resolve(folder, recipe.vocabulary);
   const file = join(output, 'vocab.txt');
   if (await exists(file)) return file;
@@ -295,7 +318,11 @@ async function prepareVocabulary(recipe: Recipe, folder: string, output: string,
   return file;
 }
 
-async function startingParameters(recipe: Recipe, folder: string, config: VlmoConfig): Promise<Map<string, Float32Array>> {
+async function startingParameters(
+  recipe: Recipe,
+  folder: string,
+  config: VlmoConfig,
+): Promise<Map<string, Float32Array>> {
   const fresh = initialParameters(config, createRandom(recipe.seed, 0x696e6974));
   if (recipe.init === undefined) return fresh;
   const loaded = await loadParameterValues(await openCheckpoint(resolve(folder, recipe.init)), config);

@@ -3,7 +3,7 @@
  *
  * A checkpoint is one safetensors file: `param/<name>`, `m/<name>`, `v/<name>` and, in its metadata, a JSON state.
  */
-import { readTensor, openSafetensors, writeSafetensors } from '../checkpoint/index.ts';
+import { openSafetensors, readTensor, writeSafetensors } from '../checkpoint/index.ts';
 import { parameterShapes } from '../model/parameters.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import type { BatchPosition } from './data/pairs.ts';
@@ -27,7 +27,12 @@ export async function saveRun(path: string, trainer: Trainer, position: BatchPos
   for (const [name, shape] of parameterShapes(trainer.config)) {
     tensors.push({ name: `param/${name}`, dtype: 'F32', shape, data: await trainer.weights.read(name) });
     for (const moment of moments) {
-      tensors.push({ name: `${moment}/${name}`, dtype: 'F32', shape, data: await trainer.weights.readState(name, moment) });
+      tensors.push({
+        name: `${moment}/${name}`,
+        dtype: 'F32',
+        shape,
+        data: await trainer.weights.readState(name, moment),
+      });
     }
   }
   const state: RunState = { version: stateVersion, trainer: trainer.state, position };
@@ -49,7 +54,11 @@ export async function loadRun(path: string, trainer: Trainer): Promise<BatchPosi
       check(entry !== undefined, 'MOME_INVALID_FILE', `${path}: expected tensor ${kind}/${name}, found none`);
       const count = shape.reduce((product, dim) => product * dim, 1);
       const data = await readTensor(entry);
-      check(data.length === count, 'MOME_INVALID_FILE', `${path}: expected ${count} values in ${kind}/${name}, got ${data.length}`);
+      check(
+        data.length === count,
+        'MOME_INVALID_FILE',
+        `${path}: expected ${count} values in ${kind}/${name}, got ${data.length}`,
+      );
       if (kind === 'param') await trainer.weights.write(name, data);
       else await trainer.weights.writeState(name, kind, data);
     }
@@ -59,13 +68,25 @@ export async function loadRun(path: string, trainer: Trainer): Promise<BatchPosi
 }
 
 function parseState(path: string, text: string | undefined): RunState {
-  check(text !== undefined, 'MOME_INVALID_FILE', `${path}: expected the state of a training run in the metadata, found none`);
+  check(
+    text !== undefined,
+    'MOME_INVALID_FILE',
+    `${path}: expected the state of a training run in the metadata, found none`,
+  );
   let state: RunState;
   try {
     state = JSON.parse(text) as RunState;
   } catch (error) {
-    throw new MomeError('MOME_INVALID_FILE', `${path}: expected the state of a training run, got text that is no JSON`, { cause: error });
+    throw new MomeError(
+      'MOME_INVALID_FILE',
+      `${path}: expected the state of a training run, got text that is no JSON`,
+      { cause: error },
+    );
   }
-  check(state.version === stateVersion, 'MOME_INVALID_FILE', `${path}: expected state version ${stateVersion}, got ${state.version}`);
+  check(
+    state.version === stateVersion,
+    'MOME_INVALID_FILE',
+    `${path}: expected state version ${stateVersion}, got ${state.version}`,
+  );
   return state;
 }

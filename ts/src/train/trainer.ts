@@ -6,7 +6,12 @@
  */
 import { type BatchItems, layoutBatch } from '../model/batch.ts';
 import type { VlmoConfig } from '../model/config.ts';
-import { contrastiveFunction, fusedFunction, type ObjectiveOptions, type TrainingFunction } from '../model/objectives.ts';
+import {
+  contrastiveFunction,
+  fusedFunction,
+  type ObjectiveOptions,
+  type TrainingFunction,
+} from '../model/objectives.ts';
 import { parameterShapes } from '../model/parameters.ts';
 import { Engine, type Program, type Weights } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
@@ -94,7 +99,13 @@ export class Trainer {
   #step = 0;
   #microStep = 0;
 
-  private constructor(config: VlmoConfig, engine: Engine, weights: Weights, vocabulary: MaskingVocabulary, options: TrainerOptions) {
+  private constructor(
+    config: VlmoConfig,
+    engine: Engine,
+    weights: Weights,
+    vocabulary: MaskingVocabulary,
+    options: TrainerOptions,
+  ) {
     this.config = config;
     this.engine = engine;
     this.weights = weights;
@@ -177,7 +188,13 @@ export class Trainer {
       const outputs = await this.#runContrastive(this.#programs.contrastive, batch, signal);
       collect(losses, this.#programs.contrastive.training, outputs);
       if (this.options.objectives.includes('itm')) {
-        negatives = drawHardNegatives(outputs.similarity!, batch.texts.length, fusedPairs, this.#random, this.#groupsOf(batch));
+        negatives = drawHardNegatives(
+          outputs.similarity!,
+          batch.texts.length,
+          fusedPairs,
+          this.#random,
+          this.#groupsOf(batch),
+        );
       }
     }
     if (this.#programs.fused) {
@@ -264,14 +281,18 @@ export class Trainer {
       for (let i = 0; i < 3 * count; i++) labels.push(i < count ? 1 : 0);
     }
     const masked = this.options.objectives.includes('mlm')
-      ? batch.texts.slice(0, count).map((text) => maskWords(text, this.#vocabulary, this.#random, this.options.maskProbability))
+      ? batch.texts
+          .slice(0, count)
+          .map((text) => maskWords(text, this.#vocabulary, this.#random, this.options.maskProbability))
       : [];
     const firstMasked = pairs.length;
     for (const [picture, { ids }] of masked.entries()) pairs.push({ text: ids, picture });
     const layout = layoutBatch(this.config, { pairs }, batch.texts.length);
     const itmLabels = Int32Array.from(labels);
     const mlmRows = Int32Array.from(
-      masked.flatMap(({ positions }, i) => [...positions].map((position) => layout.pairTextCls[firstMasked + i]! + position)),
+      masked.flatMap(({ positions }, i) =>
+        [...positions].map((position) => layout.pairTextCls[firstMasked + i]! + position),
+      ),
     );
     const outputs = await program.run(
       {
@@ -302,7 +323,11 @@ export class Trainer {
   }
 
   /** Per-row scales of every residual branch: 0 for dropped sequences, 1 / keep for the others. */
-  #dropPath(sequences: Int32Array, rows: number, streams: readonly ('block' | 'branch')[]): Record<string, Float32Array> {
+  #dropPath(
+    sequences: Int32Array,
+    rows: number,
+    streams: readonly ('block' | 'branch')[],
+  ): Record<string, Float32Array> {
     const highest = this.options.dropPath ?? 0;
     if (highest === 0) return {};
     const { layers, firstVlLayer } = this.config;
@@ -328,7 +353,11 @@ export class Trainer {
   #checkBatch({ bytes, texts, groups }: TrainingBatch): void {
     const pixels = texts.length * 3 * this.config.imageSize ** 2;
     check(texts.length > 0, 'MOME_INVALID_ARGUMENT', 'trainer: expected at least one pair, got none');
-    check(bytes.length === pixels, 'MOME_INVALID_SHAPE', `trainer: expected ${pixels} pixel bytes for ${texts.length} pairs, got ${bytes.length}`);
+    check(
+      bytes.length === pixels,
+      'MOME_INVALID_SHAPE',
+      `trainer: expected ${pixels} pixel bytes for ${texts.length} pairs, got ${bytes.length}`,
+    );
     if (this.options.groups) {
       check(
         groups?.length === texts.length,
@@ -347,15 +376,24 @@ function compile(config: VlmoConfig, engine: Engine, weights: Weights, options: 
     groups: options.groups ?? false,
     vlBranch: options.vlBranch ?? true,
   };
-  const compiled = (training: TrainingFunction): Compiled => ({ training, program: engine.createProgram(weights, training.lowered.text) });
+  const compiled = (training: TrainingFunction): Compiled => ({
+    training,
+    program: engine.createProgram(weights, training.lowered.text),
+  });
   const fused = options.objectives.filter((objective) => objective !== 'itc');
   return {
-    contrastive: options.objectives.includes('itc') ? compiled(contrastiveFunction(config, 'itc', objectiveOptions)) : undefined,
+    contrastive: options.objectives.includes('itc')
+      ? compiled(contrastiveFunction(config, 'itc', objectiveOptions))
+      : undefined,
     fused: fused.length > 0 ? compiled(fusedFunction(config, fused, objectiveOptions)) : undefined,
   };
 }
 
-function collect(losses: Record<string, number>, training: TrainingFunction, outputs: Readonly<Record<string, Float32Array>>): void {
+function collect(
+  losses: Record<string, number>,
+  training: TrainingFunction,
+  outputs: Readonly<Record<string, Float32Array>>,
+): void {
   for (const { objective, output, weight } of training.losses) {
     const value = outputs[output]?.[0];
     if (value === undefined) throw new MomeError('MOME_INTERNAL', `trainer: expected output ${output}, got none`);

@@ -17,7 +17,9 @@ export async function readCaseConfig(folder: string): Promise<Readonly<Record<st
     check(typeof value === 'object' && value !== null, 'MOME_INVALID_FILE', `${path}: expected an object`);
     return value as Record<string, unknown>;
   } catch (error) {
-    throw error instanceof MomeError ? error : new MomeError('MOME_INVALID_FILE', `${path}: expected JSON`, { cause: error });
+    throw error instanceof MomeError
+      ? error
+      : new MomeError('MOME_INVALID_FILE', `${path}: expected JSON`, { cause: error });
   }
 }
 

@@ -40,7 +40,13 @@ const zeroTolerance = 1e-6;
  *
  * @throws MomeError `MOME_INVALID_SHAPE` when the lengths differ
  */
-export function compare(name: string, kind: CheckKind, actual: ArrayLike<number>, expected: ArrayLike<number>, bound: number): Check {
+export function compare(
+  name: string,
+  kind: CheckKind,
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  bound: number,
+): Check {
   check(
     actual.length === expected.length,
     'MOME_INVALID_SHAPE',
@@ -67,7 +73,12 @@ export function compare(name: string, kind: CheckKind, actual: ArrayLike<number>
   }
   const zero = expectedSquares === 0;
   const relL2 = zero ? Math.sqrt(difference) : Math.sqrt(difference / expectedSquares);
-  const cosine = zero || actualSquares === 0 ? (zero && maxAbs <= zeroTolerance ? 1 : 0) : product / Math.sqrt(expectedSquares * actualSquares);
+  const cosine =
+    zero || actualSquares === 0
+      ? zero && maxAbs <= zeroTolerance
+        ? 1
+        : 0
+      : product / Math.sqrt(expectedSquares * actualSquares);
   const error = kind === 'preprocess' ? maxAbs : zero ? maxAbs : relL2;
   const limit = kind === 'preprocess' || !zero ? bound : zeroTolerance;
   return {

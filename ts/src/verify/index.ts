@@ -24,7 +24,10 @@ export interface VerifyOptions {
 /** A channel value may differ by one of 255. */
 const preprocessBound = 1;
 
-const preprocessSchema = z.object({ size: z.number().int().positive(), images: z.array(z.object({ file: z.string() })).min(1) });
+const preprocessSchema = z.object({
+  size: z.number().int().positive(),
+  images: z.array(z.object({ file: z.string() })).min(1),
+});
 const weightsName = 'weights.pt';
 
 /**
@@ -69,7 +72,11 @@ async function checksOf(folder: string, config: Readonly<Record<string, unknown>
   }
   const known = new Set(checks.map((each) => each.name));
   const left = [...outputs.entries.keys()].filter((key) => !known.has(key));
-  check(left.length === 0, 'MOME_INVALID_FILE', `${outputs.path}: expected outputs this library knows, got ${left.join(', ')}`);
+  check(
+    left.length === 0,
+    'MOME_INVALID_FILE',
+    `${outputs.path}: expected outputs this library knows, got ${left.join(', ')}`,
+  );
   return checks;
 }
 
@@ -80,7 +87,11 @@ async function checkConversion(folder: string, config: Readonly<Record<string, u
   const checks: Check[] = [];
   for (const key of expected.entries.keys()) {
     const source = sources.get(key);
-    check(source !== undefined, 'MOME_INVALID_FILE', `${expected.path}: expected names the take-over gives, got ${key}`);
+    check(
+      source !== undefined,
+      'MOME_INVALID_FILE',
+      `${expected.path}: expected names the take-over gives, got ${key}`,
+    );
     checks.push(compare(key, 'convert', await valuesOf(source), await expected.floats(key), bounds.exact));
   }
   return checks;

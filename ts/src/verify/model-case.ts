@@ -5,13 +5,21 @@ import { join } from 'node:path';
 import { openCheckpoint, requireAll, takeParameters } from '../checkpoint/index.ts';
 import { type Batch, type BatchItems, layoutBatch } from '../model/batch.ts';
 import { imageTokensOf, type VlmoConfig } from '../model/config.ts';
-import { answer, dualOutputs, fillMask, fusionOutputs, lowerFunction, type ModelFunction, reason } from '../model/functions.ts';
+import {
+  answer,
+  dualOutputs,
+  fillMask,
+  fusionOutputs,
+  lowerFunction,
+  type ModelFunction,
+  reason,
+} from '../model/functions.ts';
 import { fillWeights } from '../model/load.ts';
 import type { Weights } from '../runtime/engine.ts';
 import { Engine } from '../runtime/engine.ts';
 import { check } from '../runtime/errors.ts';
-import { type Check, type CheckKind, compare } from './compare.ts';
 import { CaseTensors } from './case-files.ts';
+import { type Check, type CheckKind, compare } from './compare.ts';
 
 /** Bounds on relative L2 errors; widths from 256 on count as full size. */
 export const bounds = { tiny: 2e-5, full: 1e-4, gradient: 1e-4, training: 5e-4, exact: 1e-6, resize: 1e-5 } as const;
@@ -52,7 +60,11 @@ export class ModelCase {
     const inputs = await CaseTensors.open(join(folder, 'inputs.safetensors'));
     const pixels = await inputs.floats('image');
     const batch = inputs.entry('image').shape[0] ?? 0;
-    check(pixels.length === batch * 3 * config.imageSize ** 2, 'MOME_INVALID_SHAPE', `${inputs.path}: expected pictures of ${config.imageSize} pixels`);
+    check(
+      pixels.length === batch * 3 * config.imageSize ** 2,
+      'MOME_INVALID_SHAPE',
+      `${inputs.path}: expected pictures of ${config.imageSize} pixels`,
+    );
     const texts = await readTexts(inputs, 'text_ids', batch);
     const checkpoint = await openCheckpoint(weightsPath);
     requireAll(await takeParameters(checkpoint, config), weightsPath);
@@ -79,7 +91,11 @@ export class ModelCase {
   async run(
     build: ModelFunction,
     layout: Batch,
-    extra: { readonly dims?: Record<string, number>; readonly inputs?: Record<string, Int32Array>; readonly pixels?: Float32Array } = {},
+    extra: {
+      readonly dims?: Record<string, number>;
+      readonly inputs?: Record<string, Int32Array>;
+      readonly pixels?: Float32Array;
+    } = {},
   ): Promise<Readonly<Record<string, Float32Array>>> {
     const program = this.engine.createProgram(this.weights, lowerFunction(build, this.config, { pixels: 'f32' }).text);
     try {
@@ -114,13 +130,23 @@ export async function readTexts(inputs: CaseTensors, name: string, batch: number
   return Array.from({ length: batch }, (_, i) => {
     const mask = masks.subarray(i * length, (i + 1) * length);
     const end = mask.lastIndexOf(1) + 1;
-    check(end > 0 && mask.subarray(0, end).every((on) => on === 1), 'MOME_INVALID_FILE', `${inputs.path}: expected text_masks to be ones, then zeros`);
+    check(
+      end > 0 && mask.subarray(0, end).every((on) => on === 1),
+      'MOME_INVALID_FILE',
+      `${inputs.path}: expected text_masks to be ones, then zeros`,
+    );
     return ids.slice(i * length, i * length + end);
   });
 }
 
 /** Rows of each sequence put back into [B, length, width], zeros where there were none. */
-function padded(rows: Float32Array, begins: Int32Array, lengths: readonly number[], length: number, width: number): Float32Array {
+function padded(
+  rows: Float32Array,
+  begins: Int32Array,
+  lengths: readonly number[],
+  length: number,
+  width: number,
+): Float32Array {
   const out = new Float32Array(begins.length * length * width);
   for (const [i, begin] of begins.entries()) {
     out.set(rows.subarray(begin * width, (begin + lengths[i]!) * width), i * length * width);
@@ -139,7 +165,8 @@ export async function checkOutputs(model: ModelCase, expected: CaseTensors): Pro
   const pictures = texts.map((_, picture) => ({ picture }));
   const pairs = texts.map((text, picture) => ({ text, picture }));
   const add = async (name: string, values: () => Float32Array | Promise<Float32Array>, kind: CheckKind = 'output') => {
-    if (expected.has(name)) checks.push(compare(name, kind, await values(), await expected.floats(name), model.outputBound));
+    if (expected.has(name))
+      checks.push(compare(name, kind, await values(), await expected.floats(name), model.outputBound));
   };
   const imageLengths = texts.map(() => I);
 
@@ -163,15 +190,23 @@ export async function checkOutputs(model: ModelCase, expected: CaseTensors): Pro
   if (expected.has('fusion/nlvr2_logits')) {
     const layout = model.layout({ pairs: nlvr2Pairs(texts) }, 2 * batch);
     const pixels = await twoPictures(model);
-    await add('fusion/nlvr2_logits', async () => (await model.run(reason, layout, { dims: { statements: batch }, pixels })).nlvr2_logits!);
+    await add(
+      'fusion/nlvr2_logits',
+      async () => (await model.run(reason, layout, { dims: { statements: batch }, pixels })).nlvr2_logits!,
+    );
   }
   if (expected.has('fusion/mlm_logits') || expected.has('text/mlm_logits')) {
     const masked = await readTexts(model.inputs, 'text_ids_mlm', batch);
     const mlm = async (items: BatchItems) => {
       const layout = model.layout(items);
       const cls = items.pairs ? layout.pairTextCls : layout.textCls;
-      const rows = Int32Array.from([...cls].flatMap((begin, i) => Array.from({ length: lengths[i]! }, (_, token) => begin + token)));
-      const { mlm_logits } = await model.run(fillMask, layout, { dims: { tokens: rows.length }, inputs: { mlm_rows: rows } });
+      const rows = Int32Array.from(
+        [...cls].flatMap((begin, i) => Array.from({ length: lengths[i]! }, (_, token) => begin + token)),
+      );
+      const { mlm_logits } = await model.run(fillMask, layout, {
+        dims: { tokens: rows.length },
+        inputs: { mlm_rows: rows },
+      });
       const begins = Int32Array.from(lengths, (_, i) => lengths.slice(0, i).reduce((sum, length) => sum + length, 0));
       return padded(mlm_logits!, begins, lengths, L, config.vocabularySize);
     };

@@ -3,7 +3,14 @@
  */
 import { z } from 'zod';
 import type { Batch } from '../model/batch.ts';
-import { contrastiveFunction, fusedFunction, type Objective, objectiveNames, textMlmFunction, type TrainingFunction } from '../model/objectives.ts';
+import {
+  contrastiveFunction,
+  fusedFunction,
+  type Objective,
+  objectiveNames,
+  type TrainingFunction,
+  textMlmFunction,
+} from '../model/objectives.ts';
 import { parameterShapes } from '../model/parameters.ts';
 import type { Program } from '../runtime/engine.ts';
 import { check } from '../runtime/errors.ts';
@@ -24,7 +31,12 @@ const options = { pixels: 'f32' } as const;
 
 async function task(model: ModelCase, objective: Objective): Promise<Task> {
   const { batch, texts, inputs } = model;
-  const compiled = (training: TrainingFunction, layout: Batch, dims: Record<string, number>, own: Record<string, Float32Array | Int32Array>): Task => ({
+  const compiled = (
+    training: TrainingFunction,
+    layout: Batch,
+    dims: Record<string, number>,
+    own: Record<string, Float32Array | Int32Array>,
+  ): Task => ({
     training,
     program: model.engine.createProgram(model.weights, training.lowered.text),
     dims: { ...layout.dims, ...dims },
@@ -42,7 +54,11 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
       const image = await inputs.integers('itm_negative_image');
       const text = await inputs.integers('itm_negative_text');
       const layout = model.layout({
-        pairs: [...pairs, ...pairs.map((pair, i) => ({ ...pair, picture: image[i]! })), ...pairs.map((pair, i) => ({ ...pair, text: texts[text[i]!]! }))],
+        pairs: [
+          ...pairs,
+          ...pairs.map((pair, i) => ({ ...pair, picture: image[i]! })),
+          ...pairs.map((pair, i) => ({ ...pair, text: texts[text[i]!]! })),
+        ],
       });
       const labels = Int32Array.from({ length: 3 * batch }, (_, i) => (i < batch ? 1 : 0));
       const training = fusedFunction(model.config, ['itm'], options);
@@ -53,7 +69,9 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
       const masked = await readTexts(inputs, 'text_ids_mlm', batch);
       const all = await inputs.integers('text_labels_mlm');
       const length = all.length / batch;
-      const layout = model.layout(objective === 'mlm' ? { pairs: masked.map((text, picture) => ({ text, picture })) } : { texts: masked });
+      const layout = model.layout(
+        objective === 'mlm' ? { pairs: masked.map((text, picture) => ({ text, picture })) } : { texts: masked },
+      );
       const cls = objective === 'mlm' ? layout.pairTextCls : layout.textCls;
       const rows: number[] = [];
       const labels: number[] = [];
@@ -63,13 +81,24 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
           labels.push(all[i * length + token]!);
         }
       }
-      const training = objective === 'mlm' ? fusedFunction(model.config, ['mlm'], options) : textMlmFunction(model.config, options);
-      return compiled(training, layout, { mlm_rows: rows.length }, { mlm_rows: Int32Array.from(rows), mlm_labels: Int32Array.from(labels) });
+      const training =
+        objective === 'mlm' ? fusedFunction(model.config, ['mlm'], options) : textMlmFunction(model.config, options);
+      return compiled(
+        training,
+        layout,
+        { mlm_rows: rows.length },
+        { mlm_rows: Int32Array.from(rows), mlm_labels: Int32Array.from(labels) },
+      );
     }
     case 'vqa': {
       const layout = model.layout({ pairs });
       const training = fusedFunction(model.config, ['vqa'], options);
-      return compiled(training, layout, { vqa_rows: batch }, { vqa_cls: layout.pairTextCls, vqa_targets: await inputs.floats('vqa_targets') });
+      return compiled(
+        training,
+        layout,
+        { vqa_rows: batch },
+        { vqa_cls: layout.pairTextCls, vqa_targets: await inputs.floats('vqa_targets') },
+      );
     }
     case 'nlvr2': {
       const layout = model.layout({ pairs: nlvr2Pairs(texts) }, 2 * batch);
@@ -78,7 +107,11 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
         training,
         layout,
         { nlvr2_rows: 2 * batch, statements: batch },
-        { nlvr2_cls: layout.pairTextCls, nlvr2_labels: await inputs.integers('nlvr2_labels'), pixels: await twoPictures(model) },
+        {
+          nlvr2_cls: layout.pairTextCls,
+          nlvr2_labels: await inputs.integers('nlvr2_labels'),
+          pixels: await twoPictures(model),
+        },
       );
     }
   }
@@ -91,17 +124,25 @@ async function runTask({ training, program, dims, inputs }: Task): Promise<numbe
 }
 
 /** Losses and, where the case has them, gradients of every objective. */
-export async function checkObjectives(model: ModelCase, outputs: CaseTensors, gradients: CaseTensors | undefined): Promise<Check[]> {
+export async function checkObjectives(
+  model: ModelCase,
+  outputs: CaseTensors,
+  gradients: CaseTensors | undefined,
+): Promise<Check[]> {
   const checks: Check[] = [];
   for (const objective of objectiveNames) {
     const hasLoss = outputs.has(`loss/${objective}`);
-    const hasGradients = gradients !== undefined && [...gradients.entries.keys()].some((name) => name.startsWith(`${objective}/`));
+    const hasGradients =
+      gradients !== undefined && [...gradients.entries.keys()].some((name) => name.startsWith(`${objective}/`));
     if (!hasLoss && !hasGradients) continue;
     await model.weights.zeroGradients();
     const compiled = await task(model, objective);
     const loss = await runTask(compiled);
     compiled.program.dispose();
-    if (hasLoss) checks.push(compare(`loss/${objective}`, 'loss', [loss], await outputs.floats(`loss/${objective}`), model.outputBound));
+    if (hasLoss)
+      checks.push(
+        compare(`loss/${objective}`, 'loss', [loss], await outputs.floats(`loss/${objective}`), model.outputBound),
+      );
     if (!hasGradients) continue;
     for (const [name, shape] of parameterShapes(model.config)) {
       const count = shape.reduce((product, size) => product * size, 1);
@@ -129,7 +170,11 @@ const trainingSchema = z.object({
 /** The training steps of the case: losses, rates and the parameters after the last. */
 export async function checkTraining(model: ModelCase, settings: unknown, expected: CaseTensors): Promise<Check[]> {
   const parsed = trainingSchema.safeParse(settings);
-  check(parsed.success, 'MOME_INVALID_FILE', `${expected.path}: expected the settings of its training steps in config.json`);
+  check(
+    parsed.success,
+    'MOME_INVALID_FILE',
+    `${expected.path}: expected the settings of its training steps in config.json`,
+  );
   const { objectives, steps, weight_decay, betas, eps } = parsed.data;
   const schedule = {
     learningRate: parsed.data.learning_rate,
@@ -153,7 +198,15 @@ export async function checkTraining(model: ModelCase, settings: unknown, expecte
     for (const each of tasks) loss += await runTask(each);
     losses.push(loss);
     rates.push(learningRateAt(schedule, step));
-    await model.weights.adamw({ step: step + 1, learningRate: rates[step]!, beta1: betas[0], beta2: betas[1], eps, gradientScale: 1, groups });
+    await model.weights.adamw({
+      step: step + 1,
+      learningRate: rates[step]!,
+      beta1: betas[0],
+      beta2: betas[1],
+      eps,
+      gradientScale: 1,
+      groups,
+    });
   }
   for (const { program } of tasks) program.dispose();
   const checks = [
@@ -163,7 +216,15 @@ export async function checkTraining(model: ModelCase, settings: unknown, expecte
   for (const name of names) {
     const key = `final/${name}`;
     if (!expected.has(key)) continue;
-    checks.push(compare(`training/${key}`, 'training', await model.weights.read(name), await expected.floats(key), bounds.training));
+    checks.push(
+      compare(
+        `training/${key}`,
+        'training',
+        await model.weights.read(name),
+        await expected.floats(key),
+        bounds.training,
+      ),
+    );
   }
   return checks;
 }

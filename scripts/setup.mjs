@@ -1,0 +1,43 @@
+/**
+ * Everything a fresh clone needs, and nothing that is there already: dependencies, the addon, dist. Needs Node, g++, make and
+ * CMake; takes from the network only what npm's registry has.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+function run(label, command, args) {
+  process.stderr.write(`mome: ${label}\n`);
+  const result = spawnSync(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  if (result.status !== 0) {
+    process.stderr.write(`mome: ${label} failed\n`);
+    process.exit(1);
+  }
+}
+
+/** Time of the newest file under `paths`. */
+function newest(paths) {
+  let time = 0;
+  for (const path of paths.map((each) => join(root, each))) {
+    if (!existsSync(path)) continue;
+    if (!statSync(path).isDirectory()) time = Math.max(time, statSync(path).mtimeMs);
+    else
+      for (const entry of readdirSync(path, { recursive: true, withFileTypes: true })) {
+        if (entry.isFile()) time = Math.max(time, statSync(join(entry.parentPath ?? entry.path, entry.name)).mtimeMs);
+      }
+  }
+  return time;
+}
+
+const isStale = (product, sources) => !existsSync(join(root, product)) || newest([product]) < newest(sources);
+
+if (isStale('node_modules/.package-lock.json', ['package-lock.json'])) {
+  run('installing dependencies', 'npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']);
+}
+if (isStale('build/Release/mome.node', ['native', 'CMakeLists.txt']))
+  run('building the addon', process.execPath, ['scripts/build-addon.mjs']);
+if (isStale('dist/cli.mjs', ['ts/src', 'tsdown.config.ts', 'package.json']))
+  run('building dist', process.execPath, ['scripts/build-ts.mjs']);

@@ -1,0 +1,31 @@
+/** All checks, cheapest first: lint, types, layers, native tests, TypeScript tests, the package as its users load it. */
+import { spawnSync } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const require = createRequire(import.meta.url);
+const binary = (name, path) => join(dirname(require.resolve(`${name}/package.json`)), path);
+
+const steps = [
+  ['lint', [binary('@biomejs/biome', 'bin/biome'), 'check', '--error-on-warnings', '.']],
+  ['types', [binary('typescript', 'bin/tsc'), '--noEmit']],
+  ['layers', ['scripts/check-layers.mjs']],
+  ['native build', ['scripts/build-addon.mjs', '--tests']],
+  ['native tests', null, ['ctest', '--test-dir', 'build', '--output-on-failure']],
+  ['TypeScript tests', [binary('vitest', 'vitest.mjs'), 'run']],
+  ['package', ['scripts/check-package.mjs']],
+];
+
+for (const [label, script, command] of steps) {
+  const started = performance.now();
+  process.stdout.write(`\n== ${label}\n`);
+  const [program, ...args] = command ?? [process.execPath, ...script];
+  const { status } = spawnSync(program, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  if (status !== 0) {
+    process.stderr.write(`mome: ${label} failed\n`);
+    process.exit(1);
+  }
+  process.stdout.write(`== ${label}: passed in ${((performance.now() - started) / 1000).toFixed(0)} s\n`);
+}
