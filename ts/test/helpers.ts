@@ -1,0 +1,61 @@
+/** A tiny model on disk, made from a reference checkpoint, and temporary folders. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, expect } from 'vitest';
+import { convertCheckpoint } from '../src/checkpoint/index.ts';
+import { configFromArch } from '../src/model/config.ts';
+import { type ErrorCode, MomeError } from '../src/runtime/errors.ts';
+import { readCaseConfig } from '../src/verify/case-files.ts';
+
+export const golden = (name: string): string => fileURLToPath(new URL(`golden/${name}`, import.meta.url));
+
+/** A folder that is removed after the tests of the file. */
+export async function temporaryFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'mome-test-'));
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** Word pieces of the tiny model: 120, as its embedding has rows. */
+export function tinyVocabulary(): string[] {
+  const words = ['a', 'red', 'green', 'blue', 'square', 'circle', '##s', 'on', 'white', '##ish', 'picture', 'of', ',', '.'];
+  const pieces = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', ...words];
+  while (pieces.length < 120) pieces.push(`word${pieces.length}`);
+  return pieces;
+}
+
+/** Writes a model folder of the reference case `name`, with a vocabulary and answers. */
+export async function tinyModel(name: 'tiny_relative' | 'tiny_absolute' = 'tiny_relative'): Promise<string> {
+  const folder = await temporaryFolder();
+  const { arch } = await readCaseConfig(golden(name));
+  await convertCheckpoint(join(golden(name), 'weights.pt'), folder, { config: configFromArch(arch) });
+  await writeFile(join(folder, 'vocab.txt'), `${tinyVocabulary().join('\n')}\n`);
+  await writeFile(join(folder, 'answers.json'), JSON.stringify(Array.from({ length: 13 }, (_, i) => `answer ${i}`)));
+  return folder;
+}
+
+/** Pixels of a plain picture with a little of everything in it. */
+export function testImage(seed: number, size = 80) {
+  const data = new Uint8Array(size * size * 3);
+  let state = (seed * 2654435761 + 1) >>> 0;
+  for (let i = 0; i < data.length; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    data[i] = ((state >>> 24) + seed * 37) & 255;
+  }
+  return { data, width: size, height: size, channels: 3 as const };
+}
+
+/** Expects a rejection or throw with this code. */
+export async function expectCode(action: () => unknown, code: ErrorCode): Promise<MomeError> {
+  let failure: unknown;
+  try {
+    await action();
+  } catch (error) {
+    failure = error;
+  }
+  expect(failure).toBeInstanceOf(MomeError);
+  expect((failure as MomeError).code).toBe(code);
+  return failure as MomeError;
+}

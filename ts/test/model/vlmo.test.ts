@@ -1,0 +1,145 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { Vlmo } from '../../src/model/vlmo.ts';
+import { addon } from '../../src/runtime/addon.ts';
+import { expectCode, testImage, tinyModel } from '../helpers.ts';
+
+const images = Array.from({ length: 5 }, (_, i) => testImage(i + 1, 40 + 7 * i));
+const texts = ['a red square', 'blue', 'a picture of green circles, on white', '', 'red '.repeat(300)];
+let folder = '';
+beforeAll(async () => {
+  folder = await tinyModel();
+});
+
+const row = (all: Float32Array, width: number, i: number) => [...all.subarray(i * width, (i + 1) * width)];
+
+describe.each(addon().cpuInfo().targets)('on %s', (target) => {
+  it('a result does not depend on neighbours, place or threads, to the last bit', async () => {
+    await using one = await Vlmo.load(folder, { target, threads: 1 });
+    await using three = await Vlmo.load(folder, { target, threads: 3 });
+    const together = await one.embedTexts(texts);
+    const backwards = await three.embedTexts([...texts].reverse());
+    const pictures = await one.embedImages(images);
+    const pairs = images.map((image, i) => ({ image, text: texts[i]! }));
+    const matches = await three.match(pairs);
+    for (const [i, text] of texts.entries()) {
+      const alone = [...(await three.embedTexts([text])).embeddings];
+      expect(row(together.embeddings, 48, i)).toEqual(alone);
+      expect(row(backwards.embeddings, 48, texts.length - 1 - i)).toEqual(alone);
+      expect(row(pictures.embeddings, 48, i)).toEqual([...(await three.embedImages([images[i]!])).embeddings]);
+      expect(matches[i]).toBe((await one.match([pairs[i]!]))[0]);
+    }
+  });
+});
+
+describe('Vlmo', () => {
+  it('gives rows of length 1', async () => {
+    await using model = await Vlmo.load(folder);
+    const { embeddings, width, count } = await model.embedImages(images);
+    expect([count, width]).toEqual([5, 48]);
+    for (let i = 0; i < count; i++) {
+      expect(row(embeddings, width, i).reduce((sum, x) => sum + x * x, 0)).toBeCloseTo(1, 5);
+    }
+  });
+
+  it('matches, re-ranks, answers, reasons and fills masks', async () => {
+    await using model = await Vlmo.load(folder);
+    const scores = await model.match([
+      { image: images[0]!, text: 'a red square' },
+      { image: images[1]!, text: 'a red square' },
+    ]);
+    const ranked = await model.rerank({ text: 'a red square' }, [images[0]!, images[1]!]);
+    expect(ranked.map(({ score }) => score)).toEqual([...scores].sort((a, b) => b - a));
+    expect(await model.rerank({ image: images[0]! }, ['a red square'])).toEqual([{ index: 0, score: scores[0] }]);
+    const answers = await model.answer(images[0]!, 'red?', { k: 3 });
+    expect(answers).toHaveLength(3);
+    expect(answers[0]!.answer).toMatch(/^answer \d+$/);
+    expect(answers[0]!.score).toBeGreaterThanOrEqual(answers[1]!.score);
+    const { probability } = await model.reason([images[0]!, images[1]!], 'a red square');
+    expect(probability).toBeGreaterThan(0);
+    expect(probability).toBeLessThan(1);
+    for (const image of [null, images[0]!]) {
+      const masks = await model.fillMask(image, 'a [MASK] square [MASK]', { k: 120 });
+      expect(masks.map(({ position }) => position)).toEqual([2, 4]);
+      for (const { candidates } of masks) {
+        expect(candidates.reduce((sum, { score }) => sum + score, 0)).toBeCloseTo(1, 4);
+      }
+    }
+    expect(await model.fillMask(null, 'no mask')).toEqual([]);
+  });
+
+  it('takes nothing for an answer', async () => {
+    await using model = await Vlmo.load(folder);
+    expect((await model.embedImages([])).embeddings).toHaveLength(0);
+    expect((await model.embedTexts([])).embeddings).toHaveLength(0);
+    expect(await model.match([])).toHaveLength(0);
+    expect(await model.rerank({ text: 'a' }, [])).toEqual([]);
+  });
+
+  it('cuts a text of ten thousand words as the original does', async () => {
+    await using model = await Vlmo.load(folder);
+    const { embeddings } = await model.embedTexts(['red '.repeat(10_000), 'red '.repeat(10)]);
+    expect(row(embeddings, 48, 0)).toEqual(row(embeddings, 48, 1));
+  });
+
+  it('serves concurrent calls', async () => {
+    await using model = await Vlmo.load(folder);
+    const expected = (await model.embedTexts(texts)).embeddings;
+    const all = await Promise.all(Array.from({ length: 20 }, () => model.embedTexts(texts)));
+    for (const { embeddings } of all) expect(embeddings).toEqual(expected);
+  });
+
+  it('reports progress and stops when told to', async () => {
+    await using model = await Vlmo.load(folder);
+    const seen: [number, number][] = [];
+    const many = Array.from({ length: 400 }, (_, i) => images[i % 5]!);
+    await model.embedImages(many, { onProgress: (done, total) => seen.push([done, total]) });
+    expect(seen.length).toBeGreaterThan(2);
+    expect(seen.at(-1)).toEqual([400, 400]);
+    await expectCode(() => model.embedTexts(['a'], { signal: AbortSignal.abort() }), 'MOME_ABORTED');
+    const controller = new AbortController();
+    const running = model.embedImages(many, { signal: controller.signal, onProgress: () => controller.abort() });
+    await expectCode(() => running, 'MOME_ABORTED');
+    expect((await model.embedTexts(['a'])).count).toBe(1);
+  });
+
+  it('refuses calls after dispose, and may be disposed twice and in flight', async () => {
+    const model = await Vlmo.load(folder);
+    const running = Promise.allSettled([model.embedTexts(texts), model.embedImages(images)]);
+    await Promise.all([model.dispose(), model.dispose()]);
+    for (const result of await running) {
+      if (result.status === 'rejected') expect(['MOME_ABORTED', 'MOME_DISPOSED']).toContain(result.reason.code);
+    }
+    await expectCode(() => model.embedTexts(['a']), 'MOME_DISPOSED');
+    await expectCode(() => model.match([]), 'MOME_DISPOSED');
+    await expectCode(() => model.memory(), 'MOME_DISPOSED');
+  });
+
+  it('names what a model lacks', async () => {
+    await expectCode(() => Vlmo.load('/nowhere/at/all'), 'MOME_NOT_FOUND');
+    await expectCode(() => Vlmo.load(folder, { target: 'sse9' }), 'MOME_DEVICE_UNAVAILABLE');
+    await expectCode(() => Vlmo.load(folder, { threads: -1 }), 'MOME_INVALID_ARGUMENT');
+    await expectCode(() => Vlmo.load(folder, { device: 'cuda' as 'cpu' }), 'MOME_DEVICE_UNAVAILABLE');
+    await using model = await Vlmo.load(folder);
+    await expectCode(() => model.embedTexts([7 as unknown as string]), 'MOME_INVALID_ARGUMENT');
+    await expectCode(() => model.embedImages(['/nowhere.png']), 'MOME_NOT_FOUND');
+    await expectCode(() => model.rerank({ image: images[0]! }, [images[1]!]), 'MOME_INVALID_ARGUMENT');
+  });
+
+  it('keeps the event loop free and memory flat', async () => {
+    await using model = await Vlmo.load(folder);
+    const many = Array.from({ length: 300 }, (_, i) => images[i % 5]!);
+    let last = performance.now();
+    let gap = 0;
+    const timer = setInterval(() => {
+      gap = Math.max(gap, performance.now() - last);
+      last = performance.now();
+    }, 10);
+    for (let i = 0; i < 10; i++) await model.embedImages(many);
+    const before = process.memoryUsage.rss();
+    for (let i = 0; i < 40; i++) await model.embedImages(many);
+    clearInterval(timer);
+    expect(process.memoryUsage.rss() - before).toBeLessThan(60e6);
+    // An idle machine stays below 50 ms; this bound allows for busy ones.
+    expect(gap).toBeLessThan(500);
+  });
+});

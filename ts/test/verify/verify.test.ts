@@ -1,0 +1,85 @@
+import { cp, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { openSafetensors, readTensor, writeSafetensors } from '../../src/checkpoint/index.ts';
+import { addon } from '../../src/runtime/addon.ts';
+import { compare, verifyCase } from '../../src/verify/index.ts';
+import { expectCode, golden, temporaryFolder } from '../helpers.ts';
+
+const counts = {
+  tiny_relative: 895,
+  tiny_absolute: 695,
+  resize_relative: 7,
+  resize_absolute: 7,
+  beit_to_stage2: 49,
+  preprocess: 4,
+};
+
+describe.each(addon().cpuInfo().targets)('reference cases on %s', (target) => {
+  it.each(Object.entries(counts))('%s', async (name, compared) => {
+    const report = await verifyCase(golden(name), { target });
+    expect(report.checks.filter(({ passed }) => !passed)).toEqual([]);
+    expect(report).toMatchObject({ passed: true, compared, failed: 0, target });
+  });
+});
+
+describe('a planted error', () => {
+  it.each([
+    ['outputs.safetensors', 'dual/text_embed', 7],
+    ['outputs.safetensors', 'loss/itm', 0],
+    ['grads.safetensors', 'itc/transformer.blocks.0.attn.qkv.weight', 5000],
+    ['training.safetensors', 'final/transformer.norm.bias', 3],
+  ])('in %s, %s is named', async (file, tensor, index) => {
+    const folder = await temporaryFolder();
+    await cp(golden('tiny_relative'), folder, { recursive: true });
+    const { entries } = await openSafetensors(join(folder, file));
+    const tensors = [];
+    for (const entry of entries.values()) {
+      const data = await readTensor(entry);
+      if (entry.name === tensor) data[index]! += 0.01;
+      tensors.push({ name: entry.name, dtype: 'F32' as const, shape: entry.shape, data });
+    }
+    await writeSafetensors(join(folder, file), tensors);
+    const { passed, checks } = await verifyCase(folder);
+    expect(passed).toBe(false);
+    const failed = checks.filter((each) => !each.passed);
+    expect(failed).toHaveLength(1);
+    expect(failed[0]!.name).toContain(tensor);
+    expect(failed[0]!.worst.index).toBe(index);
+  });
+
+  it('in a picture is named', async () => {
+    const folder = await temporaryFolder();
+    await cp(golden('preprocess'), folder, { recursive: true });
+    const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'));
+    config.images[0].file = 'image3.png';
+    config.images[3].file = 'image0.jpg';
+    await writeFile(join(folder, 'config.json'), JSON.stringify(config));
+    await cp(golden('preprocess/image0.jpg'), join(folder, 'image3.png'));
+    await cp(golden('preprocess/image3.png'), join(folder, 'image0.jpg'));
+    const report = await verifyCase(folder);
+    expect(report.failed).toBe(2);
+  });
+
+  it('in an unknown output is refused', async () => {
+    const folder = await temporaryFolder();
+    await cp(golden('resize_absolute'), folder, { recursive: true });
+    await writeSafetensors(join(folder, 'outputs.safetensors'), [
+      { name: 'dual/unheard_of', dtype: 'F32', shape: [1], data: Float32Array.of(1) },
+    ]);
+    await cp(golden('tiny_absolute'), join(folder, '..', 'tiny_absolute'), { recursive: true, force: true });
+    await expectCode(() => verifyCase(folder), 'MOME_INVALID_FILE');
+  });
+});
+
+describe('compare', () => {
+  it('fails on a value that is not finite', () => {
+    expect(compare('x', 'output', [1, Number.NaN], [1, 2], 1e-3)).toMatchObject({ passed: false, worst: { index: 1 } });
+    expect(compare('x', 'output', [Number.POSITIVE_INFINITY], [2], 1e-3).passed).toBe(false);
+  });
+  it('holds a zero reference to an absolute bound', () => {
+    expect(compare('x', 'gradient', [1e-8, 0], [0, 0], 1e-4).passed).toBe(true);
+    expect(compare('x', 'gradient', [1e-3, 0], [0, 0], 1e-4).passed).toBe(false);
+  });
+  it('refuses other lengths', () => expectCode(() => compare('x', 'output', [1], [1, 2], 1), 'MOME_INVALID_SHAPE'));
+});
