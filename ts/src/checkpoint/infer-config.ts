@@ -6,9 +6,6 @@ import { check } from '../runtime/errors.ts';
 import { isBeit } from './beit.ts';
 import type { Checkpoint } from './checkpoint.ts';
 
-/** Text lengths for which relative tables are commonly sized. */
-const initLengths = [presets.base.maxTextLengthOfInit, 40];
-
 /**
  * @param known sizes that are known from elsewhere and win
  * @throws MomeError `MOME_INVALID_CONFIG` naming what the shapes do not tell
@@ -97,11 +94,11 @@ function gridOfShapes(
   where: string,
   beitTableRows: number | undefined,
 ): { readonly size: number; readonly initLength: number } {
-  const initLength = known.maxTextLengthOfInit ?? initLengths[0]!;
+  const initLength = known.maxTextLengthOfInit ?? presets.base.maxTextLengthOfInit;
   if (absolute && !table) return { size: Math.sqrt(absolute[1]! - 1), initLength };
   if (beitTableRows !== undefined) return { size: (Math.sqrt(beitTableRows - 3) + 1) / 2, initLength };
   check(table !== undefined, 'MOME_INVALID_CONFIG', `${where}: expected relative or absolute positions, found neither`);
-  const candidates = known.maxTextLengthOfInit ? [known.maxTextLengthOfInit] : [...initLengths, textPositions ?? 0];
+  const candidates = known.maxTextLengthOfInit ? [known.maxTextLengthOfInit] : [initLength, textPositions ?? 0];
   for (const length of candidates) {
     const size = (Math.sqrt(table[0]! - 5 - 2 * length) + 1) / 2;
     if (Number.isInteger(size) && size >= 1) return { size, initLength: length };

@@ -37,13 +37,16 @@ export async function inspectCheckpoint(path: string): Promise<CheckpointReport>
   const files = await openModelFiles(path);
   const checkpoint = await openCheckpoint(files.weights);
   const entries = [...checkpoint.entries.values()];
-  let config = files.config ?? null;
+  let config: VlmoConfig | null = null;
+  let configFrom: CheckpointReport['configFrom'] = null;
   const notes: string[] = [];
   let missing: readonly string[] = [];
   let unexpected: readonly string[] = [];
   let problem: string | null = null;
   try {
-    config ??= inferConfig(checkpoint);
+    const written = await files.readConfig();
+    config = written ?? inferConfig(checkpoint);
+    configFrom = written ? 'config.json' : 'shapes';
     const taken = await takeParameters(checkpoint, config);
     missing = taken.missing;
     unexpected = taken.unexpected;
@@ -63,7 +66,7 @@ export async function inspectCheckpoint(path: string): Promise<CheckpointReport>
     values: entries.reduce((sum, { shape }) => sum + elementCount(shape, path), 0),
     types: [...new Set(entries.map(({ dtype }) => dtype))],
     config,
-    configFrom: files.config ? 'config.json' : config ? 'shapes' : null,
+    configFrom,
     problem,
     missing,
     unexpected,

@@ -22,7 +22,8 @@ const maxJsonBytes = 16 * 2 ** 20;
 /** Where the parts of a model lie. */
 export interface ModelFiles {
   readonly weights: string;
-  readonly config: VlmoConfig | undefined;
+  /** What `config.json` says; undefined when there is none. @throws MomeError `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE` */
+  readonly readConfig: () => Promise<VlmoConfig | undefined>;
   readonly vocabulary: string | undefined;
   readonly answers: readonly string[] | undefined;
 }
@@ -30,7 +31,7 @@ export interface ModelFiles {
 /**
  * Finds a model's files: `path` is a folder, or a checkpoint whose neighbours are looked at.
  *
- * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE`
+ * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`
  */
 export async function openModelFiles(path: string): Promise<ModelFiles> {
   const info = await stat(path).catch((error: unknown) => {
@@ -44,7 +45,7 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
   const vocabulary = vocabularyNames.find((name) => names.has(name));
   return {
     weights,
-    config: names.has(configName) ? await readConfig(join(folder, configName)) : undefined,
+    readConfig: async () => (names.has(configName) ? readConfig(join(folder, configName)) : undefined),
     vocabulary: vocabulary && join(folder, vocabulary),
     answers: names.has(answersName) ? await readAnswers(join(folder, answersName)) : undefined,
   };
@@ -148,7 +149,7 @@ export async function convertCheckpoint(
 ): Promise<Conversion> {
   const files = await openModelFiles(source);
   const checkpoint: Checkpoint = await openCheckpoint(files.weights);
-  const base = options.config ?? files.config ?? inferConfig(checkpoint);
+  const base = options.config ?? (await files.readConfig()) ?? inferConfig(checkpoint);
   const config = parseConfig({
     ...base,
     ...(options.imageSize !== undefined && { imageSize: options.imageSize }),

@@ -68,7 +68,7 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
   const path = model ?? join(packageRoot(), 'models', defaultModel);
   const files = await openModelFiles(path);
   const checkpoint = await openCheckpoint(files.weights);
-  const base = options.config ?? files.config ?? inferConfig(checkpoint);
+  const base = options.config ?? (await files.readConfig()) ?? inferConfig(checkpoint);
   const config =
     options.imageSize === undefined ? base : parseConfig({ ...base, imageSize: options.imageSize }, 'load');
   const tokenizer =

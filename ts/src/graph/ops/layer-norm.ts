@@ -28,7 +28,7 @@ export interface Norm<W extends string = string> {
  */
 export function layerNorm<R extends string, W extends string>(
   x: Value<[R, W]>,
-  norm: Norm<W>,
+  norm: Norm<NoInfer<W>>,
   eps: number,
 ): Activation<[R, W]> {
   expectSame('layer_norm: width of gamma', x.shape[1], norm.gamma.shape[0]);

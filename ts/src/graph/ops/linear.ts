@@ -25,7 +25,7 @@ export interface Linear<I extends string = string, O extends string = string> {
  */
 export function linear<R extends string, I extends string, O extends string>(
   x: Value<[R, I]>,
-  map: Linear<I, O>,
+  map: Linear<NoInfer<I>, O>,
 ): Activation<[R, O]> {
   expectSame('linear: inputs of weight', x.shape[1], map.weight.shape[1]);
   const y = x.graph.activation<[R, O]>([x.shape[0], map.weight.shape[0]]);

@@ -80,7 +80,7 @@ export function softBce<R extends string, C extends string>(
  */
 export function contrastive<R extends string, W extends string>(
   image: Value<[R, W]>,
-  text: Value<[R, W]>,
+  text: Value<[NoInfer<R>, NoInfer<W>]>,
   logScale: Parameter<[]>,
   group?: Input<[R], 'i32'>,
 ): { readonly loss: Loss; readonly similarity: Activation<[R, R]> } {

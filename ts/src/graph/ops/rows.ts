@@ -67,7 +67,7 @@ export function gatherRowsCost(node: GatherRowsNode, binding: Binding): Cost {
  */
 export function concatRows<A extends string, B extends string, W extends string, R extends string>(
   first: Activation<[A, W]>,
-  second: Activation<[B, W]>,
+  second: Activation<[B, NoInfer<W>]>,
   rows: Dim<R>,
 ): Activation<[R, W]> {
   const y = first.graph.activation<[R, W]>([rows, first.shape[1]]);
