@@ -72,7 +72,8 @@ class Decoder {
   // Gradient of a parameter with `count` elements; null when absent: not wanted.
   float* gradient(std::string_view key, int64_t count);
   // Integers in [low, high), or equal to `also`.
-  const int32_t* integers(std::string_view key, int64_t count, int64_t low, int64_t high, int64_t also, bool optional = false);
+  static constexpr int64_t kNothingElse = INT64_MIN;
+  const int32_t* integers(std::string_view key, int64_t count, int64_t low, int64_t high, int64_t also = kNothingElse, bool optional = false);
   const uint8_t* bytes(std::string_view key, int64_t count);
   Matrix matrix(std::string_view key, int64_t rows, int64_t columns);
   // A number, dimension or scalar; `fallback` when absent.

@@ -23,16 +23,15 @@ void decode(Decoder& d, GatherRowsForward& a) {
   a.width = d.columns("x");
   a.count = d.rows("index");
   a.x = d.tensor("x", a.rows * a.width);
-  a.index = d.integers("index", a.count, 0, a.rows, -1);
+  a.index = d.integers("index", a.count, 0, a.rows);
   a.y = d.output("y", a.count * a.width);
-  for (int64_t i = 0; d.status().ok() && i < a.count; i++) d.expect(a.index[i] >= 0, "expected row indices >= 0");
 }
 
 void decode(Decoder& d, GatherRowsBackward& a) {
   a.rows = d.rows("dx");
   a.width = d.columns("dx");
   a.count = d.rows("index");
-  a.index = d.integers("index", a.count, 0, a.rows, 0);
+  a.index = d.integers("index", a.count, 0, a.rows);
   a.dy = d.tensor("dy", a.count * a.width);
   a.accumulate_dx = d.number("accumulate_dx", 0) != 0;
   a.dx = d.output("dx", a.rows * a.width);
@@ -128,7 +127,7 @@ void decode_pairs(Decoder& d, Args& a) {
   a.image = d.tensor("image", a.rows * a.width);
   a.text = d.tensor("text", a.rows * a.width);
   a.log_scale = d.tensor("log_scale", 1);
-  a.group = d.integers("group", a.rows, INT32_MIN, int64_t{INT32_MAX} + 1, 0, true);
+  a.group = d.integers("group", a.rows, INT32_MIN, int64_t{INT32_MAX} + 1, Decoder::kNothingElse, true);
 }
 
 void decode(Decoder& d, ContrastiveForward& a) {

@@ -88,7 +88,7 @@ void decode_attention(Decoder& d, Args& a) {
   a.heads = d.integer("heads");
   d.expect(a.heads > 0 && a.width % a.heads == 0 && d.columns("qkv") == 3 * a.width, "expected width to be a multiple of heads");
   a.sequence_count = d.rows("sequences");
-  a.sequences = reinterpret_cast<const Sequence*>(d.integers("sequences", 4 * a.sequence_count, 0, a.rows + 1, 0));
+  a.sequences = reinterpret_cast<const Sequence*>(d.integers("sequences", 4 * a.sequence_count, 0, a.rows + 1));
   a.qkv = d.tensor("qkv", a.rows * 3 * a.width);
   a.scale = static_cast<float>(d.number("scale", 0));
   a.position.grid = static_cast<int32_t>(d.integer("grid"));
@@ -157,7 +157,7 @@ void decode_pictures(Decoder& d, Args& a) {
   const int64_t count = a.pictures * 3 * a.image_size * a.image_size;
   a.pixels = d.tensor("pixels", count, true);
   a.bytes = d.bytes("bytes", count);
-  a.picture = d.integers("picture", a.images, 0, a.pictures, 0);
+  a.picture = d.integers("picture", a.images, 0, a.pictures);
   d.expect(a.images == 0 || a.pictures > 0, "expected at least one picture");
 }
 
@@ -172,8 +172,8 @@ void decode_tokens(Decoder& d, Args& a) {
     a.max_length = d.rows("position");
     a.position = d.tensor("position", a.max_length * a.width);
   }
-  a.ids = d.integers("ids", a.rows, 0, a.vocabulary, 0);
-  a.index = d.integers("index", a.rows, 0, a.max_length, 0);
+  a.ids = d.integers("ids", a.rows, 0, a.vocabulary);
+  a.index = d.integers("index", a.rows, 0, a.max_length);
   a.word = d.tensor("word", a.vocabulary * a.width);
   a.segment = d.tensor("segment", d.count("segment"));
   d.expect(d.columns("segment") == a.width && d.rows("segment") > 0, "expected a segment table of the same width");
@@ -257,7 +257,7 @@ void decode(Decoder& d, PatchEmbedForward& a) {
   const int64_t tokens = 1 + (a.image_size / a.patch_size) * (a.image_size / a.patch_size);
   a.width = d.rows("weight");
   a.type_rows = d.rows("type");
-  a.type_index = d.integers("type_index", a.images, 0, a.type_rows, 0);
+  a.type_index = d.integers("type_index", a.images, 0, a.type_rows);
   a.weight = d.matrix("weight", a.width, 3 * a.patch_size * a.patch_size);
   a.bias = d.tensor("bias", a.width);
   a.cls = d.tensor("cls", a.width);
@@ -272,7 +272,7 @@ void decode(Decoder& d, PatchEmbedBackward& a) {
   const int64_t tokens = 1 + (a.image_size / a.patch_size) * (a.image_size / a.patch_size);
   a.width = d.columns("dout");
   a.type_rows = d.has("dtype") ? d.rows("dtype") : INT32_MAX;
-  a.type_index = d.integers("type_index", a.images, 0, a.type_rows, 0);
+  a.type_index = d.integers("type_index", a.images, 0, a.type_rows);
   a.dout = d.tensor("dout", a.images * tokens * a.width);
   a.dweight = d.gradient("dweight", a.width * 3 * a.patch_size * a.patch_size);
   a.dbias = d.gradient("dbias", a.width);

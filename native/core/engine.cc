@@ -51,11 +51,11 @@ class ThreadLease {
 
  private:
   static std::mutex& mutex() {
-    static std::mutex shared;
+    static std::mutex& shared = *new std::mutex();  // never destroyed: engines may outlive main
     return shared;
   }
   static std::condition_variable& freed() {
-    static std::condition_variable shared;
+    static std::condition_variable& shared = *new std::condition_variable();
     return shared;
   }
   static int& running() {

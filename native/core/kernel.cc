@@ -54,14 +54,15 @@ const Packer* KernelTable::packer(Target target) const {
 }
 
 const KernelTable& kernel_table() {
-  static const KernelTable table = [] {
-    KernelTable filled;
-    ref::register_kernels(filled);
-    avx2::register_kernels(filled);
-    avx512::register_kernels(filled);
+  // Never destroyed: an engine may still be running when the process ends.
+  static const KernelTable* const table = [] {
+    auto* filled = new KernelTable();
+    ref::register_kernels(*filled);
+    avx2::register_kernels(*filled);
+    avx512::register_kernels(*filled);
     return filled;
   }();
-  return table;
+  return *table;
 }
 
 bool target_supported(Target target) {

@@ -60,6 +60,7 @@ Napi::Value Kernels(const Napi::CallbackInfo& info) {
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   auto* addon = new AddonState();
   env.SetInstanceData(addon);
+  addon->mailbox = Mailbox::open(env);
   exports.Set("cpuInfo", Napi::Function::New(env, CpuInfo, "cpuInfo"));
   exports.Set("errorCodes", Napi::Function::New(env, ErrorCodes, "errorCodes"));
   exports.Set("kernels", Napi::Function::New(env, Kernels, "kernels"));

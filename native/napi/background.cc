@@ -59,11 +59,7 @@ Napi::Value ResizeBicubic(const Napi::CallbackInfo& info) {
       return error(Code::out_of_memory, "resizeBicubic: no memory for %lld x %lld", static_cast<long long>(target_width),
                    static_cast<long long>(target_height));
     }
-    make = [resized](Napi::Env env) -> Napi::Value {
-      Napi::Uint8Array result = Napi::Uint8Array::New(env, resized->size());
-      std::memcpy(result.Data(), resized->data(), resized->size());
-      return result;
-    };
+    make = [resized](Napi::Env env) { return to_array<Napi::Uint8Array>(env, resized->data(), resized->size()); };
     return {};
   });
   return promise;
@@ -116,15 +112,15 @@ Napi::Value TopK(const Napi::CallbackInfo& info) {
     const size_t best = static_cast<size_t>(std::min(k, count));
     std::partial_sort(hits->begin(), hits->begin() + best, hits->end());
     make = [hits, best](Napi::Env env) -> Napi::Value {
-      Napi::Int32Array indices = Napi::Int32Array::New(env, best);
-      Napi::Float32Array scores = Napi::Float32Array::New(env, best);
+      std::vector<int32_t> indices(best);
+      std::vector<float> scores(best);
       for (size_t i = 0; i < best; i++) {
         indices[i] = (*hits)[i].index;
         scores[i] = (*hits)[i].score;
       }
       Napi::Object result = Napi::Object::New(env);
-      result.Set("indices", indices);
-      result.Set("scores", scores);
+      result.Set("indices", to_array<Napi::Int32Array>(env, indices.data(), best));
+      result.Set("scores", to_array<Napi::Float32Array>(env, scores.data(), best));
       return result;
     };
     return {};

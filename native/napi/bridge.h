@@ -4,17 +4,44 @@
 #include <napi.h>
 
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <vector>
 
 #include "core/status.h"
 
 namespace mome {
 
+// The way from native threads to one environment's JS thread. Closed by a clean-up hook before the environment takes its function
+// apart, so that no thread ever calls into one that is gone.
+class Mailbox {
+ public:
+  using Letter = std::function<void(Napi::Env)>;
+
+  // Called on the JS thread. The function keeps the process alive only while letters are awaited.
+  static std::shared_ptr<Mailbox> open(Napi::Env env);
+
+  // Announces a letter; JS thread.
+  void await(Napi::Env env) {
+    if (awaited_++ == 0) function_.Ref(env);
+  }
+  // Hands a letter to the JS thread; any thread. Without an environment it is dropped, unread.
+  void post(Letter letter);
+
+ private:
+  std::mutex mutex_;
+  bool closed_ = false;
+  int64_t awaited_ = 0;  // JS thread
+  Napi::ThreadSafeFunction function_;
+};
+
 // Per-environment state.
 struct AddonState {
   Napi::FunctionReference engine, weights, program, cancel_token;
+  std::shared_ptr<Mailbox> mailbox;
 };
 
 // An Error with `code`.
@@ -40,54 +67,59 @@ class PendingPromise : public std::enable_shared_from_this<PendingPromise> {
 
   static std::shared_ptr<PendingPromise> create(Napi::Env env) {
     auto pending = std::make_shared<PendingPromise>(env);
-    pending->function_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "mome", 0, 1);
+    pending->mailbox_->await(env);
     return pending;
   }
-  explicit PendingPromise(Napi::Env env) : deferred_(Napi::Promise::Deferred::New(env)) {}
+  // An environment that is ending makes no promise: both stay null then. (Napi::Promise::Deferred would leave them undefined.)
+  explicit PendingPromise(Napi::Env env) : mailbox_(env.GetInstanceData<AddonState>()->mailbox) {
+    napi_value promise = nullptr;
+    if (napi_create_promise(env, &deferred_, &promise) != napi_ok) {
+      deferred_ = nullptr;
+      promise = nullptr;
+    }
+    promise_ = Napi::Value(env, promise);
+  }
+  ~PendingPromise() {
+    // Left when the environment ended first: its references can no longer be touched.
+    for (Napi::ObjectReference& reference : held_) reference.SuppressDestruct();
+  }
 
-  Napi::Value promise() const { return deferred_.Promise(); }
+  // Valid until the call that made it returns.
+  Napi::Value promise() const { return promise_; }
   // Keeps `value` from being collected until the promise is settled.
   void hold(const Napi::Value& value) {
     if (value.IsObject()) held_.push_back(Napi::Persistent(value.As<Napi::Object>()));
   }
 
   void settle(Status status, Make make) {
-    struct Settlement {
-      std::shared_ptr<PendingPromise> pending;
-      Status status;
-      Make make;
-    };
-    auto* settlement = new Settlement{shared_from_this(), std::move(status), std::move(make)};
-    const napi_status queued = function_.BlockingCall(settlement, [](Napi::Env env, Napi::Function, Settlement* done) {
-      std::unique_ptr<Settlement> owned(done);
-      if (static_cast<napi_env>(env) == nullptr) {
-        for (Napi::ObjectReference& reference : owned->pending->held_) reference.SuppressDestruct();
+    mailbox_->post([pending = shared_from_this(), status = std::move(status), make = std::move(make)](Napi::Env env) {
+      pending->held_.clear();
+      if (pending->deferred_ == nullptr) return;
+      if (!status.ok()) {
+        napi_reject_deferred(env, pending->deferred_, to_error(env, status).Value());
         return;
       }
-      Napi::HandleScope scope(env);
-      owned->pending->held_.clear();
-      if (!owned->status.ok()) {
-        owned->pending->deferred_.Reject(to_error(env, owned->status).Value());
-        return;
-      }
-      const Napi::Value value = owned->make ? owned->make(env) : env.Undefined();
-      if (env.IsExceptionPending()) owned->pending->deferred_.Reject(env.GetAndClearPendingException().Value());
-      else owned->pending->deferred_.Resolve(value);
+      const Napi::Value value = make ? make(env) : env.Undefined();
+      if (env.IsExceptionPending()) napi_reject_deferred(env, pending->deferred_, env.GetAndClearPendingException().Value());
+      else if (!value.IsEmpty()) napi_resolve_deferred(env, pending->deferred_, value);
     });
-    if (queued != napi_ok) {
-      // The environment is closing: references can no longer be touched.
-      for (Napi::ObjectReference& reference : held_) reference.SuppressDestruct();
-      delete settlement;
-    } else {
-      function_.Release();
-    }
   }
 
  private:
-  Napi::Promise::Deferred deferred_;
-  Napi::ThreadSafeFunction function_;
+  napi_deferred deferred_ = nullptr;
+  Napi::Value promise_;
+  std::shared_ptr<Mailbox> mailbox_;
   std::vector<Napi::ObjectReference> held_;
 };
+
+// A typed array with a copy of `values`; undefined where the environment is ending and makes no more values.
+template <typename Array, typename Element>
+Napi::Value to_array(Napi::Env env, const Element* values, size_t count) {
+  Array array = Array::New(env, count);
+  if (array.IsEmpty() || env.IsExceptionPending()) return env.Undefined();
+  if (count > 0) std::memcpy(array.Data(), values, count * sizeof(Element));
+  return array;
+}
 
 void register_background(Napi::Env env, Napi::Object exports);
 void register_engine(Napi::Env env, Napi::Object exports, AddonState& state);

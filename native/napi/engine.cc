@@ -23,9 +23,7 @@ Napi::Value in_engine(Napi::Env env, Engine& engine, std::function<Status(Pendin
 }
 
 Napi::Value to_float32(Napi::Env env, const std::vector<float>& values) {
-  Napi::Float32Array array = Napi::Float32Array::New(env, values.size());
-  if (!values.empty()) std::memcpy(array.Data(), values.data(), values.size() * sizeof(float));
-  return array;
+  return to_array<Napi::Float32Array>(env, values.data(), values.size());
 }
 
 Napi::Function CancelToken::Define(Napi::Env env) {
@@ -174,7 +172,8 @@ Napi::Value NativeProgram::Run(const Napi::CallbackInfo& info) {
     status = read_input(inputs.As<Napi::Object>(), declared, *owned);
     if (!status.ok()) return raise(env, status);
   }
-  owned->request.profile = arguments.Get("profile").ToBoolean();
+  const Napi::Value profile = arguments.Get("profile");
+  owned->request.profile = profile.IsBoolean() && profile.As<Napi::Boolean>().Value();
   const auto* state = env.GetInstanceData<AddonState>();
   if (info[1].IsObject() && info[1].As<Napi::Object>().InstanceOf(state->cancel_token.Value())) {
     owned->request.cancelled = CancelToken::Unwrap(info[1].As<Napi::Object>())->flag();
@@ -188,9 +187,7 @@ Napi::Value NativeProgram::Run(const Napi::CallbackInfo& info) {
       Napi::Object value = Napi::Object::New(env);
       value.Set("outputs", outputs);
       if (!result->nanoseconds.empty()) {
-        Napi::Float64Array nanoseconds = Napi::Float64Array::New(env, result->nanoseconds.size());
-        std::memcpy(nanoseconds.Data(), result->nanoseconds.data(), result->nanoseconds.size() * sizeof(double));
-        value.Set("nanoseconds", nanoseconds);
+        value.Set("nanoseconds", to_array<Napi::Float64Array>(env, result->nanoseconds.data(), result->nanoseconds.size()));
       }
       return value;
     };

@@ -25,6 +25,11 @@ float number_of(const Napi::Object& object, const char* name) {
   return value.IsNumber() ? value.As<Napi::Number>().FloatValue() : std::nanf("");
 }
 
+std::string string_of(const Napi::Object& object, const char* name) {
+  const Napi::Value value = object.Get(name);
+  return value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+}
+
 // Runs a kernel outside a program, with workspace of its own.
 template <typename Args>
 Status call(Engine& engine, const Args& args) {
@@ -105,8 +110,8 @@ Napi::Value NativeWeights::Map(const Napi::CallbackInfo& info) {
     if (!entry.IsObject()) return raise(info.Env(), Code::invalid_argument, "weights.map: expected entries to be objects");
     const Napi::Object object = entry.As<Napi::Object>();
     FileRegion region;
-    region.name = object.Get("name").ToString().Utf8Value();
-    const std::string dtype = object.Get("dtype").ToString().Utf8Value();
+    region.name = string_of(object, "name");
+    const std::string dtype = string_of(object, "dtype");
     const double offset = object.Get("offset").IsNumber() ? object.Get("offset").As<Napi::Number>().DoubleValue() : -1;
     const Status status = read_shape(object.Get("shape"), region.shape);
     if (!status.ok()) return raise(info.Env(), status);
@@ -206,7 +211,8 @@ Napi::Value NativeWeights::Adamw(const Napi::CallbackInfo& info) {
   }
   const Napi::Object options = info[0].As<Napi::Object>();
   AdamwForward args{};
-  args.step = static_cast<int64_t>(options.Get("step").ToNumber().DoubleValue());
+  const float step = number_of(options, "step");
+  args.step = step >= 1 && step < 0x1p40f ? static_cast<int64_t>(options.Get("step").As<Napi::Number>().DoubleValue()) : 0;
   args.learning_rate = number_of(options, "learningRate");
   args.beta1 = number_of(options, "beta1");
   args.beta2 = number_of(options, "beta2");
@@ -222,10 +228,15 @@ Napi::Value NativeWeights::Adamw(const Napi::CallbackInfo& info) {
   auto members = std::make_shared<std::vector<Member>>();
   const Napi::Array groups = options.Get("groups").As<Napi::Array>();
   for (uint32_t g = 0; g < groups.Length(); g++) {
-    const Napi::Object group = Napi::Value(groups.Get(g)).ToObject();
+    const Napi::Value entry = groups.Get(g);
+    if (!entry.IsObject() || !entry.As<Napi::Object>().Get("names").IsArray()) {
+      return raise(info.Env(), Code::invalid_argument, "weights.adamw: expected groups with names");
+    }
+    const Napi::Object group = entry.As<Napi::Object>();
     const Napi::Array names = group.Get("names").As<Napi::Array>();
     for (uint32_t n = 0; n < names.Length(); n++) {
-      const int index = store_->find(Napi::Value(names.Get(n)).ToString().Utf8Value());
+      const Napi::Value name = names.Get(n);
+      const int index = name.IsString() ? store_->find(name.As<Napi::String>().Utf8Value()) : -1;
       if (index < 0) return raise(info.Env(), Code::not_found, "weights.adamw: expected names of parameters");
       members->push_back({index, number_of(group, "weightDecay"), number_of(group, "learningRateScale")});
     }

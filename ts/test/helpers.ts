@@ -20,7 +20,22 @@ export async function temporaryFolder(): Promise<string> {
 
 /** Word pieces of the tiny model: 120, as its embedding has rows. */
 export function tinyVocabulary(): string[] {
-  const words = ['a', 'red', 'green', 'blue', 'square', 'circle', '##s', 'on', 'white', '##ish', 'picture', 'of', ',', '.'];
+  const words = [
+    'a',
+    'red',
+    'green',
+    'blue',
+    'square',
+    'circle',
+    '##s',
+    'on',
+    'white',
+    '##ish',
+    'picture',
+    'of',
+    ',',
+    '.',
+  ];
   const pieces = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', ...words];
   while (pieces.length < 120) pieces.push(`word${pieces.length}`);
   return pieces;

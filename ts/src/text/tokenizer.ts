@@ -170,7 +170,14 @@ function parseJson(text: string, where: string): object {
   }
   const parsed = tokenizerSchema.safeParse(json);
   check(parsed.success, 'MOME_INVALID_FILE', `${where}: expected a tokenizer.json with a model and its vocabulary`);
-  return { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, ...parsed.data };
+  return {
+    added_tokens: [],
+    normalizer: null,
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: null,
+    ...parsed.data,
+  };
 }
 
 /** The tokenizer.json that `bert-base-uncased` uses, around the lines of a vocab.txt. */

@@ -100,13 +100,18 @@ describe('PyTorch archives', () => {
   it('that are damaged give a coded error, wherever', async () => {
     const good = new Uint8Array(await readFile(join(golden('beit_to_stage2'), 'weights.pt')));
     await fc.assert(
-      fc.asyncProperty(fc.nat(good.length - 1), fc.integer({ min: 1, max: 255 }), fc.boolean(), async (at, change, cut) => {
-        const bytes = cut ? good.slice(0, at) : good.slice();
-        // Half of the changes go to the directory and the pickle, where they matter.
-        const where = at % 2 === 0 ? at : good.length - 1 - (at % 20_000);
-        if (!cut) bytes[where] = bytes[where]! ^ change;
-        await hostile(await put('damaged.pt', bytes));
-      }),
+      fc.asyncProperty(
+        fc.nat(good.length - 1),
+        fc.integer({ min: 1, max: 255 }),
+        fc.boolean(),
+        async (at, change, cut) => {
+          const bytes = cut ? good.slice(0, at) : good.slice();
+          // Half of the changes go to the directory and the pickle, where they matter.
+          const where = at % 2 === 0 ? at : good.length - 1 - (at % 20_000);
+          if (!cut) bytes[where] = bytes[where]! ^ change;
+          await hostile(await put('damaged.pt', bytes));
+        },
+      ),
       { numRuns: 150 },
     );
   });
@@ -167,8 +172,16 @@ describe('safetensors', () => {
     ['a negative size', header(tensor('[-1]', '[0,4]'))],
     ['a fractional size', header(tensor('[0.5]', '[0,2]'))],
     ['offsets backwards', header(tensor('[0]', '[4,0]'))],
-    ['overlap', header('{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}')],
-    ['a header longer than the file', Buffer.concat([Buffer.from([255, 255, 0, 0, 0, 0, 0, 0, 123]), Buffer.alloc(32)])],
+    [
+      'overlap',
+      header(
+        '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}',
+      ),
+    ],
+    [
+      'a header longer than the file',
+      Buffer.concat([Buffer.from([255, 255, 0, 0, 0, 0, 0, 0, 123]), Buffer.alloc(32)]),
+    ],
     ['nothing', new Uint8Array(0)],
   ])('with %s are refused', async (_, bytes) => {
     await expectCode(async () => openSafetensors(await put('bad.safetensors', bytes)), 'MOME_INVALID_FILE');
@@ -205,11 +218,22 @@ describe('inspect and convert', () => {
   it('explain and convert', async () => {
     const { arch } = await readCaseConfig(golden('tiny_absolute'));
     const target = join(folder, 'converted');
-    const done = await convertCheckpoint(join(golden('tiny_absolute'), 'weights.pt'), target, { config: configFromArch(arch), dtype: 'bfloat16', maxTextLength: 8 });
+    const done = await convertCheckpoint(join(golden('tiny_absolute'), 'weights.pt'), target, {
+      config: configFromArch(arch),
+      dtype: 'bfloat16',
+      maxTextLength: 8,
+    });
     expect(done.missing).toEqual([]);
     expect(done.notes).toHaveLength(1);
     const report = await inspectCheckpoint(target);
-    expect(report).toMatchObject({ format: 'safetensors', kind: 'vlmo', configFrom: 'config.json', missing: [], unexpected: [], problem: null });
+    expect(report).toMatchObject({
+      format: 'safetensors',
+      kind: 'vlmo',
+      configFrom: 'config.json',
+      missing: [],
+      unexpected: [],
+      problem: null,
+    });
     expect(report.config?.maxTextLength).toBe(8);
     expect([...report.types].sort()).toEqual(['BF16', 'F32']);
   });
@@ -219,7 +243,6 @@ describe('inspect and convert', () => {
     expect(report.kind).toBe('unknown');
     expect(report.problem).not.toBeNull();
   });
-
 });
 
 describe('positions', () => {
@@ -233,7 +256,8 @@ describe('positions', () => {
   it('that are constant stay constant', () => {
     const table = new Float32Array((49 + 5) * 2).fill(3);
     for (const value of resizeRelativeTable(table, 2, 4, 7)) expect(value).toBeCloseTo(3, 4);
-    for (const value of resizeAbsolutePositions(new Float32Array(17 * 2).fill(3), 2, 4, 6)) expect(value).toBeCloseTo(3, 5);
+    for (const value of resizeAbsolutePositions(new Float32Array(17 * 2).fill(3), 2, 4, 6))
+      expect(value).toBeCloseTo(3, 5);
   });
 
   it('of another shape are refused', async () => {

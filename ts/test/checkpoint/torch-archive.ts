@@ -22,8 +22,23 @@ export function torchArchive(
   const files: [string, Buffer][] = [];
   for (const [i, [name, tensor]] of Object.entries(tensors).entries()) {
     pickle.push(text(name), global('torch._utils', '_rebuild_tensor_v2'), Buffer.from('('));
-    pickle.push(Buffer.from('('), text('storage'), global('torch', tensor.storage), text(String(i)), text('cpu'), int(tensor.values.length), Buffer.from('tQ'));
-    pickle.push(int(tensor.offset ?? 0), tuple(tensor.shape), tuple(tensor.strides), Buffer.from([0x89]), global('collections', 'OrderedDict'), Buffer.from(')RtR'));
+    pickle.push(
+      Buffer.from('('),
+      text('storage'),
+      global('torch', tensor.storage),
+      text(String(i)),
+      text('cpu'),
+      int(tensor.values.length),
+      Buffer.from('tQ'),
+    );
+    pickle.push(
+      int(tensor.offset ?? 0),
+      tuple(tensor.shape),
+      tuple(tensor.strides),
+      Buffer.from([0x89]),
+      global('collections', 'OrderedDict'),
+      Buffer.from(')RtR'),
+    );
     files.push([`archive/data/${i}`, encode(tensor)]);
   }
   for (const [name, [module, callee, argument]] of Object.entries(calls)) {
@@ -48,7 +63,8 @@ function int(value: number): Buffer {
 }
 
 const global = (module: string, name: string): Buffer => Buffer.from(`c${module}\n${name}\n`);
-const tuple = (values: readonly number[]): Buffer => Buffer.concat([Buffer.from('('), ...values.map(int), Buffer.from('t')]);
+const tuple = (values: readonly number[]): Buffer =>
+  Buffer.concat([Buffer.from('('), ...values.map(int), Buffer.from('t')]);
 
 function encode({ storage, values }: Pickled): Buffer {
   const bytes = Buffer.alloc(values.length * sizes[storage]);
@@ -56,7 +72,8 @@ function encode({ storage, values }: Pickled): Buffer {
     if (storage === 'FloatStorage') bytes.writeFloatLE(value, 4 * i);
     else if (storage === 'DoubleStorage') bytes.writeDoubleLE(value, 8 * i);
     else if (storage === 'LongStorage') bytes.writeBigInt64LE(BigInt(value), 8 * i);
-    else if (storage === 'BFloat16Storage') bytes.writeUInt16LE(new Uint32Array(Float32Array.of(value).buffer)[0]! >>> 16, 2 * i);
+    else if (storage === 'BFloat16Storage')
+      bytes.writeUInt16LE(new Uint32Array(Float32Array.of(value).buffer)[0]! >>> 16, 2 * i);
     else bytes.writeUInt16LE(toHalf(value), 2 * i);
   }
   return bytes;

@@ -1,21 +1,21 @@
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import {
   type Activation,
+  crossEntropy,
   fixed,
+  forwardSequence,
   Graph,
   graphCost,
   layerNorm,
   linear,
   lower,
-  forwardSequence,
   perRun,
   printGraph,
   trainingSequence,
-  crossEntropy,
 } from '../../src/graph/index.ts';
+import { presets } from '../../src/model/config.ts';
 import { embedAndMatch } from '../../src/model/functions.ts';
 import { contrastiveFunction } from '../../src/model/objectives.ts';
-import { presets } from '../../src/model/config.ts';
 import { expectCode } from '../helpers.ts';
 
 const rows = perRun('rows');
@@ -70,7 +70,10 @@ describe('graph', () => {
     graph.output('loss', loss);
     const all = lower(graph, trainingSequence(graph, [{ loss, weight: 1 }])).text;
     expect(all).toContain('^norm.weight');
-    const some = lower(graph, trainingSequence(graph, [{ loss, weight: 1 }], (name) => name.startsWith('map'))).text;
+    const some = lower(
+      graph,
+      trainingSequence(graph, [{ loss, weight: 1 }], (name) => name.startsWith('map')),
+    ).text;
     expect(some).not.toContain('^norm');
     expect(some).not.toContain('layer_norm.backward');
     expect(some).toContain('^map.weight');

@@ -15,7 +15,9 @@ beforeAll(async () => {
 });
 
 const encoded = (format: 'png' | 'jpeg' | 'webp' | 'gif' | 'avif') =>
-  sharp(picture.data, { raw: picture }).toFormat(format, format === 'webp' || format === 'avif' ? { lossless: true } : {}).toBuffer();
+  sharp(picture.data, { raw: picture })
+    .toFormat(format, format === 'webp' || format === 'avif' ? { lossless: true } : {})
+    .toBuffer();
 
 describe('decodeImage', () => {
   it.each(['png', 'jpeg', 'webp', 'gif', 'avif'] as const)('reads %s', async (format) => {
@@ -35,7 +37,9 @@ describe('decodeImage', () => {
   });
 
   it('renders SVG large enough', async () => {
-    const svg = Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8" width="8" height="8"><rect width="4" height="8" fill="red"/></svg>');
+    const svg = Buffer.from(
+      '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8" width="8" height="8"><rect width="4" height="8" fill="red"/></svg>',
+    );
     const { data, width } = await decodeImage(svg, 64);
     expect(width).toBeGreaterThanOrEqual(64);
     expect([...data.subarray(0, 3)]).toEqual([255, 0, 0]);
@@ -43,9 +47,14 @@ describe('decodeImage', () => {
   });
 
   it('lays transparency over white, and grey and 16-bit pictures become RGB', async () => {
-    const clear = await sharp({ create: { width: 2, height: 2, channels: 4, background: '#00000000' } }).png().toBuffer();
+    const clear = await sharp({ create: { width: 2, height: 2, channels: 4, background: '#00000000' } })
+      .png()
+      .toBuffer();
     expect([...(await decodeImage(clear)).data]).toEqual(Array(12).fill(255));
-    const grey = await sharp(Buffer.from([10, 200]), { raw: { width: 2, height: 1, channels: 1 } }).toColourspace('b-w').png().toBuffer();
+    const grey = await sharp(Buffer.from([10, 200]), { raw: { width: 2, height: 1, channels: 1 } })
+      .toColourspace('b-w')
+      .png()
+      .toBuffer();
     expect([...(await decodeImage(grey)).data]).toEqual([10, 10, 10, 200, 200, 200]);
     const deep = await sharp(picture.data, { raw: picture }).toColourspace('rgb16').png().toBuffer();
     const { data } = await decodeImage(deep);
@@ -53,7 +62,10 @@ describe('decodeImage', () => {
   });
 
   it('turns pictures upright', async () => {
-    const turned = await sharp(Buffer.from([255, 0, 0, 0, 0, 255]), { raw: { width: 2, height: 1, channels: 3 } }).withMetadata({ orientation: 6 }).png().toBuffer();
+    const turned = await sharp(Buffer.from([255, 0, 0, 0, 0, 255]), { raw: { width: 2, height: 1, channels: 3 } })
+      .withMetadata({ orientation: 6 })
+      .png()
+      .toBuffer();
     expect(await decodeImage(turned)).toMatchObject({ width: 1, height: 2 });
   });
 
@@ -93,17 +105,23 @@ describe('decodeImage', () => {
   it('gives a coded error or a picture for damaged files', async () => {
     const files = await Promise.all((['png', 'jpeg', 'webp', 'gif'] as const).map(encoded));
     await fc.assert(
-      fc.asyncProperty(fc.nat(3), fc.nat(5000), fc.integer({ min: 1, max: 255 }), fc.boolean(), async (which, at, change, cut) => {
-        const file = files[which]!;
-        const bytes = new Uint8Array(cut ? file.subarray(0, at % file.length) : file);
-        if (!cut) bytes[at % bytes.length] = bytes[at % bytes.length]! ^ change;
-        try {
-          const { data, width, height } = await decodeImage(bytes);
-          expect(data.length).toBe(width * height * 3);
-        } catch (error) {
-          expect(error).toBeInstanceOf(MomeError);
-        }
-      }),
+      fc.asyncProperty(
+        fc.nat(3),
+        fc.nat(5000),
+        fc.integer({ min: 1, max: 255 }),
+        fc.boolean(),
+        async (which, at, change, cut) => {
+          const file = files[which]!;
+          const bytes = new Uint8Array(cut ? file.subarray(0, at % file.length) : file);
+          if (!cut) bytes[at % bytes.length] = bytes[at % bytes.length]! ^ change;
+          try {
+            const { data, width, height } = await decodeImage(bytes);
+            expect(data.length).toBe(width * height * 3);
+          } catch (error) {
+            expect(error).toBeInstanceOf(MomeError);
+          }
+        },
+      ),
       { numRuns: 120 },
     );
   });

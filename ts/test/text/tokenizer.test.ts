@@ -14,7 +14,17 @@ const pieces = (text: string) => [...tokenizer.encode(text)].map((each) => vocab
 
 describe('WordPiece', () => {
   it('splits as BERT does', () => {
-    expect(pieces('A RED squares,circle.')).toEqual(['[CLS]', 'a', 'red', 'square', '##s', ',', 'circle', '.', '[SEP]']);
+    expect(pieces('A RED squares,circle.')).toEqual([
+      '[CLS]',
+      'a',
+      'red',
+      'square',
+      '##s',
+      ',',
+      'circle',
+      '.',
+      '[SEP]',
+    ]);
     expect(pieces('réd  reddish\tunknown')).toEqual(['[CLS]', 'red', '[UNK]', '[UNK]', '[SEP]']);
     expect(pieces('')).toEqual(['[CLS]', '[SEP]']);
     expect(pieces('a [MASK] square')).toEqual(['[CLS]', 'a', '[MASK]', 'square', '[SEP]']);
@@ -58,10 +68,22 @@ describe('tokenizer files', () => {
   it('may be a tokenizer.json', async () => {
     const json = JSON.stringify({
       added_tokens: [],
-      normalizer: { type: 'BertNormalizer', lowercase: true, clean_text: true, handle_chinese_chars: true, strip_accents: null },
+      normalizer: {
+        type: 'BertNormalizer',
+        lowercase: true,
+        clean_text: true,
+        handle_chinese_chars: true,
+        strip_accents: null,
+      },
       pre_tokenizer: { type: 'BertPreTokenizer' },
       decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
-      model: { type: 'WordPiece', unk_token: '[UNK]', continuing_subword_prefix: '##', max_input_chars_per_word: 100, vocab: Object.fromEntries(vocabulary.map((piece, i) => [piece, i])) },
+      model: {
+        type: 'WordPiece',
+        unk_token: '[UNK]',
+        continuing_subword_prefix: '##',
+        max_input_chars_per_word: 100,
+        vocab: Object.fromEntries(vocabulary.map((piece, i) => [piece, i])),
+      },
     });
     expect(createTokenizer(json, { maxLength: 12 }).encode('red squares')).toEqual(tokenizer.encode('red squares'));
   });

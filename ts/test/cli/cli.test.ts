@@ -1,0 +1,90 @@
+import { spawnSync } from 'node:child_process';
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { golden, temporaryFolder, testImage, tinyModel } from '../helpers.ts';
+
+let model = '';
+let pictures = '';
+beforeAll(async () => {
+  model = await tinyModel();
+  pictures = join(await temporaryFolder(), 'pictures');
+  await mkdir(pictures);
+  for (let i = 0; i < 4; i++) {
+    const image = testImage(i, 32);
+    await sharp(image.data, { raw: image })
+      .png()
+      .toFile(join(pictures, `${i}.png`));
+  }
+});
+
+/** Runs the built command; `npm test` builds it first. */
+function mome(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(process.cwd(), 'dist/cli.mjs'), ...args], {
+    encoding: 'utf8',
+  });
+  return { status, stdout, stderr };
+}
+const json = (...args: string[]) => {
+  const { status, stdout, stderr } = mome(...args, '--json');
+  expect(stderr).toBe('');
+  expect(status).toBe(0);
+  return JSON.parse(stdout);
+};
+
+describe('mome', () => {
+  it('searches a folder by text and by picture, and keeps the index', async () => {
+    const first = json('search', pictures, 'a red square', '-m', model, '-k', '3');
+    expect(first.results).toHaveLength(3);
+    expect(first.results[0].match).toBeGreaterThanOrEqual(first.results[1].match);
+    const page = join(pictures, '..', 'page.html');
+    const like = json('search', pictures, '-i', join(pictures, '2.png'), '-m', model, '--html', page);
+    expect(like.results[0].path).toBe(join(pictures, '2.png'));
+    expect(await readFile(page, 'utf8')).toContain('data:image/webp');
+    expect(json('search', pictures, '-m', model).indexed).toBe(4);
+    expect(mome('search', pictures, 'red', '-m', model).stdout).toContain('.png');
+  });
+
+  it('embeds, matches, answers, reasons and fills masks', () => {
+    const image = join(pictures, '0.png');
+    const embedded = json('embed', '-m', model, '-t', 'red', 'blue', '-i', image);
+    expect(embedded.rows.map(({ embedding }: { embedding: number[] }) => embedding.length)).toEqual([48, 48, 48]);
+    expect(json('match', image, 'red', 'blue', '-m', model).results).toHaveLength(2);
+    expect(json('answer', image, 'what colour?', '-m', model, '-k', '2').answers).toHaveLength(2);
+    expect(json('reason', image, join(pictures, '1.png'), 'both are red', '-m', model).probability).toBeGreaterThan(0);
+    expect(json('fill-mask', 'a [MASK] square', '-m', model).masks).toHaveLength(1);
+  });
+
+  it('inspects, converts and verifies', async () => {
+    const checkpoint = join(golden('tiny_absolute'), 'weights.pt');
+    expect(json('inspect', checkpoint)).toMatchObject({ format: 'pytorch', kind: 'vlmo', missing: [] });
+    expect(mome('inspect', checkpoint, '--tensors').stdout).toContain('transformer.blocks.0.attn.qkv.weight');
+    const target = join(await temporaryFolder(), 'converted');
+    expect(json('convert', checkpoint, target, '--dtype', 'bfloat16').missing).toEqual([]);
+    const report = json('verify', golden('resize_relative'), '--target', 'ref');
+    expect(report).toMatchObject({
+      passed: true,
+      device: 'cpu',
+      target: 'ref',
+      dtype: 'float32',
+      compared: 7,
+      failed: 0,
+    });
+    expect(mome('verify', golden('preprocess')).stdout).toContain('passed');
+  });
+
+  it('gives exit codes that scripts can use', () => {
+    expect(mome('--version').status).toBe(0);
+    expect(mome('--help').status).toBe(0);
+    expect(mome('frobnicate').status).toBe(2);
+    expect(mome('search').status).toBe(2);
+    expect(mome('embed', '-m', model).status).toBe(2);
+    const missing = mome('inspect', '/nowhere.pt', '--json');
+    expect(missing.status).toBe(1);
+    expect(JSON.parse(missing.stderr).error.code).toBe('MOME_NOT_FOUND');
+    expect(mome('verify', pictures).status).toBe(1);
+    expect(mome('verify', golden('preprocess'), '--device', 'cuda').status).toBe(1);
+    expect(json('doctor').ok).toBe(true);
+  });
+});

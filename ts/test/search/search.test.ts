@@ -1,0 +1,162 @@
+import { copyFile, mkdir, readFile, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeSafetensors } from '../../src/checkpoint/index.ts';
+import { Vlmo } from '../../src/model/vlmo.ts';
+import { MomeError } from '../../src/runtime/errors.ts';
+import { escapeHtml, listImages, renderResults, SearchIndex } from '../../src/search/index.ts';
+import { expectCode, temporaryFolder, testImage, tinyModel } from '../helpers.ts';
+
+let model: Vlmo;
+let pictures = '';
+beforeAll(async () => {
+  model = await Vlmo.load(await tinyModel());
+  pictures = join(await temporaryFolder(), 'pictures');
+  await mkdir(join(pictures, 'more'), { recursive: true });
+  for (let i = 0; i < 6; i++) {
+    const image = testImage(i, 32);
+    await sharp(image.data, { raw: image })
+      .png()
+      .toFile(join(pictures, i < 3 ? `${i}.png` : `more/${i}.PNG`));
+  }
+  await writeFile(join(pictures, 'notes.txt'), 'no picture');
+});
+afterAll(() => model.dispose());
+
+describe('listImages', () => {
+  it('finds pictures at any depth and nothing else', async () => {
+    const files = await listImages(pictures);
+    expect(files.map((file) => file.slice(pictures.length + 1))).toEqual([
+      '0.png',
+      '1.png',
+      '2.png',
+      'more/3.PNG',
+      'more/4.PNG',
+      'more/5.PNG',
+    ]);
+    await expectCode(() => listImages(join(pictures, 'missing')), 'MOME_NOT_FOUND');
+    await expectCode(() => listImages(join(pictures, '0.png')), 'MOME_NOT_FOUND');
+  });
+});
+
+describe('SearchIndex', () => {
+  it('finds a picture by itself', async () => {
+    const index = await SearchIndex.build(model, await listImages(pictures));
+    for (const [i, { path }] of index.items.entries()) {
+      const [best] = await index.search({ image: path }, { k: 1 });
+      expect(best).toMatchObject({ path: index.items[i]!.path, match: null, dualRank: 0 });
+      expect(best!.score).toBeCloseTo(1, 5);
+    }
+  });
+
+  it('re-ranks the first candidates by the fusion encoder and keeps the rest', async () => {
+    const index = await SearchIndex.build(model, await listImages(pictures));
+    const plain = await index.search('a red square', { k: 6, rerank: 0 });
+    const results = await index.search('a red square', { k: 6, rerank: 4 });
+    expect(plain.map(({ score }) => score)).toEqual([...plain.map(({ score }) => score)].sort((a, b) => b - a));
+    expect(results.slice(4)).toEqual(plain.slice(4));
+    const matches = results.slice(0, 4).map(({ match }) => match!);
+    expect(matches).toEqual([...matches].sort((a, b) => b - a));
+    expect(
+      results
+        .slice(0, 4)
+        .map(({ path }) => path)
+        .sort(),
+    ).toEqual(
+      plain
+        .slice(0, 4)
+        .map(({ path }) => path)
+        .sort(),
+    );
+    const [first] = await model.match([{ image: results[0]!.path, text: 'a red square' }]);
+    expect(results[0]!.match).toBe(first);
+  });
+
+  it('comes back from its file, and embeds only what changed', async () => {
+    const files = await listImages(pictures);
+    const index = await SearchIndex.build(model, files);
+    const path = join(await temporaryFolder(), 'index');
+    await index.save(path);
+    const again = await SearchIndex.open(model, path);
+    expect(again.items).toEqual(index.items);
+    expect(again.embeddings).toEqual(index.embeddings);
+    await copyFile(files[1]!, files[0]!);
+    await utimes(files[0]!, new Date(), new Date(1e12));
+    const updated = await SearchIndex.build(model, files, { previous: again });
+    const { width } = model.config;
+    expect(updated.embeddings.subarray(0, width)).toEqual(index.embeddings.subarray(width, 2 * width));
+    expect(updated.embeddings.subarray(width)).toEqual(index.embeddings.subarray(width));
+  });
+
+  it('works with nothing in it', async () => {
+    const index = await SearchIndex.build(model, []);
+    expect(await index.search('a red square')).toEqual([]);
+    const path = join(await temporaryFolder(), 'empty');
+    await index.save(path);
+    expect((await SearchIndex.open(model, path)).items).toEqual([]);
+  });
+
+  it('leaves out files that cannot be read when asked to, and fails otherwise', async () => {
+    const broken = join(await temporaryFolder(), 'broken.png');
+    await writeFile(broken, 'nothing');
+    const files = [broken, ...(await listImages(pictures)), '/nowhere.png'];
+    const failed: string[] = [];
+    const index = await SearchIndex.build(model, files, { onError: (path) => failed.push(path) });
+    expect(index.items).toHaveLength(6);
+    expect(failed.sort()).toEqual([broken, '/nowhere.png'].sort());
+    await expectCode(() => SearchIndex.build(model, [broken]), 'MOME_INVALID_IMAGE');
+    await expectCode(
+      () => SearchIndex.build(model, files, { signal: AbortSignal.abort(), onError: () => {} }),
+      'MOME_ABORTED',
+    );
+  });
+
+  it('refuses senseless options and files', async () => {
+    const index = await SearchIndex.build(model, await listImages(pictures));
+    await expectCode(() => index.search('a', { k: 0 }), 'MOME_INVALID_ARGUMENT');
+    await expectCode(() => index.search('a', { rerank: 0.5 }), 'MOME_INVALID_ARGUMENT');
+    const folder = await temporaryFolder();
+    const path = join(folder, 'index');
+    await index.save(path);
+    const other = await Vlmo.load(await tinyModel('tiny_absolute'));
+    await expectCode(() => SearchIndex.open(other, path), 'MOME_UNSUPPORTED');
+    await other.dispose();
+    const data = Float32Array.of(1, 2);
+    await writeSafetensors(path, [{ name: 'embeddings', dtype: 'F32', shape: [1, 2], data }], {
+      version: '1',
+      fingerprint: model.fingerprint,
+      items: '[{"path":"a","size":1,"modified":1}]',
+    });
+    await expectCode(() => SearchIndex.open(model, path), 'MOME_INVALID_FILE');
+    await index.save(path);
+    const good = new Uint8Array(await readFile(path));
+    await fc.assert(
+      fc.asyncProperty(fc.nat(good.length - 1), fc.integer({ min: 1, max: 255 }), async (at, change) => {
+        const bytes = good.slice();
+        bytes[at % 900] = bytes[at % 900]! ^ change;
+        await writeFile(path, bytes);
+        await SearchIndex.open(model, path).catch((error: unknown) => expect(error).toBeInstanceOf(MomeError));
+      }),
+      { numRuns: 80 },
+    );
+  });
+});
+
+describe('renderResults', () => {
+  it('makes one page that needs nothing else and escapes what it is given', async () => {
+    const page = await renderResults('<title>', [
+      {
+        query: 'a "red" <script>alert(1)</script>',
+        results: [{ path: join(pictures, '0.png'), score: 0.5, match: 0.9, dualRank: 0 }],
+        before: [{ path: '/nowhere.png', score: 0.5, match: null, dualRank: 0 }],
+      },
+    ]);
+    expect(page).toContain('data:image/webp;base64,');
+    expect(page).not.toContain('<script>');
+    expect(page).toContain('cannot be shown');
+    expect(page).not.toMatch(/(?:src|href)="(?!data:)/);
+    expect(escapeHtml(`<&>"'`)).toBe('&lt;&amp;&gt;&quot;&#39;');
+  });
+});

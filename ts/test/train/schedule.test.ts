@@ -1,0 +1,85 @@
+import { describe, expect, it } from 'vitest';
+import { maskWords } from '../../src/train/masking.ts';
+import { drawHardNegatives } from '../../src/train/mining.ts';
+import { createRandom } from '../../src/train/random.ts';
+import { rankAll, recall, rerankAll } from '../../src/train/retrieval.ts';
+import { decays, learningRateAt } from '../../src/train/schedule.ts';
+import { expectCode } from '../helpers.ts';
+
+describe('learningRateAt', () => {
+  const schedule = { learningRate: 1, totalSteps: 10, warmupSteps: 4, decay: 'polynomial', decayPower: 1 } as const;
+  it('warms up from 0 and decays to the end', () => {
+    expect([0, 2, 4, 7, 10, 20].map((step) => learningRateAt(schedule, step))).toEqual([0, 0.5, 1, 0.5, 0, 0]);
+    expect(learningRateAt({ ...schedule, decay: 'cosine' }, 7)).toBeCloseTo(0.5, 12);
+    expect(learningRateAt({ ...schedule, decay: 'constant' }, 9)).toBe(1);
+    expect(learningRateAt({ ...schedule, endLearningRate: 0.2 }, 10)).toBe(0.2);
+  });
+  it('refuses a warm-up longer than the run', () =>
+    expectCode(() => learningRateAt({ ...schedule, warmupSteps: 11 }, 0), 'MOME_INVALID_ARGUMENT'));
+});
+
+it('decays what the original recipe decays', () => {
+  expect(decays('transformer.blocks.0.norm2_text.weight')).toBe(true);
+  expect(decays('transformer.blocks.0.attn.qkv.weight')).toBe(true);
+  expect(decays('relative_position_bias_table')).toBe(false);
+  expect(decays('transformer.blocks.0.norm1.weight')).toBe(false);
+  expect(decays('text_embeddings.LayerNorm.weight')).toBe(false);
+});
+
+describe('maskWords', () => {
+  const vocabulary = {
+    vocabularySize: 100,
+    maskId: 4,
+    isSpecial: (id: number) => id < 5,
+    isContinuation: (id: number) => id >= 90,
+  };
+  it('masks whole words, never special pieces, and remembers what stood there', () => {
+    const text = Int32Array.of(2, 10, 91, 92, 20, 30, 95, 3);
+    for (let seed = 0; seed < 50; seed++) {
+      const { ids, positions, labels } = maskWords(text, vocabulary, createRandom(seed), 0.4);
+      expect(positions.length).toBeGreaterThan(0);
+      const chosen = new Set(positions);
+      expect(chosen.has(1)).toBe(chosen.has(2) && chosen.has(3));
+      expect(chosen.has(5)).toBe(chosen.has(6));
+      expect([...labels]).toEqual([...positions].map((position) => text[position]));
+      for (const [i, id] of ids.entries()) if (!chosen.has(i)) expect(id).toBe(text[i]);
+      expect(chosen.has(0) || chosen.has(7)).toBe(false);
+    }
+  });
+});
+
+describe('drawHardNegatives', () => {
+  it('prefers what is similar and never draws a match', () => {
+    const rows = 6;
+    const similarity = new Float32Array(rows * rows);
+    for (let i = 0; i < rows; i++) similarity[i * rows + ((i + 1) % rows)] = 20;
+    const group = Int32Array.of(0, 1, 2, 3, 4, 0);
+    const random = createRandom(1);
+    for (let round = 0; round < 20; round++) {
+      const { image, text } = drawHardNegatives(similarity, rows, rows, random, group);
+      for (let i = 0; i < rows; i++) {
+        expect(group[image[i]!]).not.toBe(group[i]);
+        expect(group[text[i]!]).not.toBe(group[i]);
+        if (i < 4) expect(text[i]).toBe(i + 1);
+      }
+    }
+  });
+});
+
+describe('recall', () => {
+  it('counts hits at 1, 5 and 10', () => {
+    const rankings = [
+      Int32Array.of(0, 9),
+      Int32Array.of(9, 8, 7, 1),
+      Int32Array.of(9, 8, 7, 6, 5, 4, 2),
+      Int32Array.of(9),
+    ];
+    expect(recall(rankings, (query, candidate) => query === candidate)).toEqual({ r1: 0.25, r5: 0.5, r10: 0.75 });
+  });
+  it('ranks by dot product, ties by index, and re-ranks the front', () => {
+    const items = Float32Array.of(1, 0, 0, 1, 1, 0);
+    const rankings = rankAll(Float32Array.of(1, 0), items, 2, 3);
+    expect(rankings.map((each) => [...each])).toEqual([[0, 2, 1]]);
+    expect(rerankAll(rankings, [Float32Array.of(0.1, 0.9)]).map((each) => [...each])).toEqual([[2, 0, 1]]);
+  });
+});

@@ -1,0 +1,177 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { describe, expect, it } from 'vitest';
+import type { VlmoConfig } from '../../src/model/config.ts';
+import { initialParameters } from '../../src/model/initialise.ts';
+import { parameterShapes } from '../../src/model/parameters.ts';
+import { Vlmo } from '../../src/model/vlmo.ts';
+import { createRandom } from '../../src/train/random.ts';
+import { parseRecipe } from '../../src/train/recipe.ts';
+import { runTraining } from '../../src/train/run.ts';
+import { loadRun, saveRun } from '../../src/train/state.ts';
+import { Trainer, type TrainerOptions, type TrainingBatch } from '../../src/train/trainer.ts';
+import { expectCode, temporaryFolder } from '../helpers.ts';
+
+const config: VlmoConfig = {
+  imageSize: 16,
+  patchSize: 8,
+  width: 32,
+  layers: 3,
+  heads: 2,
+  hiddenRatio: 2,
+  firstVlLayer: 2,
+  positions: 'absolute',
+  layerScale: null,
+  maxTextLength: 8,
+  maxTextLengthOfInit: 8,
+  vocabularySize: 40,
+  answers: 1,
+};
+const vocabulary = { vocabularySize: 40, maskId: 4, isSpecial: (id: number) => id < 5, isContinuation: () => false };
+const schedule = { learningRate: 2e-3, totalSteps: 100, warmupSteps: 5, decay: 'cosine' } as const;
+
+const trainer = (options: Partial<TrainerOptions> = {}, threads = 1) =>
+  Trainer.create(
+    config,
+    initialParameters(config, createRandom(5)),
+    vocabulary,
+    { objectives: ['itc', 'itm', 'mlm'], schedule, clipNorm: 1, seed: 3, ...options },
+    { threads },
+  );
+
+/** Pairs in which the text names the colour of the picture. */
+function batchOf(step: number, pairs = 8): TrainingBatch {
+  const random = createRandom(9, step);
+  const bytes = new Uint8Array(pairs * 16 * 16 * 3);
+  const texts: Int32Array[] = [];
+  for (let i = 0; i < pairs; i++) {
+    for (let p = 0; p < 16 * 16; p++)
+      for (let c = 0; c < 3; c++) bytes[(i * 256 + p) * 3 + c] = ((i >> c) & 1) * 200 + random.integer(30);
+    texts.push(Int32Array.of(2, 10 + i, 20 + (i % 2), 3));
+  }
+  return { bytes, texts };
+}
+
+async function weightsOf(one: Trainer): Promise<Record<string, Float32Array>> {
+  const values: Record<string, Float32Array> = {};
+  for (const name of parameterShapes(config).keys()) values[name] = await one.weights.read(name);
+  return values;
+}
+
+describe('Trainer', () => {
+  it('learns pairs', async () => {
+    const one = trainer();
+    const first = await one.train(batchOf(0));
+    let last = first;
+    for (let step = 1; step < 100; step++) last = await one.train(batchOf(step));
+    expect(first.losses.itc).toBeGreaterThan(1.5);
+    expect(last.losses.itc).toBeLessThan(0.5);
+    expect(last.losses.mlm).toBeLessThan(first.losses.mlm! / 2);
+    expect(last.losses.itm).toBeLessThan(first.losses.itm!);
+    expect(last.itmAccuracy).toBeGreaterThan(0.66);
+    one.dispose();
+  });
+
+  it('resumes exactly, to the last bit', async () => {
+    const options = { textDropout: 0.1, dropPath: 0.1 };
+    const straight = trainer(options);
+    for (let step = 0; step < 6; step++) await straight.train(batchOf(step));
+    const before = trainer(options);
+    for (let step = 0; step < 3; step++) await before.train(batchOf(step));
+    const path = join(await temporaryFolder(), 'checkpoint.safetensors');
+    await saveRun(path, before, { epoch: 0, step: 3 });
+    const after = trainer({ ...options, seed: 99 });
+    expect(await loadRun(path, after)).toEqual({ epoch: 0, step: 3 });
+    for (let step = 3; step < 6; step++) await after.train(batchOf(step));
+    expect(await weightsOf(after)).toEqual(await weightsOf(straight));
+    for (const one of [straight, before, after]) one.dispose();
+  });
+
+  it('does not depend on the number of threads', async () => {
+    const [one, two] = [trainer({}, 1), trainer({}, 2)];
+    for (let step = 0; step < 3; step++) expect(await one.train(batchOf(step))).toEqual(await two.train(batchOf(step)));
+    expect(await weightsOf(one)).toEqual(await weightsOf(two));
+    one.dispose();
+    two.dispose();
+  });
+
+  it('averages accumulated gradients', async () => {
+    const options = {
+      objectives: ['itc'] as const,
+      clipNorm: 0,
+      vlBranch: false,
+      schedule: { ...schedule, warmupSteps: 0 },
+    };
+    const once = trainer(options);
+    const twice = trainer({ ...options, accumulate: 2 });
+    await once.train(batchOf(0));
+    expect(await twice.train(batchOf(0))).toMatchObject({ applied: false, gradientNorm: undefined, step: 0 });
+    expect(await twice.train(batchOf(0))).toMatchObject({ applied: true, step: 1 });
+    const [a, b] = [await weightsOf(once), await weightsOf(twice)];
+    for (const [name, values] of Object.entries(a))
+      for (const [i, value] of values.entries()) expect(b[name]![i]).toBeCloseTo(value, 4);
+    once.dispose();
+    twice.dispose();
+  });
+
+  it('refuses what makes no sense', async () => {
+    await expectCode(() => trainer({ objectives: [] }), 'MOME_INVALID_ARGUMENT');
+    await expectCode(() => trainer({ objectives: ['itm'] }), 'MOME_INVALID_ARGUMENT');
+    const one = trainer({ groups: true });
+    await expectCode(() => one.train(batchOf(0)), 'MOME_INVALID_SHAPE');
+    await expectCode(() => one.train({ bytes: new Uint8Array(3), texts: [Int32Array.of(2, 3)] }), 'MOME_INVALID_SHAPE');
+    await expectCode(() => one.train({ bytes: new Uint8Array(0), texts: [] }), 'MOME_INVALID_ARGUMENT');
+    one.dispose();
+    await expectCode(() => one.train({ ...batchOf(0), groups: new Int32Array(8) }), 'MOME_DISPOSED');
+  });
+});
+
+describe('recipes', () => {
+  it('are checked', async () => {
+    await expectCode(() => parseRecipe({ model: 'base' }), 'MOME_INVALID_CONFIG');
+    await expectCode(() => runTraining('/nowhere.json', { output: '/tmp' }), 'MOME_NOT_FOUND');
+  });
+
+  it('train, stop, go on and give a model that loads', async () => {
+    const folder = await temporaryFolder();
+    await mkdir(join(folder, 'pictures'));
+    const lines: string[] = [];
+    for (const [name, background] of Object.entries({ red: '#f00', green: '#0f0', blue: '#00f', white: '#fff' })) {
+      await sharp({ create: { width: 20, height: 20, channels: 3, background } })
+        .png()
+        .toFile(join(folder, 'pictures', `${name}.png`));
+      lines.push(JSON.stringify({ image: `pictures/${name}.png`, caption: `a ${name} square` }));
+    }
+    await writeFile(join(folder, 'pairs.jsonl'), lines.join('\n'));
+    const { vocabularySize: _, ...model } = config;
+    const recipe = {
+      model,
+      vocabulary: { size: 60 },
+      data: { pairs: 'pairs.jsonl' },
+      batchSize: 2,
+      phases: [
+        { objectives: ['itc'], steps: 4, learningRate: 1e-3, vlBranch: false },
+        { objectives: ['itc', 'itm', 'mlm'], steps: 3, learningRate: 1e-3 },
+      ],
+      groups: false,
+      checkpointEvery: 2,
+    };
+    await writeFile(join(folder, 'recipe.json'), JSON.stringify(recipe));
+    const run = (name: string, extra = {}) =>
+      runTraining(join(folder, 'recipe.json'), { output: join(folder, name), quiet: true, ...extra });
+    const whole = await run('whole');
+    expect(whole.steps).toBe(7);
+    const lineCount = (await readFile(join(folder, 'whole', 'metrics.jsonl'), 'utf8')).trim().split('\n').length;
+    expect(lineCount).toBe(7);
+    await using trained = await Vlmo.load(join(folder, 'whole'));
+    expect((await trained.embedTexts(['a red square'])).width).toBe(32);
+
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), 30);
+    await run('parts', { signal: controller.signal }).catch(() => {});
+    await run('parts', { resume: true });
+    const weights = async (name: string) => readFile(join(folder, name, 'model.safetensors'));
+    expect((await weights('parts')).equals(await weights('whole'))).toBe(true);
+  });
+});
