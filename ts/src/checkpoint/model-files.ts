@@ -145,6 +145,8 @@ export async function convertCheckpoint(
     readonly config?: VlmoConfig;
     readonly imageSize?: number;
     readonly maxTextLength?: number;
+    /** Leaves a parameter out, such as a head that was never trained. */
+    readonly omit?: (name: string) => boolean;
   } = {},
 ): Promise<Conversion> {
   const files = await openModelFiles(source);
@@ -163,6 +165,7 @@ export async function convertCheckpoint(
     dtype: options.dtype ?? 'float32',
     vocabularyFiles: files.vocabulary === undefined ? [] : [files.vocabulary],
     ...(files.answers && { answers: files.answers }),
+    ...(options.omit && { omit: options.omit }),
   });
   return {
     config,
