@@ -74,14 +74,14 @@ struct Packer {
 class KernelTable {
  public:
   // Args is an argument struct with `static constexpr Op kOp` and `static constexpr Direction kDirection`.
-  template <typename Args, Status (*kRun)(const Args&, OpContext&), size_t (*kWorkspace)(const Args&, int) = nullptr>
+  template <typename Args, Status (*kRun)(const Args&, OpContext&)>
   void add(Target target) {
-    Kernel kernel{Args::kOp, Args::kDirection, target,
-                  [](const void* args, OpContext& context) { return kRun(*static_cast<const Args*>(args), context); }, nullptr};
-    if constexpr (kWorkspace != nullptr) {
-      kernel.workspace = [](const void* args, int threads) { return kWorkspace(*static_cast<const Args*>(args), threads); };
-    }
-    add(kernel);
+    add({Args::kOp, Args::kDirection, target, erased_run<Args, kRun>, nullptr});
+  }
+  template <typename Args, Status (*kRun)(const Args&, OpContext&), size_t (*kWorkspace)(const Args&, int)>
+  void add(Target target) {
+    add({Args::kOp, Args::kDirection, target, erased_run<Args, kRun>,
+         [](const void* args, int threads) { return kWorkspace(*static_cast<const Args*>(args), threads); }});
   }
   void add(const Kernel& kernel);
   void set_packer(Target target, const Packer& packer);
@@ -93,6 +93,11 @@ class KernelTable {
   std::span<const Kernel> kernels() const { return kernels_; }
 
  private:
+  template <typename Args, Status (*kRun)(const Args&, OpContext&)>
+  static Status erased_run(const void* args, OpContext& context) {
+    return kRun(*static_cast<const Args*>(args), context);
+  }
+
   std::vector<Kernel> kernels_;
   Packer packers_[kTargets] = {};
 };

@@ -1,0 +1,194 @@
+// Checks of the core: parsing of programs, the arena plan, runs and their refusals, weights from files, the thread pool.
+// Exit status 0 only if every check held.
+#include <unistd.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <future>
+#include <random>
+
+#include "core/engine.h"
+
+namespace {
+
+using namespace mome;
+
+int checks = 0, failures = 0;
+
+void expect(bool condition, const char* what) {
+  checks++;
+  if (condition) return;
+  failures++;
+  std::printf("FAILED %s\n", what);
+}
+
+const std::string kProgram =
+    "mome-program 1\n"
+    "dims rows\n"
+    "input x f32 rows*4\n"
+    "param w 3*4\n"
+    "param b 3\n"
+    "buffer 0 f32 rows*3 live 0 1\n"
+    "buffer 1 f32 rows*3 live 1 2\n"
+    "buffer 2 f32 rows*3 live 2 2\n"
+    "output y 2\n"
+    "op linear.forward x=$x weight=@w bias=@b y=%0\n"
+    "op tanh.forward x=%0 y=%1\n"
+    "op gelu.forward x=%1 y=%2\n";
+
+void fill(WeightStore& weights) {
+  const float w[12] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1};
+  const float b[3] = {0, 0.5f, -0.5f};
+  expect(weights.add("w", {3, 4}, w, 12).ok() && weights.add("b", {3}, b, 3).ok(), "weights are taken in");
+}
+
+void test_run() {
+  for (const Target target : {Target::ref, Target::avx2, Target::avx512}) {
+    if (!target_supported(target)) continue;
+    Engine engine(2, target);
+    WeightStore weights;
+    fill(weights);
+    std::shared_ptr<CompiledProgram> program;
+    expect(CompiledProgram::create(kProgram, weights, target, program).ok(), "a program compiles");
+    const std::vector<float> x = {1, 2, 3, 4, -1, -2, -3, -4};
+    RunRequest request;
+    request.dims = {2};
+    request.inputs = {{ElementType::f32, x.data(), x.size()}};
+    RunResult result;
+    expect(engine.run(*program, weights, request, result).ok() && result.outputs.size() == 1 && result.outputs[0].size() == 6, "a program runs");
+    const auto expected = [](double v) { const double t = std::tanh(v); return 0.5 * t * std::erfc(-t / std::sqrt(2.0)); };
+    const double before[] = {1, 2.5, 6.5, -1, -1.5, -7.5};
+    bool right = result.outputs[0].size() == 6;
+    for (int i = 0; right && i < 6; i++) right = std::fabs(result.outputs[0][i] - expected(before[i])) < 1e-6;
+    expect(right, "its numbers are right");
+
+    request.dims = {3};
+    expect(engine.run(*program, weights, request, result).code() == Code::invalid_shape, "an input of another size is refused");
+    request.dims = {2};
+    request.inputs[0].type = ElementType::i32;
+    expect(engine.run(*program, weights, request, result).code() == Code::invalid_shape, "an input of another type is refused");
+    request.inputs.clear();
+    expect(engine.run(*program, weights, request, result).code() == Code::invalid_argument, "a missing input is refused");
+    request.inputs = {{ElementType::f32, x.data(), x.size()}};
+    request.cancelled = std::make_shared<std::atomic<bool>>(true);
+    expect(engine.run(*program, weights, request, result).code() == Code::aborted, "a cancelled run stops");
+    request.cancelled.reset();
+    request.dims = {int64_t{1} << 50};
+    expect(!engine.run(*program, weights, request, result).ok(), "an absurd size is refused");
+    request.dims = {0};
+    request.inputs = {{ElementType::f32, nullptr, 0}};
+    expect(engine.run(*program, weights, request, result).ok(), "nothing is a valid input");
+  }
+}
+
+void test_arena() {
+  std::unique_ptr<Program> program;
+  expect(Program::parse(kProgram, program).ok(), "the program parses");
+  ArenaPlan plan;
+  const std::vector<int64_t> dims = {100};
+  expect(plan_arena(*program, dims, plan).ok(), "the arena is planned");
+  const size_t size = 100 * 3 * sizeof(float);
+  const auto overlap = [&](int a, int b) { return plan.offsets[a] < plan.offsets[b] + size && plan.offsets[b] < plan.offsets[a] + size; };
+  expect(!overlap(0, 1) && !overlap(1, 2), "values alive together lie apart");
+  expect(plan.bytes < 3 * size, "memory is used again");
+  expect(plan.offsets[0] % 64 == 0 && plan.offsets[1] % 64 == 0 && plan.offsets[2] % 64 == 0, "buffers are aligned");
+}
+
+// Programs with random damage either fail with a code or run; they never crash.
+void test_damaged_programs() {
+  std::mt19937 random(5);
+  const char alphabet[] = "0123456789%$@^#*=. \nabcdfilmoprtuwxy-";
+  Engine engine(1, Target::ref);
+  int compiled = 0;
+  for (int round = 0; round < 4000; round++) {
+    std::string text = kProgram;
+    for (int change = 0; change < 1 + round % 4; change++) {
+      const size_t at = random() % text.size();
+      if (random() % 3 == 0) text.erase(at, 1 + random() % 5);
+      else text[at] = alphabet[random() % (sizeof alphabet - 1)];
+    }
+    WeightStore weights;
+    const float zeros[12] = {};
+    if (!weights.add("w", {3, 4}, zeros, 12).ok() || !weights.add("b", {3}, zeros, 3).ok()) continue;
+    std::shared_ptr<CompiledProgram> program;
+    if (!CompiledProgram::create(text, weights, Target::ref, program).ok()) continue;
+    compiled++;
+    const std::vector<float> x(64);
+    RunRequest request;
+    request.dims.assign(program->program->dims.size(), 2);
+    request.scalars.assign(program->program->scalars.size(), 1.0);
+    for (const ProgramInput& input : program->program->inputs) request.inputs.push_back({input.type, x.data(), 8});
+    RunResult result;
+    const Status status = engine.run(*program, weights, request, result);
+    (void)status;
+  }
+  expect(compiled > 50, "some damaged programs still compile");
+}
+
+void test_weights_from_file() {
+  char path[] = "/tmp/mome-core-test-XXXXXX";
+  const int file = mkstemp(path);
+  const float values[4] = {1, -2, 3.5f, 0};
+  const uint16_t halves[2] = {0x3c00, 0xc000};  // 1, -2
+  bool written = write(file, values, sizeof values) == sizeof values && write(file, halves, sizeof halves) == sizeof halves;
+  close(file);
+  expect(written, "the test's file is written");
+  WeightStore weights;
+  const std::vector<FileRegion> regions = {{"a", {2, 2}, FileType::f32, 0}, {"h", {2}, FileType::f16, 16}};
+  expect(weights.add_from_file(path, regions).ok(), "weights are read from a file");
+  expect(weights.at(weights.find("a")).data.floats()[2] == 3.5f && weights.at(weights.find("h")).data.floats()[1] == -2.0f, "their values are right");
+  WeightStore other;
+  const auto refused = [&](FileRegion region) { return !other.add_from_file(path, {std::move(region)}).ok(); };
+  expect(refused({"x", {6}, FileType::f32, 0}), "a tensor past the end is refused");
+  expect(refused({"x", {1}, FileType::f32, 1u << 30}), "an offset past the end is refused");
+  expect(refused({"x", {int64_t{1} << 40, int64_t{1} << 40}, FileType::f32, 0}), "absurd sizes are refused");
+  expect(refused({"x", {1}, FileType::f32, ~uint64_t{0} - 2}), "an offset that wraps is refused");
+  unlink(path);
+  expect(!other.add_from_file(path, regions).ok(), "a missing file is refused");
+}
+
+void test_thread_pool() {
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    for (const int64_t items : {0, 1, 3, 1000}) {
+      std::vector<std::atomic<int>> seen(static_cast<size_t>(items));
+      std::atomic<bool> workers_fit = true;
+      pool.parallel_for(items, [&](int64_t item, int worker) {
+        seen[static_cast<size_t>(item)]++;
+        if (worker < 0 || worker >= pool.threads()) workers_fit = false;
+      });
+      bool once = workers_fit;
+      for (const auto& count : seen) once = once && count == 1;
+      expect(once, "every item is done once");
+    }
+  }
+}
+
+void test_engines_end_with_work_left() {
+  for (int round = 0; round < 20; round++) {
+    std::atomic<int> called = 0;
+    {
+      Engine one(2, Target::ref), two(2, Target::ref);
+      for (int i = 0; i < 10; i++) {
+        one.post([&] { called++; });
+        two.post([&] { called++; });
+      }
+    }
+    expect(called == 20, "queued tasks are called, even at the end");
+  }
+}
+
+}  // namespace
+
+int main() {
+  test_run();
+  test_arena();
+  test_damaged_programs();
+  test_weights_from_file();
+  test_thread_pool();
+  test_engines_end_with_work_left();
+  std::printf("core_test: %d checks, %d failed\n", checks, failures);
+  return failures == 0 && checks > 0 ? 0 : 1;
+}
