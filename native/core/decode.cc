@@ -23,9 +23,6 @@ Located Decoder::locate(std::string_view key, bool optional) {
       Located located;
       located.data = gradient ? parameter.gradient.data() : parameter.data.data();
       for (const Extent& extent : binding_.program.parameters[operand->index].shape) located.shape.push_back(extent.size);
-      if (located.data == nullptr && parameter.count > 0) {
-        fail(Code::unsupported, key, gradient ? "expected weights that are trained" : "this weight is kept packed only");
-      }
       return located;
     }
     case Operand::Kind::scalar:
@@ -53,6 +50,10 @@ float* Decoder::output(std::string_view key, int64_t count, bool optional) {
   const Located located = locate(key, false);
   if (!status_.ok()) return nullptr;
   if (located.type != ElementType::f32) fail(Code::invalid_argument, key, "expected float32");
+  const Operand::Kind kind = instruction_.find(key)->kind;
+  if (located.data == nullptr && count > 0 && (kind == Operand::Kind::parameter || kind == Operand::Kind::gradient)) {
+    fail(Code::unsupported, key, kind == Operand::Kind::gradient ? "expected weights that are trained" : "this weight is kept packed only");
+  }
   if (located.count() != count) {
     status_ = error(Code::invalid_shape, "%s.%s: %.*s: expected %lld elements, got %lld", op_name(instruction_.op).data(),
                     direction_name(instruction_.direction).data(), static_cast<int>(key.size()), key.data(), static_cast<long long>(count),

@@ -20,15 +20,22 @@ export type ModelFunction = (config: VlmoConfig, options?: Partial<EncoderOption
 
 const withDefaults = (options: Partial<EncoderOptions> = {}): EncoderOptions => ({ pixels: 'u8', ...options });
 
-/** Embeddings of texts and pictures, and ITM logits of pairs, all in one pass: `text_embed`, `image_embed`, `itm_logits`. */
-export const embedAndMatch: ModelFunction = (config, options) => {
-  const graph = new Graph('embed_and_match');
+/** Embeddings of texts and pictures apart, in one pass: `text_embed`, `image_embed`. */
+export const embed: ModelFunction = (config, options) => {
+  const graph = new Graph('embed');
   const { hidden, weights } = encode(graph, config, withDefaults(options));
   const textCls = rowIndex(weights, 'text_cls', headDims.texts);
   const imageCls = rowIndex(weights, 'image_cls', headDims.imageCount);
-  const pairCls = rowIndex(weights, 'pair_cls', headDims.pairs);
   graph.output('text_embed', embedding(hidden, textCls, 'itc_text_proj', weights));
   graph.output('image_embed', embedding(hidden, imageCls, 'itc_image_proj', weights));
+  return graph;
+};
+
+/** Image-text matching logits of pairs: `itm_logits`. */
+export const match: ModelFunction = (config, options) => {
+  const graph = new Graph('match');
+  const { hidden, weights } = encode(graph, config, withDefaults(options));
+  const pairCls = rowIndex(weights, 'pair_cls', headDims.pairs);
   graph.output('itm_logits', itmLogits(pooled(hidden, pairCls, weights), weights));
   return graph;
 };

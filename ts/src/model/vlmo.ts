@@ -6,7 +6,7 @@ import { check, MomeError } from '../runtime/errors.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { type BatchItems, type ImageItem, layoutBatch } from './batch.ts';
 import { imageTokensOf, type VlmoConfig } from './config.ts';
-import { answer, embedAndMatch, fillMask, lowerFunction, type ModelFunction, reason } from './functions.ts';
+import { answer, embed, fillMask, lowerFunction, type ModelFunction, match, reason } from './functions.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
 import { type ImageInput, PictureSet } from './pictures.ts';
 
@@ -44,8 +44,8 @@ export interface MaskCandidates {
   readonly candidates: readonly { readonly token: string; readonly score: number }[];
 }
 
-type FunctionName = 'embedAndMatch' | 'answer' | 'reason' | 'fillMask';
-const functions: Readonly<Record<FunctionName, ModelFunction>> = { embedAndMatch, answer, reason, fillMask };
+type FunctionName = 'embed' | 'match' | 'answer' | 'reason' | 'fillMask';
+const functions: Readonly<Record<FunctionName, ModelFunction>> = { embed, match, answer, reason, fillMask };
 
 /** Most token rows one native run takes: large enough to be compute-bound, small enough to keep the arena and latency bounded. */
 const rowsPerRun = 1600;
@@ -99,7 +99,7 @@ export class Vlmo {
     const embeddings = new Float32Array(images.length * this.config.width);
     await this.#batches(images, imageTokensOf(this.config), options, async (part, first) => {
       const pictures = await PictureSet.prepare(part, this.config.imageSize, options.signal);
-      const outputs = await this.#run('embedAndMatch', { images: pictures.items }, pictures, {}, options.signal);
+      const outputs = await this.#run('embed', { images: pictures.items }, pictures, {}, options.signal);
       embeddings.set(outputs.image_embed!, first * this.config.width);
     });
     return { embeddings, count: images.length, width: this.config.width };
@@ -117,7 +117,7 @@ export class Vlmo {
     const embeddings = new Float32Array(texts.length * this.config.width);
     const longest = tokenized.reduce((most, ids) => Math.max(most, ids.length), 1);
     await this.#batches(tokenized, longest, options, async (part, first) => {
-      const outputs = await this.#run('embedAndMatch', { texts: part }, PictureSet.empty, {}, options.signal);
+      const outputs = await this.#run('embed', { texts: part }, PictureSet.empty, {}, options.signal);
       embeddings.set(outputs.text_embed!, first * this.config.width);
     });
     return { embeddings, count: texts.length, width: this.config.width };
@@ -142,7 +142,7 @@ export class Vlmo {
         options.signal,
       );
       const items = part.map(({ ids }, i) => ({ text: ids, picture: pictures.items[i]!.picture }));
-      const { itm_logits } = await this.#run('embedAndMatch', { pairs: items }, pictures, {}, options.signal);
+      const { itm_logits } = await this.#run('match', { pairs: items }, pictures, {}, options.signal);
       for (let i = 0; i < part.length; i++) probabilities[first + i] = secondProbability(itm_logits!, i);
     });
     return probabilities;
@@ -308,9 +308,22 @@ export class Vlmo {
   #program(name: FunctionName): Program {
     const known = this.#programs.get(name);
     if (known) return known;
-    const program = this.#engine.createProgram(this.#weights, lowerFunction(functions[name], this.config).text);
+    const program = this.#compile(name);
     this.#programs.set(name, program);
+    // From here on matrices are read packed. Runs queue behind this; a failure of memory shows in the first of them.
+    program.releasePlain().catch(() => {});
     return program;
+  }
+
+  #compile(name: FunctionName): Program {
+    try {
+      return this.#engine.createProgram(this.#weights, lowerFunction(functions[name], this.config).text);
+    } catch (error) {
+      if (!(error instanceof MomeError) || error.code !== 'MOME_NOT_FOUND') throw error;
+      throw new MomeError('MOME_UNSUPPORTED', `vlmo: expected a model with a head for "${name}", this one has none`, {
+        cause: error,
+      });
+    }
   }
 
   /** Calls `run` on consecutive parts of `items` that hold at most `rowsPerRun` rows each. */

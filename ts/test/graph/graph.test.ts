@@ -14,7 +14,7 @@ import {
   trainingSequence,
 } from '../../src/graph/index.ts';
 import { presets } from '../../src/model/config.ts';
-import { embedAndMatch } from '../../src/model/functions.ts';
+import { embed } from '../../src/model/functions.ts';
 import { contrastiveFunction } from '../../src/model/objectives.ts';
 import { expectCode } from '../helpers.ts';
 
@@ -51,7 +51,7 @@ describe('graph', () => {
     const { text } = lower(graph, forwardSequence(graph));
     expect(text).toContain('mome-program 1');
     expect(text.match(/^op /gm)).toHaveLength(2);
-    const base = lower(embedAndMatch(presets.base), forwardSequence(embedAndMatch(presets.base))).text;
+    const base = lower(embed(presets.base), forwardSequence(embed(presets.base))).text;
     expect(base).toContain('expert_ffn.forward');
   });
 

@@ -1,7 +1,10 @@
+import { copyFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { convertCheckpoint } from '../../src/checkpoint/index.ts';
 import { Vlmo } from '../../src/model/vlmo.ts';
 import { addon } from '../../src/runtime/addon.ts';
-import { expectCode, testImage, tinyModel } from '../helpers.ts';
+import { expectCode, temporaryFolder, testImage, tinyModel } from '../helpers.ts';
 
 const images = Array.from({ length: 5 }, (_, i) => testImage(i + 1, 40 + 7 * i));
 const texts = ['a red square', 'blue', 'a picture of green circles, on white', '', 'red '.repeat(300)];
@@ -123,6 +126,21 @@ describe('Vlmo', () => {
     await expectCode(() => model.embedTexts([7 as unknown as string]), 'MOME_INVALID_ARGUMENT');
     await expectCode(() => model.embedImages(['/nowhere.png']), 'MOME_NOT_FOUND');
     await expectCode(() => model.rerank({ image: images[0]! }, [images[1]!]), 'MOME_INVALID_ARGUMENT');
+  });
+
+  it('works with the heads a checkpoint has, and says which it lacks', async () => {
+    const small = await temporaryFolder();
+    await convertCheckpoint(folder, small, { omit: (name) => /^(?:vqa|nlvr2|itm_score|pooler|mlm_score)/.test(name) });
+    await copyFile(join(folder, 'vocab.txt'), join(small, 'vocab.txt'));
+    await using model = await Vlmo.load(small);
+    await using whole = await Vlmo.load(folder);
+    expect((await model.embedTexts(texts)).embeddings).toEqual((await whole.embedTexts(texts)).embeddings);
+    const failure = await expectCode(() => model.answer(images[0]!, 'red?'), 'MOME_UNSUPPORTED');
+    expect(failure.message).toContain('"answer"');
+    await expectCode(() => model.match([{ image: images[0]!, text: 'red' }]), 'MOME_UNSUPPORTED');
+    const broken = await temporaryFolder();
+    await convertCheckpoint(folder, broken, { omit: (name) => name === 'transformer.norm.weight' });
+    await expectCode(() => Vlmo.load(broken), 'MOME_INVALID_FILE');
   });
 
   it('keeps the event loop free and memory flat', async () => {

@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { addon, native } from '../../src/runtime/addon.ts';
@@ -8,6 +10,10 @@ import { expectCode } from '../helpers.ts';
 
 describe('error codes', () => {
   it('are the same list in C++ and TypeScript', () => expect(addon().errorCodes()).toEqual([...errorCodes]));
+  it('are documented, each and no others', async () => {
+    const page = await readFile(join(process.cwd(), 'docs/errors.md'), 'utf8');
+    expect([...page.matchAll(/^\| `(MOME_\w+)`/gm)].map((match) => match[1])).toEqual([...errorCodes]);
+  });
 });
 
 describe('diagnose', () => {
