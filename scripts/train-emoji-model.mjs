@@ -53,7 +53,10 @@ await convertCheckpoint(last, target, { dtype: 'bfloat16', omit: (name) => untra
 let before = 0;
 const curve = [];
 for (const stage of stages) {
-  const lines = readFileSync(join(output, String(stage), 'metrics.jsonl'), 'utf8').trim().split('\n').map((line) => JSON.parse(line));
+  const lines = readFileSync(join(output, String(stage), 'metrics.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
   for (const { step, evaluation } of lines) if (evaluation) curve.push({ stage, step: before + step, ...evaluation });
   before += Math.max(...lines.map(({ step }) => step));
   copyFileSync(join(root, 'recipes', `emoji-tiny-${stage}.json`), join(target, `recipe-${stage}.json`));

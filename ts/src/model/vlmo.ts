@@ -3,6 +3,7 @@
  */
 import type { Engine, Program, Weights } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
+import { Pace } from '../runtime/pace.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { type BatchItems, type ImageItem, layoutBatch } from './batch.ts';
 import { imageTokensOf, type VlmoConfig } from './config.ts';
@@ -113,7 +114,7 @@ export class Vlmo {
    * @throws MomeError `MOME_NOT_FOUND` when the model has no vocabulary, `MOME_ABORTED`, `MOME_DISPOSED`
    */
   async embedTexts(texts: readonly string[], options: CallOptions = {}): Promise<Embeddings> {
-    const tokenized = texts.map((text) => this.#encode(text));
+    const tokenized = await this.#encodeAll(texts);
     const embeddings = new Float32Array(texts.length * this.config.width);
     const longest = tokenized.reduce((most, ids) => Math.max(most, ids.length), 1);
     await this.#batches(tokenized, longest, options, async (part, first) => {
@@ -133,7 +134,8 @@ export class Vlmo {
     options: CallOptions = {},
   ): Promise<Float32Array> {
     const probabilities = new Float32Array(pairs.length);
-    const tokenized = pairs.map(({ image, text }) => ({ image, ids: this.#encode(text) }));
+    const ids = await this.#encodeAll(pairs.map(({ text }) => text));
+    const tokenized = pairs.map(({ image }, i) => ({ image, ids: ids[i]! }));
     const longest = tokenized.reduce((most, { ids }) => Math.max(most, ids.length), 1);
     await this.#batches(tokenized, longest + imageTokensOf(this.config), options, async (part, first) => {
       const pictures = await PictureSet.prepare(
@@ -341,6 +343,17 @@ export class Vlmo {
       await run(part, first);
       onProgress?.(first + part.length, items.length);
     }
+  }
+
+  async #encodeAll(texts: readonly string[]): Promise<Int32Array[]> {
+    this.#requireAlive();
+    const pace = new Pace();
+    const encoded: Int32Array[] = [];
+    for (const text of texts) {
+      encoded.push(this.#encode(text));
+      await pace.rest();
+    }
+    return encoded;
   }
 
   #encode(text: string): Int32Array {

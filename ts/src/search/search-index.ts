@@ -8,6 +8,7 @@ import { openSafetensors, readTensor, writeSafetensors } from '../checkpoint/ind
 import type { CallOptions, ImageInput, Vlmo } from '../model/vlmo.ts';
 import { native } from '../runtime/addon.ts';
 import { check, MomeError } from '../runtime/errors.ts';
+import { Pace } from '../runtime/pace.ts';
 
 /** A picture of the index. */
 export interface IndexedImage {
@@ -114,7 +115,12 @@ export class SearchIndex {
       `${path}: expected ${items.length} embeddings of width ${width}, got [${entry?.shape.join(', ')}]`,
     );
     const embeddings = await readTensor(entry);
-    check(embeddings.every(Number.isFinite), 'MOME_NON_FINITE', `${path}: expected finite embeddings`);
+    const pace = new Pace();
+    for (let row = 0; row < items.length; row++) {
+      const finite = embeddings.subarray(row * width, (row + 1) * width).every(Number.isFinite);
+      check(finite, 'MOME_NON_FINITE', `${path}: expected finite embeddings, got others in row ${row}`);
+      await pace.rest();
+    }
     return new SearchIndex(model, items, embeddings);
   }
 

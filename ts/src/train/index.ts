@@ -1,4 +1,6 @@
 /** Training: data sets, the trainer, evaluation. */
+export { type WriteOptions, writeModel } from '../checkpoint/index.ts';
+export { initialParameters } from '../model/initialise.ts';
 export { type Augmenter, type AugmentOptions, augmentDefaults, augmentOff, createAugmenter } from './data/augment.ts';
 export {
   type CaptionOptions,
