@@ -1,9 +1,10 @@
 /** Loads the built package as its users do, from a folder of their own: ES module, CommonJS, command line. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import sharp from 'sharp';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const folder = mkdtempSync(join(tmpdir(), 'mome-package-'));
@@ -27,6 +28,20 @@ mome.diagnose().then((report) => { if (!report.ok) throw new Error(JSON.stringif
   );
   for (const file of ['user.mjs', 'user.cjs'])
     execFileSync(process.execPath, [file], { cwd: folder, stdio: 'inherit' });
+  // The README's example, with pictures of the names it uses.
+  const example = /```ts\n([\s\S]*?)```/.exec(readFileSync(join(root, 'README.md'), 'utf8'))[1];
+  const colours = { 'cat.png': '#f5a742', 'ramen.jpg': '#c0392b', 'train.svg': '' };
+  for (const [name, background] of Object.entries(colours)) {
+    const file = join(folder, name);
+    if (background === '')
+      writeFileSync(file, '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><path d="M0 0h9v9z"/></svg>');
+    else await sharp({ create: { width: 20, height: 20, channels: 3, background } }).toFile(file);
+  }
+  writeFileSync(
+    join(folder, 'example.mjs'),
+    `${example}\nif (ranked.length !== 2 || embeddings.length !== 2 * width) throw new Error('example');`,
+  );
+  execFileSync(process.execPath, ['example.mjs'], { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });
   execFileSync(process.execPath, [join(root, 'dist', 'cli.mjs'), '--version'], { cwd: folder, stdio: 'inherit' });
 } finally {
   rmSync(folder, { recursive: true, force: true });

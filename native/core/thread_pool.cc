@@ -13,9 +13,6 @@
 #include <utility>
 #include <vector>
 
-#if defined(__x86_64__)
-#endif
-
 namespace mome {
 namespace {
 

@@ -1,0 +1,41 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { Vlmo } from '../../src/model/vlmo.ts';
+import { packageRoot } from '../../src/runtime/addon.ts';
+import { evaluateRetrieval } from '../../src/train/evaluate.ts';
+
+const folder = join(packageRoot(), 'models', 'emoji-tiny');
+
+describe('emoji-tiny', () => {
+  it('is at most 16 MB', async () => {
+    expect((await stat(join(folder, 'model.safetensors'))).size).toBeLessThanOrEqual(16e6);
+  });
+
+  it('gives the recall its card names, above the bounds', async () => {
+    const scores = JSON.parse(await readFile(join(folder, 'scores.json'), 'utf8'));
+    await using model = await Vlmo.load();
+    const { n, dual } = await evaluateRetrieval({ model, k: 0 });
+    expect(n).toBe(scores.n);
+    for (const direction of ['textToImage', 'imageToText'] as const) {
+      const recorded = scores.dual[direction];
+      expect(dual[direction].r1).toBeCloseTo(recorded.r1, 2);
+      expect(dual[direction].r10).toBeCloseTo(recorded.r10, 2);
+      expect(recorded.r1).toBeGreaterThanOrEqual(0.3);
+      expect(recorded.r10).toBeGreaterThanOrEqual(0.6);
+      expect(scores.reranked[direction].r1).toBeGreaterThan(recorded.r1);
+    }
+  });
+
+  it('tells matching captions from others', async () => {
+    const { loadEmoji } = await import('../../src/train/data/emoji.ts');
+    const drawings = loadEmoji({ style: 'noto' }).filter((_, i) => i % 40 === 0);
+    await using model = await Vlmo.load();
+    const right = await model.match(drawings.map(({ svg, label }) => ({ image: Buffer.from(svg), text: label })));
+    const wrong = await model.match(
+      drawings.map(({ svg }, i) => ({ image: Buffer.from(svg), text: drawings[(i + 7) % drawings.length]!.label })),
+    );
+    const mean = (values: Float32Array) => values.reduce((sum, value) => sum + value, 0) / values.length;
+    expect(mean(right)).toBeGreaterThan(mean(wrong) + 0.3);
+  });
+});
