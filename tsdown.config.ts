@@ -1,6 +1,9 @@
 import { defineConfig } from 'tsdown';
 
-const shared = { outDir: 'dist', platform: 'node', target: 'node20.19', shims: true, sourcemap: true } as const;
+/** ES modules without a CommonJS form are taken into the bundle. */
+const noExternal = ['p-limit', 'yocto-queue'];
+
+const shared = { outDir: 'dist', platform: 'node', target: 'node20.19', shims: true, sourcemap: true, noExternal } as const;
 
 export default defineConfig([
   {

@@ -28,6 +28,12 @@ addTrainCommands(program);
 addDoctor(program);
 for (const command of program.commands) command.exitOverride();
 
+// A reader that has seen enough, such as `head`, is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(exitCodes.ok);
+  throw error;
+});
+
 try {
   await program.parseAsync();
 } catch (error) {
