@@ -145,9 +145,9 @@ export function packageRoot(): string {
  */
 export function addon(): Addon {
   if (loaded) return loaded;
-  const require = createRequire(import.meta.url);
+  const load = createRequire(import.meta.url);
   try {
-    loaded = (require('node-gyp-build') as (folder: string) => Addon)(packageRoot());
+    loaded = (load('node-gyp-build') as (folder: string) => Addon)(packageRoot());
   } catch (error) {
     throw new MomeError(
       'MOME_NATIVE_LOAD',
