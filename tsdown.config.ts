@@ -3,7 +3,14 @@ import { defineConfig } from 'tsdown';
 /** ES modules without a CommonJS form are taken into the bundle. */
 const noExternal = ['p-limit', 'yocto-queue'];
 
-const shared = { outDir: 'dist', platform: 'node', target: 'node20.19', shims: true, sourcemap: true, noExternal } as const;
+const shared = {
+  outDir: 'dist',
+  platform: 'node',
+  target: 'node20.19',
+  shims: true,
+  sourcemap: true,
+  noExternal,
+} as const;
 
 export default defineConfig([
   {

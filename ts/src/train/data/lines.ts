@@ -1,4 +1,6 @@
-/** Text files read piece by piece with bounded memory: lines with their numbers, and CSV rows (RFC 4180). */
+/** Text files read piece by piece with bounded memory: lines with their numbers, and CSV rows. */
+import { pipeline, Readable } from 'node:stream';
+import { CsvError, parse } from 'csv-parse';
 import { check, MomeError } from '../../runtime/errors.ts';
 
 export interface TextLine {
@@ -10,7 +12,7 @@ export interface TextLine {
 
 export interface CsvRow {
   readonly cells: readonly string[];
-  /** Line on which the row begins, counted from 1. */
+  /** Line on which the row ends, counted from 1. */
   readonly line: number;
 }
 
@@ -38,63 +40,36 @@ export async function* splitLines(stream: AsyncIterable<Uint8Array>, where: stri
 }
 
 /**
- * Rows of a comma-separated UTF-8 stream. Cells in double quotes may hold commas, line breaks and doubled quotes; empty lines
- * are skipped.
+ * Rows of a comma-separated UTF-8 stream. Cells in double quotes may hold commas, line breaks and doubled quotes; empty rows are
+ * skipped.
  *
  * @throws MOME_INVALID_FILE for a quote out of place or never closed; else like {@link splitLines}.
  */
 export async function* parseCsv(stream: AsyncIterable<Uint8Array>, where: string): AsyncGenerator<CsvRow, void> {
-  let cells: string[] = [];
-  let cell = '';
-  let begun = 0;
-  let length = 0;
-  let state: 'start' | 'plain' | 'quoted' | 'closed' = 'start';
-  for await (const { text, line } of splitLines(stream, where)) {
-    const content = line === 1 ? text.replace(/^\uFEFF/, '') : text;
-    if (state !== 'quoted') {
-      if (content.trim() === '') continue;
-      begun = line;
-      length = 0;
+  const parser = parse({
+    bom: true,
+    info: true,
+    max_record_size: kMaxRowCharacters,
+    relax_column_count: true,
+    skip_empty_lines: true,
+  });
+  // Failures of the source reach the loop below through the parser.
+  pipeline(Readable.from(decodeUtf8(stream, where)), parser, () => {});
+  try {
+    for await (const { record, info } of parser as AsyncIterable<{ record: string[]; info: { lines: number } }>) {
+      yield { cells: record, line: info.lines };
     }
-    length += content.length + 1;
-    checkRow(length, where, begun);
-    for (let at = 0; at < content.length; at++) {
-      const character = content[at]!;
-      if (state === 'quoted') {
-        if (character !== '"') cell += character;
-        else if (content[at + 1] === '"') cell += content[++at]!;
-        else state = 'closed';
-      } else if (character === ',') {
-        cells.push(cell);
-        cell = '';
-        state = 'start';
-      } else if (character === '"' && state === 'start') {
-        state = 'quoted';
-      } else {
-        check(
-          state !== 'closed' && character !== '"',
-          'MOME_INVALID_FILE',
-          `${where}:${line}: expected quotes around a whole cell, got ${character} at column ${at + 1}`,
-        );
-        cell += character;
-        state = 'plain';
-      }
-    }
-    if (state === 'quoted') {
-      cell += '\n';
-      continue;
-    }
-    cells.push(cell);
-    yield { cells, line: begun };
-    cells = [];
-    cell = '';
-    state = 'start';
+  } catch (cause) {
+    if (!(cause instanceof CsvError)) throw cause;
+    const long = cause.code === 'CSV_MAX_RECORD_SIZE';
+    throw new MomeError(
+      long ? 'MOME_TOO_LARGE' : 'MOME_INVALID_FILE',
+      long
+        ? `${where}: expected rows of at most ${kMaxRowCharacters} characters, got more`
+        : `${where}: expected comma-separated rows: ${cause.message}`,
+      { cause },
+    );
   }
-  check(
-    state !== 'quoted',
-    'MOME_INVALID_FILE',
-    `${where}:${begun}: expected a closing quote, got the end of the file`,
-  );
 }
 
 async function* decodeUtf8(stream: AsyncIterable<Uint8Array>, where: string): AsyncGenerator<string, void> {

@@ -85,8 +85,8 @@ describe('openPairs', () => {
     ['long.jsonl', 'x'.repeat(2 ** 20 + 1), 'MOME_TOO_LARGE', 'long.jsonl:1: '],
     ['header.csv', 'file,text\na,b\n', 'MOME_INVALID_FILE', 'header.csv:1: expected a header'],
     ['cells.csv', 'image,caption\na,b,c\n', 'MOME_INVALID_FILE', 'cells.csv:2: expected 2 cells, got 3'],
-    ['quote.csv', 'image,caption\na,"b\n\n', 'MOME_INVALID_FILE', 'quote.csv:2: expected a closing quote'],
-    ['inner.csv', 'image,caption\na,b"c"\n', 'MOME_INVALID_FILE', 'inner.csv:2: expected quotes around'],
+    ['quote.csv', 'image,caption\na,"b\n\n', 'MOME_INVALID_FILE', 'quote.csv: expected comma-separated rows'],
+    ['inner.csv', 'image,caption\na,b"c"\n', 'MOME_INVALID_FILE', 'inner.csv: expected comma-separated rows'],
     ['other.json', '{}', 'MOME_UNSUPPORTED', 'expected a folder'],
   ])('refuses %s', async (name, text, code, message) => {
     const file = await write(name, text);
