@@ -98,12 +98,22 @@ async function openIndex(
         skipped.push({ path, error: (error as Error).message });
       },
     });
-    await index.save(file);
+    await keep(index, file);
     for (const { path, error } of flags.json || flags.quiet ? [] : skipped)
       process.stderr.write(`skipped ${path}: ${error}\n`);
     return { index, skipped };
   } finally {
     progress.stop();
+  }
+}
+
+/** Saves the index; where that is not allowed, such as in a folder of others, the search goes on without. */
+async function keep(index: SearchIndex, file: string): Promise<void> {
+  try {
+    await index.save(file);
+  } catch (error) {
+    if (!(error instanceof MomeError) || error.code !== 'MOME_IO') throw error;
+    process.stderr.write(`mome: the index is not kept: ${error.message}\n`);
   }
 }
 

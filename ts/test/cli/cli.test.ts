@@ -44,6 +44,9 @@ describe('mome', () => {
     expect(await readFile(page, 'utf8')).toContain('data:image/webp');
     expect(json('search', pictures, '-m', model).indexed).toBe(4);
     expect(mome('search', pictures, 'red', '-m', model).stdout).toContain('.png');
+    const unkept = mome('search', pictures, 'red', '-m', model, '--index', '/nowhere/index');
+    expect(unkept.status).toBe(0);
+    expect(unkept.stderr).toContain('not kept');
   });
 
   it('embeds, matches, answers, reasons and fills masks', () => {
