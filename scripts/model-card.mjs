@@ -13,11 +13,11 @@ const megabytes = (statSync(join(folder, 'model.safetensors')).size / 1e6).toFix
 const percent = (value) => (100 * value).toFixed(1);
 const row = (name, { textToImage: t, imageToText: i }) =>
   `| ${name} | ${[t.r1, t.r5, t.r10, i.r1, i.r5, i.r10].map(percent).join(' | ')} |`;
-const stageRow = (recipe, index) => {
-  const [phase] = recipe.phases;
-  const { batchSize, seed, model } = recipe;
-  return `| ${index + 1} | ${model.imageSize} px | ${phase.objectives.join(' + ')} | ${phase.steps} | ${batchSize} | ${phase.learningRate} | ${seed} |`;
-};
+const stageRows = ({ batchSize, seed, model, phases }, index) =>
+  phases.map(
+    ({ objectives, steps, learningRate, decay, negativeSharpness }) =>
+      `| ${index + 1} | ${model.imageSize} px | ${objectives.join(' + ')} | ${steps} | ${batchSize} | ${learningRate}, ${decay} | ${negativeSharpness ?? '-'} | ${seed} |`,
+  );
 const points = (key) => `[${curve.map((point) => percent(point[key])).join(', ')}]`;
 
 writeFileSync(
@@ -25,8 +25,8 @@ writeFileSync(
   `# emoji-tiny
 
 The model that ships with mome: a small VLMo trained from nothing, by this library, on emoji drawings. It is there so that search, matching
-and re-ranking work out of the box and can be measured. It knows emoji and nothing else: not for photographs, not for people, no
-question answering.
+and re-ranking work out of the box and can be measured. It knows emoji and nothing else: not for photographs, not for people; no
+question answering, no filling of masks.
 
 | | |
 | --- | --- |
@@ -34,7 +34,7 @@ question answering.
 | pictures | ${config.imageSize} x ${config.imageSize} in patches of ${config.patchSize} |
 | texts | ${config.maxTextLength} tokens, ${config.vocabularySize} word pieces learned from the captions |
 | weights | ${megabytes} MB, bfloat16 matrices, float32 vectors |
-| heads | ITC, ITM, MLM |
+| heads | ITC, ITM |
 | licence | MIT for the weights; the training data is named below |
 
 ## Scores
@@ -66,11 +66,11 @@ ${curve.map((p) => `| ${p.stage} | ${p.step} | ${['textToImage.r1', 'textToImage
 
 ## Recipe
 
-| stage | pictures | objectives | steps | batch | peak rate | seed |
-| --- | --- | --- | --- | --- | --- | --- |
-${recipes.map(stageRow).join('\n')}
+| stage | pictures | objectives | steps | batch | rate | negative sharpness | seed |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+${recipes.flatMap(stageRows).join('\n')}
 
-AdamW (0.9, 0.98), weight decay ${recipes[0].weightDecay}, gradients clipped at norm 1, cosine decay. Drawings are turned, sheared, scaled, recoloured,
+AdamW (0.9, 0.98), weight decay ${recipes[0].weightDecay} and gradients clipped at norm 1. Drawings are turned, sheared, scaled, recoloured,
 outlined, blurred and laid on other backgrounds; captions are drawn from label and tags. Pairs of the same emoji are joint positives.
 \`node scripts/train-emoji-model.mjs\` makes the model again; \`recipe-1.json\` to \`recipe-3.json\` are the exact settings. The choice of recipe
 looked at the scores above, so they are not those of an untouched test set.

@@ -16,7 +16,7 @@ const target = join(root, 'models', 'emoji-tiny');
 const stages = [1, 2, 3];
 
 /** Heads this training does not reach. */
-const untrained = /^(?:vqa_classifier|nlvr2_classifier|itc_vl_|logit_vl_scale)/;
+const untrained = /^(?:vqa_classifier|nlvr2_classifier|itc_vl_|logit_vl_scale|mlm_score)/;
 
 async function scores(folder, k) {
   const model = await Vlmo.load(folder);

@@ -12,6 +12,8 @@ export interface Negatives {
 /**
  * @param similarity rows x rows scaled similarities, image by text
  * @param count draw for the first `count` pairs only
+ * @param sharpness similarities are multiplied by this: 1 as in the paper, 0 draws evenly. A fusion encoder that starts from nothing
+ *   learns on easy negatives first
  * @param group pairs of the same group match each other and are never drawn; undefined = only the own pair matches
  * @see arXiv 2111.02358, section 2.3; ALBEF (arXiv 2107.07651)
  */
@@ -21,14 +23,15 @@ export function drawHardNegatives(
   count: number,
   random: Random,
   group?: Int32Array,
+  sharpness = 1,
 ): Negatives {
   const image = new Int32Array(count);
   const text = new Int32Array(count);
   const scores = new Float64Array(rows);
   for (let i = 0; i < count; i++) {
-    for (let j = 0; j < rows; j++) scores[j] = similarity[j * rows + i]!;
+    for (let j = 0; j < rows; j++) scores[j] = sharpness * similarity[j * rows + i]!;
     image[i] = draw(scores, i, random, group);
-    for (let j = 0; j < rows; j++) scores[j] = similarity[i * rows + j]!;
+    for (let j = 0; j < rows; j++) scores[j] = sharpness * similarity[i * rows + j]!;
     text[i] = draw(scores, i, random, group);
   }
   return { image, text };

@@ -37,6 +37,7 @@ const recipeSchema = z.strictObject({
         decayPower: z.number().positive().optional(),
         endLearningRate: z.number().min(0).optional(),
         fusedPairs: count.optional(),
+        negativeSharpness: strength.default(1),
         vlBranch: z.boolean().default(true),
       }),
     )

@@ -154,6 +154,7 @@ class Run implements RunParts {
         groups: recipe.groups,
         vlBranch: phase.vlBranch,
         ...(phase.fusedPairs !== undefined && { fusedPairs: phase.fusedPairs }),
+        negativeSharpness: phase.negativeSharpness,
         maskProbability: recipe.maskProbability,
         textDropout: recipe.textDropout,
         dropPath: recipe.dropPath,

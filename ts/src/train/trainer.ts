@@ -39,6 +39,8 @@ export interface TrainerOptions {
   readonly vlBranch?: boolean;
   /** How many pairs of a batch the fused objectives read; default all. */
   readonly fusedPairs?: number;
+  /** How strongly ITM negatives follow the similarities: 1 as in the paper (default), 0 even. */
+  readonly negativeSharpness?: number;
   readonly maskProbability?: number;
   readonly textDropout?: number;
   /** Probability of dropping a residual branch of a sequence, growing linearly with depth up to this. */
@@ -194,6 +196,7 @@ export class Trainer {
           fusedPairs,
           this.#random,
           this.#groupsOf(batch),
+          this.options.negativeSharpness,
         );
       }
     }

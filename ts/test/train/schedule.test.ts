@@ -66,6 +66,17 @@ describe('drawHardNegatives', () => {
   });
 });
 
+it('draws negatives evenly when told to', () => {
+  const rows = 8;
+  const similarity = new Float32Array(rows * rows);
+  for (let i = 0; i < rows; i++) similarity[i * rows + ((i + 1) % rows)] = 50;
+  const random = createRandom(2);
+  const seen = new Set<number>();
+  for (let round = 0; round < 60; round++)
+    seen.add(drawHardNegatives(similarity, rows, 1, random, undefined, 0).text[0]!);
+  expect(seen.size).toBe(rows - 1);
+});
+
 describe('recall', () => {
   it('counts hits at 1, 5 and 10', () => {
     const rankings = [
