@@ -40,7 +40,7 @@ question answering, no filling of masks.
 ## Scores
 
 Recall in percent on ${n} Noto drawings, a style the model never saw, with one caption (the CLDR label) each. Re-ranking reads the first 32
-candidates with the fusion encoder. Reproduce with \`mome eval retrieval --json\`.
+candidates with the fusion encoder and orders them by what both encoders say. Reproduce with \`mome eval retrieval --json\`.
 
 | | text to image R@1 | R@5 | R@10 | image to text R@1 | R@5 | R@10 |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -43,6 +43,7 @@ export interface ModelParts {
   readonly tokenizer: Tokenizer | undefined;
   readonly answers: readonly string[] | undefined;
   readonly fingerprint: string;
+  readonly similarityScale: number;
 }
 
 /** Raised when preprocessing or tokenisation changes what embeddings mean. */
@@ -88,7 +89,9 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
   try {
     const weights = engine.createWeights();
     await fillWeights(weights, checkpoint, config);
-    return { config, engine, weights, tokenizer, answers: files.answers, fingerprint };
+    const hasScale = checkpoint.entries.has('logit_scale');
+    const similarityScale = hasScale ? Math.exp((await weights.read('logit_scale'))[0]!) : 1;
+    return { config, engine, weights, tokenizer, answers: files.answers, fingerprint, similarityScale };
   } catch (error) {
     engine.dispose();
     throw error;

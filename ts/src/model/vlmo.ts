@@ -60,6 +60,8 @@ export class Vlmo {
   readonly target: string;
   /** Hash of weights, configuration, vocabulary and preprocessing: an index made with one model refuses another. */
   readonly fingerprint: string;
+  /** What the contrastive loss multiplies cosines with: `exp(logit_scale)`. */
+  readonly similarityScale: number;
   readonly #engine: Engine;
   readonly #weights: Weights;
   readonly #tokenizer: Tokenizer | undefined;
@@ -71,6 +73,7 @@ export class Vlmo {
     this.config = parts.config;
     this.target = parts.engine.target;
     this.fingerprint = parts.fingerprint;
+    this.similarityScale = parts.similarityScale;
     this.#engine = parts.engine;
     this.#weights = parts.weights;
     this.#tokenizer = parts.tokenizer;

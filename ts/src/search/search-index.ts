@@ -5,6 +5,7 @@ import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { openSafetensors, readTensor, writeSafetensors } from '../checkpoint/index.ts';
+import { fusedScore } from '../model/fused-score.ts';
 import type { CallOptions, ImageInput, Vlmo } from '../model/vlmo.ts';
 import { native } from '../runtime/addon.ts';
 import { check, MomeError } from '../runtime/errors.ts';
@@ -137,8 +138,8 @@ export class SearchIndex {
   /**
    * Finds pictures for a text, or pictures like a picture.
    *
-   * The dual encoder finds the nearest; for a text the fusion encoder then reads the first `rerank` of them with the query and
-   * orders those by its match.
+   * The dual encoder finds the nearest; for a text the fusion encoder then reads the first `rerank` of them with the query, and those
+   * are ordered by what both encoders say (`fusedScore`).
    *
    * @throws MomeError `MOME_INVALID_IMAGE`, `MOME_ABORTED`, `MOME_DISPOSED`
    */
@@ -171,9 +172,11 @@ export class SearchIndex {
       candidates.map(({ path }) => ({ image: path, text: query })),
       call,
     );
+    const fused = (result: { readonly match: number; readonly score: number }) =>
+      fusedScore(result.match, result.score, this.#model.similarityScale);
     const reranked = candidates
       .map((result, i) => ({ ...result, match: matches[i]! }))
-      .sort((a, b) => b.match - a.match || a.dualRank - b.dualRank);
+      .sort((a, b) => fused(b) - fused(a) || a.dualRank - b.dualRank);
     return [...reranked, ...results.slice(rerank)].slice(0, k);
   }
 }

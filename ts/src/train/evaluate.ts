@@ -1,7 +1,8 @@
 /**
  * `mome eval retrieval`: recall of a model on the held-out emoji drawings, one caption (the label) per picture.
  */
-import type { Vlmo } from '../model/vlmo.ts';
+import { fusedScore } from '../model/fused-score.ts';
+import type { Embeddings, Vlmo } from '../model/vlmo.ts';
 import { check } from '../runtime/errors.ts';
 import { evaluationCaption } from './data/captions.ts';
 import { type EmojiStyle, flattenOnWhite, loadEmojiPictures } from './data/emoji.ts';
@@ -81,6 +82,9 @@ export async function evaluateRetrieval(options: EvaluateOptions): Promise<Retri
       done += part.length;
       onProgress?.(done, total);
     }
+    for (const [i, [image, text]] of pairs.entries()) {
+      scores[i] = fusedScore(scores[i]!, cosine(images, image, texts, text), model.similarityScale);
+    }
     const width = Math.min(k, drawings.length);
     return rerankAll(
       rankings,
@@ -92,6 +96,12 @@ export async function evaluateRetrieval(options: EvaluateOptions): Promise<Retri
     imageToText: ownRecall(await rerank(imageToText, (image, text) => [image, text])),
   };
   return { n: drawings.length, dual, reranked };
+}
+
+function cosine(a: Embeddings, row: number, b: Embeddings, other: number): number {
+  let sum = 0;
+  for (let i = 0; i < a.width; i++) sum += a.embeddings[row * a.width + i]! * b.embeddings[other * b.width + i]!;
+  return sum;
 }
 
 const ownRecall = (rankings: Rankings) => recall(rankings, (query, candidate) => query === candidate);

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { writeSafetensors } from '../../src/checkpoint/index.ts';
+import { fusedScore } from '../../src/model/fused-score.ts';
 import { Vlmo } from '../../src/model/vlmo.ts';
 import { MomeError } from '../../src/runtime/errors.ts';
 import { escapeHtml, listImages, renderResults, SearchIndex } from '../../src/search/index.ts';
@@ -57,8 +58,8 @@ describe('SearchIndex', () => {
     const results = await index.search('a red square', { k: 6, rerank: 4 });
     expect(plain.map(({ score }) => score)).toEqual([...plain.map(({ score }) => score)].sort((a, b) => b - a));
     expect(results.slice(4)).toEqual(plain.slice(4));
-    const matches = results.slice(0, 4).map(({ match }) => match!);
-    expect(matches).toEqual([...matches].sort((a, b) => b - a));
+    const fused = results.slice(0, 4).map(({ match, score }) => fusedScore(match!, score, model.similarityScale));
+    expect(fused).toEqual([...fused].sort((a, b) => b - a));
     expect(
       results
         .slice(0, 4)
