@@ -35,7 +35,8 @@ describe('emoji-tiny', () => {
     const wrong = await model.match(
       drawings.map(({ svg }, i) => ({ image: Buffer.from(svg), text: drawings[(i + 7) % drawings.length]!.label })),
     );
-    const mean = (values: Float32Array) => values.reduce((sum, value) => sum + value, 0) / values.length;
-    expect(mean(right)).toBeGreaterThan(mean(wrong) + 0.3);
+    // The matching head was trained one in three, against look-alikes: its level says little, its order says much.
+    const better = right.filter((score, i) => score > wrong[i]!).length / right.length;
+    expect(better).toBeGreaterThan(0.8);
   });
 });
