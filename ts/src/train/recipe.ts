@@ -9,6 +9,14 @@ import { emojiStyles } from './data/emoji.ts';
 const strength = z.number().min(0);
 const count = z.number().int().positive();
 
+function isPattern(text: string): boolean {
+  try {
+    return Boolean(new RegExp(text));
+  } catch {
+    return false;
+  }
+}
+
 const recipeSchema = z.strictObject({
   /** A preset, or a configuration; `vocabularySize` may be left to the vocabulary. */
   model: z.union([z.enum(['base', 'base_plus', 'large']), z.record(z.string(), z.unknown())]),
@@ -38,6 +46,8 @@ const recipeSchema = z.strictObject({
         endLearningRate: z.number().min(0).optional(),
         fusedPairs: count.optional(),
         negativeSharpness: strength.default(1),
+        /** Regular expression of the parameters that learn; default all. */
+        trainable: z.string().refine(isPattern, 'expected a regular expression').optional(),
         vlBranch: z.boolean().default(true),
       }),
     )

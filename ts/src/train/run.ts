@@ -155,6 +155,7 @@ class Run implements RunParts {
         vlBranch: phase.vlBranch,
         ...(phase.fusedPairs !== undefined && { fusedPairs: phase.fusedPairs }),
         negativeSharpness: phase.negativeSharpness,
+        ...(phase.trainable !== undefined && { trainable: (name: string) => new RegExp(phase.trainable!).test(name) }),
         maskProbability: recipe.maskProbability,
         textDropout: recipe.textDropout,
         dropPath: recipe.dropPath,

@@ -39,6 +39,8 @@ export interface TrainerOptions {
   readonly vlBranch?: boolean;
   /** How many pairs of a batch the fused objectives read; default all. */
   readonly fusedPairs?: number;
+  /** Which parameters learn; default all. The others are frozen: nothing is computed for them. */
+  readonly trainable?: (parameter: string) => boolean;
   /** How strongly ITM negatives follow the similarities: 1 as in the paper (default), 0 even. */
   readonly negativeSharpness?: number;
   readonly maskProbability?: number;
@@ -115,7 +117,7 @@ export class Trainer {
     this.#vocabulary = vocabulary;
     this.#random = createRandom(options.seed ?? 0, 0x7261696e);
     this.#programs = compile(config, engine, weights, options);
-    const names = [...parameterShapes(config).keys()];
+    const names = [...parameterShapes(config).keys()].filter(options.trainable ?? (() => true));
     const weightDecay = options.weightDecay ?? 0.01;
     this.#groups = [
       { names: names.filter(decays), weightDecay, learningRateScale: 1 },
@@ -386,9 +388,9 @@ function compile(config: VlmoConfig, engine: Engine, weights: Weights, options: 
   const fused = options.objectives.filter((objective) => objective !== 'itc');
   return {
     contrastive: options.objectives.includes('itc')
-      ? compiled(contrastiveFunction(config, 'itc', objectiveOptions))
+      ? compiled(contrastiveFunction(config, 'itc', objectiveOptions, options.trainable))
       : undefined,
-    fused: fused.length > 0 ? compiled(fusedFunction(config, fused, objectiveOptions)) : undefined,
+    fused: fused.length > 0 ? compiled(fusedFunction(config, fused, objectiveOptions, options.trainable)) : undefined,
   };
 }
 

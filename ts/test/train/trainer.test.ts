@@ -115,6 +115,18 @@ describe('Trainer', () => {
     twice.dispose();
   });
 
+  it('leaves frozen parameters alone', async () => {
+    const trainable = (name: string) => /mlp_vl|pooler|itm_score/.test(name);
+    const one = trainer({ trainable, weightDecay: 0.1, schedule: { ...schedule, warmupSteps: 0 } });
+    const before = await weightsOf(one);
+    for (let step = 0; step < 2; step++) expect((await one.train(batchOf(step))).gradientNorm).toBeGreaterThan(0);
+    const after = await weightsOf(one);
+    const changed = Object.keys(after).filter((name) => after[name]!.some((value, i) => value !== before[name]![i]));
+    expect(changed.length).toBeGreaterThan(4);
+    expect(changed.filter((name) => !trainable(name))).toEqual([]);
+    one.dispose();
+  });
+
   it('refuses what makes no sense', async () => {
     await expectCode(() => trainer({ objectives: [] }), 'MOME_INVALID_ARGUMENT');
     await expectCode(() => trainer({ objectives: ['itm'] }), 'MOME_INVALID_ARGUMENT');
