@@ -4,7 +4,7 @@
  *
  *   node scripts/train-emoji-model.mjs [output folder, default out/emoji-tiny]
  */
-import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { convertCheckpoint, Vlmo } from '../dist/index.mjs';
@@ -59,8 +59,8 @@ for (const stage of stages) {
     .map((line) => JSON.parse(line));
   for (const { step, evaluation } of lines) if (evaluation) curve.push({ stage, step: before + step, ...evaluation });
   before += Math.max(...lines.map(({ step }) => step));
-  copyFileSync(join(root, 'recipes', `emoji-tiny-${stage}.json`), join(target, `recipe-${stage}.json`));
 }
 const report = await scores(target, 32);
 writeFileSync(join(target, 'scores.json'), `${JSON.stringify({ style: 'noto', ...report, curve }, null, 2)}\n`);
+await import('./model-card.mjs');
 process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);

@@ -5,8 +5,8 @@
 #include <atomic>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
-#include <future>
+#include <cstdlib>
+#include <filesystem>
 #include <random>
 
 #include "core/engine.h"
@@ -128,8 +128,8 @@ void test_damaged_programs() {
 }
 
 void test_weights_from_file() {
-  char path[] = "/tmp/mome-core-test-XXXXXX";
-  const int file = mkstemp(path);
+  std::string path = (std::filesystem::temp_directory_path() / "mome-core-test-XXXXXX").string();
+  const int file = mkstemp(path.data());
   const float values[4] = {1, -2, 3.5f, 0};
   const uint16_t halves[2] = {0x3c00, 0xc000};  // 1, -2
   bool written = write(file, values, sizeof values) == sizeof values && write(file, halves, sizeof halves) == sizeof halves;
@@ -145,7 +145,7 @@ void test_weights_from_file() {
   expect(refused({"x", {1}, FileType::f32, 1u << 30}), "an offset past the end is refused");
   expect(refused({"x", {int64_t{1} << 40, int64_t{1} << 40}, FileType::f32, 0}), "absurd sizes are refused");
   expect(refused({"x", {1}, FileType::f32, ~uint64_t{0} - 2}), "an offset that wraps is refused");
-  unlink(path);
+  unlink(path.c_str());
   expect(!other.add_from_file(path, regions).ok(), "a missing file is refused");
 }
 

@@ -266,7 +266,7 @@ export class Vlmo {
     return this.#engine.memory();
   }
 
-  /** Frees native memory once running calls have ended. Calling it again does nothing. */
+  /** Stops running calls, which reject with `MOME_ABORTED`, and frees native memory. Calling it again does nothing. */
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;

@@ -2,11 +2,11 @@
  * `mome eval retrieval`: recall of a model on the held-out emoji drawings, one caption (the label) per picture.
  */
 import { fusedScore } from '../model/fused-score.ts';
-import type { Embeddings, Vlmo } from '../model/vlmo.ts';
+import type { Vlmo } from '../model/vlmo.ts';
 import { check } from '../runtime/errors.ts';
 import { evaluationCaption } from './data/captions.ts';
 import { type EmojiStyle, flattenOnWhite, loadEmojiPictures } from './data/emoji.ts';
-import { type Rankings, type RetrievalScores, rankAll, recall, rerankAll } from './retrieval.ts';
+import { type RankedAll, type Rankings, type RetrievalScores, rankAll, recall, rerankAll } from './retrieval.ts';
 
 /** Most pairs of one fusion call: keeps progress moving and memory bounded. */
 const pairsPerCall = 512;
@@ -55,15 +55,15 @@ export async function evaluateRetrieval(options: EvaluateOptions): Promise<Retri
   const images = await model.embedImages(pictures, call);
   const texts = await model.embedTexts(captions, call);
   const depth = Math.max(10, k);
-  const textToImage = rankAll(texts.embeddings, images.embeddings, images.width, depth);
-  const imageToText = rankAll(images.embeddings, texts.embeddings, images.width, depth);
-  const dual = { textToImage: ownRecall(textToImage), imageToText: ownRecall(imageToText) };
+  const textToImage = await rankAll(texts.embeddings, images.embeddings, images.width, depth);
+  const imageToText = await rankAll(images.embeddings, texts.embeddings, images.width, depth);
+  const dual = { textToImage: ownRecall(textToImage.rankings), imageToText: ownRecall(imageToText.rankings) };
   if (k === 0) return { n: drawings.length, dual, reranked: null };
 
   const total = 2 * drawings.length * k;
   let done = 0;
   const rerank = async (
-    rankings: Rankings,
+    { rankings, scores: cosines }: RankedAll,
     pairOf: (query: number, candidate: number) => [image: number, text: number],
   ) => {
     const pairs = rankings.flatMap((ranking, query) =>
@@ -82,10 +82,10 @@ export async function evaluateRetrieval(options: EvaluateOptions): Promise<Retri
       done += part.length;
       onProgress?.(done, total);
     }
-    for (const [i, [image, text]] of pairs.entries()) {
-      scores[i] = fusedScore(scores[i]!, cosine(images, image, texts, text), model.similarityScale);
-    }
     const width = Math.min(k, drawings.length);
+    for (const [i, match] of scores.entries()) {
+      scores[i] = fusedScore(match, cosines[Math.floor(i / width)]![i % width]!, model.similarityScale);
+    }
     return rerankAll(
       rankings,
       rankings.map((_, query) => scores.subarray(query * width, (query + 1) * width)),
@@ -96,12 +96,6 @@ export async function evaluateRetrieval(options: EvaluateOptions): Promise<Retri
     imageToText: ownRecall(await rerank(imageToText, (image, text) => [image, text])),
   };
   return { n: drawings.length, dual, reranked };
-}
-
-function cosine(a: Embeddings, row: number, b: Embeddings, other: number): number {
-  let sum = 0;
-  for (let i = 0; i < a.width; i++) sum += a.embeddings[row * a.width + i]! * b.embeddings[other * b.width + i]!;
-  return sum;
 }
 
 const ownRecall = (rankings: Rankings) => recall(rankings, (query, candidate) => query === candidate);

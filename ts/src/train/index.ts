@@ -28,7 +28,7 @@ export { type EvaluateOptions, evaluateRetrieval, type RetrievalReport } from '.
 export { type MaskedText, type MaskingVocabulary, maskWords } from './masking.ts';
 export { drawHardNegatives } from './mining.ts';
 export { createRandom, type Random } from './random.ts';
-export { type Recall, rankAll, recall, rerankAll } from './retrieval.ts';
+export { type RankedAll, type Recall, rankAll, recall, rerankAll } from './retrieval.ts';
 export { runTraining } from './run.ts';
 export { decays, learningRateAt, type Schedule } from './schedule.ts';
 export { loadRun, saveRun } from './state.ts';

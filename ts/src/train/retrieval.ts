@@ -4,6 +4,7 @@
  * A query is a hit at k when any of its true partners is among the first k results; ties are broken by the lower index. The mean
  * runs over queries.
  */
+import { native } from '../runtime/addon.ts';
 import { check } from '../runtime/errors.ts';
 
 /** Recall at 1, 5 and 10, each in [0, 1]. */
@@ -35,31 +36,38 @@ export function recall(rankings: Rankings, isPartner: (query: number, candidate:
   return { r1: hits.r1 / n, r5: hits.r5 / n, r10: hits.r10 / n };
 }
 
+/** The best candidates of each query and their similarities. */
+export interface RankedAll {
+  readonly rankings: Rankings;
+  readonly scores: readonly Float32Array[];
+}
+
 /**
- * The `k` best columns of each row of `scores(row)`, best first.
+ * The `k` items with the largest dot product for each query, best first; ties by the lower index.
  *
  * @param queries queries x width, L2-normalised
  * @param items items x width, L2-normalised
+ * @throws MomeError `MOME_INVALID_SHAPE`
  */
-export function rankAll(queries: Float32Array, items: Float32Array, width: number, k: number): Rankings {
+export async function rankAll(
+  queries: Float32Array,
+  items: Float32Array,
+  width: number,
+  k: number,
+): Promise<RankedAll> {
   check(
-    width > 0 && queries.length % width === 0 && items.length % width === 0,
+    width > 0 && queries.length % width === 0,
     'MOME_INVALID_SHAPE',
-    `retrieval: expected rows of width ${width}, got ${queries.length} and ${items.length} numbers`,
+    `retrieval: expected queries of width ${width}, got ${queries.length} numbers`,
   );
-  const count = items.length / width;
   const rankings: Int32Array[] = [];
-  for (let query = 0; query < queries.length / width; query++) {
-    const scores = new Float32Array(count);
-    for (let item = 0; item < count; item++) {
-      let sum = 0;
-      for (let i = 0; i < width; i++) sum += queries[query * width + i]! * items[item * width + i]!;
-      scores[item] = sum;
-    }
-    const order = Int32Array.from(scores, (_, i) => i).sort((a, b) => scores[b]! - scores[a]! || a - b);
-    rankings.push(order.slice(0, k));
+  const scores: Float32Array[] = [];
+  for (let row = 0; row < queries.length; row += width) {
+    const best = await native((addon) => addon.topK(items, width, queries.subarray(row, row + width), k));
+    rankings.push(best.indices);
+    scores.push(best.scores);
   }
-  return rankings;
+  return { rankings, scores };
 }
 
 /**

@@ -80,15 +80,8 @@ interface RunParts {
   readonly vocabularyFile: string;
 }
 
-class Run implements RunParts {
-  readonly recipe: Recipe;
-  readonly config: VlmoConfig;
-  readonly tokenizer: Tokenizer;
-  readonly feeder: Feeder;
-  readonly log: MetricsLog;
-  readonly progress: ProgressLine;
-  readonly options: RunOptions;
-  readonly vocabularyFile: string;
+class Run {
+  readonly #parts: RunParts;
   #position: BatchPosition = { epoch: 0, step: 0 };
   #done = 0;
   #samples = 0;
@@ -96,19 +89,12 @@ class Run implements RunParts {
   #failures = 0;
 
   constructor(parts: RunParts) {
-    this.recipe = parts.recipe;
-    this.config = parts.config;
-    this.tokenizer = parts.tokenizer;
-    this.feeder = parts.feeder;
-    this.log = parts.log;
-    this.progress = parts.progress;
-    this.options = parts.options;
-    this.vocabularyFile = parts.vocabularyFile;
+    this.#parts = parts;
   }
 
   async all(parameters: ReadonlyMap<string, Float32Array>): Promise<RunResult> {
     let current = parameters;
-    for (const [index, phase] of this.recipe.phases.entries()) {
+    for (const [index, phase] of this.#parts.recipe.phases.entries()) {
       const trainer = this.#trainer(phase, current);
       try {
         await this.#phase(trainer, phase, index);
@@ -119,22 +105,22 @@ class Run implements RunParts {
     }
     await this.#writeModel(current);
     return {
-      output: this.options.output,
+      output: this.#parts.options.output,
       steps: this.#done,
       samplesPerSecond: this.#samples / Math.max(1e-9, this.#seconds),
     };
   }
 
   #trainer(phase: Phase, parameters: ReadonlyMap<string, Float32Array>): Trainer {
-    const { recipe } = this;
+    const { recipe } = this.#parts;
     return Trainer.create(
-      this.config,
+      this.#parts.config,
       parameters,
       {
-        vocabularySize: this.config.vocabularySize,
-        maskId: this.tokenizer.maskId,
-        isSpecial: (id) => this.tokenizer.isSpecial(id),
-        isContinuation: (id) => this.tokenizer.isContinuation(id),
+        vocabularySize: this.#parts.config.vocabularySize,
+        maskId: this.#parts.tokenizer.maskId,
+        isSpecial: (id) => this.#parts.tokenizer.isSpecial(id),
+        isContinuation: (id) => this.#parts.tokenizer.isContinuation(id),
       },
       {
         objectives: phase.objectives,
@@ -166,23 +152,23 @@ class Run implements RunParts {
   }
 
   async #phase(trainer: Trainer, phase: Phase, index: number): Promise<void> {
-    const checkpoint = join(this.options.output, `checkpoint-${index}.safetensors`);
-    if (this.options.resume && (await exists(checkpoint))) {
+    const checkpoint = join(this.#parts.options.output, `checkpoint-${index}.safetensors`);
+    if (this.#parts.options.resume && (await exists(checkpoint))) {
       this.#position = await loadRun(checkpoint, trainer);
       this.#done += trainer.step;
     }
-    const batches = sampleBatches(this.feeder.dataset, {
-      batchSize: this.recipe.batchSize,
-      seed: this.recipe.seed,
+    const batches = sampleBatches(this.#parts.feeder.dataset, {
+      batchSize: this.#parts.recipe.batchSize,
+      seed: this.#parts.recipe.seed,
       from: this.#position,
     });
-    let next = trainer.step < phase.steps ? await this.feeder.batch(batches.next().value as Batch) : undefined;
+    let next = trainer.step < phase.steps ? await this.#parts.feeder.batch(batches.next().value as Batch) : undefined;
     while (trainer.step < phase.steps && next) {
       const started = performance.now();
       const batch = next;
-      const running = trainer.train(batch.training, this.options.signal);
+      const running = trainer.train(batch.training, this.#parts.options.signal);
       // The next batch is made while native code runs.
-      const upcoming = this.feeder.batch(batches.next().value as Batch);
+      const upcoming = this.#parts.feeder.batch(batches.next().value as Batch);
       const [metrics, following] = await Promise.all([running, upcoming]).catch(async (error: unknown) => {
         await Promise.allSettled([running, upcoming]);
         if (error instanceof MomeError && error.code === 'MOME_ABORTED')
@@ -198,8 +184,8 @@ class Run implements RunParts {
       this.#done++;
       this.#countFailure(metrics.applied, metrics.gradientNorm);
       const samplesPerSecond = batch.training.texts.length / seconds;
-      this.progress.update(this.#done, { ...metrics, samplesPerSecond });
-      await this.log.write({
+      this.#parts.progress.update(this.#done, { ...metrics, samplesPerSecond });
+      await this.#parts.log.write({
         phase: index,
         ...metrics,
         step: this.#done,
@@ -212,12 +198,13 @@ class Run implements RunParts {
 
   async #milestones(trainer: Trainer, phase: Phase, checkpoint: string): Promise<void> {
     const last = trainer.step === phase.steps;
-    if (last || trainer.step % this.recipe.checkpointEvery === 0) await saveRun(checkpoint, trainer, this.#position);
-    const { evaluateEvery } = this.recipe;
-    if (this.options.onEvaluate && (last || (evaluateEvery > 0 && trainer.step % evaluateEvery === 0))) {
+    if (last || trainer.step % this.#parts.recipe.checkpointEvery === 0)
+      await saveRun(checkpoint, trainer, this.#position);
+    const { evaluateEvery } = this.#parts.recipe;
+    if (this.#parts.options.onEvaluate && (last || (evaluateEvery > 0 && trainer.step % evaluateEvery === 0))) {
       await this.#writeModel(await readParameters(trainer));
-      const scores = await this.options.onEvaluate(this.options.output, this.#done);
-      await this.log.write({ step: this.#done, evaluation: scores });
+      const scores = await this.#parts.options.onEvaluate(this.#parts.options.output, this.#done);
+      await this.#parts.log.write({ step: this.#done, evaluation: scores });
     }
   }
 
@@ -231,9 +218,9 @@ class Run implements RunParts {
   }
 
   async #writeModel(parameters: ReadonlyMap<string, Float32Array>): Promise<void> {
-    await writeModel(this.options.output, this.config, parameters, {
+    await writeModel(this.#parts.options.output, this.#parts.config, parameters, {
       dtype: 'bfloat16',
-      vocabularyFiles: [this.vocabularyFile],
+      vocabularyFiles: [this.#parts.vocabularyFile],
     });
   }
 }

@@ -87,9 +87,11 @@ describe('recall', () => {
     ];
     expect(recall(rankings, (query, candidate) => query === candidate)).toEqual({ r1: 0.25, r5: 0.5, r10: 0.75 });
   });
-  it('ranks by dot product, ties by index, and re-ranks the front', () => {
+  it('ranks by dot product, ties by index, and re-ranks the front', async () => {
     const items = Float32Array.of(1, 0, 0, 1, 1, 0);
-    const rankings = rankAll(Float32Array.of(1, 0), items, 2, 3);
+    const { rankings, scores } = await rankAll(Float32Array.of(1, 0), items, 2, 3);
+    expect(scores.map((each) => [...each])).toEqual([[1, 1, 0]]);
+    await expectCode(() => rankAll(Float32Array.of(1), items, 2, 3), 'MOME_INVALID_SHAPE');
     expect(rankings.map((each) => [...each])).toEqual([[0, 2, 1]]);
     expect(rerankAll(rankings, [Float32Array.of(0.1, 0.9)]).map((each) => [...each])).toEqual([[2, 0, 1]]);
   });
