@@ -124,6 +124,10 @@ describe('Trainer', () => {
     const changed = Object.keys(after).filter((name) => after[name]!.some((value, i) => value !== before[name]![i]));
     expect(changed.length).toBeGreaterThan(4);
     expect(changed.filter((name) => !trainable(name))).toEqual([]);
+    // Nothing is computed for the others, or their gradients would count in clipping.
+    for (const name of Object.keys(after).filter((each) => !trainable(each))) {
+      expect((await one.weights.readState(name, 'gradient')).every((value) => value === 0)).toBe(true);
+    }
     one.dispose();
   });
 
