@@ -19,8 +19,8 @@ const candidates = 32;
 const started = performance.now();
 mkdirSync(drawingsFolder, { recursive: true });
 const labels = new Map();
-for (const { label, svg } of loadEmoji({ style: 'noto' })) {
-  const path = join(drawingsFolder, `${label.replace(/[^\p{L}\p{N}]+/gu, '-')}.svg`);
+for (const { id, label, svg } of loadEmoji({ style: 'noto' })) {
+  const path = join(drawingsFolder, `${label.replace(/[^\p{L}\p{N}]+/gu, '-')}-${id}.svg`); // labels alone are not apart: some differ in signs only
   writeFileSync(path, svg);
   labels.set(path, label);
 }
