@@ -57,6 +57,8 @@ const recipeSchema = z.strictObject({
   weightDecay: strength.default(0.01),
   clipNorm: strength.default(1),
   accumulate: count.default(1),
+  /** Items that stand together in the data set and stay together in a batch, for harder negatives. */
+  neighbours: count.default(1),
   groups: z.boolean().default(true),
   maskProbability: z.number().min(0).max(1).default(0.15),
   textDropout: z.number().min(0).max(0.9).default(0),

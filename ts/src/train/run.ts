@@ -160,6 +160,7 @@ class Run {
     const batches = sampleBatches(this.#parts.feeder.dataset, {
       batchSize: this.#parts.recipe.batchSize,
       seed: this.#parts.recipe.seed,
+      neighbours: this.#parts.recipe.neighbours,
       from: this.#position,
     });
     let next = trainer.step < phase.steps ? await this.#parts.feeder.batch(batches.next().value as Batch) : undefined;

@@ -1,6 +1,6 @@
 /** Image-text pairs as training sees them, and the order in which it sees them. */
 import { check } from '../../runtime/errors.ts';
-import { createRandom } from '../random.ts';
+import { createRandom, type Random } from '../random.ts';
 
 /** A set of pictures with captions. All pictures have one size and one kind of pixel. */
 export interface PairDataset {
@@ -40,6 +40,11 @@ export interface BatchOptions {
   readonly epochs?: number;
   /** Keeps an incomplete last batch. Off: a contrastive loss depends on the batch size. */
   readonly keepLast?: boolean;
+  /**
+   * Items that follow each other in the data set and stay together in a batch; 1 unless named. Where the order of a set has a
+   * meaning, neighbours are alike, and a batch of them holds harder negatives than one of strangers.
+   */
+  readonly neighbours?: number;
 }
 
 /**
@@ -57,7 +62,13 @@ export function* sampleBatches(dataset: Pick<PairDataset, 'length'>, options: Ba
     from = { epoch: 0, step: 0 },
     epochs = Number.POSITIVE_INFINITY,
     keepLast = false,
+    neighbours = 1,
   } = options;
+  check(
+    Number.isInteger(neighbours) && neighbours >= 1,
+    'MOME_INVALID_ARGUMENT',
+    `sampleBatches: expected 1 or more neighbours, got ${neighbours}`,
+  );
   const steps = batchesPerEpoch(dataset, { batchSize, keepLast });
   check(
     Number.isSafeInteger(from.epoch) && from.epoch >= 0 && Number.isInteger(from.step) && from.step >= 0,
@@ -69,17 +80,29 @@ export function* sampleBatches(dataset: Pick<PairDataset, 'length'>, options: Ba
     'MOME_INVALID_ARGUMENT',
     `sampleBatches: expected a step of at most ${steps}, got ${from.step}; was the run made with another batch size?`,
   );
-  const order = new Uint32Array(dataset.length);
   let step = from.step;
   for (let epoch = from.epoch; epoch < epochs; epoch++) {
-    for (let index = 0; index < order.length; index++) order[index] = index;
-    createRandom(seed, epoch).shuffle(order);
+    const order = shuffledRuns(dataset.length, neighbours, createRandom(seed, epoch));
     for (; step < steps; step++) {
       const next = step + 1 < steps ? { epoch, step: step + 1 } : { epoch: epoch + 1, step: 0 };
       yield { epoch, step, indices: order.slice(step * batchSize, (step + 1) * batchSize), next };
     }
     step = 0;
   }
+}
+
+/** All of 0..length-1, cut into runs of `neighbours` from a random start (the end joins the beginning), the runs in random order. */
+function shuffledRuns(length: number, neighbours: number, random: Random): Uint32Array {
+  const starts = random.shuffle(
+    Uint32Array.from({ length: Math.ceil(length / neighbours) }, (_, run) => run * neighbours),
+  );
+  const offset = neighbours === 1 ? 0 : random.integer(length);
+  const order = new Uint32Array(length);
+  let filled = 0;
+  for (const start of starts) {
+    for (let at = start; at < Math.min(start + neighbours, length); at++) order[filled++] = (at + offset) % length;
+  }
+  return order;
 }
 
 /** @returns how many batches {@link sampleBatches} makes of one epoch. @throws MOME_INVALID_ARGUMENT where that is none. */

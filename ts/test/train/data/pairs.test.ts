@@ -169,7 +169,7 @@ describe('text pieces', () => {
 
 describe('sampleBatches', () => {
   const dataset = { length: 23 };
-  const list = (options: { from?: BatchPosition; seed?: number; keepLast?: boolean }) => [
+  const list = (options: { from?: BatchPosition; seed?: number; keepLast?: boolean; neighbours?: number }) => [
     ...sampleBatches(dataset, { batchSize: 5, seed: 3, epochs: 3, ...options }),
   ];
 
@@ -196,6 +196,18 @@ describe('sampleBatches', () => {
       expect(list({ from: batches[at]!.next })).toEqual(batches.slice(at + 1));
     }
     expect(list({ from: { epoch: 1, step: 4 } })).toEqual(batches.slice(8));
+  });
+
+  it('keeps neighbours together, and still shows every item once', () => {
+    const batches = list({ neighbours: 5, keepLast: true });
+    const order = batches.slice(0, 5).flatMap((batch) => [...batch.indices]);
+    expect([...order].sort((a, b) => a - b)).toEqual(Array.from({ length: 23 }, (_, index) => index));
+    // Five runs, one of them of three items: only where two runs meet does an item not follow the one before it.
+    const jumps = order.filter((index, at) => at > 0 && index !== (order[at - 1]! + 1) % 23).length;
+    expect(jumps).toBeGreaterThan(0);
+    expect(jumps).toBeLessThanOrEqual(4);
+    expect(list({ neighbours: 5, from: batches[1]!.next })[0]).toEqual(list({ neighbours: 5 })[2]);
+    expect(() => list({ neighbours: 0 })).toThrow(expect.objectContaining({ code: 'MOME_INVALID_ARGUMENT' }));
   });
 
   it('refuses what gives no batch', () => {
