@@ -98,7 +98,9 @@ Matrix Decoder::matrix(std::string_view key, int64_t rows, int64_t columns) {
   }
   const Parameter& parameter = binding_.weights.at(binding_.parameters[operand->index]);
   if (parameter.count != rows * columns) fail(Code::invalid_shape, key, "expected a weight of another shape");
-  return {rows, columns, parameter.data.floats(), parameter.packed[0].floats(), parameter.packed[1].floats()};
+  const WeightType type = matrix_type(instruction_.op, binding_.weights.type());
+  if (instruction_.direction == Direction::backward && type != WeightType::f32) fail(Code::unsupported, key, "expected float32 weights to differentiate");
+  return {rows, columns, parameter.data.floats(), parameter.packed[0].data(), parameter.packed[1].floats(), type};
 }
 
 double Decoder::number(std::string_view key, double fallback) {
@@ -124,6 +126,11 @@ int64_t Decoder::integer(std::string_view key) {
 int64_t Decoder::count(std::string_view key) { return locate(key, false).count(); }
 int64_t Decoder::rows(std::string_view key) { return locate(key, false).rows(); }
 int64_t Decoder::columns(std::string_view key) { return locate(key, false).columns(); }
+
+WeightType matrix_type(Op op, WeightType type) {
+  const bool block = op == Op::qkv || op == Op::proj_residual || op == Op::expert_ffn;
+  return type == WeightType::i8 && !block ? WeightType::f32 : type;
+}
 
 bool is_matrix_key(Op op, std::string_view key) {
   switch (op) {

@@ -60,6 +60,10 @@ Status decode(const Instruction& instruction, const Binding& binding, Call& call
 // Whether an op reads `key` as a weight matrix, which vector targets want packed.
 bool is_matrix_key(Op op, std::string_view key);
 
+// What the matrices of an op are when the store keeps `type`: 8 bits only in the blocks, where the work is; patches and heads stay
+// float32 then.
+WeightType matrix_type(Op op, WeightType type);
+
 // Reads the operands of one instruction; remembers the first failure.
 class Decoder {
  public:

@@ -232,6 +232,7 @@ void decode(Decoder& d, ExpertFfnForward& a) {
   decode_experts(d, a);
   a.out = d.output("out", a.rows * a.width);
   a.pre_activation = d.output("pre_activation", a.rows * a.hidden, true);
+  d.expect(a.pre_activation == nullptr || a.experts == 0 || a.expert[0].fc1.type == WeightType::f32, "expected float32 weights to save activations");
 }
 
 void decode(Decoder& d, ExpertFfnBackward& a) {

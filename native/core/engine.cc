@@ -193,9 +193,14 @@ void Engine::coordinate() {
 Status Engine::pack_weights(CompiledProgram& compiled, WeightStore& weights) {
   for (const Instruction& instruction : compiled.program->instructions) {
     for (const Operand& operand : instruction.operands) {
-      if (operand.kind != Operand::Kind::parameter || !is_matrix_key(instruction.op, operand.key)) continue;
+      if (operand.kind != Operand::Kind::parameter) continue;
+      const int index = compiled.parameters[operand.index];
+      if (!is_matrix_key(instruction.op, operand.key)) {
+        MOME_RETURN_IF_ERROR(weights.load(index));
+        continue;
+      }
       const Packing packing = instruction.direction == Direction::forward ? Packing::forward : Packing::input_gradient;
-      MOME_RETURN_IF_ERROR(weights.pack(compiled.parameters[operand.index], packing, target_, pool_));
+      MOME_RETURN_IF_ERROR(weights.pack(index, packing, target_, matrix_type(instruction.op, weights.type()), pool_));
     }
   }
   return {};

@@ -2,6 +2,7 @@
 
 #include "cpu/avx2/register.h"
 #include "cpu/avx512/register.h"
+#include "cpu/avx512_vnni/register.h"
 #include "cpu/ref/register.h"
 
 namespace mome {
@@ -11,7 +12,8 @@ constexpr std::string_view kOpNames[kOps] = {
     "patch_embed", "text_embed",   "layer_norm",    "qkv",      "attention",   "proj_residual", "expert_ffn", "gather_rows", "linear",
     "tanh",        "gelu",         "l2_normalize",  "cross_entropy", "soft_bce", "contrastive", "add",        "adamw",       "squared_norm",
 };
-constexpr std::string_view kTargetNames[kTargets] = {"ref", "avx2", "avx512", "cuda"};
+constexpr std::string_view kTargetNames[kTargets] = {"ref", "avx2", "avx512", "avx512_vnni", "cuda"};
+constexpr std::string_view kWeightTypeNames[] = {"float32", "bfloat16", "int8"};
 
 }  // namespace
 
@@ -23,6 +25,17 @@ bool parse_op(std::string_view name, Op& op) {
   for (int i = 0; i < kOps; i++) {
     if (kOpNames[i] != name) continue;
     op = static_cast<Op>(i);
+    return true;
+  }
+  return false;
+}
+
+std::string_view weight_type_name(WeightType type) { return kWeightTypeNames[static_cast<int>(type)]; }
+
+bool parse_weight_type(std::string_view name, WeightType& type) {
+  for (int i = 0; i < 3; i++) {
+    if (kWeightTypeNames[i] != name) continue;
+    type = static_cast<WeightType>(i);
     return true;
   }
   return false;
@@ -60,6 +73,7 @@ const KernelTable& kernel_table() {
     ref::register_kernels(*filled);
     avx2::register_kernels(*filled);
     avx512::register_kernels(*filled);
+    avx512_vnni::register_kernels(*filled);
     return filled;
   }();
   return *table;
@@ -75,6 +89,8 @@ bool target_supported(Target target) {
     case Target::avx512:
       return target_supported(Target::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    case Target::avx512_vnni:
+      return target_supported(Target::avx512) && __builtin_cpu_supports("avx512vnni");
     case Target::cuda:
       return false;
   }
@@ -82,8 +98,11 @@ bool target_supported(Target target) {
 }
 
 Target best_target() {
-  if (target_supported(Target::avx512)) return Target::avx512;
-  return target_supported(Target::avx2) ? Target::avx2 : Target::ref;
+  Target best = Target::ref;
+  for (const Target target : kCpuTargets) {
+    if (target_supported(target)) best = target;
+  }
+  return best;
 }
 
 }  // namespace mome

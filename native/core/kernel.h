@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/matrix.h"
 #include "core/status.h"
 #include "core/thread_pool.h"
 
@@ -35,8 +36,10 @@ enum class Op {
 inline constexpr int kOps = static_cast<int>(Op::squared_norm) + 1;
 
 enum class Direction { forward, backward };
-enum class Target { ref, avx2, avx512, cuda };
-inline constexpr int kTargets = 4;
+enum class Target { ref, avx2, avx512, avx512_vnni, cuda };
+inline constexpr int kTargets = 5;
+// The targets that run on this kind of processor, slowest first.
+inline constexpr Target kCpuTargets[] = {Target::ref, Target::avx2, Target::avx512, Target::avx512_vnni};
 
 std::string_view op_name(Op op);                 // "layer_norm"
 std::string_view direction_name(Direction direction);
@@ -62,13 +65,13 @@ struct Kernel {
   size_t (*workspace)(const void* args, int threads);
 };
 
-// Packs a weight [rows = outputs, columns = inputs], row-major, for one target's GEMM kernels.
-// forward: B operand of x * W^T. input_gradient: B operand of dy * W.
+// Packs a weight [rows = outputs, columns = inputs], row-major, for one target's GEMM kernels, rounding it to `type`.
+// forward: B operand of x * W^T. input_gradient: B operand of dy * W, in float32 only.
 enum class Packing { forward, input_gradient };
 struct Packer {
-  // Floats the packed form takes.
-  int64_t (*size)(int64_t rows, int64_t columns, Packing packing);
-  void (*pack)(const float* weight, int64_t rows, int64_t columns, Packing packing, float* packed, ThreadPool& pool);
+  // Bytes the packed form takes.
+  size_t (*size)(int64_t rows, int64_t columns, Packing packing, WeightType type);
+  void (*pack)(const float* weight, int64_t rows, int64_t columns, Packing packing, WeightType type, void* packed, ThreadPool& pool);
 };
 
 class KernelTable {

@@ -1,12 +1,14 @@
 #include "core/weights.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
+
+#include "core/quantise.h"
 
 namespace mome {
 namespace {
@@ -24,7 +26,10 @@ float from_f16(uint16_t half) {
   return sign ? -value : value;
 }
 
-size_t type_bytes(FileType type) { return type == FileType::f32 ? 4 : 2; }
+size_t type_bytes(FileType type) { return type == FileType::f32 ? 4 : type == FileType::i8 ? 1 : 2; }
+
+// Bytes read at a time.
+constexpr size_t kReadBytes = size_t{1} << 20;
 
 void convert(const std::byte* from, FileType type, int64_t count, float* to) {
   if (type == FileType::f32) {
@@ -32,37 +37,90 @@ void convert(const std::byte* from, FileType type, int64_t count, float* to) {
     return;
   }
   for (int64_t i = 0; i < count; i++) {
+    if (type == FileType::i8) {
+      to[i] = static_cast<float>(static_cast<int8_t>(from[i]));
+      continue;
+    }
     uint16_t half;
     std::memcpy(&half, from + 2 * i, 2);
     to[i] = type == FileType::bf16 ? std::bit_cast<float>(static_cast<uint32_t>(half) << 16) : from_f16(half);
   }
 }
 
-// A file mapped read-only for as long as this lives.
-class MappedFile {
+}  // namespace
+
+// Read, not mapped: a file that shrinks under a mapping ends the process, and one that is read gives an error. A file that was
+// written to since it was opened is refused.
+class SourceFile {
  public:
-  ~MappedFile() {
-    if (data_ != MAP_FAILED) munmap(data_, bytes_);
+  ~SourceFile() {
     if (file_ >= 0) close(file_);
   }
   Status open(const std::string& path) {
+    path_ = path;
     file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    struct stat info;
-    if (file_ < 0 || fstat(file_, &info) != 0) return error(Code::io, "%s: expected a readable file: %s", path.c_str(), std::strerror(errno));
-    bytes_ = static_cast<size_t>(info.st_size);
-    if (bytes_ == 0) return {};
-    data_ = mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE, file_, 0);
-    if (data_ == MAP_FAILED) return error(Code::io, "%s: could not be mapped: %s", path.c_str(), std::strerror(errno));
+    if (file_ < 0 || fstat(file_, &info_) != 0) return error(Code::io, "%s: expected a readable file: %s", path.c_str(), std::strerror(errno));
     return {};
   }
-  const std::byte* data() const { return static_cast<const std::byte*>(data_); }
-  size_t bytes() const { return bytes_; }
+  uint64_t bytes() const { return static_cast<uint64_t>(info_.st_size); }
+
+  Status read(uint64_t offset, FileType type, int64_t count, float* values) const {
+    struct stat now;
+    if (fstat(file_, &now) != 0 || now.st_size != info_.st_size || now.st_mtim.tv_sec != info_.st_mtim.tv_sec ||
+        now.st_mtim.tv_nsec != info_.st_mtim.tv_nsec) {
+      return error(Code::io, "%s: expected the file that was opened, it was changed since", path_.c_str());
+    }
+    AlignedMemory buffer;
+    if (!buffer.reserve(kReadBytes)) return error(Code::out_of_memory, "%s: no memory to read it", path_.c_str());
+    const int64_t step = static_cast<int64_t>(kReadBytes / type_bytes(type));
+    for (int64_t first = 0; first < count; first += step) {
+      const int64_t part = std::min(step, count - first);
+      MOME_RETURN_IF_ERROR(read_bytes(offset + static_cast<uint64_t>(first) * type_bytes(type), static_cast<size_t>(part) * type_bytes(type), buffer.data()));
+      convert(buffer.data(), type, part, values + first);
+    }
+    return {};
+  }
 
  private:
+  Status read_bytes(uint64_t offset, size_t bytes, std::byte* to) const {
+    for (size_t done = 0; done < bytes;) {
+      const ssize_t got = pread(file_, to + done, bytes - done, static_cast<off_t>(offset + done));
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) return error(Code::io, "%s: could not be read: %s", path_.c_str(), got == 0 ? "it has become shorter" : std::strerror(errno));
+      done += static_cast<size_t>(got);
+    }
+    return {};
+  }
+
+  std::string path_;
   int file_ = -1;
-  void* data_ = MAP_FAILED;
-  size_t bytes_ = 0;
+  struct stat info_ = {};
 };
+
+namespace {
+
+Status read_region(const Parameter& parameter, float* values) {
+  const FileRegion& region = parameter.region;
+  MOME_RETURN_IF_ERROR(parameter.file->read(region.offset, region.type, parameter.count, values));
+  if (region.type != FileType::i8) return {};
+  std::vector<float> scales(static_cast<size_t>(parameter.rows()));
+  MOME_RETURN_IF_ERROR(parameter.file->read(region.scale_offset, FileType::f32, parameter.rows(), scales.data()));
+  for (int64_t i = 0; i < parameter.count; i++) values[i] *= scales[static_cast<size_t>(i / parameter.columns())];
+  return {};
+}
+
+// Replaces a row-major matrix by the values it has as `type`.
+void round_to(WeightType type, int64_t rows, int64_t columns, float* values) {
+  if (type == WeightType::bf16) round_to_bf16(values, rows * columns, values);
+  if (type != WeightType::i8) return;
+  std::vector<int8_t> q(static_cast<size_t>(columns));
+  for (int64_t row = 0; row < rows; row++) {
+    float* at = values + row * columns;
+    const float scale = weight_row_scale(at, columns);
+    quantise_weights(at, columns, scale, q.data());
+    for (int64_t i = 0; i < columns; i++) at[i] = scale * q[static_cast<size_t>(i)];
+  }
+}
 
 }  // namespace
 
@@ -77,13 +135,15 @@ Status WeightStore::emplace(const std::string& name, const std::vector<int64_t>&
   fresh.name = name;
   fresh.shape = shape;
   fresh.count = count;
-  if (!fresh.data.reserve(static_cast<size_t>(count) * sizeof(float))) {
-    return error(Code::out_of_memory, "weights: no memory for %s, %lld values", name.c_str(), static_cast<long long>(count));
-  }
   index_[name] = size();
   parameters_.push_back(std::move(fresh));
   *parameter = &parameters_.back();
   return {};
+}
+
+Status WeightStore::reserve_data(Parameter& parameter) {
+  if (parameter.data.reserve(static_cast<size_t>(parameter.count) * sizeof(float))) return {};
+  return error(Code::out_of_memory, "weights: no memory for %s, %lld values", parameter.name.c_str(), static_cast<long long>(parameter.count));
 }
 
 Status WeightStore::add(const std::string& name, const std::vector<int64_t>& shape, const float* data, int64_t count) {
@@ -95,33 +155,47 @@ Status WeightStore::add(const std::string& name, const std::vector<int64_t>& sha
   }
   Parameter* parameter = nullptr;
   MOME_RETURN_IF_ERROR(emplace(name, shape, &parameter));
+  MOME_RETURN_IF_ERROR(reserve_data(*parameter));
   if (count > 0) std::memcpy(parameter->data.data(), data, static_cast<size_t>(count) * sizeof(float));
   return {};
 }
 
 Status WeightStore::add_from_file(const std::string& path, const std::vector<FileRegion>& regions) {
-  MappedFile file;
-  MOME_RETURN_IF_ERROR(file.open(path));
+  auto file = std::make_shared<SourceFile>();
+  MOME_RETURN_IF_ERROR(file->open(path));
+  const auto inside = [&](uint64_t offset, uint64_t bytes) { return offset <= file->bytes() && bytes <= file->bytes() - offset; };
   for (const FileRegion& region : regions) {
-    int64_t count = 1;
-    for (const int64_t size : region.shape) {
-      if (size < 0 || (size != 0 && count > kMaxCount / size)) return error(Code::too_large, "%s: %s is too large", path.c_str(), region.name.c_str());
-      count *= size;
-    }
-    const uint64_t bytes = static_cast<uint64_t>(count) * type_bytes(region.type);
-    if (region.offset > file.bytes() || bytes > file.bytes() - region.offset) {
-      return error(Code::invalid_file, "%s: expected %llu bytes of %s at %llu, the file has %zu", path.c_str(),
-                   static_cast<unsigned long long>(bytes), region.name.c_str(), static_cast<unsigned long long>(region.offset), file.bytes());
-    }
     Parameter* parameter = nullptr;
     MOME_RETURN_IF_ERROR(emplace(region.name, region.shape, &parameter));
-    if (count > 0) convert(file.data() + region.offset, region.type, count, parameter->data.floats());
+    const uint64_t bytes = static_cast<uint64_t>(parameter->count) * type_bytes(region.type);
+    const uint64_t scale_bytes = region.type == FileType::i8 ? static_cast<uint64_t>(parameter->rows()) * sizeof(float) : 0;
+    if (!inside(region.offset, bytes) || !inside(region.scale_offset, scale_bytes)) {
+      return error(Code::invalid_file, "%s: expected %llu bytes of %s at %llu, the file has %llu", path.c_str(), static_cast<unsigned long long>(bytes),
+                   region.name.c_str(), static_cast<unsigned long long>(region.offset), static_cast<unsigned long long>(file->bytes()));
+    }
+    parameter->file = file;
+    parameter->region = region;
   }
   return {};
 }
 
+Status WeightStore::load(int index) {
+  Parameter& parameter = parameters_[index];
+  if (parameter.count == 0 || parameter.data.data() != nullptr) return {};
+  if (parameter.file == nullptr) return error(Code::unsupported, "weights: %s is kept packed only", parameter.name.c_str());
+  MOME_RETURN_IF_ERROR(reserve_data(parameter));
+  const Status status = read_region(parameter, parameter.data.floats());
+  if (!status.ok()) parameter.data.release();
+  return status;
+}
+
 Status WeightStore::enable_training() {
+  if (type_ != WeightType::f32) {
+    return error(Code::unsupported, "weights: expected float32 weights to train, got %s", weight_type_name(type_).data());
+  }
+  for (int i = 0; i < size(); i++) MOME_RETURN_IF_ERROR(load(i));
   for (Parameter& parameter : parameters_) {
+    parameter.file = nullptr;
     const size_t bytes = static_cast<size_t>(parameter.count) * sizeof(float);
     for (AlignedMemory* memory : {&parameter.gradient, &parameter.m, &parameter.v}) {
       if (!memory->reserve(bytes)) return error(Code::out_of_memory, "weights: no memory to train %s", parameter.name.c_str());
@@ -137,21 +211,26 @@ int WeightStore::find(std::string_view name) const {
   return found == index_.end() ? -1 : found->second;
 }
 
-Status WeightStore::pack(int index, Packing packing, Target target, ThreadPool& pool) {
-  const Packer* packer = kernel_table().packer(target);
-  if (packer == nullptr) return {};
+Status WeightStore::pack(int index, Packing packing, Target target, WeightType type, ThreadPool& pool) {
   Parameter& parameter = parameters_[index];
+  const Packer* packer = kernel_table().packer(target);
+  if (packer == nullptr) {
+    MOME_RETURN_IF_ERROR(load(index));
+    if (parameter.data_type != type) round_to(type, parameter.rows(), parameter.columns(), parameter.data.floats());
+    parameter.data_type = type;
+    return {};
+  }
   const int form = static_cast<int>(packing);
   if (parameter.packed_version[form] == parameter.version) return {};
-  if (parameter.data.data() == nullptr && parameter.count > 0) {
-    return error(Code::internal, "weights: %s was released before it was packed", parameter.name.c_str());
-  }
-  const size_t bytes = static_cast<size_t>(packer->size(parameter.rows(), parameter.columns(), packing)) * sizeof(float);
+  const bool only_in_file = parameter.data.data() == nullptr;
+  MOME_RETURN_IF_ERROR(load(index));
+  const size_t bytes = packer->size(parameter.rows(), parameter.columns(), packing, type);
   if (parameter.packed[form].bytes() < bytes && !parameter.packed[form].reserve(bytes)) {
     return error(Code::out_of_memory, "weights: no memory to pack %s", parameter.name.c_str());
   }
-  packer->pack(parameter.data.floats(), parameter.rows(), parameter.columns(), packing, parameter.packed[form].floats(), pool);
+  packer->pack(parameter.data.floats(), parameter.rows(), parameter.columns(), packing, type, parameter.packed[form].data(), pool);
   parameter.packed_version[form] = parameter.version;
+  if (only_in_file) parameter.data.release();
   return {};
 }
 
@@ -164,7 +243,10 @@ void WeightStore::release_plain(const std::vector<bool>& packed_only) {
 Status WeightStore::read(int index, float* values) const {
   const Parameter& parameter = parameters_[index];
   if (parameter.count == 0) return {};
-  if (parameter.data.data() == nullptr) return error(Code::unsupported, "weights: %s is kept packed only", parameter.name.c_str());
+  if (parameter.data.data() == nullptr) {
+    if (parameter.file != nullptr) return read_region(parameter, values);
+    return error(Code::unsupported, "weights: %s is kept packed only", parameter.name.c_str());
+  }
   std::memcpy(values, parameter.data.data(), static_cast<size_t>(parameter.count) * sizeof(float));
   return {};
 }
@@ -172,8 +254,10 @@ Status WeightStore::read(int index, float* values) const {
 Status WeightStore::write(int index, const float* values) {
   Parameter& parameter = parameters_[index];
   if (parameter.count == 0) return {};
-  if (parameter.data.data() == nullptr) return error(Code::unsupported, "weights: %s is kept packed only", parameter.name.c_str());
+  if (parameter.data.data() == nullptr) MOME_RETURN_IF_ERROR(reserve_data(parameter));
   std::memcpy(parameter.data.data(), values, static_cast<size_t>(parameter.count) * sizeof(float));
+  parameter.file = nullptr;
+  parameter.data_type = WeightType::f32;
   parameter.version++;
   return {};
 }

@@ -1,7 +1,7 @@
 // The named parameters of a model, their gradients and moments, and their packed forms for one target's kernels.
 #pragma once
 
-#include <mutex>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -14,25 +14,31 @@
 
 namespace mome {
 
-enum class FileType { f32, f16, bf16 };
+enum class FileType { f32, f16, bf16, i8 };
 
 // A tensor's place in a file.
 struct FileRegion {
   std::string name;
   std::vector<int64_t> shape;
   FileType type = FileType::f32;
-  uint64_t offset = 0;  // bytes from the start of the file
+  uint64_t offset = 0;        // bytes from the start of the file
+  uint64_t scale_offset = 0;  // i8: where the float32 scales of the rows lie
 };
+
+class SourceFile;  // an open file, read a tensor at a time
 
 struct Parameter {
   std::string name;
   std::vector<int64_t> shape;
   int64_t count = 0;
-  AlignedMemory data;      // row-major; empty once released
+  AlignedMemory data;      // row-major; empty once released, or while its values are still in `file`
+  std::shared_ptr<SourceFile> file;  // where the values come from, until they are changed
+  FileRegion region;
   AlignedMemory gradient;  // present when training
   AlignedMemory m, v;
   uint64_t version = 1;    // raised when data changes
-  AlignedMemory packed[2]; // by Packing
+  WeightType data_type = WeightType::f32;  // what `data` was rounded to, for targets that read it unpacked
+  AlignedMemory packed[2];                 // by Packing
   uint64_t packed_version[2] = {0, 0};
 
   // As a matrix [first dimension, all others].
@@ -45,9 +51,14 @@ enum class Moment { first, second };
 
 class WeightStore {
  public:
+  // `type` is what matrices are kept as where the op allows it (core/decode.h).
+  explicit WeightStore(WeightType type = WeightType::f32) : type_(type) {}
+  WeightType type() const { return type_; }
+
   // Copies `count` values of `data`.
   Status add(const std::string& name, const std::vector<int64_t>& shape, const float* data, int64_t count);
-  // Maps `path` read-only and takes in the regions, converting to float32. Checks every region against the file's size.
+  // Opens `path` and takes in the regions, each checked against the file's size. Values are read when they are first needed, one
+  // tensor at a time, and a matrix goes straight into its packed form: no second copy of the weights ever exists.
   Status add_from_file(const std::string& path, const std::vector<FileRegion>& regions);
   // Gives every parameter a zero gradient and zero moments.
   Status enable_training();
@@ -59,11 +70,14 @@ class WeightStore {
   const Parameter& at(int index) const { return parameters_[index]; }
   int size() const { return static_cast<int>(parameters_.size()); }
 
-  // Makes the packed form for `target` if it is missing or older than the data. Nothing to do for targets without a packer.
-  Status pack(int index, Packing packing, Target target, ThreadPool& pool);
+  // Makes the packed form for `target` if it is missing or older than the data. Where the target reads weights unpacked, the data
+  // itself is rounded to `type`.
+  Status pack(int index, Packing packing, Target target, WeightType type, ThreadPool& pool);
+  // Brings the row-major values into memory.
+  Status load(int index);
   // Drops the row-major data of matrices that are only ever read packed (inference).
   void release_plain(const std::vector<bool>& packed_only);
-  // Row-major values; fails for released ones.
+  // Row-major values; fails for released ones that came from no file.
   Status read(int index, float* values) const;
   Status write(int index, const float* values);
   void zero_gradients();
@@ -71,6 +85,9 @@ class WeightStore {
 
  private:
   Status emplace(const std::string& name, const std::vector<int64_t>& shape, Parameter** parameter);
+  Status reserve_data(Parameter& parameter);
+
+  WeightType type_;
 
   std::vector<Parameter> parameters_;
   std::unordered_map<std::string, int> index_;

@@ -27,7 +27,7 @@ Napi::Value CpuInfo(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Napi::Object result = Napi::Object::New(env);
   Napi::Array targets = Napi::Array::New(env);
-  for (const Target target : {Target::ref, Target::avx2, Target::avx512}) {
+  for (const Target target : kCpuTargets) {
     if (target_supported(target)) targets.Set(targets.Length(), Napi::String::New(env, std::string(target_name(target))));
   }
   result.Set("model", cpu_model());

@@ -71,7 +71,7 @@ Napi::Function NativeWeights::Define(Napi::Env env) {
                       InstanceMethod("dispose", &NativeWeights::Dispose)});
 }
 
-// new NativeWeights(engine)
+// new NativeWeights(engine, type = 'float32')
 NativeWeights::NativeWeights(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeWeights>(info) {
   const auto* state = info.Env().GetInstanceData<AddonState>();
   if (!info[0].IsObject() || !info[0].As<Napi::Object>().InstanceOf(state->engine.Value())) {
@@ -80,7 +80,12 @@ NativeWeights::NativeWeights(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
   }
   owner_ = NativeEngine::Unwrap(info[0].As<Napi::Object>());
   owner_reference_ = Napi::Persistent(info[0].As<Napi::Object>());
-  store_ = std::make_shared<WeightStore>();
+  WeightType type = WeightType::f32;
+  if (info[1].IsString() && !parse_weight_type(info[1].As<Napi::String>().Utf8Value(), type)) {
+    raise(info.Env(), Code::invalid_argument, "NativeWeights: expected float32, bfloat16 or int8");
+    return;
+  }
+  store_ = std::make_shared<WeightStore>(type);
 }
 
 #define MOME_REQUIRE_LIVE()                                                                                        \
@@ -119,7 +124,13 @@ Napi::Value NativeWeights::Map(const Napi::CallbackInfo& info) {
     if (dtype == "F32") region.type = FileType::f32;
     else if (dtype == "F16") region.type = FileType::f16;
     else if (dtype == "BF16") region.type = FileType::bf16;
-    else return raise(info.Env(), Code::unsupported, "weights.map: expected F32, F16 or BF16, got " + dtype);
+    else if (dtype == "I8") region.type = FileType::i8;
+    else return raise(info.Env(), Code::unsupported, "weights.map: expected F32, F16, BF16 or I8, got " + dtype);
+    if (region.type == FileType::i8) {
+      const double scale = object.Get("scaleOffset").IsNumber() ? object.Get("scaleOffset").As<Napi::Number>().DoubleValue() : -1;
+      if (!(scale >= 0 && scale < 0x1p53)) return raise(info.Env(), Code::invalid_argument, "weights.map: expected a scaleOffset beside I8");
+      region.scale_offset = static_cast<uint64_t>(scale);
+    }
     region.offset = static_cast<uint64_t>(offset);
     regions->push_back(std::move(region));
   }
@@ -146,6 +157,12 @@ Napi::Value NativeWeights::Read(const Napi::CallbackInfo& info) {
   if (index < 0 || kind < 0) return raise(info.Env(), Code::not_found, "weights.read: expected the name of a parameter and a kind");
   return in_engine(info.Env(), *engine(), [store = store_, index, kind](PendingPromise::Make& make) -> Status {
     Parameter& parameter = store->at(index);
+    if (kind == 0) {
+      auto values = std::make_shared<std::vector<float>>(static_cast<size_t>(parameter.count));
+      MOME_RETURN_IF_ERROR(store->read(index, values->data()));
+      make = [values](Napi::Env env) { return to_float32(env, *values); };
+      return {};
+    }
     const AlignedMemory& memory = memory_of(parameter, kind);
     if (memory.data() == nullptr && parameter.count > 0) return error(Code::unsupported, "weights.read: %s has no %s here", parameter.name.c_str(), kinds[kind]);
     auto values = std::make_shared<std::vector<float>>(memory.floats(), memory.floats() + parameter.count);

@@ -128,13 +128,14 @@ OpCase expert_ffn(std::vector<int64_t> ends, int64_t width, int64_t hidden, bool
   const Tensor scales = row_scales(rows);
   test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
     out["y"].resize(rows * width);
-    out["u"].resize(rows * hidden);
+    const bool saved = run.type() == WeightType::f32;
+    if (saved) out["u"].resize(rows * hidden);
     ExpertFfnForward args{};
     args.rows = rows, args.width = width, args.hidden = hidden, args.eps = 1e-6f, args.x = in.at("x").data(), args.experts = static_cast<int>(ends.size());
     fill_experts(run, in, ends, width, hidden, args.expert);
     args.gamma = scaled ? in.at("gamma").data() : nullptr;
     args.row_scale = scaled ? scales.data() : nullptr;
-    args.out = out["y"].data(), args.pre_activation = out["u"].data();
+    args.out = out["y"].data(), args.pre_activation = saved ? out["u"].data() : nullptr;
     return run.run(args);
   };
   test.backward = [=](Runner& run, const Tensors& in, const Tensors& out, const Tensors& dout, Tensors& g) {
@@ -170,6 +171,34 @@ void add_norm_cases(std::vector<OpCase>& cases) {
   for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{0, 8}, {1, 1}, {3, 7}, {37, 34}, {70, 192}, {5, 768}}) cases.push_back(layer_norm(rows, width));
 }
 
+namespace {
+
+// The case with its weights kept as `type`: forward only. Sums of 8-bit products are exact and both sides quantise by the same rule, so
+// the bound is that of float32: an activation rounded to the neighbouring step would show.
+OpCase with_weights(OpCase test, WeightType type) {
+  test.name += "/" + std::string(weight_type_name(type));
+  test.type = type;
+  test.backward = nullptr;
+  return test;
+}
+
+// Whole numbers with 127 in every row of both operands: scales are 1, every product and sum is exact, and so must be the result.
+OpCase exact_qkv(int64_t rows, int64_t width) {
+  OpCase test = with_weights(qkv(rows, width), WeightType::i8);
+  test.name += "/exact";
+  test.bound = 0;
+  Random random(16);
+  for (const char* name : {"x", "weight"}) {
+    Tensor& values = test.inputs[name];
+    const std::vector<int32_t> whole = random.integers(static_cast<int64_t>(values.size()), -127, 128);
+    for (size_t i = 0; i < values.size(); i++) values[i] = i % static_cast<size_t>(width) == 0 ? 127.0f : static_cast<float>(whole[i]);
+  }
+  for (const char* name : {"q_bias", "v_bias"}) test.inputs[name].assign(static_cast<size_t>(width), 3.0f);
+  return test;
+}
+
+}  // namespace
+
 void add_linear_cases(std::vector<OpCase>& cases) {
   for (const bool bias : {true, false}) {
     cases.push_back(linear(0, 16, 8, bias));
@@ -183,6 +212,14 @@ void add_linear_cases(std::vector<OpCase>& cases) {
   for (const bool scaled : {false, true}) {
     for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 8}, {17, 34}, {45, 96}}) cases.push_back(proj_residual(rows, width, scaled));
   }
+  for (const WeightType type : {WeightType::bf16, WeightType::i8}) {
+    for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{0, 16}, {1, 1}, {1, 8}, {3, 31}, {17, 34}, {45, 96}, {230, 48}, {15, 544}, {5, 768}}) {
+      cases.push_back(with_weights(qkv(rows, width), type));
+      cases.push_back(with_weights(proj_residual(rows, width, rows % 2 == 1), type));
+    }
+  }
+  for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 1}, {2, 3}, {13, 33}, {14, 64}, {15, 65}, {29, 300}, {197, 20}}) cases.push_back(exact_qkv(rows, width));
+  for (const int64_t rows : {1, 13, 230}) cases.push_back(with_weights(linear(rows, 48, 100, true), WeightType::bf16));
 }
 
 void add_expert_cases(std::vector<OpCase>& cases) {
@@ -190,6 +227,13 @@ void add_expert_cases(std::vector<OpCase>& cases) {
   cases.push_back(expert_ffn({9, 9, 31}, 34, 136, true));
   cases.push_back(expert_ffn({40, 100}, 48, 192, false));
   cases.push_back(expert_ffn({0, 300, 310}, 20, 40, true));
+  for (const WeightType type : {WeightType::bf16, WeightType::i8}) {
+    cases.push_back(with_weights(expert_ffn({1}, 8, 32, false), type));
+    cases.push_back(with_weights(expert_ffn({9, 9, 31}, 34, 136, true), type));
+    cases.push_back(with_weights(expert_ffn({40, 100}, 48, 300, false), type));
+    cases.push_back(with_weights(expert_ffn({0, 1030, 1040}, 20, 530, true), type));
+    cases.push_back(with_weights(expert_ffn({3, 33}, 192, 768, true), type));
+  }
 }
 
 }  // namespace mome::test

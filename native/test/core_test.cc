@@ -6,10 +6,12 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <random>
 
 #include "core/engine.h"
+#include "core/quantise.h"
 
 namespace {
 
@@ -45,7 +47,7 @@ void fill(WeightStore& weights) {
 }
 
 void test_run() {
-  for (const Target target : {Target::ref, Target::avx2, Target::avx512}) {
+  for (const Target target : kCpuTargets) {
     if (!target_supported(target)) continue;
     Engine engine(2, target);
     WeightStore weights;
@@ -132,21 +134,66 @@ void test_weights_from_file() {
   const int file = mkstemp(path.data());
   const float values[4] = {1, -2, 3.5f, 0};
   const uint16_t halves[2] = {0x3c00, 0xc000};  // 1, -2
-  bool written = write(file, values, sizeof values) == sizeof values && write(file, halves, sizeof halves) == sizeof halves;
-  close(file);
+  const int8_t bytes[4] = {127, -3, 0, 5};
+  const float scales[2] = {0.5f, 2};
+  bool written = write(file, values, sizeof values) == sizeof values && write(file, halves, sizeof halves) == sizeof halves &&
+                 write(file, bytes, sizeof bytes) == sizeof bytes && write(file, scales, sizeof scales) == sizeof scales;
   expect(written, "the test's file is written");
   WeightStore weights;
-  const std::vector<FileRegion> regions = {{"a", {2, 2}, FileType::f32, 0}, {"h", {2}, FileType::f16, 16}};
-  expect(weights.add_from_file(path, regions).ok(), "weights are read from a file");
-  expect(weights.at(weights.find("a")).data.floats()[2] == 3.5f && weights.at(weights.find("h")).data.floats()[1] == -2.0f, "their values are right");
+  const std::vector<FileRegion> regions = {{"a", {2, 2}, FileType::f32, 0}, {"h", {2}, FileType::f16, 16}, {"q", {2, 2}, FileType::i8, 20, 24}};
+  expect(weights.add_from_file(path, regions).ok(), "weights are taken from a file");
+  const auto read = [&](const char* name, int64_t count) {
+    std::vector<float> got(static_cast<size_t>(count));
+    expect(weights.read(weights.find(name), got.data()).ok(), "their values can be read");
+    return got;
+  };
+  expect(read("a", 4)[2] == 3.5f && read("h", 2)[1] == -2.0f, "their values are right");
+  expect(read("q", 4) == std::vector<float>({63.5f, -1.5f, 0, 10}), "8-bit values come with their scales");
+  expect(weights.load(0).ok() && weights.at(0).data.floats()[1] == -2.0f, "they are brought into memory when needed");
   WeightStore other;
   const auto refused = [&](FileRegion region) { return !other.add_from_file(path, {std::move(region)}).ok(); };
-  expect(refused({"x", {6}, FileType::f32, 0}), "a tensor past the end is refused");
-  expect(refused({"x", {1}, FileType::f32, 1u << 30}), "an offset past the end is refused");
-  expect(refused({"x", {int64_t{1} << 40, int64_t{1} << 40}, FileType::f32, 0}), "absurd sizes are refused");
-  expect(refused({"x", {1}, FileType::f32, ~uint64_t{0} - 2}), "an offset that wraps is refused");
+  expect(refused({"x", {12}, FileType::f32, 0}), "a tensor past the end is refused");
+  expect(refused({"y", {1}, FileType::f32, 1u << 30}), "an offset past the end is refused");
+  expect(refused({"z", {int64_t{1} << 40, int64_t{1} << 40}, FileType::f32, 0}), "absurd sizes are refused");
+  expect(refused({"v", {1}, FileType::f32, ~uint64_t{0} - 2}), "an offset that wraps is refused");
+  expect(refused({"u", {4, 1}, FileType::i8, 20, 24}), "scales past the end are refused");
+  // Cut short or rewritten under an open store: an error, not a crash and not other numbers.
+  expect(ftruncate(file, 8) == 0, "the file is cut");
+  expect(weights.load(1).code() == Code::io, "a file that was cut gives an error");
+  expect(weights.load(0).ok(), "what was in memory stays");
+  close(file);
   unlink(path.c_str());
-  expect(!other.add_from_file(path, regions).ok(), "a missing file is refused");
+  WeightStore third;
+  expect(!third.add_from_file(path, regions).ok(), "a missing file is refused");
+}
+
+void test_weight_types() {
+  const float rounded[] = {1.0f, 1.00390625f, 1.01171875f, -3.0e38f, 0};
+  float bf16[5];
+  round_to_bf16(rounded, 5, bf16);
+  expect(bf16[0] == 1 && bf16[1] == 1 && bf16[2] == 1.015625f && bf16[4] == 0, "bfloat16 rounds to nearest, ties to even");
+
+  std::mt19937 engine(5);
+  std::normal_distribution<float> normal;
+  for (int round = 0; round < 200; round++) {
+    float row[67], again[67];
+    int8_t q[67], q_again[67];
+    for (float& value : row) value = normal(engine);
+    const float scale = weight_row_scale(row, 67);
+    quantise_weights(row, 67, scale, q);
+    for (int i = 0; i < 67; i++) again[i] = scale * q[i];
+    quantise_weights(again, 67, weight_row_scale(again, 67), q_again);
+    bool close = true;
+    for (int i = 0; i < 67; i++) close = close && std::fabs(row[i] - again[i]) <= 0.5001f * scale;
+    expect(close, "8-bit weights are within half a step");
+    expect(weight_row_scale(again, 67) == scale && std::memcmp(q, q_again, sizeof q) == 0, "quantising twice changes nothing");
+  }
+  const float damaged[] = {1, std::nanf(""), 2};
+  expect(std::isnan(weight_row_scale(damaged, 3)), "a row that is not finite has no scale");
+
+  WeightStore weights(WeightType::i8);
+  fill(weights);
+  expect(weights.enable_training().code() == Code::unsupported, "rounded weights are not trained");
 }
 
 void test_thread_pool() {
@@ -187,6 +234,7 @@ int main() {
   test_arena();
   test_damaged_programs();
   test_weights_from_file();
+  test_weight_types();
   test_thread_pool();
   test_engines_end_with_work_left();
   std::printf("core_test: %d checks, %d failed\n", checks, failures);

@@ -10,16 +10,18 @@ constexpr std::byte kGuard{0xa5};
 }  // namespace
 
 Matrix Runner::matrix(const Tensor& weight, int64_t rows, int64_t columns) {
-  Matrix matrix{rows, columns, weight.data(), nullptr, nullptr};
-  const Packer* packer = kernel_table().packer(target_);
-  if (packer == nullptr) return matrix;
+  WeightStore store(type_);
+  Matrix matrix{rows, columns, weight.data(), nullptr, nullptr, type_};
+  if (!store.add("w", {rows, columns}, weight.data(), rows * columns).ok()) return {};
   for (const Packing packing : {Packing::forward, Packing::input_gradient}) {
-    AlignedMemory memory;
-    if (!memory.reserve(static_cast<size_t>(packer->size(rows, columns, packing)) * sizeof(float))) continue;
-    packer->pack(weight.data(), rows, columns, packing, memory.floats(), pool_);
-    (packing == Packing::forward ? matrix.packed : matrix.packed_transposed) = memory.floats();
-    packed_.push_back(std::move(memory));
+    if (packing == Packing::input_gradient && type_ != WeightType::f32) continue;
+    if (!store.pack(0, packing, target_, type_, pool_).ok()) return {};
   }
+  Parameter& parameter = store.at(0);
+  matrix.packed = parameter.packed[0].data();
+  matrix.packed_transposed = parameter.packed[1].floats();
+  if (type_ != WeightType::f32) matrix.data = parameter.data.floats();
+  for (AlignedMemory* memory : {&parameter.data, &parameter.packed[0], &parameter.packed[1]}) kept_.push_back(std::move(*memory));
   return matrix;
 }
 

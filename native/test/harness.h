@@ -13,6 +13,7 @@
 #include "core/kernel.h"
 #include "core/matrix.h"
 #include "core/memory.h"
+#include "core/weights.h"
 
 namespace mome::test {
 
@@ -22,22 +23,24 @@ using Tensors = std::map<std::string, Tensor>;
 // Runs kernels of one target with exact, guarded workspace.
 class Runner {
  public:
-  Runner(Target target, ThreadPool& pool) : target_(target), pool_(pool) {}
+  Runner(Target target, ThreadPool& pool, WeightType type = WeightType::f32) : target_(target), pool_(pool), type_(type) {}
   Target target() const { return target_; }
 
   template <typename Args>
   Status run(const Args& args) {
     return run(Args::kOp, Args::kDirection, &args);
   }
-  // A weight in every form the target reads. The runner keeps the memory.
+  // A weight in every form the target reads, kept as `type()`. The runner keeps the memory.
   Matrix matrix(const Tensor& weight, int64_t rows, int64_t columns);
+  WeightType type() const { return type_; }
 
  private:
   Status run(Op op, Direction direction, const void* args);
 
   Target target_;
   ThreadPool& pool_;
-  std::vector<AlignedMemory> packed_;
+  WeightType type_;
+  std::vector<AlignedMemory> kept_;
 };
 
 struct OpCase {
@@ -50,6 +53,7 @@ struct OpCase {
   // Outputs that gradients flow into; the others are saved for backward.
   std::vector<std::string> differentiable = {"y"};
   double bound = 2e-6;     // relative L2 against ref
+  WeightType type = WeightType::f32;
 };
 
 // Numbers of a fixed seed.

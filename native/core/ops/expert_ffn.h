@@ -30,7 +30,7 @@ struct ExpertFfnForward {
   const float* gamma;          // [width] or null
   const float* row_scale;      // [rows] or null
   float* out;                  // [rows, width]; may be x itself
-  float* pre_activation;       // [rows, hidden]: fc1's output, saved for backward; null in inference
+  float* pre_activation;       // [rows, hidden]: fc1's output, saved for backward; null in inference and with rounded weights
 };
 
 // Gradients of one expert, each += or null.

@@ -25,7 +25,7 @@ Status forward(const ExpertFfnForward& a, OpContext& context) {
         if (a.pre_activation != nullptr) a.pre_activation[row * a.hidden + h] = hidden[h];
         hidden[h] = static_cast<float>(gelu(hidden[h]));
       }
-      map_row(hidden.data(), e.fc2, e.fc2_bias, out.data());
+      map_row(hidden.data(), e.fc2, e.fc2_bias, out.data(), kQuantBlock);
       for (int64_t j = 0; j < a.width; j++) {
         const int64_t at = row * a.width + j;
         a.out[at] = static_cast<float>(a.x[at] + scale_of(a.row_scale, row) * scale_of(a.gamma, j) * out[j]);

@@ -9,8 +9,9 @@ double scale_of(const float* scale, int64_t i) { return scale == nullptr ? 1.0 :
 
 Status forward(const ProjResidualForward& a, OpContext& context) {
   context.pool.parallel_for(a.rows, [&](int64_t row, int) {
+    const std::vector<float> from = operand_row(a.a + row * a.width, a.weight);
     for (int64_t j = 0; j < a.width; j++) {
-      const double branch = dot(a.a + row * a.width, a.weight.data + j * a.width, a.width) + a.bias[j];
+      const double branch = dot(from.data(), a.weight.data + j * a.width, a.width) + a.bias[j];
       const int64_t at = row * a.width + j;
       a.out[at] = static_cast<float>(a.x[at] + scale_of(a.row_scale, row) * scale_of(a.gamma, j) * branch);
     }

@@ -241,7 +241,7 @@ inline Status attention_backward(const AttentionBackward& a, OpContext& context)
 }
 
 void register_attention(KernelTable& table) {
-  constexpr Target target = kLanes == 16 ? Target::avx512 : Target::avx2;
+  constexpr Target target = Target::MOME_ISA;
   table.add<AttentionForward, attention_forward, attention_forward_workspace>(target);
   table.add<AttentionBackward, attention_backward, attention_backward_workspace>(target);
 }

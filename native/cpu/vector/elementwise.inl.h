@@ -101,7 +101,7 @@ inline Status l2_normalize_backward(const L2NormalizeBackward& a, OpContext& con
 }
 
 void register_elementwise(KernelTable& table) {
-  constexpr Target target = kLanes == 16 ? Target::avx512 : Target::avx2;
+  constexpr Target target = Target::MOME_ISA;
   table.add<TanhForward, tanh_forward>(target);
   table.add<TanhBackward, tanh_backward>(target);
   table.add<GeluForward, gelu_forward>(target);

@@ -30,13 +30,15 @@ struct GeluEpilogue {
 };
 
 struct ExpertFfnForwardWorkspace : Carver {
-  float* hidden;     // [block rows, hidden]
-  Moments* moments;  // [block rows]
+  float* hidden;         // [block rows, hidden]; with 8-bit weights the quantised words, which take no more
+  float* hidden_scales;  // [block rows, quant blocks]
+  Moments* moments;      // [block rows]
   size_t shared;
   GemmWorkspace fc1, fc2;
   ExpertFfnForwardWorkspace(const ExpertFfnForward& args, int threads, std::byte* base)
       : Carver{base},
         hidden(take<float>(smaller(args.rows, kRowBlock) * args.hidden)),
+        hidden_scales(take<float>(smaller(args.rows, kRowBlock) * quant_blocks(args.hidden))),
         moments(take<Moments>(smaller(args.rows, kRowBlock))),
         shared(used),
         fc1(*this, smaller(args.rows, kRowBlock), args.hidden, args.width, threads),
@@ -45,6 +47,52 @@ struct ExpertFfnForwardWorkspace : Carver {
 
 inline size_t expert_ffn_forward_workspace(const ExpertFfnForward& args, int threads) {
   return ExpertFfnForwardWorkspace(args, threads, nullptr).bytes;
+}
+
+// The finished tiles of one block of hidden columns: bias and GELU in place, then quantised straight into fc2's operand.
+inline void gelu_quantise(int64_t row, int64_t rows, int64_t first_column, int64_t columns, float* tiles, const float* bias,
+                          const QuantisedRows& hidden) {
+  Word* words = hidden.tile_words(row) + first_column / kDotDepth * rows;
+  float* scales = hidden.tile_scales(row) + first_column / kQuantBlock * rows;
+  for (int64_t r = 0; r < rows; ++r) {
+    Vec most = zero();
+    for (int64_t c = 0; c < columns; c += kLanes) {
+      float* at = tiles + (c / kPanel * rows + r) * kPanel + c % kPanel;
+      const int64_t count = smaller(kLanes, columns - c);
+      Vec value = gelu(load(at) + load_part(bias + first_column + c, count));
+      if (count < kLanes) value = select(first_lanes_mask(count), value, zero());
+      store(at, value);
+      most = max_magnitude(most, value);
+    }
+    const RowScale scale(largest_bits(most));
+    scales[r] = scale.scale;
+    for (int64_t c = 0; c < columns; c += kLanes) {
+      Word quantised[kWordsPerVector];
+      quantise_words(load(tiles + (c / kPanel * rows + r) * kPanel + c % kPanel) * set1(scale.inverse), quantised);
+      const int64_t count = smaller(kWordsPerVector, dot_steps(columns - c));
+      Word* to = words + c / kDotDepth * rows + r;
+      for (int64_t w = 0; w < count; ++w) to[w * rows] = quantised[w];
+    }
+  }
+}
+
+// With 8-bit weights: the layer norm is quantised while rows are packed for fc1, the hidden activations in its epilogue, a block of
+// columns under one scale.
+inline void expert_ffn_forward_i8(ThreadPool& pool, int64_t rows, const ExpertFfnForward& args, const ExpertForward& expert,
+                                  const NormSource& normed, const ResidualEpilogue& residual,
+                                  const ExpertFfnForwardWorkspace& workspace) {
+  const int64_t width = args.width, hidden = args.hidden;
+  const QuantisedRows input{reinterpret_cast<Word*>(workspace.fc1.packed_a), workspace.fc1.row_scales, width, larger(1, width)};
+  const QuantisedRows activations{reinterpret_cast<Word*>(workspace.hidden), workspace.hidden_scales, hidden, kQuantBlock};
+  quantise_rows(pool, normed, 0, Tiles(rows), input, workspace.fc1);
+  multiply_i8_groups(pool, rows, hidden, kBlockPanels, kItemsPerThread, input, static_cast<const std::byte*>(expert.fc1.packed),
+              workspace.fc1.scratch, workspace.fc1.scratch_stride,
+              [&](int64_t row, int64_t tile_rows, int64_t first_panel, int64_t last_panel, float* tiles, int) {
+                const int64_t column = first_panel * kPanel;
+                gelu_quantise(row, tile_rows, column, smaller(hidden, last_panel * kPanel) - column, tiles, expert.fc1_bias, activations);
+              });
+  multiply_i8(pool, 0, rows, width, kItemsPerThread, activations, static_cast<const std::byte*>(expert.fc2.packed),
+              workspace.fc2.scratch, workspace.fc2.scratch_stride, residual);
 }
 
 inline Status expert_ffn_forward(const ExpertFfnForward& args, OpContext& context) {
@@ -57,12 +105,16 @@ inline Status expert_ffn_forward(const ExpertFfnForward& args, OpContext& contex
       const int64_t rows = smaller(step, expert.end - begin);
       const float* x = args.x + begin * width;
       float* pre_activation = args.pre_activation == nullptr ? nullptr : args.pre_activation + begin * hidden;
-      gemm(context.pool, 0, rows, hidden, width,
-           NormSource{x, width, expert.norm_gamma, expert.norm_beta, args.eps, workspace.moments, false}, expert.fc1.packed,
-           workspace.fc1, GeluEpilogue{workspace.hidden, pre_activation, hidden, expert.fc1_bias});
-      gemm(context.pool, 0, rows, width, hidden, PlainSource{workspace.hidden, hidden}, expert.fc2.packed, workspace.fc2,
-           ResidualEpilogue{x, args.out + begin * width, width, expert.fc2_bias, args.gamma,
-                            args.row_scale == nullptr ? nullptr : args.row_scale + begin});
+      const NormSource normed{x, width, expert.norm_gamma, expert.norm_beta, args.eps, workspace.moments, false};
+      const ResidualEpilogue residual{x, args.out + begin * width, width, expert.fc2_bias, args.gamma,
+                                      args.row_scale == nullptr ? nullptr : args.row_scale + begin};
+      if (expert.fc1.type == WeightType::i8) {
+        expert_ffn_forward_i8(context.pool, rows, args, expert, normed, residual, workspace);
+        continue;
+      }
+      gemm(context.pool, 0, rows, hidden, width, normed, expert.fc1, workspace.fc1,
+           GeluEpilogue{workspace.hidden, pre_activation, hidden, expert.fc1_bias});
+      gemm(context.pool, 0, rows, width, hidden, PlainSource{workspace.hidden, hidden}, expert.fc2, workspace.fc2, residual);
     }
   }
   return {};
@@ -225,8 +277,8 @@ inline Status expert_ffn_backward(const ExpertFfnBackward& args, OpContext& cont
 // ---- Registration -----------------------------------------------------------------------------------------------------------
 
 void register_expert_ffn(KernelTable& table) {
-  table.add<ExpertFfnForward, expert_ffn_forward, expert_ffn_forward_workspace>(kGemmTarget);
-  table.add<ExpertFfnBackward, expert_ffn_backward, expert_ffn_backward_workspace>(kGemmTarget);
+  table.add<ExpertFfnForward, expert_ffn_forward, expert_ffn_forward_workspace>(Target::MOME_ISA);
+  table.add<ExpertFfnBackward, expert_ffn_backward, expert_ffn_backward_workspace>(Target::MOME_ISA);
 }
 
 }  // namespace mome::MOME_ISA

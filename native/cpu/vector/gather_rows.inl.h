@@ -40,7 +40,7 @@ inline Status gather_rows_backward(const GatherRowsBackward& a, OpContext& conte
 }
 
 void register_gather_rows(KernelTable& table) {
-  constexpr Target target = kLanes == 16 ? Target::avx512 : Target::avx2;
+  constexpr Target target = Target::MOME_ISA;
   table.add<GatherRowsForward, gather_rows_forward>(target);
   table.add<GatherRowsBackward, gather_rows_backward>(target);
 }

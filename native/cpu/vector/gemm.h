@@ -15,11 +15,10 @@
 
 #include "core/kernel.h"
 #include "core/thread_pool.h"
+#include "cpu/vector/gemm_i8.h"
 #include "cpu/vector/gemm_pack.h"
 
 namespace mome::MOME_ISA {
-
-inline constexpr Target kGemmTarget = kLanes == 16 ? Target::avx512 : Target::avx2;
 
 inline constexpr int64_t kDepthBlock = 384;      // B panel x depth block: 48 KiB, A tile x depth block: 21 KiB
 inline constexpr int64_t kBlockTiles = 16;       // tiles of A per item, 224 rows: with kDepthBlock a third of 1 MiB
@@ -61,6 +60,10 @@ inline int64_t tile_scratch(int64_t rows, int64_t columns, int64_t depth) {
   if (depth <= kDepthBlock) return one_tile;
   return larger(one_tile, smaller(rows, kBlockTiles * kMaxTileRows) * smaller(panels_of(columns), kItemPanels) * kPanel);
 }
+// The same with 8-bit weights: finished tiles of a group, and before that the row that is being quantised.
+inline int64_t i8_scratch(int64_t depth) {
+  return larger(kMaxTileRows * kQuantBlock, ceil_div(depth, kLanes) * kLanes + kLanes);
+}
 
 // Calls body(row, column, count, value) for each vector of a finished tile.
 template <typename Body>
@@ -73,9 +76,9 @@ inline void for_each_vector(int64_t row, int64_t rows, int64_t column, int64_t c
 }
 
 // The product of packed operands. `scratch` holds tile_scratch(...) floats per thread.
-template <typename Epilogue>
+template <typename Panel, typename Epilogue>
 void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns, int64_t depth, const float* packed_a,
-              const float* packed_b, float* scratch, const Epilogue& epilogue) {
+              const std::byte* packed_b, float* scratch, const Epilogue& epilogue) {
   // Cut the work.
   const Tiles tiles(rows);
   const int64_t panels = panels_of(columns);
@@ -87,7 +90,7 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
   const int64_t groups = ceil_div(panels, group);
   const int64_t depth_blocks = larger(1, ceil_div(depth, kDepthBlock));
   const int64_t depth_step = ceil_div(depth, depth_blocks);
-  const int64_t panel_stride = depth * kPanel;
+  const int64_t panel_stride = depth * Panel::kStepBytes;
   const int64_t scratch_stride = tile_scratch(rows, columns, depth);
 
   pool.parallel_for(row_blocks * groups, [&](int64_t item, int worker) {
@@ -105,12 +108,12 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
       for (int64_t panel = first_panel, wide; panel < last_panel; panel += wide) {
         wide = at_once;
         while (wide > last_panel - panel) wide /= 2;
-        const float* b = packed_b + panel * panel_stride + k * kPanel;
+        const std::byte* b = packed_b + panel * panel_stride + k * Panel::kStepBytes;
         for (int64_t t = first_tile; t < last_tile; ++t) {
           const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
           float* tile = partial;
           if (depth_blocks > 1) tile += ((panel - first_panel) * block_rows + (row - origin)) * kPanel;
-          tile_kernel(tile_rows, wide)(k_count, packed_a + row * depth + k * tile_rows, b, panel_stride, tile, step > 0);
+          tile_kernel<Panel>(tile_rows, wide)(k_count, packed_a + row * depth + k * tile_rows, b, panel_stride, tile, step > 0);
           if (step + 1 < depth_blocks) continue;
           for (int64_t w = 0; w < wide; ++w) {
             const int64_t column = (panel + w) * kPanel;
@@ -123,26 +126,58 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
 }
 
 struct GemmWorkspace {
-  float* packed_a;
+  float* packed_a;    // float32, or quantised words, which take no more
+  float* row_scales;  // of quantised rows
+  int64_t scratch_stride;
   float* scratch;
   GemmWorkspace(Carver& carver, int64_t rows, int64_t columns, int64_t depth, int threads)
       : packed_a(carver.take<float>(smaller(rows, most_rows(depth)) * depth)),
-        scratch(carver.take<float>(tile_scratch(smaller(rows, most_rows(depth)), columns, depth) * threads)) {}
+        row_scales(carver.take<float>(smaller(rows, most_rows(depth)))),
+        scratch_stride(larger(tile_scratch(smaller(rows, most_rows(depth)), columns, depth), i8_scratch(depth))),
+        scratch(carver.take<float>(scratch_stride * threads)) {}
 };
+
+// The B operand of a product: a weight, or a matrix packed for this call.
+struct PackedOperand {
+  const std::byte* data;
+  WeightType type;
+  PackedOperand(const Matrix& weight) : data(static_cast<const std::byte*>(weight.packed)), type(weight.type) {}  // NOLINT: stands for it
+  PackedOperand(const float* packed) : data(reinterpret_cast<const std::byte*>(packed)), type(WeightType::f32) {}  // NOLINT
+};
+
+template <typename Source>
+void quantise_rows(ThreadPool& pool, const Source& source, int64_t first, const Tiles& tiles, const QuantisedRows& a,
+                   const GemmWorkspace& workspace) {
+  pool.parallel_for(tiles.count, [&](int64_t t, int worker) {
+    const int64_t row = tiles.first_row(t);
+    quantise_tile(source, first + row, tiles.rows(t), a.depth, a.block, a.tile_words(row), a.tile_scales(row),
+                  workspace.scratch + worker * workspace.scratch_stride);
+  });
+}
 
 // Rows [begin, begin + rows) of the source times the packed B. The workspace is of a shape at least as large in each dimension.
 template <typename Source, typename Epilogue>
 void gemm(ThreadPool& pool, int64_t begin, int64_t rows, int64_t columns, int64_t depth, const Source& source,
-          const float* packed_b, const GemmWorkspace& workspace, const Epilogue& epilogue) {
+          const PackedOperand& b, const GemmWorkspace& workspace, const Epilogue& epilogue) {
   const int64_t step = even_step(rows, most_rows(depth));
   for (int64_t done = 0; done < rows; done += step) {
     const int64_t first = begin + done, count = smaller(step, rows - done);
     const Tiles tiles(count);
+    if (b.type == WeightType::i8) {
+      const QuantisedRows a{reinterpret_cast<Word*>(workspace.packed_a), workspace.row_scales, depth, larger(1, depth)};
+      quantise_rows(pool, source, first, tiles, a, workspace);
+      multiply_i8(pool, first, count, columns, kItemsPerThread, a, b.data, workspace.scratch, workspace.scratch_stride, epilogue);
+      continue;
+    }
     pool.parallel_for(tiles.count, [&](int64_t t, int) {
       const int64_t row = tiles.first_row(t);
       pack_tile(source, first + row, tiles.rows(t), depth, workspace.packed_a + row * depth);
     });
-    multiply(pool, first, count, columns, depth, workspace.packed_a, packed_b, workspace.scratch, epilogue);
+    if (b.type == WeightType::bf16) {
+      multiply<Bf16Panel>(pool, first, count, columns, depth, workspace.packed_a, b.data, workspace.scratch, epilogue);
+    } else {
+      multiply<F32Panel>(pool, first, count, columns, depth, workspace.packed_a, b.data, workspace.scratch, epilogue);
+    }
   }
 }
 
@@ -177,7 +212,8 @@ void gemm_over_rows(ThreadPool& pool, int64_t begin, int64_t rows, int64_t outpu
         const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
         pack_straight(a, first, depth, output + row, tile_rows, workspace.packed_a + row * depth, tile_rows, sums);
       });
-      multiply(pool, output, count, columns, depth, workspace.packed_a, workspace.packed_b, workspace.scratch, epilogue);
+      multiply<F32Panel>(pool, output, count, columns, depth, workspace.packed_a,
+                         reinterpret_cast<const std::byte*>(workspace.packed_b), workspace.scratch, epilogue);
     }
   }
 }

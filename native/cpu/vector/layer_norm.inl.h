@@ -9,8 +9,6 @@
 
 namespace mome::MOME_ISA {
 
-inline constexpr Target kTarget = kLanes == 16 ? Target::avx512 : Target::avx2;
-
 // Rows per work item, and per partial sum of the parameter gradients: fixed, so results do not depend on the thread count.
 inline constexpr int64_t kRowsPerItem = 32;
 inline constexpr int64_t kMaxPartials = 64;
@@ -90,8 +88,8 @@ inline Status layer_norm_backward(const LayerNormBackward& a, OpContext& context
 }
 
 inline void register_layer_norm_kernels(KernelTable& table) {
-  table.add<LayerNormForward, layer_norm_forward>(kTarget);
-  table.add<LayerNormBackward, layer_norm_backward, layer_norm_backward_workspace>(kTarget);
+  table.add<LayerNormForward, layer_norm_forward>(Target::MOME_ISA);
+  table.add<LayerNormBackward, layer_norm_backward, layer_norm_backward_workspace>(Target::MOME_ISA);
 }
 
 }  // namespace mome::MOME_ISA

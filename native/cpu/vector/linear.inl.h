@@ -22,7 +22,7 @@ inline size_t linear_forward_workspace(const LinearForward& args, int threads) {
 inline Status linear_forward(const LinearForward& args, OpContext& context) {
   const LinearForwardWorkspace workspace(args, context.pool.threads(), context.workspace);
   const int64_t outputs = args.weight.rows, inputs = args.weight.columns;
-  gemm(context.pool, 0, args.rows, outputs, inputs, PlainSource{args.x, inputs}, args.weight.packed, workspace.product,
+  gemm(context.pool, 0, args.rows, outputs, inputs, PlainSource{args.x, inputs}, args.weight, workspace.product,
        StoreEpilogue{args.y, outputs, args.bias});
   return {};
 }
@@ -59,8 +59,8 @@ inline Status linear_backward(const LinearBackward& args, OpContext& context) {
 // ---- Registration -----------------------------------------------------------------------------------------------------------
 
 void register_linear(KernelTable& table) {
-  table.add<LinearForward, linear_forward, linear_forward_workspace>(kGemmTarget);
-  table.add<LinearBackward, linear_backward, linear_backward_workspace>(kGemmTarget);
+  table.add<LinearForward, linear_forward, linear_forward_workspace>(Target::MOME_ISA);
+  table.add<LinearBackward, linear_backward, linear_backward_workspace>(Target::MOME_ISA);
 }
 
 }  // namespace mome::MOME_ISA

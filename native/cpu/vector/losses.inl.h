@@ -187,7 +187,7 @@ inline size_t contrastive_forward_workspace(const ContrastiveForward& a, int thr
 
 inline Status contrastive_forward(const ContrastiveForward& a, OpContext& context) {
   const ContrastiveForwardWorkspace workspace(a, context.pool.threads(), context.workspace);
-  pack_weight(a.text, a.rows, a.width, Packing::forward, workspace.packed, context.pool);
+  pack_weight(a.text, a.rows, a.width, Packing::forward, WeightType::f32, workspace.packed, context.pool);
   gemm(context.pool, 0, a.rows, a.rows, a.width, PlainSource{a.image, a.width}, workspace.packed, workspace.product,
        ScaledEpilogue{a.similarity, a.rows, std::exp(*a.log_scale)});
   context.pool.parallel_for(ceil_div(a.rows, kLanes), [&](int64_t item, int) {
@@ -268,7 +268,7 @@ inline Status contrastive_backward(const ContrastiveBackward& a, OpContext& cont
     float* ds = workspace.ds + i * a.rows;
     for (int64_t j = 0; j < a.rows; j++) ds[j] *= scale;
   });
-  pack_weight(a.text, a.rows, a.width, Packing::input_gradient, workspace.packed, context.pool);
+  pack_weight(a.text, a.rows, a.width, Packing::input_gradient, WeightType::f32, workspace.packed, context.pool);
   gemm(context.pool, 0, a.rows, a.width, a.rows, PlainSource{workspace.ds, a.rows}, workspace.packed, workspace.image,
        StoreEpilogue{a.dimage, a.width, nullptr});
   for (int64_t i = 0; i < a.rows * a.width; i++) a.dtext[i] = 0;
@@ -280,12 +280,12 @@ inline Status contrastive_backward(const ContrastiveBackward& a, OpContext& cont
 // ---- Registration -----------------------------------------------------------------------------------------------------------
 
 void register_losses(KernelTable& table) {
-  table.add<CrossEntropyForward, cross_entropy_forward, cross_entropy_workspace>(kGemmTarget);
-  table.add<CrossEntropyBackward, cross_entropy_backward>(kGemmTarget);
-  table.add<SoftBceForward, soft_bce_forward, soft_bce_workspace>(kGemmTarget);
-  table.add<SoftBceBackward, soft_bce_backward>(kGemmTarget);
-  table.add<ContrastiveForward, contrastive_forward, contrastive_forward_workspace>(kGemmTarget);
-  table.add<ContrastiveBackward, contrastive_backward, contrastive_backward_workspace>(kGemmTarget);
+  table.add<CrossEntropyForward, cross_entropy_forward, cross_entropy_workspace>(Target::MOME_ISA);
+  table.add<CrossEntropyBackward, cross_entropy_backward>(Target::MOME_ISA);
+  table.add<SoftBceForward, soft_bce_forward, soft_bce_workspace>(Target::MOME_ISA);
+  table.add<SoftBceBackward, soft_bce_backward>(Target::MOME_ISA);
+  table.add<ContrastiveForward, contrastive_forward, contrastive_forward_workspace>(Target::MOME_ISA);
+  table.add<ContrastiveBackward, contrastive_backward, contrastive_backward_workspace>(Target::MOME_ISA);
 }
 
 }  // namespace mome::MOME_ISA

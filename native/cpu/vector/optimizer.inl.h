@@ -77,7 +77,7 @@ inline Status adamw_forward(const AdamwForward& a, OpContext& context) {
 }
 
 void register_optimizer(KernelTable& table) {
-  constexpr Target target = kLanes == 16 ? Target::avx512 : Target::avx2;
+  constexpr Target target = Target::MOME_ISA;
   table.add<SquaredNormForward, squared_norm_forward, squared_norm_workspace>(target);
   table.add<AdamwForward, adamw_forward>(target);
 }

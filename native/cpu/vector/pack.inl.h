@@ -5,6 +5,6 @@
 
 namespace mome::MOME_ISA {
 
-void register_packer(KernelTable& table) { table.set_packer(kGemmTarget, {packed_weight_size, pack_weight}); }
+void register_packer(KernelTable& table) { table.set_packer(Target::MOME_ISA, {packed_weight_size, pack_weight}); }
 
 }  // namespace mome::MOME_ISA

@@ -1,5 +1,6 @@
-// Weights in panels of kPanel columns, [columns / kPanel][depth][kPanel], zeros at the end. Packing happens once per weight (and
-// after each optimiser step), moves 8 bytes per element and is bound by memory.
+// Weights in panels of kPanel columns, [columns / kPanel][depth][kPanel], zeros at the end; bfloat16 in pairs (gemm_kernel.h) and
+// int8 with scales and compensations (gemm_i8.h). Packing happens once per weight (and after each optimiser step) and is bound by
+// memory.
 #pragma once
 
 #include "core/kernel.h"
@@ -7,28 +8,95 @@
 
 namespace mome::MOME_ISA {
 
-inline int64_t packed_weight_size(int64_t rows, int64_t columns, Packing packing) {
-  return packing == Packing::forward ? packed_columns_size(columns, rows) : packed_columns_size(rows, columns);
+inline size_t packed_weight_size(int64_t rows, int64_t columns, Packing packing, WeightType type) {
+  const int64_t floats = packing == Packing::forward ? packed_columns_size(columns, rows) : packed_columns_size(rows, columns);
+  switch (type) {
+    case WeightType::f32:
+      return static_cast<size_t>(floats) * sizeof(float);
+    case WeightType::bf16:
+      return static_cast<size_t>(floats) * sizeof(uint16_t);
+    case WeightType::i8:
+      return static_cast<size_t>(panels_of(rows) * I8Panel::bytes(columns));
+  }
+  return 0;
 }
 
-inline void pack_weight(const float* weight, int64_t rows, int64_t columns, Packing packing, float* packed, ThreadPool& pool) {
-  if (rows == 0 || columns == 0) return;
+inline void pack_f32_panel(const float* weight, int64_t rows, int64_t columns, int64_t panel, float* out) {
   const PlainSource source{weight, columns};
-  if (packing == Packing::forward) {  // element (k, n) = weight[n, k]
-    pool.parallel_for(panels_of(rows), [&](int64_t panel, int) {
-      float* out = packed + panel * columns * kPanel;
-      for (int64_t half = 0; half < kPanel; half += kLanes) {
-        const int64_t row = panel * kPanel + half;
-        pack_transposed(source, row, larger(0, smaller(kLanes, rows - row)), columns, out + half, kPanel);
+  for (int64_t half = 0; half < kPanel; half += kLanes) {
+    const int64_t row = panel * kPanel + half;
+    pack_transposed(source, row, larger(0, smaller(kLanes, rows - row)), columns, out + half, kPanel);
+  }
+}
+
+// Rounds up to 16 outputs at a time and sets their halves together.
+inline void pack_bf16_panel(const float* weight, int64_t rows, int64_t columns, int64_t panel, uint32_t* out) {
+  constexpr int64_t kChunk = 64;
+  float rounded[kPanel][kChunk];
+  for (int64_t k = 0; k < columns; k += kChunk) {
+    const int64_t count = smaller(kChunk, columns - k);
+    for (int64_t c = 0; c < kPanel; ++c) {
+      const int64_t row = panel * kPanel + c;
+      if (row < rows) round_to_bf16(weight + row * columns + k, count, rounded[c]);
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t c = 0; c < kLanes; ++c) {
+        const auto bits = [&](int64_t column) { return panel * kPanel + column < rows ? std::bit_cast<uint32_t>(rounded[column][i]) : 0u; };
+        out[(k + i) * kLanes + c] = bits(c) >> 16 | (bits(kLanes + c) & 0xffff0000u);
       }
-    });
-  } else {  // element (k, n) = weight[k, n]
+    }
+  }
+}
+
+inline void pack_i8_panel(const float* weight, int64_t rows, int64_t columns, int64_t panel, std::byte* out) {
+  const I8Panel view{out, columns};
+  std::memset(out, 0, static_cast<size_t>(I8Panel::bytes(columns)));
+  float* scale = const_cast<float*>(view.scale());
+  int32_t* whole = const_cast<int32_t*>(view.whole());
+  int8_t* to = reinterpret_cast<int8_t*>(const_cast<std::byte*>(view.weights()));
+  for (int64_t c = 0; c < kPanel && panel * kPanel + c < rows; ++c) {
+    const float* row = weight + (panel * kPanel + c) * columns;
+    scale[c] = weight_row_scale(row, columns);
+    for (int64_t first = 0; first < columns; first += kQuantBlock) {
+      int8_t q[kQuantBlock];
+      const int64_t count = smaller(kQuantBlock, columns - first);
+      quantise_weights(row + first, count, scale[c], q);
+      int32_t sum = 0;
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t k = first + i;
+        to[k / kDotDepth * kPanel * kDotDepth + c * kDotDepth + k % kDotDepth] = q[i];
+        sum += q[i];
+      }
+      const_cast<int32_t*>(view.block(first / kQuantBlock))[c] = -kQuantOffset * sum;
+      whole[c] -= kQuantOffset * sum;
+    }
+  }
+}
+
+inline void pack_weight(const float* weight, int64_t rows, int64_t columns, Packing packing, WeightType type, void* packed,
+                        ThreadPool& pool) {
+  if (rows == 0 || columns == 0) return;
+  if (packing == Packing::input_gradient) {  // element (k, n) = weight[k, n]
     pool.parallel_for(panels_of(columns), [&](int64_t panel, int) {
       const int64_t column = panel * kPanel;
-      pack_straight(source, 0, rows, column, smaller(kPanel, columns - column), packed + panel * rows * kPanel, kPanel,
-                    nullptr);
+      pack_straight(PlainSource{weight, columns}, 0, rows, column, smaller(kPanel, columns - column),
+                    static_cast<float*>(packed) + panel * rows * kPanel, kPanel, nullptr);
     });
+    return;
   }
+  pool.parallel_for(panels_of(rows), [&](int64_t panel, int) {  // element (k, n) = weight[n, k]
+    switch (type) {
+      case WeightType::f32:
+        pack_f32_panel(weight, rows, columns, panel, static_cast<float*>(packed) + panel * columns * kPanel);
+        break;
+      case WeightType::bf16:
+        pack_bf16_panel(weight, rows, columns, panel, static_cast<uint32_t*>(packed) + panel * columns * kLanes);
+        break;
+      case WeightType::i8:
+        pack_i8_panel(weight, rows, columns, panel, static_cast<std::byte*>(packed) + panel * I8Panel::bytes(columns));
+        break;
+    }
+  });
 }
 
 }  // namespace mome::MOME_ISA

@@ -88,7 +88,7 @@ inline Status patch_embed_forward(const PatchEmbedForward& args, OpContext& cont
     }
   }
   gemm(context.pool, 0, args.images * patches, width, 3 * args.patch_size * args.patch_size,
-       PatchSource{args.pixels, args.bytes, args.picture, args.image_size, args.patch_size, grid}, args.weight.packed,
+       PatchSource{args.pixels, args.bytes, args.picture, args.image_size, args.patch_size, grid}, args.weight,
        workspace.product, PatchEpilogue{args, patches});
   return {};
 }
@@ -153,8 +153,8 @@ inline Status patch_embed_backward(const PatchEmbedBackward& args, OpContext& co
 // ---- Registration -----------------------------------------------------------------------------------------------------------
 
 void register_patch_embed(KernelTable& table) {
-  table.add<PatchEmbedForward, patch_embed_forward, patch_embed_forward_workspace>(kGemmTarget);
-  table.add<PatchEmbedBackward, patch_embed_backward, patch_embed_backward_workspace>(kGemmTarget);
+  table.add<PatchEmbedForward, patch_embed_forward, patch_embed_forward_workspace>(Target::MOME_ISA);
+  table.add<PatchEmbedBackward, patch_embed_backward, patch_embed_backward_workspace>(Target::MOME_ISA);
 }
 
 }  // namespace mome::MOME_ISA

@@ -22,7 +22,7 @@ inline size_t proj_residual_forward_workspace(const ProjResidualForward& args, i
 
 inline Status proj_residual_forward(const ProjResidualForward& args, OpContext& context) {
   const ProjResidualForwardWorkspace workspace(args, context.pool.threads(), context.workspace);
-  gemm(context.pool, 0, args.rows, args.width, args.width, PlainSource{args.a, args.width}, args.weight.packed,
+  gemm(context.pool, 0, args.rows, args.width, args.width, PlainSource{args.a, args.width}, args.weight,
        workspace.product, ResidualEpilogue{args.x, args.out, args.width, args.bias, args.gamma, args.row_scale});
   return {};
 }
@@ -56,8 +56,8 @@ inline Status proj_residual_backward(const ProjResidualBackward& args, OpContext
 // ---- Registration -----------------------------------------------------------------------------------------------------------
 
 void register_proj_residual(KernelTable& table) {
-  table.add<ProjResidualForward, proj_residual_forward, proj_residual_forward_workspace>(kGemmTarget);
-  table.add<ProjResidualBackward, proj_residual_backward, proj_residual_backward_workspace>(kGemmTarget);
+  table.add<ProjResidualForward, proj_residual_forward, proj_residual_forward_workspace>(Target::MOME_ISA);
+  table.add<ProjResidualBackward, proj_residual_backward, proj_residual_backward_workspace>(Target::MOME_ISA);
 }
 
 }  // namespace mome::MOME_ISA

@@ -32,7 +32,7 @@ inline Status qkv_forward(const QkvForward& args, OpContext& context) {
     workspace.bias[width + j] = 0;
     workspace.bias[2 * width + j] = args.v_bias[j];
   }
-  gemm(context.pool, 0, args.rows, 3 * width, width, PlainSource{args.x, width}, args.weight.packed, workspace.product,
+  gemm(context.pool, 0, args.rows, 3 * width, width, PlainSource{args.x, width}, args.weight, workspace.product,
        StoreEpilogue{args.y, 3 * width, workspace.bias});
   return {};
 }
@@ -77,8 +77,8 @@ inline Status qkv_backward(const QkvBackward& args, OpContext& context) {
 // ---- Registration -----------------------------------------------------------------------------------------------------------
 
 void register_qkv(KernelTable& table) {
-  table.add<QkvForward, qkv_forward, qkv_forward_workspace>(kGemmTarget);
-  table.add<QkvBackward, qkv_backward, qkv_backward_workspace>(kGemmTarget);
+  table.add<QkvForward, qkv_forward, qkv_forward_workspace>(Target::MOME_ISA);
+  table.add<QkvBackward, qkv_backward, qkv_backward_workspace>(Target::MOME_ISA);
 }
 
 }  // namespace mome::MOME_ISA

@@ -1,5 +1,5 @@
 // One vector of float32 lanes for the instruction set this translation unit is compiled for. Included only by files in
-// cpu/avx2 and cpu/avx512 (which define MOME_ISA and are compiled with that set's flags); everything lives in mome::<isa>, so
+// cpu/avx2, cpu/avx512 and cpu/avx512_vnni (which define MOME_ISA and are compiled with that set's flags); everything lives in mome::<isa>, so
 // that no inline helper of one set can be merged with another's.
 #pragma once
 
@@ -8,7 +8,7 @@
 #include <cstdint>
 
 #ifndef MOME_ISA
-#error "define MOME_ISA (avx2 or avx512) before including"
+#error "define MOME_ISA (avx2, avx512 or avx512_vnni) before including"
 #endif
 
 namespace mome::MOME_ISA {
@@ -28,6 +28,7 @@ inline Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline void store(float* p, Vec x) { _mm512_storeu_ps(p, x.v); }
 // The first `count` lanes; others read as 0 and are not written. 0 <= count <= kLanes.
 inline Mask first_lanes(int64_t count) { return static_cast<Mask>((1u << count) - 1u); }
+inline Mask first_lanes_mask(int64_t count) { return first_lanes(count); }
 inline Vec load(const float* p, int64_t count) { return {_mm512_maskz_loadu_ps(first_lanes(count), p)}; }
 inline void store(float* p, Vec x, int64_t count) { _mm512_mask_storeu_ps(p, first_lanes(count), x.v); }
 
@@ -55,6 +56,13 @@ inline Vec scale_by_power(Vec x, Vec n) { return {_mm512_scalef_ps(x.v, n.v)}; }
 inline float reduce_add(Vec a) { return _mm512_reduce_add_ps(a.v); }
 inline float reduce_max(Vec a) { return _mm512_reduce_max_ps(a.v); }
 
+// Two vectors of bfloat16 from the low and high halves of one vector of words.
+inline void load_bf16(const void* p, Vec& low, Vec& high) {
+  const __m512i words = _mm512_loadu_si512(p);
+  low = {_mm512_castsi512_ps(_mm512_slli_epi32(words, 16))};
+  high = {_mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+}
+
 inline Vec load_bytes(const uint8_t* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
 }
@@ -78,6 +86,7 @@ inline __m256i first_lanes(int64_t count) {
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lane);
 }
+inline Mask first_lanes_mask(int64_t count) { return {_mm256_castsi256_ps(first_lanes(count))}; }
 inline Vec load(const float* p, int64_t count) { return {_mm256_maskload_ps(p, first_lanes(count))}; }
 inline void store(float* p, Vec x, int64_t count) { _mm256_maskstore_ps(p, first_lanes(count), x.v); }
 
@@ -118,6 +127,13 @@ inline float reduce_max(Vec a) {
   __m128 x = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
   x = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
+}
+
+// Two vectors of bfloat16 from the low and high halves of one vector of words.
+inline void load_bf16(const void* p, Vec& low, Vec& high) {
+  const __m256i words = _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  low = {_mm256_castsi256_ps(_mm256_slli_epi32(words, 16))};
+  high = {_mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(static_cast<int>(0xffff0000u))))};
 }
 
 inline Vec load_bytes(const uint8_t* p) {

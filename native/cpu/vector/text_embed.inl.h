@@ -129,8 +129,8 @@ inline Status text_embed_backward(const TextEmbedBackward& a, OpContext& context
 }
 
 void register_text_embed(KernelTable& table) {
-  table.add<TextEmbedForward, text_embed_forward>(kTarget);
-  table.add<TextEmbedBackward, text_embed_backward, text_embed_backward_workspace>(kTarget);
+  table.add<TextEmbedForward, text_embed_forward>(Target::MOME_ISA);
+  table.add<TextEmbedBackward, text_embed_backward, text_embed_backward_workspace>(Target::MOME_ISA);
 }
 
 }  // namespace mome::MOME_ISA

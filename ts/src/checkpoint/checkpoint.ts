@@ -3,6 +3,7 @@
  */
 import { check, MomeError } from '../runtime/errors.ts';
 import { openPytorch, type PickledValue } from './pytorch.ts';
+import { scaleName } from './quantise.ts';
 import { openSafetensors } from './safetensors.ts';
 import { openFile, readBytes, type TensorEntry } from './tensors.ts';
 
@@ -30,7 +31,8 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const kind = await sniff(path);
   if (kind === 'safetensors') {
     const { entries, metadata } = await openSafetensors(path);
-    return { path, format: 'safetensors', wrapper: undefined, ...withoutPrefix(entries), otherKeys: [], metadata };
+    const named = withoutPrefix(withScales(entries));
+    return { path, format: 'safetensors', wrapper: undefined, ...named, otherKeys: [], metadata };
   }
   const file = await openPytorch(path);
   check(file.root instanceof Map, 'MOME_INVALID_FILE', `${path}: expected a dictionary of tensors`);
@@ -68,6 +70,23 @@ async function sniff(path: string): Promise<'safetensors' | 'pytorch'> {
   } finally {
     await file.close();
   }
+}
+
+/** Puts the scales of 8-bit matrices with the matrices. */
+function withScales(entries: ReadonlyMap<string, TensorEntry>): ReadonlyMap<string, TensorEntry> {
+  const joined = new Map(entries);
+  for (const [name, entry] of entries) {
+    const scale = entries.get(scaleName(name));
+    if (entry.dtype !== 'I8' || !scale) continue;
+    check(
+      scale.dtype === 'F32' && scale.shape.length === 1 && scale.shape[0] === entry.shape[0],
+      'MOME_INVALID_FILE',
+      `${entry.path}: expected ${scale.name} to hold a float32 scale for each row of ${name}`,
+    );
+    joined.set(name, { ...entry, scale });
+    joined.delete(scale.name);
+  }
+  return joined;
 }
 
 function withoutPrefix(entries: ReadonlyMap<string, TensorEntry>): {

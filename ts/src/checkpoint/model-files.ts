@@ -5,11 +5,13 @@ import { copyFile, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/pro
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { configFromArch, parseConfig, type VlmoConfig } from '../model/config.ts';
-import { parameterShapes } from '../model/parameters.ts';
+import { isBlockMatrix, parameterShapes } from '../model/parameters.ts';
+import type { DType } from '../runtime/addon.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
 import { inferConfig } from './infer-config.ts';
 import { takeParameters, valuesOf } from './parameters.ts';
+import { quantiseRows, scaleName } from './quantise.ts';
 import { type TensorToWrite, writeSafetensors } from './safetensors.ts';
 
 const weightsName = 'model.safetensors';
@@ -89,7 +91,7 @@ async function readAnswers(path: string): Promise<readonly string[]> {
 }
 
 export interface WriteOptions {
-  readonly dtype: 'float32' | 'bfloat16';
+  readonly dtype: DType;
   /** Files copied beside the weights. */
   readonly vocabularyFiles: readonly string[];
   readonly answers?: readonly string[];
@@ -98,7 +100,10 @@ export interface WriteOptions {
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
-/** Writes a model folder. Vectors stay float32 in bfloat16 models: they are few and scale whole rows. */
+/**
+ * Writes a model folder. Vectors stay float32 in bfloat16 models: they are few and scale whole rows. In int8 models the matrices of
+ * the blocks have 8 bits and a scale per row, and everything else stays float32.
+ */
 export async function writeModel(
   folder: string,
   config: VlmoConfig,
@@ -110,6 +115,12 @@ export async function writeModel(
   for (const [name, shape] of parameterShapes(config)) {
     const data = parameters.get(name);
     if (data === undefined || options.omit?.(name)) continue;
+    if (options.dtype === 'int8' && isBlockMatrix(name)) {
+      const { values, scales } = quantiseRows(data, shape[0]!);
+      tensors.push({ name, dtype: 'I8', shape, data: values });
+      tensors.push({ name: scaleName(name), dtype: 'F32', shape: [shape[0]!], data: scales });
+      continue;
+    }
     const dtype = options.dtype === 'bfloat16' && shape.length > 1 ? 'BF16' : 'F32';
     tensors.push({ name, dtype, shape, data });
   }
@@ -141,7 +152,7 @@ export async function convertCheckpoint(
   source: string,
   folder: string,
   options: {
-    readonly dtype?: 'float32' | 'bfloat16';
+    readonly dtype?: DType;
     readonly config?: VlmoConfig;
     readonly imageSize?: number;
     readonly maxTextLength?: number;

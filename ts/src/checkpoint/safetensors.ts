@@ -113,12 +113,13 @@ function checkOverlap(entries: ReadonlyMap<string, TensorEntry>, path: string): 
 }
 
 /** A tensor to write; float32 values are stored as `dtype`. */
-export interface TensorToWrite {
+export type TensorToWrite = {
   readonly name: string;
-  readonly dtype: 'F32' | 'BF16';
   readonly shape: readonly number[];
-  readonly data: Float32Array;
-}
+} & (
+  | { readonly dtype: 'F32' | 'BF16'; readonly data: Float32Array }
+  | { readonly dtype: 'I8'; readonly data: Int8Array }
+);
 
 /** Writes a file beside `path` and renames it into place, so that a crash never leaves half a file. */
 export async function writeSafetensors(
@@ -152,8 +153,8 @@ export async function writeSafetensors(
   try {
     await file.write(prefix);
     await file.write(padded);
-    for (const { dtype, data } of list) {
-      const values = dtype === 'BF16' ? toBfloat16(data) : data;
+    for (const tensor of list) {
+      const values = tensor.dtype === 'BF16' ? toBfloat16(tensor.data) : tensor.data;
       await file.writeFile(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
     }
     await file.sync();

@@ -18,6 +18,8 @@ export interface TensorEntry {
   readonly offset: number;
   /** Elements between neighbours of each dimension, when the tensor is not dense and row-major. */
   readonly strides?: readonly number[];
+  /** The float32 scales of the rows of an 8-bit matrix. */
+  readonly scale?: TensorEntry;
 }
 
 /** Largest number of elements of one tensor: 2^31. */
@@ -72,10 +74,15 @@ export async function readBytes(file: FileHandle, position: number, length: numb
   return bytes;
 }
 
-/** Values of a tensor as float32, dense and row-major. */
+/** Values of a tensor as float32, dense and row-major; 8-bit rows times their scales. */
 export async function readTensor(entry: TensorEntry): Promise<Float32Array> {
   const bytes = await readElements(entry);
-  return decodeFloats(bytes, entry.dtype, bytes.byteLength / elementBytes[entry.dtype]);
+  const values = decodeFloats(bytes, entry.dtype, bytes.byteLength / elementBytes[entry.dtype]);
+  if (!entry.scale) return values;
+  const scales = await readTensor(entry.scale);
+  const columns = values.length / Math.max(1, scales.length);
+  for (let i = 0; i < values.length; i++) values[i]! *= scales[Math.floor(i / columns)]!;
+  return values;
 }
 
 /** Values of an integer tensor. @throws MomeError `MOME_INVALID_FILE` for values outside 32 bits or a float tensor */

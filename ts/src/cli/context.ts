@@ -4,6 +4,7 @@
 import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import { type LoadOptions, Vlmo } from '../model/vlmo.ts';
+import { type DType, dtypes } from '../runtime/addon.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 
 /** Exit codes: scripts may rely on them. */
@@ -14,18 +15,27 @@ export interface ModelFlags {
   readonly model?: string;
   readonly threads?: number;
   readonly target?: string;
+  readonly dtype?: DType;
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
 
-/** Adds `--model`, `--threads`, `--target`, `--json` and `--quiet`. */
+/** Adds `--model`, `--threads`, `--target`, `--dtype`, `--json` and `--quiet`. */
 export function withModelFlags(command: Command): Command {
   return command
     .option('-m, --model <path>', 'model folder or checkpoint; default: the model that ships with mome')
     .option('--threads <n>', 'worker threads; default: physical cores', wholeNumber)
-    .option('--target <name>', 'kernel set: ref, avx2 or avx512; default: the fastest')
+    .option('--target <name>', 'kernel set: ref, avx2, avx512 or avx512_vnni; default: the fastest')
+    .option('--dtype <type>', `weights: ${dtypes.join(', ')}; default: as the model, 8-bit or float32`, dtypeOf)
     .option('--json', 'print JSON')
     .option('--quiet', 'no progress on standard error');
+}
+
+/** Parses a type of weights. */
+export function dtypeOf(text: string): DType {
+  const found = dtypes.find((dtype) => dtype === text);
+  check(found !== undefined, 'MOME_INVALID_ARGUMENT', `expected ${dtypes.join(', ')}, got "${text}"`);
+  return found;
 }
 
 /** Parses a whole number >= 0 of the command line. */
@@ -44,6 +54,7 @@ export async function withModel<T>(flags: ModelFlags, use: (model: Vlmo) => Prom
   const options: LoadOptions = {
     ...(flags.threads !== undefined && { threads: flags.threads }),
     ...(flags.target !== undefined && { target: flags.target }),
+    ...(flags.dtype !== undefined && { dtype: flags.dtype }),
   };
   const model = await Vlmo.load(flags.model, options);
   try {

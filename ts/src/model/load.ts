@@ -14,7 +14,7 @@ import {
   takeParameters,
   valuesOf,
 } from '../checkpoint/index.ts';
-import { type FileRegion, packageRoot } from '../runtime/addon.ts';
+import { type DType, dtypes, type FileRegion, packageRoot } from '../runtime/addon.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
 import { check } from '../runtime/errors.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
@@ -24,10 +24,11 @@ import { parameterShapes } from './parameters.ts';
 export interface LoadOptions {
   /** Where to run; `auto` takes the best there is. */
   readonly device?: 'auto' | 'cpu';
-  readonly dtype?: 'float32';
+  /** What weight matrices are kept as; default: `int8` where the file holds 8-bit weights, else `float32`. */
+  readonly dtype?: DType;
   /** Worker threads; default: the physical cores this process may use. */
   readonly threads?: number;
-  /** Kernel set: `ref`, `avx2` or `avx512`; default: the fastest of this processor, or `MOME_TARGET`. */
+  /** Kernel set: `ref`, `avx2`, `avx512` or `avx512_vnni`; default: the fastest of this processor, or `MOME_TARGET`. */
   readonly target?: string;
   /** Takes positions to another picture size. */
   readonly imageSize?: number;
@@ -38,6 +39,7 @@ export interface LoadOptions {
 /** What a model is made of. */
 export interface ModelParts {
   readonly config: VlmoConfig;
+  readonly dtype: DType;
   readonly engine: Engine;
   readonly weights: Weights;
   readonly tokenizer: Tokenizer | undefined;
@@ -62,9 +64,9 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
     `load: expected device auto or cpu, got ${options.device}`,
   );
   check(
-    options.dtype === undefined || options.dtype === 'float32',
-    'MOME_UNSUPPORTED',
-    `load: expected dtype float32, got ${options.dtype}`,
+    options.dtype === undefined || dtypes.includes(options.dtype),
+    'MOME_INVALID_ARGUMENT',
+    `load: expected dtype ${dtypes.join(', ')}, got ${options.dtype}`,
   );
   const path = model ?? join(packageRoot(), 'models', defaultModel);
   const files = await openModelFiles(path);
@@ -81,17 +83,18 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
     'MOME_INVALID_CONFIG',
     `${path}: expected a vocabulary of at most ${config.vocabularySize} pieces, got ${tokenizer?.vocabularySize}`,
   );
-  const fingerprint = await fingerprintOf(files.weights, files.vocabulary, config);
+  const dtype = options.dtype ?? ([...checkpoint.entries.values()].some(({ scale }) => scale) ? 'int8' : 'float32');
+  const fingerprint = await fingerprintOf(files.weights, files.vocabulary, config, dtype);
   const engine = new Engine({
     ...(options.threads !== undefined && { threads: options.threads }),
     ...(options.target !== undefined && { target: options.target }),
   });
   try {
-    const weights = engine.createWeights();
+    const weights = engine.createWeights(dtype);
     await fillWeights(weights, checkpoint, config);
     const hasScale = checkpoint.entries.has('logit_scale');
     const similarityScale = hasScale ? Math.exp((await weights.read('logit_scale'))[0]!) : 1;
-    return { config, engine, weights, tokenizer, answers: files.answers, fingerprint, similarityScale };
+    return { config, dtype, engine, weights, tokenizer, answers: files.answers, fingerprint, similarityScale };
   } catch (error) {
     engine.dispose();
     throw error;
@@ -99,7 +102,7 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
 }
 
 /**
- * Puts a checkpoint's parameters into `weights`: dense float tensors are taken straight from the mapped file.
+ * Puts a checkpoint's parameters into `weights`: dense float tensors are taken straight from the file.
  *
  * @throws MomeError `MOME_INVALID_FILE` when a parameter that is no head is missing
  */
@@ -117,12 +120,12 @@ export async function fillWeights(weights: Weights, checkpoint: Checkpoint, conf
   const regions: FileRegion[] = [];
   for (const [name, source] of sources) {
     const shape = shapes.get(name)!;
-    if (
-      !('values' in source) &&
-      !source.strides &&
-      (source.dtype === 'F32' || source.dtype === 'F16' || source.dtype === 'BF16')
-    ) {
+    if ('values' in source || source.strides) {
+      weights.add(name, shape, await valuesOf(source));
+    } else if (source.dtype === 'F32' || source.dtype === 'F16' || source.dtype === 'BF16') {
       regions.push({ name, shape, dtype: source.dtype, offset: source.offset });
+    } else if (source.dtype === 'I8' && source.scale) {
+      regions.push({ name, shape, dtype: 'I8', offset: source.offset, scaleOffset: source.scale.offset });
     } else {
       weights.add(name, shape, await valuesOf(source));
     }
@@ -130,10 +133,16 @@ export async function fillWeights(weights: Weights, checkpoint: Checkpoint, conf
   await weights.map(checkpoint.path, regions);
 }
 
-async function fingerprintOf(weights: string, vocabulary: string | undefined, config: VlmoConfig): Promise<string> {
+async function fingerprintOf(
+  weights: string,
+  vocabulary: string | undefined,
+  config: VlmoConfig,
+  dtype: DType,
+): Promise<string> {
   const hash = createHash('sha256');
   await pipeline(createReadStream(weights), hash, { end: false });
-  hash.update(JSON.stringify({ preprocessingVersion, config }));
+  // bfloat16 and int8 give other embeddings than float32.
+  hash.update(JSON.stringify({ preprocessingVersion, config, ...(dtype !== 'float32' && { dtype }) }));
   if (vocabulary !== undefined) hash.update(await readFile(vocabulary));
   return hash.digest('hex').slice(0, 32);
 }

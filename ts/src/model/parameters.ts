@@ -73,6 +73,11 @@ export function parameterShapes(config: VlmoConfig): ReadonlyMap<string, readonl
   return shapes;
 }
 
+/** Whether `name` is one of the large matrices of the blocks: the ones that have 8 bits in an int8 model. */
+export function isBlockMatrix(name: string): boolean {
+  return /^transformer\.blocks\.\d+\.(?:attn\.(?:qkv|proj)|mlp_\w+\.fc[12])\.weight$/.test(name);
+}
+
 /** Experts that block `layer` holds: text and image everywhere, `vl` from the first VL layer on. */
 export function expertsOfLayer(config: VlmoConfig, layer: number): readonly Expert[] {
   return layer >= config.firstVlLayer ? ['text', 'image', 'vl'] : ['text', 'image'];

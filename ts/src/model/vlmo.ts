@@ -1,6 +1,7 @@
 /**
  * The public model: load once, then embed, match, re-rank, answer, reason and fill masks, all off the event loop.
  */
+import type { DType } from '../runtime/addon.ts';
 import type { Engine, Program, Weights } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
@@ -55,8 +56,9 @@ const rowsPerRun = 1600;
 export class Vlmo {
   readonly config: VlmoConfig;
   readonly device = 'cpu' as const;
-  readonly dtype = 'float32' as const;
-  /** Kernel set in use: `ref`, `avx2` or `avx512`. */
+  /** What weight matrices are kept as. */
+  readonly dtype: DType;
+  /** Kernel set in use: `ref`, `avx2`, `avx512` or `avx512_vnni`. */
   readonly target: string;
   /** Hash of weights, configuration, vocabulary and preprocessing: an index made with one model refuses another. */
   readonly fingerprint: string;
@@ -71,6 +73,7 @@ export class Vlmo {
 
   private constructor(parts: ModelParts) {
     this.config = parts.config;
+    this.dtype = parts.dtype;
     this.target = parts.engine.target;
     this.fingerprint = parts.fingerprint;
     this.similarityScale = parts.similarityScale;

@@ -25,13 +25,22 @@ export interface RunOutputs {
 /** Which array of a parameter is meant. */
 export type ParameterKind = 'value' | 'gradient' | 'm' | 'v';
 
+/**
+ * What weight matrices are kept as. Arithmetic is in float32 with `bfloat16` weights; with `int8` the products of the blocks are
+ * of 8-bit numbers, summed exactly, and everything else is in float32.
+ */
+export const dtypes = ['float32', 'bfloat16', 'int8'] as const;
+export type DType = (typeof dtypes)[number];
+
 /** A tensor inside a file. */
 export interface FileRegion {
   readonly name: string;
   readonly shape: readonly number[];
-  readonly dtype: 'F32' | 'F16' | 'BF16';
+  readonly dtype: 'F32' | 'F16' | 'BF16' | 'I8';
   /** Bytes from the start of the file. */
   readonly offset: number;
+  /** Where the float32 row scales of an `I8` matrix lie. */
+  readonly scaleOffset?: number;
 }
 
 /** Settings of one AdamW step. */
@@ -100,7 +109,7 @@ export interface KernelEntry {
 export interface Addon {
   readonly CancelToken: new () => CancelToken;
   readonly NativeEngine: new (threads: number, target: string) => NativeEngine;
-  readonly NativeWeights: new (engine: NativeEngine) => NativeWeights;
+  readonly NativeWeights: new (engine: NativeEngine, dtype: DType) => NativeWeights;
   readonly NativeProgram: new (weights: NativeWeights, text: string) => NativeProgram;
   cpuInfo(): CpuInfo;
   errorCodes(): string[];

@@ -4,6 +4,7 @@
 import {
   type AdamwOptions,
   addon,
+  type DType,
   type FileRegion,
   type NativeEngine,
   type NativeProgram,
@@ -17,7 +18,7 @@ import { check, MomeError } from './errors.ts';
 export interface EngineOptions {
   /** Worker threads, the coordinator included; default: the physical cores this process may use. */
   readonly threads?: number;
-  /** Kernel set `ref`, `avx2` or `avx512`; default: `MOME_TARGET`, else the fastest this processor has. */
+  /** Kernel set `ref`, `avx2`, `avx512` or `avx512_vnni`; default: `MOME_TARGET`, else the fastest this processor has. */
   readonly target?: string;
 }
 
@@ -41,9 +42,10 @@ export class Engine {
     this.target = this.#native.target;
   }
 
-  createWeights(): Weights {
+  /** @param dtype what matrices are kept as; only float32 ones can be trained */
+  createWeights(dtype: DType = 'float32'): Weights {
     this.#requireAlive();
-    const weights = new Weights(native((a) => new a.NativeWeights(this.#native)));
+    const weights = new Weights(native((a) => new a.NativeWeights(this.#native, dtype)));
     this.#weights.add(weights);
     return weights;
   }
@@ -88,7 +90,7 @@ export class Weights {
     native(() => this.native.add(name, shape, values));
   }
 
-  /** Takes tensors straight from a file that is mapped meanwhile. */
+  /** Takes tensors straight from a file, which is kept open and read when a program first needs them. */
   async map(path: string, regions: readonly FileRegion[]): Promise<void> {
     await native(() => this.native.map(path, regions));
   }

@@ -1,7 +1,11 @@
 /**
  * One comparison of numbers with a reference, and the report of a whole case.
  */
+import type { DType } from '../runtime/addon.ts';
 import { check } from '../runtime/errors.ts';
+
+/** What a bound is about. */
+export type Measure = 'relL2' | 'maxAbs' | 'cosine';
 
 export type CheckKind = 'output' | 'loss' | 'gradient' | 'training' | 'resize' | 'convert' | 'preprocess';
 
@@ -13,8 +17,9 @@ export interface Check {
   /** Norm of the difference over the norm of the reference. */
   readonly relL2: number;
   readonly cosine: number;
-  /** What `relL2` (for `preprocess` `maxAbs`) must not exceed. */
+  /** What `relL2` (for `preprocess` `maxAbs`) must not exceed, or what `cosine` must reach where `measure` says so. */
   readonly bound: number;
+  readonly measure: Measure;
   readonly passed: boolean;
   /** The element that differs most. */
   readonly worst: { readonly index: number; readonly expected: number; readonly actual: number };
@@ -46,6 +51,7 @@ export function compare(
   actual: ArrayLike<number>,
   expected: ArrayLike<number>,
   bound: number,
+  measure: Measure = kind === 'preprocess' ? 'maxAbs' : 'relL2',
 ): Check {
   check(
     actual.length === expected.length,
@@ -79,8 +85,10 @@ export function compare(
         ? 1
         : 0
       : product / Math.sqrt(expectedSquares * actualSquares);
-  const error = kind === 'preprocess' ? maxAbs : zero ? maxAbs : relL2;
-  const limit = kind === 'preprocess' || !zero ? bound : zeroTolerance;
+  const relative = measure === 'relL2' && !zero;
+  const error = relative ? relL2 : maxAbs;
+  const limit = measure === 'relL2' && zero ? zeroTolerance : bound;
+  const close = measure === 'cosine' ? cosine >= bound : error <= limit;
   return {
     name,
     kind,
@@ -88,19 +96,20 @@ export function compare(
     relL2,
     cosine,
     bound: limit,
-    passed: error <= limit && Number.isFinite(maxAbs),
+    measure,
+    passed: close && Number.isFinite(maxAbs),
     worst: { index: worst, expected: expected[worst] ?? 0, actual: actual[worst] ?? 0 },
   };
 }
 
 /** Sums the checks up; a case with nothing to compare does not pass. */
-export function report(name: string, target: string, checks: readonly Check[]): CaseReport {
+export function report(name: string, target: string, dtype: DType, checks: readonly Check[]): CaseReport {
   const failed = checks.filter(({ passed }) => !passed).length;
   return {
     case: name,
     device: 'cpu',
     target,
-    dtype: 'float32',
+    dtype,
     passed: checks.length > 0 && failed === 0,
     compared: checks.length,
     failed,

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { openCheckpoint, takeParameters, valuesOf } from '../checkpoint/index.ts';
 import { prepareImage } from '../image/decode.ts';
 import { configFromArch } from '../model/config.ts';
-import { addon } from '../runtime/addon.ts';
+import { addon, type DType } from '../runtime/addon.ts';
 import { check } from '../runtime/errors.ts';
 import { CaseTensors, exists, readCaseConfig } from './case-files.ts';
 import { type CaseReport, type Check, compare, report } from './compare.ts';
@@ -19,6 +19,8 @@ export { compare } from './compare.ts';
 export interface VerifyOptions {
   /** Kernel set; default: the fastest of this processor. */
   readonly target?: string;
+  /** What weights are kept as. Losses, gradients and training are compared in float32 alone. */
+  readonly dtype?: DType;
 }
 
 /** A channel value may differ by one of 255. */
@@ -39,10 +41,16 @@ export async function verifyCase(folder: string, options: VerifyOptions = {}): P
   const config = await readCaseConfig(folder);
   const name = typeof config.name === 'string' ? config.name : folder;
   const target = options.target ?? (process.env.MOME_TARGET || addon().cpuInfo().best);
-  return report(name, target, await checksOf(folder, config, target));
+  const dtype = options.dtype ?? 'float32';
+  return report(name, target, dtype, await checksOf(folder, config, target, dtype));
 }
 
-async function checksOf(folder: string, config: Readonly<Record<string, unknown>>, target: string): Promise<Check[]> {
+async function checksOf(
+  folder: string,
+  config: Readonly<Record<string, unknown>>,
+  target: string,
+  dtype: DType,
+): Promise<Check[]> {
   if ('images' in config) return checkPreprocess(folder, config);
   if (await exists(join(folder, 'converted.safetensors'))) return checkConversion(folder, config);
   const arch = configFromArch(config.arch, join(folder, 'config.json'));
@@ -60,9 +68,10 @@ async function checksOf(folder: string, config: Readonly<Record<string, unknown>
   const outputs = await CaseTensors.open(join(folder, 'outputs.safetensors'));
   const gradients = await CaseTensors.openOptional(join(folder, 'grads.safetensors'));
   const training = await CaseTensors.openOptional(join(folder, 'training.safetensors'));
-  const model = await ModelCase.open(folder, weights, arch, target);
+  const model = await ModelCase.open(folder, weights, arch, { target, dtype });
   try {
     checks.push(...(await checkOutputs(model, outputs)));
+    if (dtype !== 'float32') return checks;
     const losses = [...outputs.entries.keys()].some((key) => key.startsWith('loss/'));
     if (losses || gradients || training) model.weights.enableTraining();
     checks.push(...(await checkObjectives(model, outputs, gradients)));

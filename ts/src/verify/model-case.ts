@@ -15,14 +15,17 @@ import {
   reason,
 } from '../model/functions.ts';
 import { fillWeights } from '../model/load.ts';
+import type { DType } from '../runtime/addon.ts';
 import type { Weights } from '../runtime/engine.ts';
 import { Engine } from '../runtime/engine.ts';
 import { check } from '../runtime/errors.ts';
 import { CaseTensors } from './case-files.ts';
-import { type Check, type CheckKind, compare } from './compare.ts';
+import { type Check, type CheckKind, compare, type Measure } from './compare.ts';
 
 /** Bounds on relative L2 errors; widths from 256 on count as full size. */
 export const bounds = { tiny: 2e-5, full: 1e-4, gradient: 1e-4, training: 5e-4, exact: 1e-6, resize: 1e-5 } as const;
+/** Least cosines of outputs with rounded weights. */
+const cosines = { bfloat16: 0.999, int8: 0.99 } as const;
 const fullWidth = 256;
 
 /** What a case feeds the model with. */
@@ -44,8 +47,16 @@ export class ModelCase {
   readonly pixels: Float32Array;
   readonly texts: readonly Int32Array[];
   readonly outputBound: number;
+  readonly outputMeasure: Measure;
 
-  private constructor(config: VlmoConfig, engine: Engine, weights: Weights, inputs: CaseTensors, parts: CaseInputs) {
+  private constructor(
+    config: VlmoConfig,
+    engine: Engine,
+    weights: Weights,
+    inputs: CaseTensors,
+    parts: CaseInputs,
+    dtype: DType,
+  ) {
     this.config = config;
     this.engine = engine;
     this.weights = weights;
@@ -53,10 +64,16 @@ export class ModelCase {
     this.batch = parts.batch;
     this.pixels = parts.pixels;
     this.texts = parts.texts;
-    this.outputBound = config.width >= fullWidth ? bounds.full : bounds.tiny;
+    this.outputBound = dtype === 'float32' ? (config.width >= fullWidth ? bounds.full : bounds.tiny) : cosines[dtype];
+    this.outputMeasure = dtype === 'float32' ? 'relL2' : 'cosine';
   }
 
-  static async open(folder: string, weightsPath: string, config: VlmoConfig, target?: string): Promise<ModelCase> {
+  static async open(
+    folder: string,
+    weightsPath: string,
+    config: VlmoConfig,
+    { target, dtype = 'float32' }: { readonly target?: string; readonly dtype?: DType } = {},
+  ): Promise<ModelCase> {
     const inputs = await CaseTensors.open(join(folder, 'inputs.safetensors'));
     const pixels = await inputs.floats('image');
     const batch = inputs.entry('image').shape[0] ?? 0;
@@ -70,9 +87,9 @@ export class ModelCase {
     requireAll(await takeParameters(checkpoint, config), weightsPath);
     const engine = new Engine(target === undefined ? {} : { target });
     try {
-      const weights = engine.createWeights();
+      const weights = engine.createWeights(dtype);
       await fillWeights(weights, checkpoint, config);
-      return new ModelCase(config, engine, weights, inputs, { batch, pixels, texts });
+      return new ModelCase(config, engine, weights, inputs, { batch, pixels, texts }, dtype);
     } catch (error) {
       engine.dispose();
       throw error;
@@ -166,7 +183,9 @@ export async function checkOutputs(model: ModelCase, expected: CaseTensors): Pro
   const pairs = texts.map((text, picture) => ({ text, picture }));
   const add = async (name: string, values: () => Float32Array | Promise<Float32Array>, kind: CheckKind = 'output') => {
     if (expected.has(name))
-      checks.push(compare(name, kind, await values(), await expected.floats(name), model.outputBound));
+      checks.push(
+        compare(name, kind, await values(), await expected.floats(name), model.outputBound, model.outputMeasure),
+      );
   };
   const imageLengths = texts.map(() => I);
 

@@ -1,0 +1,188 @@
+// Products with 8-bit weights: C[rows, columns] = epilogue((scale_a q_a) (scale_b q_b)), sums exact in 32 bits, everything around
+// them in float32.
+//
+// Rows of A are quantised while they are packed, or by their producer; a row has one scale, or one per block of kQuantBlock
+// columns, and then the sums turn into float32 at the end of every block. 2 rows columns depth operations; with VNNI a 14 x 32 tile does 28
+// instructions of 64 products per step of 4, for 2 loads of B and 14 broadcasts: bound by the multiply ports like the float32 tile.
+//
+// A panel of B: scale f32 [kPanel], compensation of the whole depth i32 [kPanel], compensation of each block i32 [blocks][kPanel],
+// then the weights, [steps][kPanel][kDotDepth] signed bytes, zeros past the depth.
+#pragma once
+
+#include <bit>
+
+#include "core/quantise.h"
+#include "cpu/vector/dot.h"
+#include "cpu/vector/gemm_pack.h"
+
+namespace mome::MOME_ISA {
+
+inline int64_t quant_blocks(int64_t depth) { return ceil_div(depth, kQuantBlock); }
+inline int64_t dot_steps(int64_t depth) { return ceil_div(depth, kDotDepth); }
+
+struct I8Panel {
+  const std::byte* p;
+  int64_t depth;
+  const float* scale() const { return reinterpret_cast<const float*>(p); }
+  const int32_t* whole() const { return reinterpret_cast<const int32_t*>(p) + kPanel; }
+  const int32_t* block(int64_t b) const { return whole() + (1 + b) * kPanel; }
+  const std::byte* weights() const { return reinterpret_cast<const std::byte*>(block(quant_blocks(depth))); }
+  static int64_t bytes(int64_t depth) {
+    return kPanel * ((2 + quant_blocks(depth)) * int64_t{sizeof(float)} + dot_steps(depth) * kDotDepth);
+  }
+};
+
+// ---- Quantising rows --------------------------------------------------------------------------------------------------------
+
+struct RowScale {
+  float scale, inverse;
+  // `bits` of the largest magnitude. A row that is not finite gets a scale that is NaN, and so does all that is made of it.
+  explicit RowScale(int32_t bits) {
+    const float largest = std::bit_cast<float>(bits);
+    const bool finite = bits < 0x7f800000;
+    scale = finite ? largest / kQuantLimit : __builtin_nanf("");
+    inverse = finite && bits != 0 ? kQuantLimit / largest : 0;
+  }
+};
+
+// One tile of A as words [steps][R] and scales [blocks][R], `block` columns a block. `row_buffer` holds depth + kLanes floats.
+template <typename Source>
+inline void quantise_tile(const Source& source, int64_t row, int64_t rows, int64_t depth, int64_t block, Word* words, float* scales,
+                          float* row_buffer) {
+  for (int64_t r = 0; r < rows; ++r) {
+    source.prepare(row + r);
+    for (int64_t first = 0, b = 0; first < depth; first += block, ++b) {
+      const int64_t end = smaller(depth, first + block);
+      Vec most = zero();
+      for (int64_t k = first; k < end; k += kLanes) {
+        const Vec value = source.load(row + r, k, smaller(kLanes, end - k));
+        store(row_buffer + k, value);
+        most = max_magnitude(most, value);
+      }
+      const RowScale scale(largest_bits(most));
+      scales[b * rows + r] = scale.scale;
+      for (int64_t k = first; k < end; k += kLanes) {
+        Word quantised[kWordsPerVector];
+        quantise_words(load(row_buffer + k) * set1(scale.inverse), quantised);
+        const int64_t count = smaller(kWordsPerVector, dot_steps(end - k));
+        Word* to = words + k / kDotDepth * rows + r;
+        for (int64_t w = 0; w < count; ++w) to[w * rows] = quantised[w];
+      }
+    }
+  }
+}
+
+// ---- The tile ---------------------------------------------------------------------------------------------------------------
+
+// `a` [steps][R] words, `scales` [blocks][R] for blocks of `block_steps` steps. Writes `tile` [R][kPanel].
+using DotKernel = void (*)(int64_t steps, int64_t block_steps, const Word* a, const float* scales, I8Panel panel, float* tile);
+
+template <int kRows>
+[[gnu::noinline]] void dot_tile(int64_t steps, int64_t block_steps, const Word* a, const float* scales, I8Panel panel, float* tile) {
+  const std::byte* b = panel.weights();
+  for (int64_t first = 0, block = 0; first < steps; first += block_steps, ++block) {
+    const int64_t count = smaller(block_steps, steps - first);
+    const int32_t* start = count == steps ? panel.whole() : panel.block(block);
+    Ints sum[kRows][kPanelVectors];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = load_ints(start + v * kLanes);
+    }
+#pragma GCC unroll 1
+    for (int64_t k = 0; k < count; ++k) {
+      const Ints left = load_weights(b), right = load_weights(b + kStepBytes / 2);
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+        const Ints word = set1_word(a[r]);
+        sum[r][0] = dot(sum[r][0], word, left);
+        sum[r][1] = dot(sum[r][1], word, right);
+      }
+      a += kRows;
+      b += kStepBytes;
+    }
+    const bool last = first + block_steps >= steps;
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const Vec row_scale = set1(scales[block * kRows + r]);
+#pragma GCC unroll 2
+      for (int v = 0; v < kPanelVectors; ++v) {
+        float* at = tile + r * kPanel + v * kLanes;
+        Vec value = to_float(sum[r][v]) * row_scale;
+        if (block > 0) value = value + load(at);
+        store(at, last ? value * load(panel.scale() + v * kLanes) : value);
+      }
+    }
+  }
+}
+
+template <int kRows>
+DotKernel select_dot_kernel(int rows) {
+  if constexpr (kRows > 1) {
+    if (rows != kRows) return select_dot_kernel<kRows - 1>(rows);
+  }
+  return dot_tile<kRows>;
+}
+inline DotKernel dot_kernel(int64_t rows) { return select_dot_kernel<kMaxTileRows>(static_cast<int>(rows)); }
+
+// ---- The product ------------------------------------------------------------------------------------------------------------
+
+// Quantised rows: tile t at words + first_row(t) * steps, its scales at scales + first_row(t) * blocks.
+struct QuantisedRows {
+  Word* words;
+  float* scales;
+  int64_t depth;
+  int64_t block;  // columns under one scale
+  Word* tile_words(int64_t first_row) const { return words + first_row * dot_steps(depth); }
+  float* tile_scales(int64_t first_row) const { return scales + first_row * ceil_div(depth, block); }
+};
+
+inline constexpr int64_t kGroupBytes = 400 << 10;  // weights of an item: they stay in the second-level cache while tiles pass by
+inline constexpr int64_t kBlockPanels = kQuantBlock / kPanel;
+
+// Calls done(row, tile rows, first panel, last panel, tiles, worker) with the finished tiles [panels][R][kPanel] of each group of
+// `group` panels (fewer at the end). `scratch` holds `scratch_stride` >= kMaxTileRows * group * kPanel floats per thread.
+template <typename Done>
+void multiply_i8_groups(ThreadPool& pool, int64_t rows, int64_t columns, int64_t group, int64_t items_per_thread, const QuantisedRows& a,
+                        const std::byte* packed_b, float* scratch, int64_t scratch_stride, const Done& done) {
+  const Tiles tiles(rows);
+  const int64_t panels = panels_of(columns), groups = ceil_div(panels, group);
+  if (tiles.count == 0 || panels == 0) return;
+  // Enough items to even out threads of different speeds, but no more row blocks than needed: each reads the weights again.
+  const int64_t row_blocks =
+      smaller(tiles.count, larger(ceil_div(tiles.count, 16), ceil_div(items_per_thread * pool.threads(), groups)));
+  const int64_t steps = dot_steps(a.depth), block_steps = dot_steps(smaller(a.block, a.depth));
+  const int64_t panel_bytes = I8Panel::bytes(a.depth);
+  pool.parallel_for(row_blocks * groups, [&](int64_t item, int worker) {
+    const int64_t row_block = item / groups;
+    const int64_t first_panel = item % groups * group, last_panel = smaller(panels, first_panel + group);
+    float* finished = scratch + worker * scratch_stride;
+    for (int64_t t = tiles.count * row_block / row_blocks; t < tiles.count * (row_block + 1) / row_blocks; ++t) {
+      const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
+      const DotKernel kernel = dot_kernel(tile_rows);
+      for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+        kernel(steps, block_steps, a.tile_words(row), a.tile_scales(row), I8Panel{packed_b + panel * panel_bytes, a.depth},
+               finished + (panel - first_panel) * tile_rows * kPanel);
+      }
+      done(row, tile_rows, first_panel, last_panel, finished, worker);
+    }
+  });
+}
+
+// The same, handing each panel's tile to an epilogue as gemm.h defines it.
+template <typename Epilogue>
+void multiply_i8(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns, int64_t items_per_thread, const QuantisedRows& a,
+                 const std::byte* packed_b, float* scratch, int64_t scratch_stride, const Epilogue& epilogue) {
+  int64_t group = larger(1, smaller(kBlockPanels, kGroupBytes / larger(1, I8Panel::bytes(a.depth))));
+  while (group > 1 && ceil_div(panels_of(columns), group) < pool.threads()) group /= 2;
+  multiply_i8_groups(pool, rows, columns, group, items_per_thread, a, packed_b, scratch, scratch_stride,
+              [&](int64_t row, int64_t tile_rows, int64_t first_panel, int64_t last_panel, const float* finished, int) {
+                for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+                  const int64_t column = panel * kPanel;
+                  epilogue(first_row + row, tile_rows, column, smaller(kPanel, columns - column),
+                           finished + (panel - first_panel) * tile_rows * kPanel);
+                }
+              });
+}
+
+}  // namespace mome::MOME_ISA
