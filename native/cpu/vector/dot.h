@@ -24,6 +24,7 @@ struct Ints {
   __m512i v;
 };
 inline Ints load_ints(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+inline void store_ints(int32_t* p, Ints x) { _mm512_storeu_si512(p, x.v); }
 inline Ints set1_word(Word word) { return {_mm512_set1_epi32(static_cast<int>(word))}; }
 inline Vec to_float(Ints x) { return {_mm512_cvtepi32_ps(x.v)}; }
 inline int32_t largest_bits(Vec x) {  // of the magnitudes; NaN above infinity above all numbers
@@ -63,6 +64,7 @@ struct Ints {
   __m256i v;
 };
 inline Ints load_ints(const int32_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+inline void store_ints(int32_t* p, Ints x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.v); }
 inline Ints set1_word(Word word) { return {_mm256_set1_epi32(static_cast<int>(word))}; }
 inline Vec to_float(Ints x) { return {_mm256_cvtepi32_ps(x.v)}; }
 inline Vec max_magnitude(Vec a, Vec b) {

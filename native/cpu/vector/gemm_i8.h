@@ -74,44 +74,49 @@ inline void quantise_tile(const Source& source, int64_t row, int64_t rows, int64
 
 // ---- The tile ---------------------------------------------------------------------------------------------------------------
 
-// `a` [steps][R] words, `scales` [blocks][R] for blocks of `block_steps` steps. Writes `tile` [R][kPanel].
-using DotKernel = void (*)(int64_t steps, int64_t block_steps, const Word* a, const float* scales, I8Panel panel, float* tile);
+// One block of the depth: `a` [steps][R] words, `b` the weights of these steps, sums starting from `start` [kPanel]. `tile` [R][kPanel]
+// becomes (carry ? tile : 0) + row_scale * sum, and that times `column_scale` unless it is null: the block is the last.
+using DotKernel = void (*)(int64_t steps, const Word* a, const std::byte* b, const int32_t* start, const float* row_scale,
+                           const float* column_scale, float* tile, bool carry);
 
 template <int kRows>
-[[gnu::noinline]] void dot_tile(int64_t steps, int64_t block_steps, const Word* a, const float* scales, I8Panel panel, float* tile) {
-  const std::byte* b = panel.weights();
-  for (int64_t first = 0, block = 0; first < steps; first += block_steps, ++block) {
-    const int64_t count = smaller(block_steps, steps - first);
-    const int32_t* start = count == steps ? panel.whole() : panel.block(block);
-    Ints sum[kRows][kPanelVectors];
+[[gnu::noinline]] void dot_tile(int64_t steps, const Word* a, const std::byte* b, const int32_t* start, const float* row_scale,
+                                const float* column_scale, float* tile, bool carry) {
+  Ints sum[kRows][kPanelVectors];
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
+  for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
-      for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = load_ints(start + v * kLanes);
-    }
+    for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = load_ints(start + v * kLanes);
+  }
 #pragma GCC unroll 1
-    for (int64_t k = 0; k < count; ++k) {
-      const Ints left = load_weights(b), right = load_weights(b + kStepBytes / 2);
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) {
-        const Ints word = set1_word(a[r]);
-        sum[r][0] = dot(sum[r][0], word, left);
-        sum[r][1] = dot(sum[r][1], word, right);
-      }
-      a += kRows;
-      b += kStepBytes;
-    }
-    const bool last = first + block_steps >= steps;
+  for (int64_t k = 0; k < steps; ++k) {
+    const Ints left = load_weights(b), right = load_weights(b + kStepBytes / 2);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      const Vec row_scale = set1(scales[block * kRows + r]);
+      const Ints word = set1_word(a[r]);
+      sum[r][0] = dot(sum[r][0], word, left);
+      sum[r][1] = dot(sum[r][1], word, right);
+    }
+    a += kRows;
+    b += kStepBytes;
+  }
+  // By way of memory: converting from registers here makes g++ 12 spill every sum in every step of the loop above.
+  alignas(64) int32_t raw[kRows * kPanel];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
-      for (int v = 0; v < kPanelVectors; ++v) {
-        float* at = tile + r * kPanel + v * kLanes;
-        Vec value = to_float(sum[r][v]) * row_scale;
-        if (block > 0) value = value + load(at);
-        store(at, last ? value * load(panel.scale() + v * kLanes) : value);
-      }
+    for (int v = 0; v < kPanelVectors; ++v) store_ints(raw + r * kPanel + v * kLanes, sum[r][v]);
+  }
+#pragma GCC unroll 1
+  for (int r = 0; r < kRows; ++r) {
+    const Vec scale = set1(row_scale[r]);
+#pragma GCC unroll 2
+    for (int v = 0; v < kPanelVectors; ++v) {
+      float* at = tile + r * kPanel + v * kLanes;
+      Vec value = to_float(load_ints(raw + r * kPanel + v * kLanes)) * scale;
+      if (carry) value = value + load(at);
+      if (column_scale != nullptr) value = value * load(column_scale + v * kLanes);
+      store(at, value);
     }
   }
 }
@@ -124,6 +129,18 @@ DotKernel select_dot_kernel(int rows) {
   return dot_tile<kRows>;
 }
 inline DotKernel dot_kernel(int64_t rows) { return select_dot_kernel<kMaxTileRows>(static_cast<int>(rows)); }
+
+// A tile over the whole depth, a block of `block_steps` after the other. `scales` [blocks][R].
+inline void dot_panel(DotKernel kernel, int64_t rows, int64_t steps, int64_t block_steps, const Word* a, const float* scales,
+                      I8Panel panel, float* tile) {
+  const std::byte* b = panel.weights();
+  for (int64_t first = 0, block = 0; first < steps; first += block_steps, ++block) {
+    const int64_t count = smaller(block_steps, steps - first);
+    const int32_t* start = count == steps ? panel.whole() : panel.block(block);
+    kernel(count, a + first * rows, b + first * kStepBytes, start, scales + block * rows,
+           first + count == steps ? panel.scale() : nullptr, tile, block > 0);
+  }
+}
 
 // ---- The product ------------------------------------------------------------------------------------------------------------
 
@@ -161,8 +178,8 @@ void multiply_i8_groups(ThreadPool& pool, int64_t rows, int64_t columns, int64_t
       const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
       const DotKernel kernel = dot_kernel(tile_rows);
       for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-        kernel(steps, block_steps, a.tile_words(row), a.tile_scales(row), I8Panel{packed_b + panel * panel_bytes, a.depth},
-               finished + (panel - first_panel) * tile_rows * kPanel);
+        dot_panel(kernel, tile_rows, steps, block_steps, a.tile_words(row), a.tile_scales(row),
+                  I8Panel{packed_b + panel * panel_bytes, a.depth}, finished + (panel - first_panel) * tile_rows * kPanel);
       }
       done(row, tile_rows, first_panel, last_panel, finished, worker);
     }
