@@ -27,6 +27,36 @@ describe('emoji-tiny', () => {
     expect(scores.reranked.textToImage.r1).toBeGreaterThan(scores.dual.textToImage.r1);
   });
 
+  it.each([
+    ['bfloat16', 0.999],
+    ['int8', 0.99],
+  ] as const)('keeps its embeddings and recall in %s', async (dtype, least) => {
+    const { loadEmoji } = await import('../../src/train/data/emoji.ts');
+    const drawings = loadEmoji({ style: 'noto' });
+    const labels = drawings.map(({ label }) => label);
+    const some = drawings.filter((_, i) => i % 10 === 0).map(({ svg }) => Buffer.from(svg));
+    await using exact = await Vlmo.load();
+    await using rounded = await Vlmo.load(undefined, { dtype });
+    for (const [a, b] of [
+      [await exact.embedTexts(labels), await rounded.embedTexts(labels)],
+      [await exact.embedImages(some), await rounded.embedImages(some)],
+    ] as const) {
+      let worst = 1;
+      for (let row = 0; row < a.count; row++) {
+        let cosine = 0;
+        for (let i = row * a.width; i < (row + 1) * a.width; i++) cosine += a.embeddings[i]! * b.embeddings[i]!;
+        worst = Math.min(worst, cosine);
+      }
+      expect(worst).toBeGreaterThanOrEqual(least);
+    }
+    const { dual } = await evaluateRetrieval({ model: rounded, k: 0 });
+    const scores = JSON.parse(await readFile(join(folder, 'scores.json'), 'utf8'));
+    for (const direction of ['textToImage', 'imageToText'] as const) {
+      for (const at of ['r1', 'r5', 'r10'] as const)
+        expect(Math.abs(dual[direction][at] - scores.dual[direction][at])).toBeLessThanOrEqual(0.005);
+    }
+  });
+
   it('tells matching captions from others', async () => {
     const { loadEmoji } = await import('../../src/train/data/emoji.ts');
     const drawings = loadEmoji({ style: 'noto' }).filter((_, i) => i % 40 === 0);
