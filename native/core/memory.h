@@ -33,19 +33,20 @@ class AlignedMemory {
   [[nodiscard]] bool reserve(size_t bytes) {
     release();
     if (bytes == 0) return true;
-    const size_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
-    if (bytes > SIZE_MAX - alignment) return false;
-    const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-    data_ = std::aligned_alloc(alignment, rounded);
-    if (data_ == nullptr) return false;
-    bytes_ = rounded;
-#if defined(__linux__)
-    if (alignment == kHugePage) madvise(data_, rounded, MADV_HUGEPAGE);
-#endif
-    return true;
+    if (bytes > SIZE_MAX - 2 * kHugePage) return false;
+    if (bytes >= kHugePage) return reserve_pages(bytes);
+    const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    data_ = std::aligned_alloc(kAlignment, rounded);
+    if (data_ != nullptr) bytes_ = rounded;
+    return data_ != nullptr;
   }
   void release() {
+#if defined(__linux__)
+    if (bytes_ >= kHugePage) munmap(data_, bytes_);
+    else std::free(data_);
+#else
     std::free(data_);
+#endif
     data_ = nullptr;
     bytes_ = 0;
   }
@@ -55,6 +56,28 @@ class AlignedMemory {
   float* floats() const { return static_cast<float*>(data_); }
 
  private:
+  // Large pieces are mapped by themselves: they begin on a huge page, end on a small one, and go back to the system when released.
+  bool reserve_pages(size_t bytes) {
+#if defined(__linux__)
+    constexpr size_t kPage = 4096;
+    const size_t rounded = (bytes + kPage - 1) / kPage * kPage;
+    void* mapped = mmap(nullptr, rounded + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) return false;
+    const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(mapped) % kHugePage) % kHugePage;
+    std::byte* begin = static_cast<std::byte*>(mapped) + before;
+    if (before > 0) munmap(mapped, before);
+    if (before < kHugePage) munmap(begin + rounded, kHugePage - before);
+    madvise(begin, rounded, MADV_HUGEPAGE);
+#else
+    const size_t rounded = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+    void* begin = std::aligned_alloc(kHugePage, rounded);
+    if (begin == nullptr) return false;
+#endif
+    data_ = begin;
+    bytes_ = rounded;
+    return true;
+  }
+
   void* data_ = nullptr;
   size_t bytes_ = 0;
 };
