@@ -24,6 +24,7 @@ export function addTrainCommands(program: Command): void {
     .description('train a model from a recipe; writes metrics, checkpoints and the model folder')
     .argument('<recipe>', 'JSON file')
     .requiredOption('-o, --output <folder>', 'where everything is written')
+    .option('--checkpoint-activations', 'compute activations again in the backward pass: less memory, the same numbers')
     .option('--resume', 'go on from the last checkpoint in the output folder')
     .option('--json', 'print JSON')
     .option('--quiet', 'no progress on standard error')
@@ -40,12 +41,19 @@ export function addTrainCommands(program: Command): void {
 
 async function train(
   recipe: string,
-  flags: { readonly output: string; readonly resume?: boolean; readonly json?: boolean; readonly quiet?: boolean },
+  flags: {
+    readonly output: string;
+    readonly checkpointActivations?: boolean;
+    readonly resume?: boolean;
+    readonly json?: boolean;
+    readonly quiet?: boolean;
+  },
 ): Promise<void> {
   const result = await runTraining(recipe, {
     output: flags.output,
     resume: flags.resume ?? false,
     quiet: flags.quiet ?? false,
+    ...(flags.checkpointActivations && { checkpointActivations: true }),
     signal: interruption(),
     onEvaluate: evaluateFolder,
   });

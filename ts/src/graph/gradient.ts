@@ -29,9 +29,13 @@ export interface Sequence {
 
 /** The forward kernel calls and views of a graph. */
 export function forwardSequence(graph: Graph): Sequence {
+  return sequenceOf(graph.nodes);
+}
+
+function sequenceOf(nodes: readonly AnyNode[]): Sequence {
   const instructions: Instruction[] = [];
   const views: View[] = [];
-  for (const node of graph.nodes) {
+  for (const node of nodes) {
     if (node.op === 'concat_rows') {
       views.push({ value: node.operands.first, of: node.results.y, begin: 0 });
       views.push({ value: node.operands.second, of: node.results.y, begin: node.attributes.begin });
@@ -47,11 +51,15 @@ export function forwardSequence(graph: Graph): Sequence {
 /**
  * Forward and backward of `graph` for the weighted sum of `losses`. Parameter gradients accumulate; parameters for which
  * `trainable` is false are frozen: nothing is computed for them.
+ *
+ * With `checkpointActivations` every segment of the graph keeps its input alone and is computed again before it is differentiated:
+ * the same numbers, less memory, one more forward pass.
  */
 export function trainingSequence(
   graph: Graph,
   losses: readonly WeightedLoss[],
   trainable: (parameter: string) => boolean = () => true,
+  { checkpointActivations = false }: { readonly checkpointActivations?: boolean } = {},
 ): Sequence {
   check(
     losses.length > 0,
@@ -60,7 +68,15 @@ export function trainingSequence(
   );
   const forward = forwardSequence(graph);
   const context = new Reverse(graph, losses, trainable);
-  for (const node of [...graph.nodes].reverse()) differentiate(node, context);
+  const segmentByEnd = new Map(checkpointActivations ? graph.segments.map((segment) => [segment.end, segment]) : []);
+  for (let end = graph.nodes.length; end > 0; ) {
+    const first = segmentByEnd.get(end)?.first ?? end - 1;
+    const nodes = graph.nodes.slice(first, end);
+    const again =
+      segmentByEnd.has(end) && nodes.some((node) => context.reaches(node)) ? context.recompute(nodes) : nodes;
+    for (const node of again.reverse()) differentiate(node, context);
+    end = first;
+  }
   return {
     instructions: [...forward.instructions, ...context.instructions],
     views: [...forward.views, ...context.views],
@@ -93,6 +109,8 @@ class Reverse implements GradientContext {
   readonly #losses: ReadonlyMap<number, WeightedLoss['weight']>;
   readonly #trainable: (parameter: string) => boolean;
   readonly #needed: ReadonlySet<number>;
+  /** Recomputed value -> the value it repeats, under which gradients are known. */
+  readonly #original = new Map<number, number>();
 
   constructor(graph: Graph, losses: readonly WeightedLoss[], trainable: (parameter: string) => boolean) {
     this.#graph = graph;
@@ -102,18 +120,49 @@ class Reverse implements GradientContext {
   }
 
   gradient(result: Activation): Activation | undefined {
-    return this.#gradients.get(result.id);
+    return this.#gradients.get(this.#key(result));
+  }
+
+  /** Whether a loss depends on a result of `node`, as far as differentiation has come. */
+  reaches(node: AnyNode): boolean {
+    return Object.values(node.results as Record<string, Activation>).some((result) => this.gradient(result));
+  }
+
+  /** Appends the kernel calls of `nodes` once more, with results of their own; the new nodes. */
+  recompute(nodes: readonly AnyNode[]): AnyNode[] {
+    const copies = new Map<number, Activation>();
+    const again = nodes.map((node) => {
+      const operands = Object.entries(node.operands as Record<string, Operand | undefined>).map(([key, operand]) => [
+        key,
+        operand?.kind === 'activation' ? (copies.get(operand.id) ?? operand) : operand,
+      ]);
+      const results = Object.entries(node.results as Record<string, Activation>).map(([key, result]) => {
+        const copy = this.like(result);
+        copies.set(result.id, copy);
+        this.#original.set(copy.id, this.#key(result));
+        return [key, copy];
+      });
+      return { ...node, operands: Object.fromEntries(operands), results: Object.fromEntries(results) } as AnyNode;
+    });
+    const { instructions, views } = sequenceOf(again);
+    this.instructions.push(...instructions);
+    this.views.push(...views);
+    return again;
+  }
+
+  #key(value: Activation): number {
+    return this.#original.get(value.id) ?? value.id;
   }
 
   pending(value: Value): Activation | undefined {
     if (value.kind !== 'activation') return undefined;
-    const gradient = this.#gradients.get(value.id);
+    const gradient = this.#gradients.get(this.#key(value));
     return gradient && !this.#shared.has(gradient.id) ? gradient : undefined;
   }
 
   wants(operand: Value | Parameter): boolean {
     if (operand.kind === 'parameter') return this.#trainable(operand.name);
-    return operand.kind === 'activation' && this.#needed.has(operand.id);
+    return operand.kind === 'activation' && this.#needed.has(this.#key(operand));
   }
 
   parameterGradient(parameter: Parameter | undefined): Operand | undefined {
@@ -134,10 +183,11 @@ class Reverse implements GradientContext {
 
   add(value: Value, gradient: Activation): void {
     if (value.kind !== 'activation') return;
-    const known = this.#gradients.get(value.id);
+    const key = this.#key(value);
+    const known = this.#gradients.get(key);
     if (known === undefined) {
       // A residual branch hands the very same gradient on: once its first owner is done, adding in place is safe.
-      this.#gradients.set(value.id, gradient);
+      this.#gradients.set(key, gradient);
       return;
     }
     const sum = this.like(value);
@@ -148,13 +198,13 @@ class Reverse implements GradientContext {
       results: { y: sum },
       attributes: {},
     });
-    this.#gradients.set(value.id, sum);
+    this.#gradients.set(key, sum);
   }
 
   replace(value: Value, gradient: Activation): void {
     if (value.kind !== 'activation')
       throw new MomeError('MOME_INTERNAL', 'gradient: expected an activation to replace the gradient of');
-    this.#gradients.set(value.id, gradient);
+    this.#gradients.set(this.#key(value), gradient);
   }
 
   rowsOf(whole: Activation, begin: Dim | number, shape: readonly Dim[]): Activation {

@@ -22,6 +22,8 @@ export class Graph {
   readonly inputs = new Map<string, Input>();
   readonly parameters = new Map<string, Parameter>();
   readonly outputs = new Map<string, Activation>();
+  /** Stretches of nodes, [first, end), of which training may keep the input alone and compute the rest again. */
+  readonly segments: { readonly first: number; readonly end: number }[] = [];
   #nextId = 0;
 
   constructor(name: string) {
@@ -54,6 +56,14 @@ export class Graph {
   /** Appends a node; ops call this. */
   push<K extends OpName>(node: Node<K>): void {
     this.nodes.push(node as unknown as AnyNode);
+  }
+
+  /** Marks what `build` appends as one segment. */
+  segment<T>(build: () => T): T {
+    const first = this.nodes.length;
+    const result = build();
+    this.segments.push({ first, end: this.nodes.length });
+    return result;
   }
 
   /** Names an activation that the caller gets back after each run. */

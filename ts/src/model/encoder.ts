@@ -67,7 +67,9 @@ export function encode(graph: Graph, config: VlmoConfig, options: EncoderOptions
     if (layer === config.firstVlLayer) atFirstVlLayer = x;
     const blockWeights = weights.block(layer);
     const experts = layer < config.firstVlLayer ? expertsBelow(blockWeights) : expertsFrom(blockWeights);
-    x = block(x, sequences, blockWeights, experts, weights.attentionOptions, dropPathInputs(graph, layer, options));
+    const dropPath = dropPathInputs(graph, layer, options);
+    const input = x;
+    x = graph.segment(() => block(input, sequences, blockWeights, experts, weights.attentionOptions, dropPath));
   }
   return { weights, hidden: x, atFirstVlLayer, sequences };
 }
@@ -83,14 +85,9 @@ export function vlBranch(encoded: Encoded, options: EncoderOptions): Activation<
   for (let layer = config.firstVlLayer; layer < config.layers; layer++) {
     const blockWeights = weights.block(layer);
     const everything: ExpertRange = { begin: 0, end: batchDims.rows, expert: blockWeights.expert('vl') };
-    x = block(
-      x,
-      sequences,
-      blockWeights,
-      [everything],
-      weights.attentionOptions,
-      dropPathInputs(graph, layer, options, 'branch'),
-    );
+    const dropPath = dropPathInputs(graph, layer, options, 'branch');
+    const input = x;
+    x = graph.segment(() => block(input, sequences, blockWeights, [everything], weights.attentionOptions, dropPath));
   }
   return x;
 }

@@ -27,6 +27,8 @@ export interface ObjectiveOptions extends EncoderOptions {
   readonly groups?: boolean;
   /** Leave out the VL branch of `itc`. */
   readonly vlBranch?: boolean;
+  /** Keep only the blocks' inputs for the backward pass and compute the rest again. */
+  readonly checkpointActivations?: boolean;
 }
 
 /** A loss of a program: its output name and its weight in the differentiated sum, times the run's `lossScale`. */
@@ -149,9 +151,11 @@ export function textMlmFunction(
 class Builder {
   readonly encoded;
   readonly #graph: Graph;
+  readonly #options: ObjectiveOptions;
   readonly #losses: (ObjectiveLoss & { readonly loss: Loss })[] = [];
 
   constructor(name: string, config: VlmoConfig, options: ObjectiveOptions) {
+    this.#options = options;
     this.#graph = new Graph(`train_${name}`);
     this.encoded = encode(this.#graph, config, options);
   }
@@ -177,7 +181,8 @@ class Builder {
   }
 
   finish(trainable?: (parameter: string) => boolean): TrainingFunction {
-    const sequence = trainingSequence(this.#graph, this.#losses, trainable);
+    const { checkpointActivations = false } = this.#options;
+    const sequence = trainingSequence(this.#graph, this.#losses, trainable, { checkpointActivations });
     return { graph: this.#graph, lowered: lower(this.#graph, sequence), losses: this.#losses };
   }
 }

@@ -63,6 +63,8 @@ const recipeSchema = z.strictObject({
   maskProbability: z.number().min(0).max(1).default(0.15),
   textDropout: z.number().min(0).max(0.9).default(0),
   dropPath: z.number().min(0).max(0.9).default(0),
+  /** Keep only the blocks' inputs for the backward pass: less memory, one more forward pass, the same numbers. */
+  checkpointActivations: z.boolean().default(false),
   seed: z.number().int().min(0).default(0),
   threads: count.optional(),
   /** Steps between checkpoints. */

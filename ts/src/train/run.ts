@@ -28,6 +28,8 @@ export interface RunOptions {
   readonly resume?: boolean;
   readonly signal?: AbortSignal;
   readonly quiet?: boolean;
+  /** Overrides the recipe's choice. */
+  readonly checkpointActivations?: boolean;
   /** Called when a step is due for evaluation, with the current weights written to `output`. */
   readonly onEvaluate?: (modelFolder: string, step: number) => Promise<Readonly<Record<string, number>>>;
 }
@@ -145,6 +147,7 @@ class Run {
         maskProbability: recipe.maskProbability,
         textDropout: recipe.textDropout,
         dropPath: recipe.dropPath,
+        checkpointActivations: this.#parts.options.checkpointActivations ?? recipe.checkpointActivations,
         seed: recipe.seed,
       },
       recipe.threads === undefined ? {} : { threads: recipe.threads },

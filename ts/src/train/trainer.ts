@@ -47,6 +47,8 @@ export interface TrainerOptions {
   readonly textDropout?: number;
   /** Probability of dropping a residual branch of a sequence, growing linearly with depth up to this. */
   readonly dropPath?: number;
+  /** Keep only the blocks' inputs for the backward pass and compute the rest again: the same numbers, less memory. */
+  readonly checkpointActivations?: boolean;
   /** Highest value of `logit_scale` and `logit_vl_scale`: ln(100), as in CLIP. */
   readonly maxLogitScale?: number;
   readonly seed?: number;
@@ -380,6 +382,7 @@ function compile(config: VlmoConfig, engine: Engine, weights: Weights, options: 
     dropPath: (options.dropPath ?? 0) > 0,
     groups: options.groups ?? false,
     vlBranch: options.vlBranch ?? true,
+    checkpointActivations: options.checkpointActivations ?? false,
   };
   const compiled = (training: TrainingFunction): Compiled => ({
     training,
