@@ -1,13 +1,14 @@
 /**
  * A model as files: `config.json`, weights, vocabulary and answers, in one folder or beside a checkpoint.
  */
-import { copyFile, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { copyFile, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { configFromArch, parseConfig, type VlmoConfig } from '../model/config.ts';
 import { isBlockMatrix, parameterShapes } from '../model/parameters.ts';
 import type { DType } from '../runtime/addon.ts';
 import { check, MomeError } from '../runtime/errors.ts';
+import { makeFolder } from '../runtime/files.ts';
 import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
 import { inferConfig } from './infer-config.ts';
 import { takeParameters, valuesOf } from './parameters.ts';
@@ -110,7 +111,7 @@ export async function writeModel(
   parameters: ReadonlyMap<string, Float32Array>,
   options: WriteOptions,
 ): Promise<void> {
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   const tensors: TensorToWrite[] = [];
   for (const [name, shape] of parameterShapes(config)) {
     const data = parameters.get(name);

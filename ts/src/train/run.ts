@@ -1,13 +1,14 @@
 /**
  * `mome train`: a whole run from a recipe, with metrics, checkpoints, exact resume and the finished model folder.
  */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { loadParameterValues, openCheckpoint, writeModel } from '../checkpoint/index.ts';
 import type { VlmoConfig } from '../model/config.ts';
 import { initialParameters } from '../model/initialise.ts';
 import { parameterShapes } from '../model/parameters.ts';
 import { check, MomeError } from '../runtime/errors.ts';
+import { makeFolder } from '../runtime/files.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { buildVocabulary } from '../text/vocabulary.ts';
 import { type Augmenter, type AugmentOptions, augmentDefaults, createAugmenter } from './data/augment.ts';
@@ -51,7 +52,7 @@ export interface RunResult {
 export async function runTraining(recipePath: string, options: RunOptions): Promise<RunResult> {
   const recipe = await readRecipe(recipePath);
   const folder = dirname(resolve(recipePath));
-  await mkdir(options.output, { recursive: true });
+  await makeFolder(options.output);
   const dataset = await openDataset(recipe, folder);
   const vocabularyFile = await prepareVocabulary(recipe, folder, options.output, dataset);
   const tokenizerOf = (maxLength: number): Promise<Tokenizer> => loadTokenizer(vocabularyFile, { maxLength });

@@ -6,12 +6,13 @@
  * themselves, are left out.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import pLimit from 'p-limit';
 import sharp from 'sharp';
 import { check, MomeError } from '../../runtime/errors.ts';
+import { makeFolder } from '../../runtime/files.ts';
 import type { PairDataset } from './pairs.ts';
 
 /** The drawing styles. By convention the first three train and `noto` is held out for evaluation. */
@@ -351,7 +352,7 @@ function cacheName(style: EmojiStyle, size: number, drawings: readonly EmojiDraw
 async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
   const partial = `${file}.${process.pid}.partial`;
   try {
-    await mkdir(path.dirname(file), { recursive: true });
+    await makeFolder(path.dirname(file));
     await writeFile(partial, bytes);
     await rename(partial, file);
   } catch (cause) {

@@ -1,0 +1,25 @@
+/** Folders that results are written to. */
+import { mkdir, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { MomeError } from './errors.ts';
+
+/**
+ * Makes a folder and those above it; nothing happens where it is there already. (`mkdir` with `recursive` never returns on file
+ * systems that take no new folders, such as /proc.)
+ *
+ * @throws MomeError `MOME_IO` where it cannot be made, or something else has its name
+ */
+export async function makeFolder(path: string): Promise<void> {
+  const folder = resolve(path);
+  const known = await stat(folder).catch(() => undefined);
+  if (known?.isDirectory()) return;
+  if (!known && dirname(folder) !== folder) await makeFolder(dirname(folder));
+  try {
+    await mkdir(folder);
+  } catch (error) {
+    // Somebody else may have made it meanwhile.
+    const now = await stat(folder).catch(() => undefined);
+    if (now?.isDirectory()) return;
+    throw new MomeError('MOME_IO', `${path}: expected a folder, or a place where one can be made`, { cause: error });
+  }
+}
