@@ -1,9 +1,6 @@
 #include "core/kernel.h"
 
-#include "cpu/avx2/register.h"
-#include "cpu/avx512/register.h"
-#include "cpu/avx512_vnni/register.h"
-#include "cpu/ref/register.h"
+#include "cpu/register.h"
 
 namespace mome {
 namespace {

@@ -1,4 +1,4 @@
-#include "cpu/ref/register.h"
+#include "cpu/register.h"
 
 namespace mome::ref {
 
