@@ -2,9 +2,9 @@
  * Writes a model for other runtimes: one ONNX file per function, and one file of weights that they share.
  */
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { type FileHandle, mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import { type FileHandle, mkdir, open, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { takeParameters, valuesOf } from '../checkpoint/index.ts';
 import {
   encodeModel,
@@ -174,17 +174,16 @@ async function writeAt(file: FileHandle, bytes: Uint8Array, offset: number): Pro
   }
 }
 
-/** Lets `write` make files under temporary names in `folder`, and gives them their own names when all are there; removes them otherwise. */
+/** Lets `write` make files under temporary names in `folder`, and gives them their own names when all are there; otherwise leaves nothing. */
 async function writeTogether(
   folder: string,
   write: (fileIn: (name: string) => string) => Promise<void>,
 ): Promise<void> {
   const temporary = new Map<string, string>();
   const placed: string[] = [];
-  const created = await mkdir(folder, { recursive: true }).catch((error: unknown) => {
-    throw new MomeError('MOME_IO', `${folder}: expected a folder to write to`, { cause: error });
-  });
+  const made: string[] = [];
   try {
+    await makeFolder(folder, made);
     await write((name) => {
       const path = join(folder, `${name}.${randomUUID()}.tmp`);
       temporary.set(path, join(folder, name));
@@ -195,10 +194,20 @@ async function writeTogether(
       placed.push(to);
     }
   } catch (error) {
-    for (const path of [...temporary.keys(), ...placed]) await rm(path, { force: true });
-    if (created !== undefined) await rm(created, { recursive: true, force: true });
+    for (const path of [...temporary.keys(), ...placed]) await rm(path, { force: true }).catch(() => {});
+    for (const path of made.reverse()) await rmdir(path).catch(() => {});
     if (error instanceof MomeError) throw error;
     throw new MomeError('MOME_IO', `${folder}: expected to write here`, { cause: error });
+  }
+}
+
+/** Makes a folder and those above it, one by one: Node's recursive form never ends where the file system refuses, as in /proc. */
+async function makeFolder(folder: string, made: string[]): Promise<void> {
+  const missing: string[] = [];
+  for (let at = resolve(folder); !existsSync(at); at = dirname(at)) missing.unshift(at);
+  for (const path of missing) {
+    await mkdir(path);
+    made.push(path);
   }
 }
 

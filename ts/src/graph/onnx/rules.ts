@@ -82,16 +82,17 @@ export const onnxRules: { readonly [K in OpName]: Rule<K> } = {
     const { onnx } = emission;
     const { heads, scale } = node.attributes;
     const width = sizeOf(node.results.out.shape[1]!, {});
-    const byPart = onnx.op('Reshape', [emission.tensor(node.operands.qkv), onnx.ints(0, 0, 3, heads, width / heads)]);
-    const [q, k, v] = onnx
-      .split('Split', [onnx.op('Transpose', [byPart], { perm: [2, 0, 3, 1, 4] })], 3, { axis: 0 })
-      .map((part) => onnx.op('Squeeze', [part, onnx.ints(0)]));
-    const keys = onnx.op('Transpose', [k!], { perm: [0, 1, 3, 2] });
-    const products = onnx.op('MatMul', [onnx.op('Mul', [q!, onnx.float(scale)]), keys]);
+    const byHead = onnx
+      .split('Split', [emission.tensor(node.operands.qkv)], 3, { axis: -1 })
+      .map((part) => onnx.op('Reshape', [part, onnx.ints(0, 0, heads, width / heads)]));
+    const queries = onnx.op('Transpose', [byHead[0]!], { perm: [0, 2, 1, 3] });
+    const keys = onnx.op('Transpose', [byHead[1]!], { perm: [0, 2, 3, 1] });
+    const values = onnx.op('Transpose', [byHead[2]!], { perm: [0, 2, 1, 3] });
+    const products = onnx.op('MatMul', [onnx.op('Mul', [queries, onnx.float(scale)]), keys]);
     const scores = [relativeBias(node, emission), keyMask(emission)]
       .filter((term) => term !== undefined)
       .reduce((sum, term) => onnx.op('Add', [sum, term]), products);
-    const attended = onnx.op('MatMul', [onnx.op('Softmax', [scores], { axis: -1 }), v!]);
+    const attended = onnx.op('MatMul', [onnx.op('Softmax', [scores], { axis: -1 }), values]);
     return onnx.op('Reshape', [onnx.op('Transpose', [attended], { perm: [0, 2, 1, 3] }), onnx.ints(0, 0, width)]);
   },
 
