@@ -204,7 +204,7 @@ function relativeBias(node: Node<'attention'>, emission: Emission): Tensor | und
   if (table === undefined) return undefined;
   const { onnx, layout } = emission;
   const { heads, table_column, grid, text_init_length } = node.attributes;
-  const tokens = tokensOf(layout.imageTokens, layout.maxTextTokens);
+  const tokens = sequenceTokens(layout.imageTokens, layout.maxTextTokens);
   const columns = sizesOf(table.shape)[1]!;
   const bias = onnx.weight({
     name: `${table.name}.${layout.name}.${table_column / heads}`,
@@ -241,7 +241,7 @@ function textPositions(position: Parameter, emission: Emission): Tensor {
   return onnx.op('Slice', [emission.weight(position), onnx.ints(0), emission.textLength, onnx.ints(0)]);
 }
 
-function tokensOf(imageTokens: number, textTokens: number): readonly Token[] {
+function sequenceTokens(imageTokens: number, textTokens: number): readonly Token[] {
   const of = (part: Token['part'], count: number) => Array.from({ length: count }, (_, index) => ({ part, index }));
   return [...of('image', imageTokens), ...of('text', textTokens)];
 }
