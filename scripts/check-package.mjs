@@ -8,10 +8,12 @@ import sharp from 'sharp';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const folder = mkdtempSync(join(tmpdir(), 'mome-package-'));
-const names = "['Vlmo', 'SearchIndex', 'MomeError', 'verifyCase']";
+const names = "['Vlmo', 'SearchIndex', 'MomeError', 'verifyCase', 'exportOnnx']";
 try {
   mkdirSync(join(folder, 'node_modules'));
   symlinkSync(root, join(folder, 'node_modules', 'mome'));
+  const runtime = 'onnxruntime-node';
+  symlinkSync(join(root, 'bench', 'node_modules', runtime), join(folder, 'node_modules', runtime));
   writeFileSync(
     join(folder, 'user.mjs'),
     `import * as mome from 'mome'; import { Trainer } from 'mome/train'; import { Graph } from 'mome/graph';
@@ -42,6 +44,11 @@ mome.diagnose().then((report) => { if (!report.ok) throw new Error(JSON.stringif
     `${example}\nif (ranked.length !== 2 || embeddings.length !== 2 * width) throw new Error('example');`,
   );
   execFileSync(process.execPath, ['example.mjs'], { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });
+  // The example of the ONNX page prints how far another runtime is from ours.
+  const onnxExample = /```js\n([\s\S]*?)```/.exec(readFileSync(join(root, 'docs', 'onnx.md'), 'utf8'))[1];
+  writeFileSync(join(folder, 'onnx.mjs'), onnxExample);
+  const difference = execFileSync(process.execPath, ['onnx.mjs'], { cwd: folder, encoding: 'utf8' });
+  if (!(Number(difference) < 1e-6)) throw new Error(`the ONNX example printed ${difference}`);
   execFileSync(process.execPath, [join(root, 'dist', 'cli.mjs'), '--version'], { cwd: folder, stdio: 'inherit' });
 } finally {
   rmSync(folder, { recursive: true, force: true });

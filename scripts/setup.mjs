@@ -1,6 +1,7 @@
 /**
  * Everything a fresh clone needs, and nothing that is there already: dependencies, the addon, dist. Needs Node, g++, make and
- * CMake; takes from the network only what npm's registry has.
+ * CMake; takes from the network only what npm's registry has. With `--bench` only what benches and tests against other runtimes need
+ * besides.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
@@ -34,9 +35,15 @@ function newest(paths) {
 
 const isStale = (product, sources) => !existsSync(join(root, product)) || newest([product]) < newest(sources);
 
-if (isStale('node_modules/.package-lock.json', ['package-lock.json'])) {
-  run('installing dependencies', 'npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']);
+const quietly = ['--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'];
+
+if (process.argv.includes('--bench')) {
+  if (isStale('bench/node_modules/.package-lock.json', ['bench/package-lock.json']))
+    run('installing bench dependencies', 'npm', ['install', '--prefix', 'bench', ...quietly]);
+  process.exit(0);
 }
+if (isStale('node_modules/.package-lock.json', ['package-lock.json']))
+  run('installing dependencies', 'npm', ['install', ...quietly]);
 if (isStale('build/Release/mome.node', ['native', 'CMakeLists.txt']))
   run('building the addon', process.execPath, ['scripts/build-addon.mjs']);
 if (isStale('dist/cli.mjs', ['ts/src', 'tsdown.config.ts', 'package.json']))

@@ -1,4 +1,7 @@
-/** All checks, cheapest first: lint, types, layers, native tests, TypeScript tests, the package as its users load it. */
+/**
+ * All checks, cheapest first: lint, types, layers, native tests, TypeScript tests (other runtimes among them), the package as its users
+ * load it.
+ */
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -14,6 +17,7 @@ const steps = [
   ['layers', ['scripts/check-layers.mjs']],
   ['native build', ['scripts/build-addon.mjs', '--tests']],
   ['native tests', null, ['ctest', '--test-dir', 'build', '--output-on-failure']],
+  ['bench dependencies', ['scripts/setup.mjs', '--bench']],
   ['TypeScript tests', [binary('vitest', 'vitest.mjs'), 'run']],
   ['package', ['scripts/check-package.mjs']],
 ];

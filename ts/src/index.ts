@@ -3,6 +3,13 @@ export { type CheckpointReport, convertCheckpoint, inspectCheckpoint } from './c
 export type { RawImage } from './image/decode.ts';
 export { type PresetName, presets, type VlmoConfig } from './model/config.ts';
 export {
+  type ExportedFunction,
+  type ExportOptions,
+  exportOnnx,
+  type OnnxExport,
+} from './model/export-onnx.ts';
+export type { OnnxFunctionName } from './model/onnx-functions.ts';
+export {
   type AnswerCandidate,
   type CallOptions,
   type Embeddings,

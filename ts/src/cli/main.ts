@@ -7,6 +7,7 @@ import { packageRoot } from '../runtime/addon.ts';
 import { addCheckpointCommands } from './checkpoint-commands.ts';
 import { exitCodes, reportFailure } from './context.ts';
 import { addDoctor } from './doctor.ts';
+import { addExport } from './export.ts';
 import { addModelCommands } from './model-commands.ts';
 import { addSearch } from './search.ts';
 import { addTrainCommands } from './train-commands.ts';
@@ -24,6 +25,7 @@ const program = new Command('mome')
 addSearch(program);
 addModelCommands(program);
 addCheckpointCommands(program);
+addExport(program);
 addTrainCommands(program);
 addDoctor(program);
 for (const command of program.commands) command.exitOverride();

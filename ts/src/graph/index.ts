@@ -3,6 +3,20 @@ export { type GraphCost, graphCost, type Machine, type NodeCost } from './cost.t
 export { forwardSequence, type Sequence, trainingSequence, type View, type WeightedLoss } from './gradient.ts';
 export { Graph } from './graph.ts';
 export { type Lowered, lower } from './lower.ts';
+export {
+  type DenseLayout,
+  decodeModel,
+  emitOnnx,
+  encodeModel,
+  type ModelProto,
+  type OnnxGraph,
+  type OnnxValue,
+  type OnnxWeight,
+  type Part,
+  type ReadParameter,
+  toModel,
+  type WeightPlace,
+} from './onnx/index.ts';
 export { type AttentionOptions, attention } from './ops/attention.ts';
 export { gelu, l2Normalize, tanh } from './ops/elementwise.ts';
 export { type PatchEmbedding, type Pixels, patchEmbed, type TextEmbedding, textEmbed } from './ops/embed.ts';

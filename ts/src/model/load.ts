@@ -9,6 +9,7 @@ import { pipeline } from 'node:stream/promises';
 import {
   type Checkpoint,
   inferConfig,
+  type ModelFiles,
   openCheckpoint,
   openModelFiles,
   takeParameters,
@@ -57,6 +58,28 @@ export const defaultModel = 'emoji-tiny';
 /** Parameters without which nothing works; heads may be missing. */
 const core = /^(?:text_embeddings|token_type_embeddings|transformer|relative_position_bias_table)/;
 
+/** A model's files and sizes, before any weight is read. */
+export interface OpenModel {
+  readonly path: string;
+  readonly files: ModelFiles;
+  readonly checkpoint: Checkpoint;
+  readonly config: VlmoConfig;
+}
+
+/** @param model folder or checkpoint; default: the model that ships with the library */
+export async function openModel(
+  model: string | undefined,
+  options: Pick<LoadOptions, 'config' | 'imageSize'> = {},
+): Promise<OpenModel> {
+  const path = model ?? join(packageRoot(), 'models', defaultModel);
+  const files = await openModelFiles(path);
+  const checkpoint = await openCheckpoint(files.weights);
+  const base = options.config ?? (await files.readConfig()) ?? inferConfig(checkpoint);
+  const config =
+    options.imageSize === undefined ? base : parseConfig({ ...base, imageSize: options.imageSize }, 'load');
+  return { path, files, checkpoint, config };
+}
+
 export async function loadModel(model: string | undefined, options: LoadOptions): Promise<ModelParts> {
   check(
     options.device === undefined || ['auto', 'cpu'].includes(options.device),
@@ -68,12 +91,7 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
     'MOME_INVALID_ARGUMENT',
     `load: expected dtype ${dtypes.join(', ')}, got ${options.dtype}`,
   );
-  const path = model ?? join(packageRoot(), 'models', defaultModel);
-  const files = await openModelFiles(path);
-  const checkpoint = await openCheckpoint(files.weights);
-  const base = options.config ?? (await files.readConfig()) ?? inferConfig(checkpoint);
-  const config =
-    options.imageSize === undefined ? base : parseConfig({ ...base, imageSize: options.imageSize }, 'load');
+  const { path, files, checkpoint, config } = await openModel(model, options);
   const tokenizer =
     files.vocabulary === undefined
       ? undefined
@@ -108,14 +126,7 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
  */
 export async function fillWeights(weights: Weights, checkpoint: Checkpoint, config: VlmoConfig): Promise<void> {
   const { sources, missing } = await takeParameters(checkpoint, config);
-  const needed = missing.filter(
-    (name) => core.test(name) && !(name.includes('position_embeddings') && config.positions === 'relative'),
-  );
-  check(
-    needed.length === 0,
-    'MOME_INVALID_FILE',
-    `${checkpoint.path}: expected all of the encoder, ${needed.length} parameters are missing: ${needed.slice(0, 5).join(', ')}`,
-  );
+  requireEncoder(missing, config, checkpoint.path);
   const shapes = parameterShapes(config);
   const regions: FileRegion[] = [];
   for (const [name, source] of sources) {
@@ -131,6 +142,18 @@ export async function fillWeights(weights: Weights, checkpoint: Checkpoint, conf
     }
   }
   await weights.map(checkpoint.path, regions);
+}
+
+/** Throws unless all that is missing are heads. @throws MomeError `MOME_INVALID_FILE` */
+export function requireEncoder(missing: readonly string[], config: VlmoConfig, path: string): void {
+  const needed = missing.filter(
+    (name) => core.test(name) && !(name.includes('position_embeddings') && config.positions === 'relative'),
+  );
+  check(
+    needed.length === 0,
+    'MOME_INVALID_FILE',
+    `${path}: expected all of the encoder, ${needed.length} parameters are missing: ${needed.slice(0, 5).join(', ')}`,
+  );
 }
 
 async function fingerprintOf(

@@ -77,6 +77,18 @@ describe('mome', () => {
     expect(mome('verify', golden('preprocess')).stdout).toContain('passed');
   });
 
+  it('exports, and says which functions the model has', async () => {
+    const folder = join(await temporaryFolder(), 'onnx');
+    const { functions, leftOut, weights } = json('export', '--onnx', '-m', model, '-o', folder);
+    expect(functions.map(({ file }: { file: string }) => file)).toEqual(['image.onnx', 'text.onnx', 'fusion.onnx']);
+    expect([leftOut, weights]).toEqual([[], 'weights.data']);
+    expect(mome('export', '--onnx', '-o', folder, '--only', 'text').stdout).toContain('text_embed float [batch, 192]');
+    expect(mome('export', '-o', folder).status).toBe(2);
+    expect(mome('export', '--onnx').status).toBe(2);
+    expect(mome('export', '--onnx', '-o', folder, '--only', 'audio').status).toBe(2);
+    expect(mome('export', '--onnx', '-o', join(folder, 'text.onnx', 'below')).status).toBe(1);
+  });
+
   it('gives exit codes that scripts can use', () => {
     expect(mome('--version').status).toBe(0);
     expect(mome('--help').status).toBe(0);

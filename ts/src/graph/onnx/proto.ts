@@ -1,0 +1,149 @@
+/**
+ * The messages of an ONNX model that this library writes, as bytes and back. Names and numbers are those of onnx.proto3, IR version 8.
+ */
+import protobuf from 'protobufjs/light.js';
+
+/** IR version of operator set 17. */
+export const irVersion = 8;
+/** Operator set: the first that has LayerNormalization. */
+export const operatorSet = 17;
+
+export const elementTypes = { float: 1, int64: 7 } as const;
+export type ElementType = keyof typeof elementTypes;
+
+export const attributeTypes = { float: 1, int: 2, ints: 7 } as const;
+
+/** `data_location` of a tensor whose bytes lie in another file. */
+export const externalLocation = 1;
+
+export interface AttributeProto {
+  readonly name: string;
+  readonly type: number;
+  readonly f?: number;
+  readonly i?: number;
+  readonly ints?: readonly number[];
+}
+
+export interface NodeProto {
+  readonly name: string;
+  readonly op_type: string;
+  readonly input: readonly string[];
+  readonly output: readonly string[];
+  readonly attribute: readonly AttributeProto[];
+}
+
+export interface TensorProto {
+  readonly name: string;
+  readonly dims: readonly number[];
+  readonly data_type: number;
+  readonly raw_data?: Uint8Array;
+  readonly external_data?: readonly StringStringEntryProto[];
+  readonly data_location?: number;
+}
+
+export interface StringStringEntryProto {
+  readonly key: string;
+  readonly value: string;
+}
+
+/** A size, or the name of one that is bound per run. */
+export interface DimensionProto {
+  readonly dim_value?: number;
+  readonly dim_param?: string;
+}
+
+export interface ValueInfoProto {
+  readonly name: string;
+  readonly type: {
+    readonly tensor_type: { readonly elem_type: number; readonly shape: { readonly dim: readonly DimensionProto[] } };
+  };
+}
+
+export interface ModelProto {
+  readonly ir_version: number;
+  readonly producer_name: string;
+  readonly producer_version: string;
+  readonly opset_import: readonly { readonly domain: string; readonly version: number }[];
+  readonly metadata_props: readonly StringStringEntryProto[];
+  readonly graph: {
+    readonly name: string;
+    readonly node: readonly NodeProto[];
+    readonly initializer: readonly TensorProto[];
+    readonly input: readonly ValueInfoProto[];
+    readonly output: readonly ValueInfoProto[];
+  };
+}
+
+type Field = readonly [id: number, type: string, rule?: 'repeated'];
+
+const messages: Readonly<Record<string, Readonly<Record<string, Field>>>> = {
+  ModelProto: {
+    ir_version: [1, 'int64'],
+    producer_name: [2, 'string'],
+    producer_version: [3, 'string'],
+    graph: [7, 'GraphProto'],
+    opset_import: [8, 'OperatorSetIdProto', 'repeated'],
+    metadata_props: [14, 'StringStringEntryProto', 'repeated'],
+  },
+  OperatorSetIdProto: { domain: [1, 'string'], version: [2, 'int64'] },
+  StringStringEntryProto: { key: [1, 'string'], value: [2, 'string'] },
+  GraphProto: {
+    node: [1, 'NodeProto', 'repeated'],
+    name: [2, 'string'],
+    initializer: [5, 'TensorProto', 'repeated'],
+    input: [11, 'ValueInfoProto', 'repeated'],
+    output: [12, 'ValueInfoProto', 'repeated'],
+  },
+  NodeProto: {
+    input: [1, 'string', 'repeated'],
+    output: [2, 'string', 'repeated'],
+    name: [3, 'string'],
+    op_type: [4, 'string'],
+    attribute: [5, 'AttributeProto', 'repeated'],
+  },
+  AttributeProto: {
+    name: [1, 'string'],
+    f: [2, 'float'],
+    i: [3, 'int64'],
+    ints: [8, 'int64', 'repeated'],
+    type: [20, 'int32'],
+  },
+  TensorProto: {
+    dims: [1, 'int64', 'repeated'],
+    data_type: [2, 'int32'],
+    name: [8, 'string'],
+    raw_data: [9, 'bytes'],
+    external_data: [13, 'StringStringEntryProto', 'repeated'],
+    data_location: [14, 'int32'],
+  },
+  ValueInfoProto: { name: [1, 'string'], type: [2, 'TypeProto'] },
+  TypeProto: { tensor_type: [1, 'TensorTypeProto'] },
+  TensorTypeProto: { elem_type: [1, 'int32'], shape: [2, 'TensorShapeProto'] },
+  TensorShapeProto: { dim: [1, 'DimensionProto', 'repeated'] },
+  DimensionProto: { dim_value: [1, 'int64'], dim_param: [2, 'string'] },
+};
+
+const root = protobuf.Root.fromJSON({
+  nested: Object.fromEntries(
+    Object.entries(messages).map(([message, fields]) => [
+      message,
+      {
+        edition: 'proto3',
+        fields: Object.fromEntries(
+          Object.entries(fields).map(([field, [id, type, rule]]) => [field, { id, type, ...(rule && { rule }) }]),
+        ),
+      },
+    ]),
+  ),
+});
+const modelType = root.lookupType('ModelProto');
+
+/** The bytes of an `.onnx` file. */
+export function encodeModel(model: ModelProto): Uint8Array {
+  return modelType.encode(modelType.fromObject(model)).finish();
+}
+
+/** What an `.onnx` file of this library says; messages and fields it does not write are skipped. */
+export function decodeModel(bytes: Uint8Array): ModelProto {
+  return modelType.toObject(modelType.decode(bytes), { longs: Number, arrays: true }) as ModelProto;
+}

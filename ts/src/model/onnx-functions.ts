@@ -1,0 +1,54 @@
+/**
+ * The functions of a model that are exported, and the dense form of the sequences each takes.
+ */
+import { type DenseLayout, emitOnnx, type OnnxGraph, type Part } from '../graph/index.ts';
+import { imageTokensOf, type VlmoConfig } from './config.ts';
+import { batchDims } from './encoder.ts';
+import { embed, fusionOutputs, type ModelFunction } from './functions.ts';
+
+/** What an export can hold. */
+export const onnxFunctionNames = ['image', 'text', 'fusion'] as const;
+export type OnnxFunctionName = (typeof onnxFunctionNames)[number];
+
+interface OnnxFunction {
+  readonly build: ModelFunction;
+  readonly outputs: readonly string[];
+  /** Where the batch's rows of such sequences end: see the order of rows in `encoder.ts`. */
+  readonly rowEnds: Readonly<Partial<Record<keyof typeof batchDims, Part>>>;
+}
+
+const functions: Readonly<Record<OnnxFunctionName, OnnxFunction>> = {
+  image: { build: embed, outputs: ['image_embed'], rowEnds: { rows: 'image' } },
+  text: { build: embed, outputs: ['text_embed'], rowEnds: { textOnlyEnd: 'text' } },
+  fusion: {
+    build: fusionOutputs,
+    outputs: ['itm_logits', 'pooled'],
+    rowEnds: { textRows: 'text', fusedEnd: 'image' },
+  },
+};
+
+/** Row offsets of a batch in ascending order. */
+const rowOffsets = ['textOnlyEnd', 'textRows', 'fusedEnd', 'rows'] as const;
+
+/** Row of the token type table that the first, or only, picture of a sequence reads. */
+const firstPicture = 1;
+
+/** The ONNX graph of one function of a model. */
+export function onnxFunction(name: OnnxFunctionName, config: VlmoConfig): OnnxGraph {
+  const { build, outputs, rowEnds } = functions[name];
+  const holds = (part: Part) => Object.values(rowEnds).includes(part);
+  const layout: DenseLayout = {
+    name,
+    imageTokens: holds('image') ? imageTokensOf(config) : 0,
+    maxTextTokens: holds('text') ? config.maxTextLength : 0,
+    rowEnds: rowOffsets.map((key) => {
+      const part = rowEnds[key];
+      return { offset: batchDims[key].name, ...(part && { part }) };
+    }),
+    firstTokens: { image_cls: 'image', text_cls: 'text', pair_cls: 'text' },
+    imageType: firstPicture,
+    inputs: { ids: 'text_ids', mask: 'text_mask', pixels: 'pixels' },
+    dims: { batch: 'batch', textLength: 'text_length' },
+  };
+  return emitOnnx(build(config, { pixels: 'f32' }), layout, outputs);
+}
