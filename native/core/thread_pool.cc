@@ -18,8 +18,15 @@ namespace {
 
 // Spins before a waiting thread sleeps: about 50 microseconds, longer than the gap between two kernels of one run.
 constexpr int kSpins = 4000;
+constexpr int kSpinsPerYield = 64;
 
-void relax() {
+// One step of waiting. Now and then the processor is offered to others: the thread that is waited for may have been put on the
+// same one.
+void relax(int spin) {
+  if (spin % kSpinsPerYield == kSpinsPerYield - 1) {
+    std::this_thread::yield();
+    return;
+  }
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #endif
@@ -75,9 +82,13 @@ int available_cores() {
   return quota > 0 ? std::max(1, std::min(cores, quota)) : cores;
 }
 
+// A loop is open while there are items to take. Workers enter it, and only those that did are waited for: one that the system has
+// not run yet holds nobody up.
 struct ThreadPool::Shared {
+  static constexpr uint32_t kOpen = 1u << 31;
+
   std::atomic<uint32_t> epoch{0};    // raised once per loop; workers wait for it
-  std::atomic<int> working{0};       // workers that have not finished the loop
+  std::atomic<uint32_t> gate{0};     // kOpen, and the workers inside
   std::atomic<int64_t> next{0};      // next item to hand out
   std::atomic<bool> stop{false};
   int64_t items = 0;
@@ -91,16 +102,28 @@ struct ThreadPool::Shared {
     }
   }
 
+  bool enter() {
+    uint32_t now = gate.load(std::memory_order_relaxed);
+    while ((now & kOpen) != 0) {
+      if (gate.compare_exchange_weak(now, now + 1, std::memory_order_acquire, std::memory_order_relaxed)) return true;
+    }
+    return false;
+  }
+
+  void leave() {
+    if (gate.fetch_sub(1, std::memory_order_acq_rel) == 1) gate.notify_one();
+  }
+
   void work(int worker) {
     uint32_t seen = 0;
     for (;;) {
-      for (int spin = 0; spin < kSpins && epoch.load(std::memory_order_acquire) == seen; spin++) relax();
+      for (int spin = 0; spin < kSpins && epoch.load(std::memory_order_acquire) == seen; spin++) relax(spin);
       epoch.wait(seen, std::memory_order_acquire);
-      seen++;
+      seen = epoch.load(std::memory_order_acquire);
       if (stop.load(std::memory_order_acquire)) return;
+      if (!enter()) continue;
       drain(worker);
-      working.fetch_sub(1, std::memory_order_acq_rel);
-      working.notify_one();
+      leave();
     }
   }
 };
@@ -129,16 +152,17 @@ void ThreadPool::run(int64_t items, Function function, void* context) {
   shared.function = function;
   shared.context = context;
   shared.next.store(0, std::memory_order_relaxed);
-  shared.working.store(threads_ - 1, std::memory_order_relaxed);
+  shared.gate.store(Shared::kOpen, std::memory_order_release);
   shared.epoch.fetch_add(1, std::memory_order_release);
   shared.epoch.notify_all();
   shared.drain(0);
+  shared.gate.fetch_and(~Shared::kOpen, std::memory_order_acq_rel);
   for (int spin = 0; spin < kSpins; spin++) {
-    if (shared.working.load(std::memory_order_acquire) == 0) return;
-    relax();
+    if (shared.gate.load(std::memory_order_acquire) == 0) return;
+    relax(spin);
   }
-  for (int left = shared.working.load(std::memory_order_acquire); left != 0; left = shared.working.load(std::memory_order_acquire)) {
-    shared.working.wait(left, std::memory_order_acquire);
+  for (uint32_t left = shared.gate.load(std::memory_order_acquire); left != 0; left = shared.gate.load(std::memory_order_acquire)) {
+    shared.gate.wait(left, std::memory_order_acquire);
   }
 }
 
