@@ -88,7 +88,8 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
   int64_t group = kItemPanels;
   while (group > at_once && row_blocks * ceil_div(panels, group) < kItemsPerThread * pool.threads()) group /= 2;
   const int64_t groups = ceil_div(panels, group);
-  const int64_t depth_blocks = larger(1, ceil_div(depth, kDepthBlock));
+  // A single tile reads every panel once: uncut, so that the weights come in one stream.
+  const int64_t depth_blocks = tiles.count == 1 ? 1 : larger(1, ceil_div(depth, kDepthBlock));
   const int64_t depth_step = ceil_div(depth, depth_blocks);
   const int64_t panel_stride = depth * Panel::kStepBytes;
   const int64_t scratch_stride = tile_scratch(rows, columns, depth);
