@@ -4,7 +4,7 @@
 // gemm_over_rows: C[outputs, columns] = epilogue(A^T B) summed over rows, both packed here (a weight gradient).
 //
 // 2 rows columns depth FLOPs. Work is handed out as (block of row tiles) x (group of panels). Inside an item the depth is cut
-// into blocks; for each, panels run outside and row tiles inside: the block's A (at most 224 x 384 floats, 336 KiB) stays in the
+// into blocks; for each, panels run outside and row tiles inside: the block's A (at most 224 x 768 floats, 672 KiB) stays in the
 // second-level cache while every panel of B passes by once. What C is so far waits in the thread's scratch, in float32, so the
 // cuts do not show in the bits. An epilogue gets a finished tile while it is in the first-level cache:
 //   epilogue(row, rows, column, columns, tile)   tile is [rows][kPanel], of which `columns` are real.
@@ -20,8 +20,8 @@
 
 namespace mome::MOME_ISA {
 
-inline constexpr int64_t kDepthBlock = 384;      // B panel x depth block: 48 KiB, A tile x depth block: 21 KiB
-inline constexpr int64_t kBlockTiles = 16;       // tiles of A per item, 224 rows: with kDepthBlock a third of 1 MiB
+inline constexpr int64_t kDepthBlock = 768;      // A tile x depth block: 42 KiB of the first-level cache; a panel of B: 96 KiB of the second
+inline constexpr int64_t kBlockTiles = 16;       // tiles of A per item, 224 rows: with kDepthBlock two thirds of 1 MiB
 inline constexpr int64_t kItemPanels = 8;        // panels per item: A is read again once per item
 inline constexpr int64_t kItemsPerThread = 4;    // enough to even out threads that run at different speeds
 inline constexpr int64_t kRowBlock = 1024;       // rows packed at a time: bounds the workspace
