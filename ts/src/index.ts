@@ -16,6 +16,8 @@ export {
   type ImageInput,
   type LoadOptions,
   type MaskCandidates,
+  type MixedItems,
+  type MixedResults,
   type Ranked,
   Vlmo,
 } from './model/vlmo.ts';

@@ -40,6 +40,19 @@ export const match: ModelFunction = (config, options) => {
   return graph;
 };
 
+/** Embeddings of texts and pictures and matching logits of pairs, all in one pass: `text_embed`, `image_embed`, `itm_logits`. */
+export const mixed: ModelFunction = (config, options) => {
+  const graph = new Graph('mixed');
+  const { hidden, weights } = encode(graph, config, withDefaults(options));
+  const textCls = rowIndex(weights, 'text_cls', headDims.texts);
+  const imageCls = rowIndex(weights, 'image_cls', headDims.imageCount);
+  const pairCls = rowIndex(weights, 'pair_cls', headDims.pairs);
+  graph.output('text_embed', embedding(hidden, textCls, 'itc_text_proj', weights));
+  graph.output('image_embed', embedding(hidden, imageCls, 'itc_image_proj', weights));
+  graph.output('itm_logits', itmLogits(pooled(hidden, pairCls, weights), weights));
+  return graph;
+};
+
 /** Answer logits of (picture, question) pairs: `vqa_logits`. */
 export const answer: ModelFunction = (config, options) => {
   const graph = new Graph('answer');

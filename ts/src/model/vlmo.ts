@@ -8,7 +8,7 @@ import { Pace } from '../runtime/pace.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { type BatchItems, type ImageItem, layoutBatch } from './batch.ts';
 import { imageTokensOf, type VlmoConfig } from './config.ts';
-import { answer, embed, fillMask, lowerFunction, type ModelFunction, match, reason } from './functions.ts';
+import { answer, embed, fillMask, lowerFunction, type ModelFunction, match, mixed, reason } from './functions.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
 import { type ImageInput, PictureSet } from './pictures.ts';
 
@@ -46,8 +46,23 @@ export interface MaskCandidates {
   readonly candidates: readonly { readonly token: string; readonly score: number }[];
 }
 
-type FunctionName = 'embed' | 'match' | 'answer' | 'reason' | 'fillMask';
-const functions: Readonly<Record<FunctionName, ModelFunction>> = { embed, match, answer, reason, fillMask };
+/** What one mixed call reads. */
+export interface MixedItems {
+  readonly images?: readonly ImageInput[];
+  readonly texts?: readonly string[];
+  readonly pairs?: readonly { readonly image: ImageInput; readonly text: string }[];
+}
+
+/** What it gives, in the order of the items. */
+export interface MixedResults {
+  readonly images: Embeddings;
+  readonly texts: Embeddings;
+  /** [pairs] probabilities of image-text matching. */
+  readonly pairs: Float32Array;
+}
+
+type FunctionName = 'embed' | 'match' | 'mixed' | 'answer' | 'reason' | 'fillMask';
+const functions: Readonly<Record<FunctionName, ModelFunction>> = { embed, match, mixed, answer, reason, fillMask };
 
 /** Most token rows one native run takes: large enough to be compute-bound, small enough to keep the arena and latency bounded. */
 const rowsPerRun = 1600;
@@ -154,6 +169,38 @@ export class Vlmo {
       for (let i = 0; i < part.length; i++) probabilities[first + i] = secondProbability(itm_logits!, i);
     });
     return probabilities;
+  }
+
+  /**
+   * Embeds pictures and texts and judges pairs in one pass over the network: what a service has waiting at a moment, together. Every
+   * result is, to the last bit, that of `embedImages`, `embedTexts` and `match`. The items should fit one batch: nothing is split.
+   *
+   * @throws MomeError as `embedImages`, `embedTexts` and `match`
+   */
+  async mixed({ images = [], texts = [], pairs = [] }: MixedItems, options: CallOptions = {}): Promise<MixedResults> {
+    const { width, imageSize } = this.config;
+    const ids = await this.#encodeAll([...texts, ...pairs.map(({ text }) => text)]);
+    const pictures = await PictureSet.prepare(
+      [...images, ...pairs.map(({ image }) => image)],
+      imageSize,
+      options.signal,
+    );
+    const items: BatchItems = {
+      texts: ids.slice(0, texts.length),
+      images: pictures.items.slice(0, images.length),
+      pairs: pairs.map((_, i) => ({
+        text: ids[texts.length + i]!,
+        picture: pictures.items[images.length + i]!.picture,
+      })),
+    };
+    const outputs = await this.#run('mixed', items, pictures, {}, options.signal);
+    const total = images.length + texts.length + pairs.length;
+    options.onProgress?.(total, total);
+    return {
+      images: { embeddings: outputs.image_embed!, count: images.length, width },
+      texts: { embeddings: outputs.text_embed!, count: texts.length, width },
+      pairs: Float32Array.from(pairs, (_, i) => secondProbability(outputs.itm_logits!, i)),
+    };
   }
 
   /**

@@ -44,6 +44,19 @@ describe('Vlmo', () => {
     }
   });
 
+  it('does in one mixed pass what the three calls do, to the last bit', async () => {
+    await using model = await Vlmo.load(folder);
+    const pairs = images.slice(1, 4).map((image, i) => ({ image, text: texts[i]! }));
+    const mixed = await model.mixed({ images, texts, pairs });
+    expect(mixed.images).toEqual(await model.embedImages(images));
+    expect(mixed.texts).toEqual(await model.embedTexts(texts));
+    expect(mixed.pairs).toEqual(await model.match(pairs));
+    const nothing = await model.mixed({});
+    expect([nothing.images.count, nothing.texts.embeddings.length, nothing.pairs.length]).toEqual([0, 0, 0]);
+    const only = await model.mixed({ pairs });
+    expect(only.pairs).toEqual(mixed.pairs);
+  });
+
   it('matches, re-ranks, answers, reasons and fills masks', async () => {
     await using model = await Vlmo.load(folder);
     const scores = await model.match([
