@@ -1,0 +1,70 @@
+/** The model of the benches: VLMo base at 224 pixels with random weights, its inputs, and how much work they are. */
+import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { exportOnnx, presets } from '../dist/index.mjs';
+import { createRandom, initialParameters, writeModel } from '../dist/train.mjs';
+import { root } from './machine.mjs';
+
+export const config = { ...presets.base, vocabularySize: 30522, answers: 3129 };
+export const imageTokens = 1 + (config.imageSize / config.patchSize) ** 2;
+/** Tokens of a text of the benches, CLS and SEP included, and of a text padded to the model's length. */
+export const realTokens = 12;
+export const paddedTokens = 40;
+
+const vocabularyFile = join(root, 'models', 'emoji-tiny', 'vocab.txt');
+
+/**
+ * Writes the model and its ONNX export under `folder` unless they are there.
+ *
+ * @returns folders of both
+ */
+export async function prepareBaseModel(folder, seed) {
+  const model = join(folder, `base-${seed}`);
+  const onnx = join(folder, `base-${seed}-onnx`);
+  if (!existsSync(join(model, 'model.safetensors'))) {
+    mkdirSync(model, { recursive: true });
+    copyFileSync(vocabularyFile, join(model, 'vocab.txt'));
+    await writeModel(model, config, initialParameters(config, createRandom(seed)), {
+      dtype: 'float32',
+      vocabularyFiles: [],
+    });
+  }
+  if (!existsSync(join(onnx, 'fusion.onnx'))) await exportOnnx(model, onnx, {});
+  return { model, onnx };
+}
+
+/** `count` raw pictures with some structure and noise. */
+export function pictures(count, seed) {
+  const random = createRandom(seed, 1);
+  const size = config.imageSize;
+  return Array.from({ length: count }, () => {
+    const data = new Uint8Array(size * size * 3);
+    const step = 1 + random.integer(7);
+    for (let i = 0; i < data.length; i++) data[i] = (i * step + random.integer(64)) & 255;
+    return { data, width: size, height: size, channels: 3 };
+  });
+}
+
+/** A text that becomes `realTokens` word pieces, and their ids. */
+export function text() {
+  const vocabulary = readFileSync(vocabularyFile, 'utf8').split('\n');
+  const id = (piece) => vocabulary.indexOf(piece);
+  const words = Array.from({ length: realTokens - 2 }, (_, i) => ['cat', 'red', 'face', 'hand'][i % 4]);
+  return { text: words.join(' '), ids: [id('[CLS]'), ...words.map(id), id('[SEP]')] };
+}
+
+/** Multiplications and additions of the encoder for sequences of these lengths, as two operations each. */
+export function encoderFlops(lengths, images) {
+  const { width, layers, patchSize } = config;
+  let flops = images * 2 * (imageTokens - 1) * width * 3 * patchSize ** 2;
+  for (const tokens of lengths) flops += layers * (24 * tokens * width ** 2 + 4 * tokens ** 2 * width);
+  return flops;
+}
+
+/** Operations of one training step of ITC (with its VL branch), ITM and MLM: backward is twice forward. */
+export function trainingFlops(pairs) {
+  const unimodal = encoderFlops([...Array(pairs).fill(imageTokens), ...Array(pairs).fill(realTokens)], pairs);
+  const branch = ((config.layers - config.firstVlLayer) / config.layers) * (unimodal - encoderFlops([], pairs));
+  const fused = encoderFlops(Array(4 * pairs).fill(imageTokens + realTokens), 4 * pairs);
+  return 3 * (unimodal + branch + fused);
+}

@@ -1,0 +1,75 @@
+/**
+ * `npm run bench`: kernels, model, training and memory against their peers in one run, as JSON under bench/results, then the tables
+ * and charts of docs/performance.md.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Command, Option } from 'commander';
+import { checkBounds } from './check.mjs';
+import { describeMachine, measurePeaks, root, slugOf } from './machine.mjs';
+import { writeReport } from './report.mjs';
+import { kernelsTable } from './tables/kernels.mjs';
+import { memoryTable } from './tables/memory.mjs';
+import { modelTable } from './tables/model.mjs';
+import { trainingTable } from './tables/training.mjs';
+
+const tables = { kernels: kernelsTable, model: modelTable, training: trainingTable, memory: memoryTable };
+/** Rounds of each table: a training step takes seconds, a kernel microseconds. */
+const defaultRounds = { kernels: 15, model: 15, training: 5, memory: 1 };
+
+const options = new Command()
+  .name('npm run bench --')
+  .description('measure mome against its peers on this machine')
+  .addOption(new Option('--only <tables...>', 'tables to measure').choices(Object.keys(tables)))
+  .option('--rounds <n>', 'rounds of every table', Number)
+  .option('--quick', 'three rounds: to see that it works, not to quote')
+  .option('--seed <n>', 'of weights and inputs', Number, 1)
+  .option('--threads <n>', 'threads of ours and of the peers; default: the physical cores', Number)
+  .option('--cache <folder>', 'where the model of the bench is kept', join(tmpdir(), 'mome-bench'))
+  .option('--check', 'exit 1 when a figure is under its bound')
+  .option('--allow-missing', 'with --check: a figure that was not measured is no failure')
+  .option('--no-write', 'leave bench/results and docs as they are')
+  .option('--json', 'print the results')
+  .parse()
+  .opts();
+
+const log = (text) => process.stderr.write(`bench: ${text}\n`);
+const { machine, versions, commit } = await describeMachine();
+const threads = options.threads ?? machine.cores;
+mkdirSync(options.cache, { recursive: true });
+
+const results = [];
+for (const name of options.only ?? Object.keys(tables)) {
+  const rounds = options.rounds ?? (options.quick ? 3 : defaultRounds[name]);
+  const before = measurePeaks();
+  const table = await tables[name]({ folder: options.cache, seed: options.seed, rounds, threads, peaks: before, log });
+  results.push({
+    table: name,
+    date: new Date().toISOString().slice(0, 10),
+    commit,
+    seed: options.seed,
+    rounds,
+    machine,
+    versions: { ...versions, ...table.versions },
+    peaks: { before, after: measurePeaks() },
+    rows: table.rows,
+    absent: table.absent,
+  });
+}
+
+if (options.write) {
+  const folder = join(root, 'bench', 'results');
+  mkdirSync(folder, { recursive: true });
+  for (const result of results) {
+    writeFileSync(join(folder, `${result.table}-${slugOf(machine)}.json`), `${JSON.stringify(result, null, 2)}\n`);
+  }
+  await writeReport();
+}
+if (options.json) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
+if (options.check) {
+  const bounds = JSON.parse(readFileSync(join(root, 'bench', 'bounds.json'), 'utf8'));
+  const verdicts = checkBounds(results, bounds, { allowMissing: options.allowMissing ?? false });
+  for (const { name, passed, reason } of verdicts) log(`${passed ? 'ok' : 'UNDER ITS BOUND'}: ${name}: ${reason}`);
+  if (verdicts.some(({ passed }) => !passed)) process.exitCode = 1;
+}

@@ -1,0 +1,165 @@
+/** Inference of the base model against onnxruntime and PyTorch, in every type of weights. */
+import { MomeError, Vlmo } from '../../dist/index.mjs';
+import { encoderFlops, imageTokens, paddedTokens, pictures, prepareBaseModel, realTokens, text } from '../base-model.mjs';
+import { alternate } from '../measure.mjs';
+import { onnxruntimePeer } from '../peers/onnxruntime.mjs';
+import { torchPeer } from '../peers/torch.mjs';
+import { peerOf, rowOf } from './row.mjs';
+
+const dtypes = ['float32', 'bfloat16', 'int8'];
+/** Largest relative difference of an answer from the peer's on the same weights: the exported graph is the same model. */
+const sameAnswer = 1e-3;
+
+/** The work of one row: what we run, what the peers run, how much it is. */
+function workloads(seed) {
+  const images = pictures(8, seed);
+  const { text: words, ids } = text();
+  const texts = (count) => Array.from({ length: count }, () => words);
+  const tokens = (count) => Array.from({ length: count }, () => ids);
+  const pairs = images.map((image) => ({ image, text: words }));
+  const fused = imageTokens + realTokens;
+  const imageRow = (batch) => ({
+    name: `image, batch ${batch}`,
+    items: batch,
+    unit: 'images',
+    flops: encoderFlops(Array(batch).fill(imageTokens), batch),
+    ours: (model) => async () => (await model.embedImages(images.slice(0, batch))).embeddings,
+    onnxruntime: (ort) => ({ onnxruntime: ort.image(images.slice(0, batch)) }),
+    torch: (torch) => torch.call('image', { batch }),
+  });
+  const textRow = (batch, name) => ({
+    name,
+    items: batch,
+    unit: 'texts',
+    flops: encoderFlops(Array(batch).fill(realTokens), 0),
+    ours: (model) => async () => (await model.embedTexts(texts(batch))).embeddings,
+    onnxruntime: (ort) => ({
+      onnxruntime: ort.text(tokens(batch), paddedTokens),
+      'onnxruntime, no padding': ort.text(tokens(batch), realTokens),
+    }),
+    torch: (torch) => torch.call('text', { batch, length: paddedTokens, real: realTokens }),
+  });
+  return [
+    imageRow(8),
+    imageRow(1),
+    {
+      name: `fusion, batch 8 (${realTokens} of ${paddedTokens} tokens)`,
+      items: 8,
+      unit: 'pairs',
+      flops: encoderFlops(Array(8).fill(fused), 8),
+      ours: (model) => async () => model.match(pairs),
+      onnxruntime: (ort) => ({
+        onnxruntime: ort.fusion(images, tokens(8), paddedTokens),
+        'onnxruntime, no padding': ort.fusion(images, tokens(8), realTokens),
+      }),
+      torch: (torch) => torch.call('fusion', { batch: 8, length: paddedTokens, real: realTokens }),
+    },
+    textRow(32, `text, batch 32 (${realTokens} of ${paddedTokens} tokens)`),
+    textRow(1, `text, batch 1 (${realTokens} tokens)`),
+  ];
+}
+
+/** @returns rows of the table and what was absent */
+export async function modelTable({ folder, seed, rounds, threads, peaks, log }) {
+  const { model: path, onnx } = await prepareBaseModel(folder, seed);
+  const models = {};
+  for (const dtype of dtypes) models[dtype] = await Vlmo.load(path, { dtype, threads });
+  const ort = await onnxruntimePeer(onnx, threads);
+  const torch = torchPeer(threads);
+  const absent = [];
+  if (!ort) absent.push('onnxruntime: install it with npm install --prefix bench --ignore-scripts');
+  if (!torch) absent.push('torch: no Python with torch was found');
+  const rows = [];
+  for (const work of workloads(seed)) {
+    log(work.name);
+    const contestants = Object.fromEntries(dtypes.map((dtype) => [dtype, work.ours(models[dtype])]));
+    const peers = ort ? work.onnxruntime(ort) : {};
+    for (const [name, call] of Object.entries(peers)) contestants[name] = await call;
+    await requireSameAnswer(work, contestants);
+    if (torch) contestants.torch = work.torch(torch);
+    const seconds = await alternate(contestants, rounds);
+    const peerNames = Object.keys(seconds).filter((name) => !dtypes.includes(name));
+    for (const dtype of dtypes) {
+      const others = Object.fromEntries(peerNames.map((name) => [name, peerOf(seconds[name], seconds[dtype])]));
+      rows.push(rowOf({ ...work, dtype, threads }, seconds[dtype], others, peaks));
+    }
+  }
+  rows.push(...(await mixedRows({ models, seed, rounds, threads, peaks, log })));
+  await ort?.close();
+  torch?.close();
+  const versions = { ...(ort && { onnxruntime: ort.version }), ...(torch && { torch: await torchVersion(threads) }) };
+  for (const model of Object.values(models)) await model.dispose();
+  return { rows, absent, versions };
+}
+
+/** One pass over pictures, texts and pairs against three passes. */
+async function mixedRows({ models, seed, rounds, threads, peaks, log }) {
+  const rows = [];
+  const { text: words } = text();
+  for (const [images, texts, pairs] of [
+    [4, 8, 4],
+    [1, 2, 1],
+  ]) {
+    const all = pictures(images + pairs, seed);
+    const items = {
+      images: all.slice(0, images),
+      texts: Array.from({ length: texts }, () => words),
+      pairs: all.slice(images).map((image) => ({ image, text: words })),
+    };
+    const name = `mixed batch (${images} images, ${texts} texts, ${pairs} pairs)`;
+    log(name);
+    for (const dtype of ['float32', 'int8']) {
+      const model = models[dtype];
+      const seconds = await alternate(
+        {
+          together: () => model.mixed(items),
+          apart: async () => {
+            await model.embedImages(items.images);
+            await model.embedTexts(items.texts);
+            await model.match(items.pairs);
+          },
+        },
+        rounds,
+      );
+      const lengths = [
+        ...Array(images).fill(imageTokens),
+        ...Array(texts).fill(realTokens),
+        ...Array(pairs).fill(imageTokens + realTokens),
+      ];
+      const work = { name, items: lengths.length, unit: 'items', flops: encoderFlops(lengths, images + pairs) };
+      rows.push(
+        rowOf({ ...work, dtype, threads }, seconds.together, { apart: peerOf(seconds.apart, seconds.together) }, peaks),
+      );
+    }
+  }
+  return rows;
+}
+
+/** A bench of two models that answer differently would compare nothing. */
+async function requireSameAnswer(work, contestants) {
+  if (!contestants.onnxruntime) return;
+  const expected = await contestants.onnxruntime();
+  const actual = await contestants.float32();
+  // `match` gives probabilities where the export gives logits.
+  const ours = actual.length === expected.length ? actual : Float32Array.from(actual, (p) => Math.log(p / (1 - p)));
+  const theirs =
+    ours.length === expected.length
+      ? expected
+      : Float32Array.from(ours, (_, i) => expected[2 * i + 1] - expected[2 * i]);
+  let difference = 0;
+  let norm = 0;
+  for (let i = 0; i < ours.length; i++) {
+    difference += (ours[i] - theirs[i]) ** 2;
+    norm += theirs[i] ** 2;
+  }
+  const relative = Math.sqrt(difference / norm);
+  if (!(relative <= sameAnswer))
+    throw new MomeError('MOME_INTERNAL', `bench: ${work.name}: expected the peer's answer, differs by ${relative}`);
+}
+
+async function torchVersion(threads) {
+  const torch = torchPeer(threads);
+  const version = await torch.version();
+  torch.close();
+  return version;
+}

@@ -1,0 +1,59 @@
+/** One optimiser step on image-text pairs, base model, against PyTorch. */
+import { createRandom, initialParameters, Trainer } from '../../dist/train.mjs';
+import { config, pictures, realTokens, trainingFlops } from '../base-model.mjs';
+import { alternate } from '../measure.mjs';
+import { torchPeer } from '../peers/torch.mjs';
+import { peerOf, rowOf } from './row.mjs';
+
+const pairs = 8;
+
+/** @returns rows of the table and what was absent */
+export async function trainingTable({ seed, rounds, threads, peaks, log }) {
+  const torch = torchPeer(threads);
+  const random = createRandom(seed, 2);
+  const batch = {
+    bytes: new Uint8Array(pictures(pairs, seed).flatMap(({ data }) => [...data])),
+    texts: Array.from({ length: pairs }, () => Int32Array.from({ length: realTokens }, () => 1000 + random.integer(1000))),
+  };
+  const name = `step of ITC + ITM + MLM, batch ${pairs}`;
+  const rows = [];
+  for (const checkpointActivations of [false, true]) {
+    log(checkpointActivations ? `${name}, activations computed again` : name);
+    const trainer = Trainer.create(
+      config,
+      initialParameters(config, createRandom(seed)),
+      { vocabularySize: config.vocabularySize, maskId: 103, isSpecial: (id) => id < 200, isContinuation: () => false },
+      {
+        objectives: ['itc', 'itm', 'mlm'],
+        schedule: { learningRate: 1e-5, totalSteps: 1000, warmupSteps: 1, decay: 'constant' },
+        clipNorm: 1,
+        seed,
+        checkpointActivations,
+      },
+      { threads },
+    );
+    const contestants = { ours: () => trainer.train(batch) };
+    const comparable = torch && !checkpointActivations;
+    if (comparable) contestants.torch = torch.call('train', { batch: pairs, length: realTokens });
+    const seconds = await alternate(contestants, rounds);
+    const work = {
+      name: checkpointActivations ? `${name}, activations computed again` : name,
+      dtype: 'float32',
+      threads,
+      items: pairs,
+      unit: 'pairs',
+      // Computing again is no progress: it does not count as work.
+      flops: trainingFlops(pairs),
+      note: `arena ${Math.round(trainer.engine.memory().arenaBytes / 2 ** 20)} MiB`,
+    };
+    rows.push(rowOf(work, seconds.ours, comparable ? { torch: peerOf(seconds.torch, seconds.ours) } : {}, peaks));
+    trainer.dispose();
+  }
+  const version = await torch?.version();
+  torch?.close();
+  return {
+    rows,
+    absent: torch ? [] : ['torch: no Python with torch was found'],
+    versions: torch ? { torch: version } : {},
+  };
+}
