@@ -19,7 +19,8 @@ export async function onnxruntimePeer(folder, threads) {
   };
   const sessions = new Map();
   const session = async (name) => {
-    if (!sessions.has(name)) sessions.set(name, await ort.InferenceSession.create(join(folder, `${name}.onnx`), options));
+    if (!sessions.has(name))
+      sessions.set(name, await ort.InferenceSession.create(join(folder, `${name}.onnx`), options));
     return sessions.get(name);
   };
   return {

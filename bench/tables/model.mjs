@@ -1,6 +1,14 @@
 /** Inference of the base model against onnxruntime and PyTorch, in every type of weights. */
 import { MomeError, Vlmo } from '../../dist/index.mjs';
-import { encoderFlops, imageTokens, paddedTokens, pictures, prepareBaseModel, realTokens, text } from '../base-model.mjs';
+import {
+  encoderFlops,
+  imageTokens,
+  paddedTokens,
+  pictures,
+  prepareBaseModel,
+  realTokens,
+  text,
+} from '../base-model.mjs';
 import { alternate } from '../measure.mjs';
 import { onnxruntimePeer } from '../peers/onnxruntime.mjs';
 import { torchPeer } from '../peers/torch.mjs';

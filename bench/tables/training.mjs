@@ -13,7 +13,9 @@ export async function trainingTable({ seed, rounds, threads, peaks, log }) {
   const random = createRandom(seed, 2);
   const batch = {
     bytes: new Uint8Array(pictures(pairs, seed).flatMap(({ data }) => [...data])),
-    texts: Array.from({ length: pairs }, () => Int32Array.from({ length: realTokens }, () => 1000 + random.integer(1000))),
+    texts: Array.from({ length: pairs }, () =>
+      Int32Array.from({ length: realTokens }, () => 1000 + random.integer(1000)),
+    ),
   };
   const name = `step of ITC + ITM + MLM, batch ${pairs}`;
   const rows = [];
