@@ -1,5 +1,5 @@
 /**
- * Builds the addon (and, with --tests, the native tests) with CMake through cmake-js. The one road of `npm run build:addon`,
+ * Builds the addon (and, with --tests, the native tests, with --bench the bench program) with CMake through cmake-js. The one road of `npm run build:addon`,
  * `node-gyp rebuild` and `prebuildify`.
  */
 import { spawnSync } from 'node:child_process';
@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const require = createRequire(import.meta.url);
 const tests = process.argv.includes('--tests');
+const bench = process.argv.includes('--bench');
 
 for (const [tool, package_] of [
   ['cmake', 'cmake'],
@@ -31,6 +32,7 @@ const options = [
   '--parallel',
   '2',
   `--CDMOME_TESTS=${tests ? 'ON' : 'OFF'}`,
+  `--CDMOME_BENCH=${bench ? 'ON' : 'OFF'}`,
 ];
 // `build` alone would keep the options of an earlier configuration.
 for (const command of ['configure', 'build']) {

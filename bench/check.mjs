@@ -1,0 +1,43 @@
+/** Holds results to the bounds of bench/bounds.json. */
+
+/**
+ * @typedef {object} Bound
+ * @property {string} name
+ * @property {string} table
+ * @property {string} row
+ * @property {string} dtype
+ * @property {'ratio' | 'share' | 'speedup'} measure ratio to `peer`, share of the peak by the fast decile, or speed over the same row
+ *   in the type `over`
+ * @property {string} [peer]
+ * @property {string} [over]
+ * @property {number} least
+ * @property {number} [aim]
+ */
+
+/**
+ * @param {readonly any[]} results
+ * @param {readonly Bound[]} bounds
+ * @param {{ allowMissing?: boolean }} [options] a figure that was not measured is no failure
+ * @returns {{ name: string, least: number, aim: number | undefined, value: number | null, passed: boolean, reason: string }[]}
+ */
+export function checkBounds(results, bounds, { allowMissing = false } = {}) {
+  return bounds.map((bound) => {
+    const value = figureOf(results, bound);
+    const { name, least, aim } = bound;
+    if (value === null) return { name, least, aim, value, passed: allowMissing, reason: 'was not measured' };
+    return { name, least, aim, value, passed: value >= least, reason: `${value.toFixed(2)}, bound ${least}` };
+  });
+}
+
+/** The figure a bound is about; null where it was not measured. */
+function figureOf(results, { table, row, dtype, measure, peer, over }) {
+  const rows = results.find((result) => result.table === table)?.rows ?? [];
+  const find = (type) => rows.find((each) => each.name === row && each.dtype === type);
+  const found = find(dtype);
+  const value = {
+    ratio: () => found?.peers[peer]?.ratio,
+    share: () => found?.shareOfPeak?.fastDecile,
+    speedup: () => find(over)?.ours.seconds.median / found?.ours.seconds.median,
+  }[measure]();
+  return Number.isFinite(value) ? value : null;
+}

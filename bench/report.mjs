@@ -1,0 +1,180 @@
+/**
+ * `npm run bench:report`: tables and charts of docs/performance.md from bench/results. What stands outside the markers is kept.
+ */
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import * as vega from 'vega';
+import { compile } from 'vega-lite';
+import { checkBounds } from './check.mjs';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const tableOrder = ['model', 'training', 'kernels', 'memory'];
+
+/** @param {string} [folder] the project, with bench/ and docs/ */
+export async function writeReport(folder = root) {
+  const results = readResults(join(folder, 'bench', 'results'));
+  const bounds = JSON.parse(readFileSync(join(folder, 'bench', 'bounds.json'), 'utf8'));
+  const charts = join(folder, 'docs', 'charts');
+  mkdirSync(charts, { recursive: true });
+  const page = join(folder, 'docs', 'performance.md');
+  let text = readFileSync(page, 'utf8');
+  for (const table of tableOrder) {
+    const sections = [];
+    for (const { name, result } of results.filter((each) => each.result.table === table)) {
+      const chart = chartOf(result);
+      if (chart) writeFileSync(join(charts, `${name}.svg`), await svgOf(chart));
+      sections.push(sectionOf(result, bounds, chart ? `charts/${name}.svg` : undefined));
+    }
+    text = replaceBetween(text, table, sections.join('\n\n') || 'Not measured yet.');
+  }
+  writeFileSync(page, text);
+}
+
+/** Every result of the suite: JSON files that name a table. */
+function readResults(folder) {
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.json'))
+    .sort()
+    .map((name) => ({ name: name.slice(0, -5), result: JSON.parse(readFileSync(join(folder, name), 'utf8')) }))
+    .filter(({ result }) => tableOrder.includes(result.table));
+}
+
+/** Puts `content` between the markers of `name`. */
+export function replaceBetween(text, name, content) {
+  const begin = `<!-- generated: ${name} -->`;
+  const end = `<!-- end: ${name} -->`;
+  const from = text.indexOf(begin);
+  const to = text.indexOf(end);
+  if (from < 0 || to < from) throw new Error(`performance.md: expected the markers of ${name}`);
+  return `${text.slice(0, from + begin.length)}\n\n${content}\n\n${text.slice(to)}`;
+}
+
+const percent = (value) => (value === undefined ? '' : `${(100 * value).toFixed(0)} %`);
+const three = (value) => (value >= 1000 ? value.toFixed(0) : Number(value.toPrecision(3)).toString());
+
+function sectionOf(result, bounds, chart) {
+  const { machine, versions, peaks, date, commit, rounds, absent } = result;
+  const peak = ({ fma_gflops, vnni_gops, read_gbs }) =>
+    `FMA ${three(fma_gflops.one)} and ${three(fma_gflops.all)} GFLOP/s, ${
+      vnni_gops ? `VNNI ${three(vnni_gops.one)} and ${three(vnni_gops.all)} GOP/s, ` : ''
+    }reading ${three(read_gbs.one)} and ${three(read_gbs.all)} GB/s`;
+  const lines = [
+    `### ${machine.cpu}, ${machine.cores} cores, ${machine.target}`,
+    '',
+    `${date}, commit ${commit}, ${rounds} rounds; ${Object.entries(versions)
+      .map(([name, version]) => `${name} ${version}`)
+      .join(', ')}.`,
+    `One core and all: before, ${peak(peaks.before)}; after, ${peak(peaks.after)}.`,
+    ...(absent.length > 0 ? [`Absent: ${absent.join('; ')}.`] : []),
+    '',
+    ...(result.table === 'memory' ? memoryLines(result) : rowLines(result)),
+  ];
+  const verdicts = checkBounds(
+    [result],
+    bounds.filter(({ table }) => table === result.table),
+  );
+  if (verdicts.length > 0) {
+    lines.push('', '| bound | figure | least | aim | |', '| --- | --- | --- | --- | --- |');
+    for (const { name, value, least, aim, passed } of verdicts) {
+      lines.push(
+        `| ${name} | ${value === null ? 'not measured' : value.toFixed(2)} | ${least} | ${aim ?? ''} | ${passed ? 'met' : '**not met**'} |`,
+      );
+    }
+  }
+  if (chart) lines.push('', `![${result.table}](${chart})`);
+  return lines.join('\n');
+}
+
+function rowLines({ rows }) {
+  const peers = [...new Set(rows.flatMap((row) => Object.keys(row.peers)))];
+  const header = [
+    'row',
+    'weights',
+    'ms: fast, median, slow',
+    'per second',
+    'of peak',
+    ...peers.map((peer) => `against ${peer}`),
+  ];
+  const lines = [`| ${header.join(' | ')} |`, `|${' --- |'.repeat(header.length)}`];
+  for (const { name, dtype, ours, perSecond, unit, shareOfPeak, peers: measured, note } of rows) {
+    const { fastDecile, median, slowDecile } = ours.seconds;
+    const cells = [
+      note ? `${name} (${note})` : name,
+      dtype,
+      [fastDecile, median, slowDecile].map((seconds) => three(1000 * seconds)).join(', '),
+      `${three(perSecond.median)} ${unit}`,
+      shareOfPeak ? `${percent(shareOfPeak.fastDecile)} (${shareOfPeak.of})` : '',
+      ...peers.map((peer) => (measured[peer] ? `${measured[peer].ratio.toFixed(2)} x` : '')),
+    ];
+    lines.push(`| ${cells.join(' | ')} |`);
+  }
+  return lines;
+}
+
+function memoryLines({ rows }) {
+  const mib = (bytes) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+  const lines = [
+    '| row | weights | process before | packed weights | arena | peak | limit | |',
+    '| --- | --- | --- | --- | --- | --- | --- | --- |',
+  ];
+  for (const { name, dtype, bytes, within } of rows) {
+    const { baseline, weights, arena, peak, limit } = bytes;
+    lines.push(
+      `| ${name} | ${dtype} | ${[baseline, weights, arena, peak, limit].map(mib).join(' | ')} | ${within ? 'within' : '**over**'} |`,
+    );
+  }
+  return lines;
+}
+
+/** A bar chart of how many times as fast each row is as its slowest contestant, or undefined for a table without peers. */
+function chartOf({ table, rows }) {
+  const values = [];
+  for (const row of rows) {
+    if (table === 'kernels' && !(row.threads > 1 && Object.keys(row.peers).length > 0)) continue;
+    if (table === 'memory') continue;
+    const label = table === 'kernels' ? row.name.replace(/^linear.forward | float32.*$/g, '') : row.name;
+    values.push({ row: label, who: `mome ${row.dtype}`, rate: rateOf(row, row.ours) });
+    for (const [peer, { seconds }] of Object.entries(row.peers)) {
+      if (!values.some((value) => value.row === label && value.who === peer))
+        values.push({ row: label, who: peer, rate: rateOf(row, { seconds }) });
+    }
+  }
+  if (values.length === 0) return undefined;
+  return {
+    $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
+    background: 'white',
+    padding: 12,
+    width: 560,
+    data: { values },
+    mark: { type: 'bar', tooltip: false },
+    encoding: {
+      y: { field: 'who', type: 'nominal', title: null, sort: null, axis: { labelLimit: 260 } },
+      x: { field: 'rate', type: 'quantitative', title: table === 'kernels' ? 'GFLOP/s' : 'per second' },
+      color: { field: 'who', type: 'nominal', legend: null, scale: { scheme: 'tableau10' } },
+      row: {
+        field: 'row',
+        type: 'nominal',
+        title: null,
+        sort: null,
+        spacing: 14,
+        header: { labelOrient: 'top', labelAnchor: 'start', labelFontWeight: 'bold', labelPadding: 2 },
+      },
+    },
+    resolve: { scale: { x: 'independent' } },
+    config: { font: 'sans-serif', axis: { labelFontSize: 11 }, view: { stroke: null } },
+  };
+}
+
+function rateOf(row, { seconds }) {
+  return (row.unit === 'calls' ? row.work.flops / 1e9 : row.items) / seconds.median;
+}
+
+async function svgOf(spec) {
+  const view = new vega.View(vega.parse(compile(spec).spec), { renderer: 'none' });
+  const svg = await view.toSVG();
+  view.finalize();
+  return `${svg}\n`;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await writeReport();
