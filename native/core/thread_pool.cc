@@ -1,5 +1,6 @@
 #include "core/thread_pool.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -19,6 +20,8 @@ namespace {
 // Spins before a waiting thread sleeps: about 50 microseconds, longer than the gap between two kernels of one run.
 constexpr int kSpins = 4000;
 constexpr int kSpinsPerYield = 64;
+// After this many loops in a row that a worker missed, it is moved off this thread's processor.
+constexpr int kMissedLoops = 8;
 
 // One step of waiting. Now and then the processor is offered to others: the thread that is waited for may have been put on the
 // same one.
@@ -90,7 +93,9 @@ struct ThreadPool::Shared {
   std::atomic<uint32_t> epoch{0};    // raised once per loop; workers wait for it
   std::atomic<uint32_t> gate{0};     // kOpen, and the workers inside
   std::atomic<int64_t> next{0};      // next item to hand out
+  std::atomic<int> entered{0};       // workers that entered the loop
   std::atomic<bool> stop{false};
+  int missed = 0;                    // loops in a row that not all workers entered
   int64_t items = 0;
   Function function = nullptr;
   void* context = nullptr;
@@ -105,9 +110,27 @@ struct ThreadPool::Shared {
   bool enter() {
     uint32_t now = gate.load(std::memory_order_relaxed);
     while ((now & kOpen) != 0) {
-      if (gate.compare_exchange_weak(now, now + 1, std::memory_order_acquire, std::memory_order_relaxed)) return true;
+      if (!gate.compare_exchange_weak(now, now + 1, std::memory_order_acquire, std::memory_order_relaxed)) continue;
+      entered.fetch_add(1, std::memory_order_relaxed);
+      return true;
     }
     return false;
+  }
+
+  // A sleeping worker may be woken on the very processor that calls it, and wait there for its turn while another stands idle, until
+  // the system balances its queues some milliseconds later. Taking this processor away from it for a moment moves it at once.
+  void rouse() {
+#if defined(__linux__)
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    const int here = sched_getcpu();
+    if (here < 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2 || !CPU_ISSET(here, &allowed)) return;
+    cpu_set_t others = allowed;
+    CPU_CLR(here, &others);
+    for (std::thread& worker : workers) {
+      if (pthread_setaffinity_np(worker.native_handle(), sizeof others, &others) == 0) pthread_setaffinity_np(worker.native_handle(), sizeof allowed, &allowed);
+    }
+#endif
   }
 
   void leave() {
@@ -152,11 +175,14 @@ void ThreadPool::run(int64_t items, Function function, void* context) {
   shared.function = function;
   shared.context = context;
   shared.next.store(0, std::memory_order_relaxed);
+  shared.entered.store(0, std::memory_order_relaxed);
   shared.gate.store(Shared::kOpen, std::memory_order_release);
   shared.epoch.fetch_add(1, std::memory_order_release);
   shared.epoch.notify_all();
   shared.drain(0);
   shared.gate.fetch_and(~Shared::kOpen, std::memory_order_acq_rel);
+  shared.missed = shared.entered.load(std::memory_order_relaxed) == threads_ - 1 ? 0 : shared.missed + 1;
+  if (shared.missed == kMissedLoops) shared.rouse();
   for (int spin = 0; spin < kSpins; spin++) {
     if (shared.gate.load(std::memory_order_acquire) == 0) return;
     relax(spin);
