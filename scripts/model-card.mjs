@@ -8,7 +8,7 @@ const folder = join(root, 'models', 'emoji-tiny');
 const read = (name) => JSON.parse(readFileSync(join(folder, name), 'utf8'));
 const config = read('config.json');
 const { n, dual, reranked, curve } = read('scores.json');
-const recipes = [1, 2, 3].map((stage) =>
+const recipes = [1, 2, 3, 4].map((stage) =>
   JSON.parse(readFileSync(join(root, 'recipes', `emoji-tiny-${stage}.json`), 'utf8')),
 );
 const megabytes = (statSync(join(folder, 'model.safetensors')).size / 1e6).toFixed(1);
@@ -16,10 +16,10 @@ const megabytes = (statSync(join(folder, 'model.safetensors')).size / 1e6).toFix
 const percent = (value) => (100 * value).toFixed(1);
 const row = (name, { textToImage: t, imageToText: i }) =>
   `| ${name} | ${[t.r1, t.r5, t.r10, i.r1, i.r5, i.r10].map(percent).join(' | ')} |`;
-const stageRows = ({ batchSize, seed, model, phases }, index) =>
+const stageRows = ({ batchSize, neighbours, dropPath, seed, model, phases }, index) =>
   phases.map(
     ({ objectives, steps, learningRate, decay, negativeSharpness }) =>
-      `| ${index + 1} | ${model.imageSize} px | ${objectives.join(' + ')} | ${steps} | ${batchSize} | ${learningRate}, ${decay} | ${negativeSharpness ?? '-'} | ${seed} |`,
+      `| ${index + 1} | ${model.imageSize} px | ${objectives.join(' + ')} | ${steps} | ${batchSize} | ${learningRate}, ${decay} | ${negativeSharpness ?? '-'} | ${neighbours ?? 1} | ${dropPath ?? 0} | ${seed} |`,
   );
 const points = (key) => `[${curve.map((point) => percent(point[key])).join(', ')}]`;
 
@@ -52,7 +52,7 @@ ${row('after re-ranking', reranked)}
 
 ## Learning curve
 
-Dual encoder on the held-out style while training; ticks are evaluations, the three stages follow each other.
+Dual encoder on the held-out style while training; ticks are evaluations, the stages follow each other.
 
 \`\`\`mermaid
 xychart-beta
@@ -69,13 +69,13 @@ ${curve.map((p) => `| ${p.stage} | ${p.step} | ${['textToImage.r1', 'textToImage
 
 ## Recipe
 
-| stage | pictures | objectives | steps | batch | rate | negative sharpness | seed |
-| --- | --- | --- | --- | --- | --- | --- | --- |
+| stage | pictures | objectives | steps | batch | rate | negative sharpness | neighbours | drop path | seed |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 ${recipes.flatMap(stageRows).join('\n')}
 
 AdamW (0.9, 0.98), weight decay ${recipes[0].weightDecay} and gradients clipped at norm 1. Drawings are turned, sheared, scaled, recoloured,
 outlined, blurred and laid on other backgrounds; captions are drawn from label and tags. Pairs of the same emoji are joint positives.
-\`node scripts/train-emoji-model.mjs\` makes the model again; \`recipes/emoji-tiny-1.json\` to \`-3.json\` are the exact settings. The choice of recipe
+\`node scripts/train-emoji-model.mjs\` makes the model again; \`recipes/emoji-tiny-1.json\` to \`-4.json\` are the exact settings. The choice of recipe
 looked at the scores above, so they are not those of an untouched test set.
 
 ## Data

@@ -1,5 +1,5 @@
 /**
- * Makes the model that ships with mome: three stages on the emoji drawings of three styles, each going on from the one before,
+ * Makes the model that ships with mome: stages on the emoji drawings of three styles, each going on from the one before,
  * then scores on the held-out style. Interrupted runs go on where they were. Run after `npm run setup`:
  *
  *   node scripts/train-emoji-model.mjs [output folder, default out/emoji-tiny]
