@@ -213,11 +213,16 @@ int WeightStore::find(std::string_view name) const {
 
 Status WeightStore::pack(int index, Packing packing, Target target, WeightType type, ThreadPool& pool) {
   Parameter& parameter = parameters_[index];
+  if (parameter.typed && parameter.type != type) {
+    return error(Code::unsupported, "weights: expected %s to be read as %s alone, got %s too", parameter.name.c_str(),
+                 weight_type_name(parameter.type).data(), weight_type_name(type).data());
+  }
   const Packer* packer = kernel_table().packer(target);
   if (packer == nullptr) {
     MOME_RETURN_IF_ERROR(load(index));
-    if (parameter.data_type != type) round_to(type, parameter.rows(), parameter.columns(), parameter.data.floats());
-    parameter.data_type = type;
+    if (!parameter.typed) round_to(type, parameter.rows(), parameter.columns(), parameter.data.floats());
+    parameter.type = type;
+    parameter.typed = true;
     return {};
   }
   const int form = static_cast<int>(packing);
@@ -230,6 +235,8 @@ Status WeightStore::pack(int index, Packing packing, Target target, WeightType t
   }
   packer->pack(parameter.data.floats(), parameter.rows(), parameter.columns(), packing, type, parameter.packed[form].data(), pool);
   parameter.packed_version[form] = parameter.version;
+  parameter.type = type;
+  parameter.typed = true;
   if (only_in_file) parameter.data.release();
   return {};
 }
@@ -257,7 +264,7 @@ Status WeightStore::write(int index, const float* values) {
   if (parameter.data.data() == nullptr) MOME_RETURN_IF_ERROR(reserve_data(parameter));
   std::memcpy(parameter.data.data(), values, static_cast<size_t>(parameter.count) * sizeof(float));
   parameter.file = nullptr;
-  parameter.data_type = WeightType::f32;
+  parameter.typed = false;
   parameter.version++;
   return {};
 }

@@ -37,7 +37,8 @@ struct Parameter {
   AlignedMemory gradient;  // present when training
   AlignedMemory m, v;
   uint64_t version = 1;    // raised when data changes
-  WeightType data_type = WeightType::f32;  // what `data` was rounded to, for targets that read it unpacked
+  WeightType type = WeightType::f32;       // what it is kept as, once a program reads it as a matrix
+  bool typed = false;
   AlignedMemory packed[2];                 // by Packing
   uint64_t packed_version[2] = {0, 0};
 

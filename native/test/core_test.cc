@@ -191,6 +191,17 @@ void test_weight_types() {
   const float damaged[] = {1, std::nanf(""), 2};
   expect(std::isnan(weight_row_scale(damaged, 3)), "a row that is not finite has no scale");
 
+  // One weight as the matrix of two ops that keep different types: refused, whichever comes first.
+  for (const Target target : kCpuTargets) {
+    if (!target_supported(target)) continue;
+    ThreadPool pool(1);
+    WeightStore shared(WeightType::i8);
+    fill(shared);
+    expect(shared.pack(0, Packing::forward, target, WeightType::i8, pool).ok(), "a weight is packed in 8 bits");
+    expect(shared.pack(0, Packing::forward, target, WeightType::f32, pool).code() == Code::unsupported, "and not in another type as well");
+    expect(shared.pack(0, Packing::forward, target, WeightType::i8, pool).ok(), "the same type is fine");
+  }
+
   WeightStore weights(WeightType::i8);
   fill(weights);
   expect(weights.enable_training().code() == Code::unsupported, "rounded weights are not trained");
