@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { packageRoot } from '../runtime/addon.ts';
+import { addBench } from './bench.ts';
 import { addCheckpointCommands } from './checkpoint-commands.ts';
 import { exitCodes, reportFailure } from './context.ts';
 import { addDoctor } from './doctor.ts';
@@ -27,6 +28,7 @@ addModelCommands(program);
 addCheckpointCommands(program);
 addExport(program);
 addTrainCommands(program);
+addBench(program);
 addDoctor(program);
 for (const command of program.commands) command.exitOverride();
 

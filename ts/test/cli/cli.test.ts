@@ -77,6 +77,17 @@ describe('mome', () => {
     expect(mome('verify', golden('preprocess')).stdout).toContain('passed');
   });
 
+  it('times a model', () => {
+    const { rows, dtype } = json('bench', '-m', model, '--seconds', '0', '--dtype', 'int8');
+    expect(dtype).toBe('int8');
+    expect(rows).toHaveLength(5);
+    for (const { milliseconds, perSecond, items } of rows) {
+      expect(milliseconds.fastDecile).toBeGreaterThan(0);
+      expect(perSecond).toBeCloseTo((1000 * items) / milliseconds.median, 6);
+    }
+    expect(mome('bench', '-m', model, '--seconds', 'many').status).toBe(2);
+  });
+
   it('exports, and says which functions the model has', async () => {
     const folder = join(await temporaryFolder(), 'onnx');
     const { functions, leftOut, weights } = json('export', '--onnx', '-m', model, '-o', folder);

@@ -1,0 +1,124 @@
+/** `mome bench`: what a model does on this machine, without peers; `npm run bench` in a clone compares. */
+import type { Command } from 'commander';
+import { imageTokensOf } from '../model/config.ts';
+import type { Vlmo } from '../model/vlmo.ts';
+import { MomeError } from '../runtime/errors.ts';
+import {
+  interruption,
+  type ModelFlags,
+  print,
+  printJson,
+  progressBar,
+  wholeNumber,
+  withModel,
+  withModelFlags,
+} from './context.ts';
+import { table } from './table.ts';
+
+/** One measured kind of call. */
+interface BenchRow {
+  readonly name: string;
+  readonly items: number;
+  readonly milliseconds: { readonly fastDecile: number; readonly median: number; readonly slowDecile: number };
+  readonly perSecond: number;
+  readonly rounds: number;
+}
+
+export function addBench(program: Command): void {
+  withModelFlags(
+    program
+      .command('bench')
+      .description('time embedding and matching with a model on this machine')
+      .option('--seconds <n>', 'time for each row', wholeNumber, 2),
+  ).action(bench);
+}
+
+async function bench(flags: ModelFlags & { readonly seconds: number }): Promise<void> {
+  const signal = interruption();
+  await withModel(flags, async (model) => {
+    const works = worksOf(model);
+    const bar = progressBar('bench', flags.quiet);
+    const rows: BenchRow[] = [];
+    for (const work of works) {
+      bar.update(rows.length, works.length);
+      rows.push(await measure(work, flags.seconds, signal));
+    }
+    bar.stop();
+    const { target, dtype, config } = model;
+    const memory = model.memory();
+    if (flags.json) return printJson({ target, dtype, width: config.width, layers: config.layers, memory, rows });
+    const ms = (value: number) => value.toPrecision(3);
+    print(
+      table(
+        ['call', 'ms: fast', 'median', 'slow', 'items/s'],
+        rows.map(({ name, milliseconds: { fastDecile, median, slowDecile }, perSecond }) => [
+          name,
+          ms(fastDecile),
+          ms(median),
+          ms(slowDecile),
+          perSecond.toPrecision(3),
+        ]),
+      ),
+    );
+    const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(0);
+    print(
+      `${target}, ${dtype}, width ${config.width}, ${config.layers} layers, ${imageTokensOf(config)} image tokens; ` +
+        `weights ${mib(memory.weightBytes)} MiB, arena ${mib(memory.arenaBytes)} MiB`,
+    );
+  });
+}
+
+interface Work {
+  readonly name: string;
+  readonly items: number;
+  readonly call: (signal: AbortSignal) => Promise<unknown>;
+}
+
+/** Raw pictures, so that decoding is no part of the time. */
+function worksOf(model: Vlmo): Work[] {
+  const size = model.config.imageSize;
+  const images = Array.from({ length: 8 }, (_, image) => ({
+    data: new Uint8Array(size * size * 3).map((_, i) => (i * (2 * image + 1)) & 255),
+    width: size,
+    height: size,
+    channels: 3 as const,
+  }));
+  const text = 'a small picture of a happy cat';
+  const texts = Array.from({ length: 32 }, () => text);
+  return [
+    { name: '1 picture', items: 1, call: (signal) => model.embedImages(images.slice(0, 1), { signal }) },
+    { name: '8 pictures', items: 8, call: (signal) => model.embedImages(images, { signal }) },
+    { name: '1 text', items: 1, call: (signal) => model.embedTexts([text], { signal }) },
+    { name: '32 texts', items: 32, call: (signal) => model.embedTexts(texts, { signal }) },
+    {
+      name: '8 pairs',
+      items: 8,
+      call: (signal) =>
+        model.match(
+          images.map((image) => ({ image, text })),
+          { signal },
+        ),
+    },
+  ];
+}
+
+async function measure({ name, items, call }: Work, seconds: number, signal: AbortSignal): Promise<BenchRow> {
+  await call(signal); // warms up: weights are packed when they are first needed
+  const times: number[] = [];
+  const end = performance.now() + 1000 * seconds;
+  do {
+    if (signal.aborted) throw new MomeError('MOME_ABORTED', 'bench: it was interrupted', { cause: signal.reason });
+    const started = performance.now();
+    await call(signal);
+    times.push(performance.now() - started);
+  } while (performance.now() < end);
+  times.sort((a, b) => a - b);
+  const at = (share: number) => times[Math.floor(share * (times.length - 1))]!;
+  return {
+    name,
+    items,
+    milliseconds: { fastDecile: at(0.1), median: at(0.5), slowDecile: at(0.9) },
+    perSecond: (1000 * items) / at(0.5),
+    rounds: times.length,
+  };
+}
