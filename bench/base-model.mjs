@@ -53,18 +53,27 @@ export function text() {
   return { text: words.join(' '), ids: [id('[CLS]'), ...words.map(id), id('[SEP]')] };
 }
 
-/** Multiplications and additions of the encoder for sequences of these lengths, as two operations each. */
-export function encoderFlops(lengths, images) {
+/**
+ * Multiplications and additions of the encoder for sequences of these lengths, as two operations each.
+ *
+ * @param clsOnly the last block does what follows its attention for one row of each sequence, as inference of embeddings and matches does
+ */
+export function encoderFlops(lengths, images, clsOnly = true) {
   const { width, layers, patchSize } = config;
+  const projections = 6 * width ** 2;
+  const rest = 18 * width ** 2;
   let flops = images * 2 * (imageTokens - 1) * width * 3 * patchSize ** 2;
-  for (const tokens of lengths) flops += layers * (24 * tokens * width ** 2 + 4 * tokens ** 2 * width);
+  for (const tokens of lengths) {
+    const attended = layers * (projections * tokens + 4 * tokens ** 2 * width);
+    flops += attended + rest * (clsOnly ? (layers - 1) * tokens + 1 : layers * tokens);
+  }
   return flops;
 }
 
 /** Operations of one training step of ITC (with its VL branch), ITM and MLM: backward is twice forward. */
 export function trainingFlops(pairs) {
-  const unimodal = encoderFlops([...Array(pairs).fill(imageTokens), ...Array(pairs).fill(realTokens)], pairs);
+  const unimodal = encoderFlops([...Array(pairs).fill(imageTokens), ...Array(pairs).fill(realTokens)], pairs, false);
   const branch = ((config.layers - config.firstVlLayer) / config.layers) * (unimodal - encoderFlops([], pairs));
-  const fused = encoderFlops(Array(4 * pairs).fill(imageTokens + realTokens), 4 * pairs);
+  const fused = encoderFlops(Array(4 * pairs).fill(imageTokens + realTokens), 4 * pairs, false);
   return 3 * (unimodal + branch + fused);
 }

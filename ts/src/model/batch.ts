@@ -103,6 +103,11 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
     imageCls[i] = fusedEnd + i * tokens;
     place(0, 0, imageCls[i]!, tokens);
   }
+  const fusedKept = textCls.length + pairTextCls.length;
+  const cls = new Int32Array(sequenceCount);
+  cls.set(textCls);
+  cls.set(pairTextCls, textCls.length);
+  cls.set(imageCls, fusedKept);
   return {
     dims: {
       rows,
@@ -113,14 +118,30 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
       sequences: sequenceCount,
       images: shown.length,
       pictures,
+      kept: cls.length,
+      kept_fused_end: fusedKept,
     },
-    inputs: { text_ids: ids, text_index: index, sequences, picture, type_index: typeIndex },
+    inputs: {
+      text_ids: ids,
+      text_index: index,
+      sequences,
+      picture,
+      type_index: typeIndex,
+      cls,
+      kept_text: places(0, textCls.length),
+      kept_pair: places(textCls.length, fusedKept),
+      kept_image: places(fusedKept, cls.length),
+    },
     textCls,
     pairTextCls,
     pairImageCls,
     imageCls,
     scorePairs,
   };
+}
+
+function places(first: number, end: number): Int32Array {
+  return Int32Array.from({ length: end - first }, (_, i) => first + i);
 }
 
 function total(texts: readonly TokenIds[]): number {

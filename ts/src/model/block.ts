@@ -12,6 +12,7 @@ import {
   attention,
   type ExpertRange,
   expertFfn,
+  gatherRows,
   type Input,
   layerNorm,
   projResidual,
@@ -47,4 +48,26 @@ export function block(
   const attended = attention(qkv(normed, weights.qkv), sequences, { ...options, layer: weights.layer });
   const middle = projResidual(x, attended, weights.proj, { gamma: weights.gamma1, rowScale: dropPath?.attention });
   return expertFfn(middle, experts, { gamma: weights.gamma2, rowScale: dropPath?.ffn }, blockEps);
+}
+
+/**
+ * The last block where only some rows are read afterwards: all rows are attended to, but what follows attention is done for the
+ * rows of `keep` alone. They get the numbers that `block` gives them.
+ *
+ * @param keep [kept] rows of x
+ * @param experts which of the kept rows read which expert
+ * @returns kept x width
+ */
+export function lastBlock(
+  x: Value<['rows', 'width']>,
+  sequences: Input<['sequences', 'range'], 'i32'>,
+  weights: BlockWeights,
+  keep: Input<['kept'], 'i32'>,
+  experts: readonly ExpertRange[],
+  options: Omit<AttentionOptions, 'layer'>,
+): Activation<['kept', 'width']> {
+  const normed = layerNorm(x, weights.norm1, blockEps);
+  const attended = attention(qkv(normed, weights.qkv), sequences, { ...options, layer: weights.layer });
+  const middle = projResidual(gatherRows(x, keep), gatherRows(attended, keep), weights.proj, { gamma: weights.gamma1 });
+  return expertFfn(middle, experts, { gamma: weights.gamma2 }, blockEps);
 }

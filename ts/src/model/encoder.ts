@@ -18,7 +18,7 @@ import {
   perRun,
   textEmbed,
 } from '../graph/index.ts';
-import { block, blockEps, type DropPath } from './block.ts';
+import { block, blockEps, type DropPath, lastBlock } from './block.ts';
 import type { VlmoConfig } from './config.ts';
 import { type BlockWeights, ModelWeights } from './weights.ts';
 
@@ -37,6 +37,14 @@ export const batchDims = {
   images: perRun('images'),
   /** Distinct pictures given as pixels. */
   pictures: perRun('pictures'),
+} as const;
+
+/** Per-run dimensions of the CLS rows: of texts, then of pairs (their text's), then of images. */
+export const keptDims = {
+  kept: perRun('kept'),
+  texts: perRun('texts'),
+  /** Where the rows of pairs end. */
+  keptFusedEnd: perRun('keptFusedEnd'),
 } as const;
 
 export interface EncoderOptions {
@@ -59,11 +67,35 @@ export interface Encoded {
 
 /** Embeds and encodes a batch; `vlBranch` continues it, heads read it. */
 export function encode(graph: Graph, config: VlmoConfig, options: EncoderOptions): Encoded {
+  return encodeUntil(config.layers, graph, config, options);
+}
+
+/** Inference that reads CLS rows alone: the last block leaves out what no CLS row needs. */
+export function encodeCls(
+  graph: Graph,
+  config: VlmoConfig,
+  options: EncoderOptions,
+): { readonly weights: ModelWeights; readonly hidden: Activation<['kept', 'width']> } {
+  const last = config.layers - 1;
+  const { weights, hidden, sequences } = encodeUntil(last, graph, config, options);
+  const { kept, texts, keptFusedEnd } = keptDims;
+  const blockWeights = weights.block(last);
+  const fused = last < config.firstVlLayer ? 'text' : 'vl';
+  const experts: ExpertRange[] = [
+    { begin: 0, end: texts, expert: blockWeights.expert('text') },
+    { begin: texts, end: keptFusedEnd, expert: blockWeights.expert(fused) },
+    { begin: keptFusedEnd, end: kept, expert: blockWeights.expert('image') },
+  ];
+  const keep = graph.input('cls', 'i32', [kept]);
+  return { weights, hidden: lastBlock(hidden, sequences, blockWeights, keep, experts, weights.attentionOptions) };
+}
+
+function encodeUntil(layers: number, graph: Graph, config: VlmoConfig, options: EncoderOptions): Encoded {
   const weights = new ModelWeights(graph, config);
   const sequences = graph.input('sequences', 'i32', [batchDims.sequences, fixed('range', 4)]);
   let x = embed(graph, config, weights, options);
   let atFirstVlLayer = x;
-  for (let layer = 0; layer < config.layers; layer++) {
+  for (let layer = 0; layer < layers; layer++) {
     if (layer === config.firstVlLayer) atFirstVlLayer = x;
     const blockWeights = weights.block(layer);
     const experts = layer < config.firstVlLayer ? expertsBelow(blockWeights) : expertsFrom(blockWeights);

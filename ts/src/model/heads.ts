@@ -18,7 +18,8 @@ import {
 import { finalNorm } from './encoder.ts';
 import type { ModelWeights } from './weights.ts';
 
-type Hidden = Activation<['rows', 'width']>;
+/** Rows of the encoder: all of them, or those that were kept. */
+type Hidden = Activation<['rows', 'width']> | Activation<['kept', 'width']>;
 
 /** BERT-style heads normalise with this epsilon, classifiers with PyTorch's default. */
 const bertEps = 1e-12;
@@ -42,7 +43,7 @@ export function embedding<N extends string>(
   weights: ModelWeights,
 ): Activation<[N, 'width']> {
   const { width } = weights.dims;
-  const rows = finalNorm(gatherRows(hidden, cls), weights);
+  const rows = finalNorm(gatherRows(hidden as Activation<[string, 'width']>, cls), weights);
   return l2Normalize(linear(rows, weights.projection(`${projection}.fc`, width, width)));
 }
 
@@ -53,7 +54,12 @@ export function pooled<N extends string>(
   weights: ModelWeights,
 ): Activation<[N, 'width']> {
   const { width } = weights.dims;
-  return tanh(linear(finalNorm(gatherRows(hidden, cls), weights), weights.linear('pooler.dense', width, width)));
+  return tanh(
+    linear(
+      finalNorm(gatherRows(hidden as Activation<[string, 'width']>, cls), weights),
+      weights.linear('pooler.dense', width, width),
+    ),
+  );
 }
 
 /** Logits of "does the text describe the picture": [no, yes]. */
@@ -72,7 +78,7 @@ export function mlmLogits<N extends string>(
 ): Activation<[N, 'vocabulary']> {
   const { width, vocabulary } = weights.dims;
   const dense = linear(
-    finalNorm(gatherRows(hidden, rows), weights),
+    finalNorm(gatherRows(hidden as Activation<[string, 'width']>, rows), weights),
     weights.linear('mlm_score.transform.dense', width, width),
   );
   const transformed = layerNorm(gelu(dense), weights.norm('mlm_score.transform.LayerNorm', width), bertEps);

@@ -4,7 +4,7 @@
 import { type DenseLayout, emitOnnx, type OnnxGraph, type Part } from '../graph/index.ts';
 import { imageTokensOf, type VlmoConfig } from './config.ts';
 import { batchDims } from './encoder.ts';
-import { embed, fusionOutputs, type ModelFunction } from './functions.ts';
+import { dualOutputs, fusionOutputs, type ModelFunction } from './functions.ts';
 
 /** What an export can hold. */
 export const onnxFunctionNames = ['image', 'text', 'fusion'] as const;
@@ -18,8 +18,8 @@ interface OnnxFunction {
 }
 
 const functions: Readonly<Record<OnnxFunctionName, OnnxFunction>> = {
-  image: { build: embed, outputs: ['image_embed'], rowEnds: { rows: 'image' } },
-  text: { build: embed, outputs: ['text_embed'], rowEnds: { textOnlyEnd: 'text' } },
+  image: { build: dualOutputs, outputs: ['image_embed'], rowEnds: { rows: 'image' } },
+  text: { build: dualOutputs, outputs: ['text_embed'], rowEnds: { textOnlyEnd: 'text' } },
   fusion: {
     build: fusionOutputs,
     outputs: ['itm_logits', 'pooled'],

@@ -339,12 +339,6 @@ export class Vlmo {
   ): Promise<Readonly<Record<string, Float32Array>>> {
     this.#requireAlive();
     const batch = layoutBatch(this.config, items, pictures.count);
-    const heads = {
-      text_cls: batch.textCls,
-      image_cls: batch.imageCls,
-      pair_cls: batch.pairTextCls,
-      ...extra,
-    };
     return this.#program(name).run(
       {
         dims: {
@@ -354,7 +348,7 @@ export class Vlmo {
           pairs: batch.pairTextCls.length,
           ...dims,
         },
-        inputs: { ...batch.inputs, ...heads, bytes: pictures.bytes },
+        inputs: { ...batch.inputs, ...extra, bytes: pictures.bytes },
       },
       signal,
     );
