@@ -19,6 +19,8 @@ struct AttentionSizes {
   int64_t head_width, padded_width;  // K and K rounded up to whole tiles
   int64_t tokens, padded_tokens;     // of the longest sequence
   bool bias;
+  int64_t longest_text;              // 0 without texts
+  bool images;                       // whether any sequence has a picture
   int64_t bias_floats;
 };
 
@@ -30,6 +32,8 @@ inline AttentionSizes attention_sizes(const Args& a) {
   for (int64_t i = 0; i < a.sequence_count; i++) {
     const int64_t tokens = int64_t{a.sequences[i].text_length} + a.sequences[i].image_length;
     if (tokens > s.tokens) s.tokens = tokens;
+    if (a.sequences[i].text_length > s.longest_text) s.longest_text = a.sequences[i].text_length;
+    s.images = s.images || a.sequences[i].image_length > 0;
   }
   s.padded_tokens = round_up(s.tokens, kTileColumns);
   s.bias = a.table != nullptr;
@@ -115,7 +119,7 @@ inline Status attention_forward(const AttentionForward& a, OpContext& context) {
   clear_uncovered(a, a.out, a.width);
   if (a.lse) clear_uncovered(a, a.lse, a.heads);
   if (s.bias) {
-    context.pool.parallel_for(a.heads, [&](int64_t head, int) { read_head_bias(a, head, memory + head * s.bias_floats); });
+    context.pool.parallel_for(a.heads, [&](int64_t head, int) { read_head_bias(a, head, s.longest_text, s.images, memory + head * s.bias_floats); });
   }
   context.pool.parallel_for(a.heads * a.sequence_count, [&](int64_t item, int worker) {
     const int64_t head = item / a.sequence_count;
@@ -214,7 +218,7 @@ inline Status attention_backward(const AttentionBackward& a, OpContext& context)
   const int64_t per_thread = round_up(backward_scratch(s), 16);
   clear_uncovered(a, a.dqkv, 3 * a.width);
   if (s.bias) {
-    context.pool.parallel_for(a.heads, [&](int64_t head, int) { read_head_bias(a, head, biases + head * s.bias_floats); });
+    context.pool.parallel_for(a.heads, [&](int64_t head, int) { read_head_bias(a, head, s.longest_text, s.images, biases + head * s.bias_floats); });
   }
   context.pool.parallel_for(a.heads * kTableChunks, [&](int64_t item, int worker) {
     const int64_t head = item / kTableChunks;

@@ -121,14 +121,22 @@ inline int64_t head_bias_floats(const RelativePosition& position) {
   return round_up(position.image_offsets() + 2 * position.text_init_length, 16);
 }
 
-// Copies one head's columns of the table to `memory` in that order.
+// Copies one head's columns of the table to `memory` in that order: of the text part what texts of at most
+// `longest_text` tokens use, and the image part where there are `images`. (For a short text all of it would take as long as the
+// attention itself.)
 template <typename Args>
-inline void read_head_bias(const Args& a, int64_t head, float* memory) {
+inline void read_head_bias(const Args& a, int64_t head, int64_t longest_text, bool images, float* memory) {
   const RelativePosition& p = a.position;
   const auto at = [&](int64_t row) { return a.table[row * a.table_columns + a.table_column + head]; };
   const int64_t offsets = p.image_offsets();
-  for (int64_t i = 0; i < offsets; i++) memory[i] = at(offsets - 1 - i);
-  for (int64_t i = 0; i < 2 * p.text_init_length; i++) memory[offsets + i] = at(offsets + 5 + i);
+  for (int64_t i = 0; images && i < offsets; i++) memory[i] = at(offsets - 1 - i);
+  if (longest_text == 0) return;
+  const int64_t entries = 2 * p.text_init_length, middle = p.text_init_length - 2;  // offset 0
+  const auto copy = [&](int64_t first, int64_t end) {
+    for (int64_t i = first < 0 ? 0 : first; i < end && i < entries; i++) memory[offsets + i] = at(offsets + 5 + i);
+  };
+  copy(middle - longest_text + 1, middle + longest_text);
+  copy(entries - 3, entries);  // CLS
 }
 
 // What read_head_bias left in `memory`, and the five single entries.
