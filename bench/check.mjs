@@ -6,11 +6,12 @@
  * @property {string} table
  * @property {string} row
  * @property {string} dtype
- * @property {'ratio' | 'share' | 'speedup'} measure ratio to `peer`, share of the peak by the fast decile, or speed over the same row
- *   in the type `over`
+ * @property {'ratio' | 'share' | 'speedup' | 'microseconds'} measure ratio to `peer`, share of the peak by the fast decile, speed over
+ *   the same row in the type `over`, or the median time
  * @property {string} [peer]
  * @property {string} [over]
- * @property {number} least
+ * @property {number} [least] the figure must reach it
+ * @property {number} [most] or must not exceed it
  * @property {number} [aim]
  */
 
@@ -18,14 +19,16 @@
  * @param {readonly any[]} results
  * @param {readonly Bound[]} bounds
  * @param {{ allowMissing?: boolean }} [options] a figure that was not measured is no failure
- * @returns {{ name: string, least: number, aim: number | undefined, value: number | null, passed: boolean, reason: string }[]}
+ * @returns {{ name: string, bound: string, aim: number | undefined, value: number | null, passed: boolean, reason: string }[]}
  */
 export function checkBounds(results, bounds, { allowMissing = false } = {}) {
   return bounds.map((bound) => {
     const value = figureOf(results, bound);
-    const { name, least, aim } = bound;
-    if (value === null) return { name, least, aim, value, passed: allowMissing, reason: 'was not measured' };
-    return { name, least, aim, value, passed: value >= least, reason: `${value.toFixed(2)}, bound ${least}` };
+    const { name, least = Number.NEGATIVE_INFINITY, most = Number.POSITIVE_INFINITY, aim } = bound;
+    const asked = bound.most === undefined ? `at least ${least}` : `at most ${most}`;
+    if (value === null) return { name, bound: asked, aim, value, passed: allowMissing, reason: 'was not measured' };
+    const passed = value >= least && value <= most;
+    return { name, bound: asked, aim, value, passed, reason: `${value.toFixed(2)}, ${asked}` };
   });
 }
 
@@ -37,6 +40,7 @@ function figureOf(results, { table, row, dtype, measure, peer, over }) {
   const value = {
     ratio: () => found?.peers[peer]?.ratio,
     share: () => found?.shareOfPeak?.fastDecile,
+    microseconds: () => 1e6 * found?.ours.seconds.median,
     speedup: () => find(over)?.ours.seconds.median / found?.ours.seconds.median,
   }[measure]();
   return Number.isFinite(value) ? value : null;

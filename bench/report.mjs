@@ -75,10 +75,10 @@ function sectionOf(result, bounds, chart) {
     bounds.filter(({ table }) => table === result.table),
   );
   if (verdicts.length > 0) {
-    lines.push('', '| bound | figure | least | aim | |', '| --- | --- | --- | --- | --- |');
-    for (const { name, value, least, aim, passed } of verdicts) {
+    lines.push('', '| bound | figure | asked | aim | |', '| --- | --- | --- | --- | --- |');
+    for (const { name, value, bound, aim, passed } of verdicts) {
       lines.push(
-        `| ${name} | ${value === null ? 'not measured' : value.toFixed(2)} | ${least} | ${aim ?? ''} | ${passed ? 'met' : '**not met**'} |`,
+        `| ${name} | ${value === null ? 'not measured' : value.toFixed(2)} | ${bound} | ${aim ?? ''} | ${passed ? 'met' : '**not met**'} |`,
       );
     }
   }
@@ -132,7 +132,7 @@ function chartOf({ table, rows }) {
   const values = [];
   for (const row of rows) {
     if (table === 'kernels' && !(row.threads > 1 && Object.keys(row.peers).length > 0)) continue;
-    if (table === 'memory') continue;
+    if (table === 'memory' || row.work === null) continue;
     const label = table === 'kernels' ? row.name.replace(/^linear.forward | float32.*$/g, '') : row.name;
     values.push({ row: label, who: `mome ${row.dtype}`, rate: rateOf(row, row.ours) });
     for (const [peer, { seconds }] of Object.entries(row.peers)) {

@@ -17,6 +17,7 @@ import { peerOf, rowOf } from './row.mjs';
 const dtypes = ['float32', 'bfloat16', 'int8'];
 /** Largest relative difference of an answer from the peer's on the same weights: the exported graph is the same model. */
 const sameAnswer = 1e-3;
+const overheadRounds = 200;
 
 /** The work of one row: what we run, what the peers run, how much it is. */
 function workloads(seed) {
@@ -93,6 +94,7 @@ export async function modelTable({ folder, seed, rounds, threads, peaks, log }) 
     }
   }
   rows.push(...(await mixedRows({ models, seed, rounds, threads, peaks, log })));
+  rows.push(await overheadRow({ model: models.int8, threads, peaks, log }));
   await ort?.close();
   torch?.close();
   const versions = { ...(ort && { onnxruntime: ort.version }), ...(torch && { torch: await torchVersion(threads) }) };
@@ -141,6 +143,18 @@ async function mixedRows({ models, seed, rounds, threads, peaks, log }) {
     }
   }
   return rows;
+}
+
+/** What one call of a short text takes outside kernels: binding, planning, waking threads, the way there and back. */
+async function overheadRow({ model, threads, peaks, log }) {
+  const name = 'per call, outside kernels (text, batch 1)';
+  log(name);
+  const seconds = [];
+  for (let round = 0; round < overheadRounds; round++) {
+    const { outsideMilliseconds } = await model.profile({ texts: [text().text] });
+    seconds.push(outsideMilliseconds / 1000);
+  }
+  return rowOf({ name, dtype: 'int8', threads, items: 1, unit: 'calls', flops: 0 }, seconds, {}, peaks);
 }
 
 /** A bench of two models that answer differently would compare nothing. */

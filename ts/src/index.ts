@@ -18,6 +18,7 @@ export {
   type MaskCandidates,
   type MixedItems,
   type MixedResults,
+  type Profile,
   type Ranked,
   Vlmo,
 } from './model/vlmo.ts';

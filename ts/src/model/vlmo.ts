@@ -1,7 +1,7 @@
 /**
  * The public model: load once, then embed, match, re-rank, answer, reason and fill masks, all off the event loop.
  */
-import type { DType } from '../runtime/addon.ts';
+import type { DType, RunArguments } from '../runtime/addon.ts';
 import type { Engine, Program, Weights } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
@@ -46,6 +46,22 @@ export interface MaskCandidates {
   readonly candidates: readonly { readonly token: string; readonly score: number }[];
 }
 
+/** A function of the model, ready to run, and the op of each of its instructions. */
+interface Compiled {
+  readonly program: Program;
+  readonly ops: readonly string[];
+}
+
+/** Where the time of one call went. */
+export interface Profile {
+  /** From the call to its answer. */
+  readonly milliseconds: number;
+  /** What no kernel accounts for: binding, planning, waking threads, the way to native code and back. */
+  readonly outsideMilliseconds: number;
+  /** By op, the longest first. */
+  readonly ops: readonly { readonly op: string; readonly calls: number; readonly milliseconds: number }[];
+}
+
 /** What one mixed call reads. */
 export interface MixedItems {
   readonly images?: readonly ImageInput[];
@@ -83,7 +99,7 @@ export class Vlmo {
   readonly #weights: Weights;
   readonly #tokenizer: Tokenizer | undefined;
   readonly #answers: readonly string[] | undefined;
-  readonly #programs = new Map<FunctionName, Program>();
+  readonly #programs = new Map<FunctionName, Compiled>();
   #disposed = false;
 
   private constructor(parts: ModelParts) {
@@ -177,23 +193,11 @@ export class Vlmo {
    *
    * @throws MomeError as `embedImages`, `embedTexts` and `match`
    */
-  async mixed({ images = [], texts = [], pairs = [] }: MixedItems, options: CallOptions = {}): Promise<MixedResults> {
-    const { width, imageSize } = this.config;
-    const ids = await this.#encodeAll([...texts, ...pairs.map(({ text }) => text)]);
-    const pictures = await PictureSet.prepare(
-      [...images, ...pairs.map(({ image }) => image)],
-      imageSize,
-      options.signal,
-    );
-    const items: BatchItems = {
-      texts: ids.slice(0, texts.length),
-      images: pictures.items.slice(0, images.length),
-      pairs: pairs.map((_, i) => ({
-        text: ids[texts.length + i]!,
-        picture: pictures.items[images.length + i]!.picture,
-      })),
-    };
-    const outputs = await this.#run('mixed', items, pictures, {}, options.signal);
+  async mixed(items: MixedItems, options: CallOptions = {}): Promise<MixedResults> {
+    const { width } = this.config;
+    const { images = [], texts = [], pairs = [] } = items;
+    const { batch, pictures } = await this.#prepareMixed(items, options.signal);
+    const outputs = await this.#run('mixed', batch, pictures, {}, options.signal);
     const total = images.length + texts.length + pairs.length;
     options.onProgress?.(total, total);
     return {
@@ -201,6 +205,44 @@ export class Vlmo {
       texts: { embeddings: outputs.text_embed!, count: texts.length, width },
       pairs: Float32Array.from(pairs, (_, i) => secondProbability(outputs.itm_logits!, i)),
     };
+  }
+
+  /**
+   * Times one mixed pass, kernel by kernel. Pictures are prepared and weights packed beforehand.
+   *
+   * @throws MomeError as `mixed`
+   */
+  async profile(items: MixedItems): Promise<Profile> {
+    const { batch, pictures } = await this.#prepareMixed(items);
+    await this.#run('mixed', batch, pictures, {});
+    const { program, ops } = this.#compiled('mixed');
+    const args = this.#arguments(batch, pictures);
+    const started = performance.now();
+    const { nanoseconds } = await program.profile(args);
+    const milliseconds = performance.now() - started;
+    const byOp = new Map<string, { calls: number; milliseconds: number }>();
+    for (const [i, time] of nanoseconds.entries()) {
+      const sum = byOp.get(ops[i]!) ?? { calls: 0, milliseconds: 0 };
+      byOp.set(ops[i]!, { calls: sum.calls + 1, milliseconds: sum.milliseconds + time / 1e6 });
+    }
+    const sorted = [...byOp].map(([op, sum]) => ({ op, ...sum })).sort((a, b) => b.milliseconds - a.milliseconds);
+    const inside = sorted.reduce((sum, each) => sum + each.milliseconds, 0);
+    return { milliseconds, outsideMilliseconds: milliseconds - inside, ops: sorted };
+  }
+
+  async #prepareMixed({ images = [], texts = [], pairs = [] }: MixedItems, signal?: AbortSignal) {
+    const ids = await this.#encodeAll([...texts, ...pairs.map(({ text }) => text)]);
+    const shown = [...images, ...pairs.map(({ image }) => image)];
+    const pictures = await PictureSet.prepare(shown, this.config.imageSize, signal);
+    const batch: BatchItems = {
+      texts: ids.slice(0, texts.length),
+      images: pictures.items.slice(0, images.length),
+      pairs: pairs.map((_, i) => ({
+        text: ids[texts.length + i]!,
+        picture: pictures.items[images.length + i]!.picture,
+      })),
+    };
+    return { batch, pictures };
   }
 
   /**
@@ -320,7 +362,7 @@ export class Vlmo {
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    for (const program of this.#programs.values()) program.dispose();
+    for (const { program } of this.#programs.values()) program.dispose();
     this.#weights.dispose();
     this.#engine.dispose();
   }
@@ -338,35 +380,42 @@ export class Vlmo {
     extra: Readonly<Record<string, Int32Array>> = {},
   ): Promise<Readonly<Record<string, Float32Array>>> {
     this.#requireAlive();
-    const batch = layoutBatch(this.config, items, pictures.count);
-    return this.#program(name).run(
-      {
-        dims: {
-          ...batch.dims,
-          texts: batch.textCls.length,
-          image_count: batch.imageCls.length,
-          pairs: batch.pairTextCls.length,
-          ...dims,
-        },
-        inputs: { ...batch.inputs, ...extra, bytes: pictures.bytes },
-      },
-      signal,
-    );
+    return this.#compiled(name).program.run(this.#arguments(items, pictures, dims, extra), signal);
   }
 
-  #program(name: FunctionName): Program {
+  #arguments(
+    items: BatchItems,
+    pictures: PictureSet,
+    dims: Readonly<Record<string, number>> = {},
+    extra: Readonly<Record<string, Int32Array>> = {},
+  ): RunArguments {
+    const batch = layoutBatch(this.config, items, pictures.count);
+    return {
+      dims: {
+        ...batch.dims,
+        texts: batch.textCls.length,
+        image_count: batch.imageCls.length,
+        pairs: batch.pairTextCls.length,
+        ...dims,
+      },
+      inputs: { ...batch.inputs, ...extra, bytes: pictures.bytes },
+    };
+  }
+
+  #compiled(name: FunctionName): Compiled {
     const known = this.#programs.get(name);
     if (known) return known;
-    const program = this.#compile(name);
-    this.#programs.set(name, program);
+    const compiled = this.#compile(name);
+    this.#programs.set(name, compiled);
     // From here on matrices are read packed. Runs queue behind this; a failure of memory shows in the first of them.
-    program.releasePlain().catch(() => {});
-    return program;
+    compiled.program.releasePlain().catch(() => {});
+    return compiled;
   }
 
-  #compile(name: FunctionName): Program {
+  #compile(name: FunctionName): Compiled {
     try {
-      return this.#engine.createProgram(this.#weights, lowerFunction(functions[name], this.config).text);
+      const { text, instructions } = lowerFunction(functions[name], this.config);
+      return { program: this.#engine.createProgram(this.#weights, text), ops: instructions.map(({ op }) => op) };
     } catch (error) {
       if (!(error instanceof MomeError) || error.code !== 'MOME_NOT_FOUND') throw error;
       throw new MomeError('MOME_UNSUPPORTED', `vlmo: expected a model with a head for "${name}", this one has none`, {
