@@ -136,20 +136,23 @@ Status CompiledProgram::create(std::string_view text, WeightStore& weights, Targ
       return error(Code::unsupported, "program: no kernel %s.%s for target %s", op_name(instruction.op).data(),
                    direction_name(instruction.direction).data(), target_name(target).data());
     }
+    fresh->per_run.push_back(std::any_of(instruction.operands.begin(), instruction.operands.end(), [](const Operand& operand) {
+      return operand.kind == Operand::Kind::input || operand.kind == Operand::Kind::scalar;
+    }));
   }
   compiled = std::move(fresh);
   return {};
 }
 
-Status CompiledProgram::plan(std::span<const int64_t> dims, std::shared_ptr<const ArenaPlan>& plan) {
+Status CompiledProgram::plan(std::span<const int64_t> dims, std::shared_ptr<DecodedPlan>& plan) {
   for (auto entry = plans_.begin(); entry != plans_.end(); ++entry) {
     if (!std::equal(entry->first.begin(), entry->first.end(), dims.begin(), dims.end())) continue;
     plans_.splice(plans_.begin(), plans_, entry);
     plan = entry->second;
     return {};
   }
-  auto fresh = std::make_shared<ArenaPlan>();
-  MOME_RETURN_IF_ERROR(plan_arena(*program, dims, *fresh));
+  auto fresh = std::make_shared<DecodedPlan>();
+  MOME_RETURN_IF_ERROR(plan_arena(*program, dims, fresh->plan));
   plans_.emplace_front(std::vector<int64_t>(dims.begin(), dims.end()), fresh);
   if (plans_.size() > kMaxPlans) plans_.pop_back();
   plan = std::move(fresh);
@@ -191,6 +194,7 @@ void Engine::coordinate() {
 }
 
 Status Engine::pack_weights(CompiledProgram& compiled, WeightStore& weights) {
+  if (compiled.prepared == weights.generation()) return {};
   for (const Instruction& instruction : compiled.program->instructions) {
     for (const Operand& operand : instruction.operands) {
       if (operand.kind != Operand::Kind::parameter) continue;
@@ -203,6 +207,7 @@ Status Engine::pack_weights(CompiledProgram& compiled, WeightStore& weights) {
       MOME_RETURN_IF_ERROR(weights.pack(index, packing, target_, matrix_type(instruction.op, weights.type()), pool_));
     }
   }
+  compiled.prepared = weights.generation();
   return {};
 }
 
@@ -221,6 +226,36 @@ Status Engine::release_plain(CompiledProgram& compiled, WeightStore& weights) {
   return {};
 }
 
+Status Engine::decode_all(CompiledProgram& compiled, WeightStore& weights, const RunRequest& request, std::span<const Located> inputs,
+                          DecodedPlan& decoded, size_t& workspace) {
+  const Program& program = *compiled.program;
+  const size_t count = program.instructions.size();
+  const bool fresh = decoded.generation != weights.generation() || decoded.arena != arena_.data();
+  if (fresh) {
+    decoded.generation = 0;  // until all went well
+    decoded.arena = arena_.data();
+    decoded.buffers.resize(program.buffers.size());
+    for (size_t i = 0; i < decoded.buffers.size(); i++) {
+      decoded.buffers[i].data = arena_.data() == nullptr ? nullptr : arena_.data() + decoded.plan.offsets[i];
+      decoded.buffers[i].shape = decoded.plan.shapes[i];
+    }
+    decoded.calls.resize(count);
+    decoded.workspaces.assign(count, 0);
+  }
+  const Binding binding{program, weights, target_, compiled.parameters, request.dims, request.scalars, inputs, decoded.buffers};
+  workspace = 0;
+  for (size_t i = 0; i < count; i++) {
+    if (fresh || compiled.per_run[i]) {
+      Call& call = decoded.calls[i];
+      MOME_RETURN_IF_ERROR(decode(program.instructions[i], binding, call));
+      decoded.workspaces[i] = call.kernel->workspace == nullptr ? 0 : call.kernel->workspace(call.args, pool_.threads());
+    }
+    workspace = std::max(workspace, decoded.workspaces[i]);
+  }
+  decoded.generation = weights.generation();
+  return {};
+}
+
 Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunRequest& request, RunResult& result) {
   const Program& program = *compiled.program;
   const auto cancelled = [&] { return (request.cancelled && request.cancelled->load(std::memory_order_relaxed)) || closing(); };
@@ -231,8 +266,9 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
   }
 
   // Bind sizes and inputs.
-  std::shared_ptr<const ArenaPlan> plan;
-  MOME_RETURN_IF_ERROR(compiled.plan(request.dims, plan));
+  std::shared_ptr<DecodedPlan> decoded;
+  MOME_RETURN_IF_ERROR(compiled.plan(request.dims, decoded));
+  const ArenaPlan& plan = decoded->plan;
   std::vector<Located> inputs(program.inputs.size());
   for (size_t i = 0; i < inputs.size(); i++) {
     const ProgramInput& declared = program.inputs[i];
@@ -246,40 +282,25 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
   }
   MOME_RETURN_IF_ERROR(pack_weights(compiled, weights));
 
-  // First pass: decode with the arena's sizes but no memory yet, to learn the workspace.
-  if (arena_.bytes() < plan->bytes && !arena_.reserve(plan->bytes)) {
+  // Decode with the memory there is, to learn the workspace; once more where the arena has to grow for it.
+  const auto reserve = [&](size_t bytes) -> Status {
+    if (arena_.bytes() >= bytes) return {};
+    if (arena_.reserve(bytes)) return {};
     arena_bytes_.store(0, std::memory_order_relaxed);
-    return error(Code::out_of_memory, "run: no memory for an arena of %zu bytes", plan->bytes);
-  }
-  std::vector<Located> buffers(program.buffers.size());
-  std::vector<Call> calls(program.instructions.size());
-  size_t workspace = 0;
-  const auto decode_all = [&]() -> Status {
-    for (size_t i = 0; i < buffers.size(); i++) {
-      buffers[i].data = arena_.data() == nullptr ? nullptr : arena_.data() + plan->offsets[i];
-      buffers[i].shape = plan->shapes[i];
-    }
-    const Binding binding{program, weights, target_, compiled.parameters, request.dims, request.scalars, inputs, buffers};
-    workspace = 0;
-    for (size_t i = 0; i < calls.size(); i++) {
-      MOME_RETURN_IF_ERROR(decode(program.instructions[i], binding, calls[i]));
-      if (calls[i].kernel->workspace != nullptr) workspace = std::max(workspace, calls[i].kernel->workspace(calls[i].args, pool_.threads()));
-    }
-    return {};
+    return error(Code::out_of_memory, "run: no memory for an arena of %zu bytes", bytes);
   };
-  MOME_RETURN_IF_ERROR(decode_all());
-  const size_t total = align(plan->bytes) + workspace;
-  if (arena_.bytes() < total) {
-    if (!arena_.reserve(total)) {
-      arena_bytes_.store(0, std::memory_order_relaxed);
-      return error(Code::out_of_memory, "run: no memory for an arena of %zu bytes", total);
-    }
-    MOME_RETURN_IF_ERROR(decode_all());
+  MOME_RETURN_IF_ERROR(reserve(plan.bytes));
+  size_t workspace = 0;
+  MOME_RETURN_IF_ERROR(decode_all(compiled, weights, request, inputs, *decoded, workspace));
+  if (const size_t total = align(plan.bytes) + workspace; arena_.bytes() < total) {
+    MOME_RETURN_IF_ERROR(reserve(total));
+    MOME_RETURN_IF_ERROR(decode_all(compiled, weights, request, inputs, *decoded, workspace));
   }
   arena_bytes_.store(arena_.bytes(), std::memory_order_relaxed);
 
   // Run.
-  OpContext context{pool_, arena_.data() == nullptr ? nullptr : arena_.data() + align(plan->bytes), workspace};
+  std::vector<Call>& calls = decoded->calls;
+  OpContext context{pool_, arena_.data() == nullptr ? nullptr : arena_.data() + align(plan.bytes), workspace};
   if (request.profile) result.nanoseconds.assign(calls.size(), 0);
   for (size_t i = 0; i < calls.size(); i++) {
     if (cancelled()) return error(Code::aborted, "run: aborted");
@@ -291,7 +312,7 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
   // Hand out the outputs.
   result.outputs.resize(program.outputs.size());
   for (size_t i = 0; i < program.outputs.size(); i++) {
-    const Located& located = buffers[program.outputs[i].buffer];
+    const Located& located = decoded->buffers[program.outputs[i].buffer];
     const float* values = static_cast<const float*>(located.data);
     if (located.count() > 0) result.outputs[i].assign(values, values + located.count());
   }

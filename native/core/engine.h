@@ -31,6 +31,17 @@ struct ArenaPlan {
 // Places every buffer so that no two that are alive at the same instruction overlap.
 Status plan_arena(const Program& program, std::span<const int64_t> dims, ArenaPlan& plan);
 
+// A plan with its instructions decoded: what the next run of the same shape takes over. Valid for one place of the arena and one
+// generation of the weights.
+struct DecodedPlan {
+  ArenaPlan plan;
+  const std::byte* arena = nullptr;
+  uint64_t generation = 0;            // of the weights; 0 = nothing decoded yet
+  std::vector<Located> buffers;
+  std::vector<Call> calls;
+  std::vector<size_t> workspaces;     // bytes each call asks for
+};
+
 // A program tied to the weights it reads; keeps the plans of the last few shapes.
 class CompiledProgram {
  public:
@@ -38,10 +49,12 @@ class CompiledProgram {
 
   std::unique_ptr<Program> program;
   std::vector<int> parameters;  // program parameter -> weight store index
-  Status plan(std::span<const int64_t> dims, std::shared_ptr<const ArenaPlan>& plan);
+  std::vector<bool> per_run;    // instructions that read an input or a scalar: decoded at every run
+  uint64_t prepared = 0;        // generation of the weights for which all are loaded and packed
+  Status plan(std::span<const int64_t> dims, std::shared_ptr<DecodedPlan>& plan);
 
  private:
-  std::list<std::pair<std::vector<int64_t>, std::shared_ptr<const ArenaPlan>>> plans_;
+  std::list<std::pair<std::vector<int64_t>, std::shared_ptr<DecodedPlan>>> plans_;
 };
 
 struct RunInput {
@@ -89,6 +102,9 @@ class Engine {
  private:
   void coordinate();
   Status pack_weights(CompiledProgram& compiled, WeightStore& weights);
+  // Fills `decoded` for this run, taking over what an earlier run of the shape left; the bytes of workspace it needs.
+  Status decode_all(CompiledProgram& compiled, WeightStore& weights, const RunRequest& request, std::span<const Located> inputs,
+                    DecodedPlan& decoded, size_t& workspace);
 
   ThreadPool pool_;
   Target target_;

@@ -135,6 +135,7 @@ Status WeightStore::emplace(const std::string& name, const std::vector<int64_t>&
   fresh.name = name;
   fresh.shape = shape;
   fresh.count = count;
+  generation_++;
   index_[name] = size();
   parameters_.push_back(std::move(fresh));
   *parameter = &parameters_.back();
@@ -183,6 +184,7 @@ Status WeightStore::load(int index) {
   Parameter& parameter = parameters_[index];
   if (parameter.count == 0 || parameter.data.data() != nullptr) return {};
   if (parameter.file == nullptr) return error(Code::unsupported, "weights: %s is kept packed only", parameter.name.c_str());
+  generation_++;
   MOME_RETURN_IF_ERROR(reserve_data(parameter));
   const Status status = read_region(parameter, parameter.data.floats());
   if (!status.ok()) parameter.data.release();
@@ -193,6 +195,7 @@ Status WeightStore::enable_training() {
   if (type_ != WeightType::f32) {
     return error(Code::unsupported, "weights: expected float32 weights to train, got %s", weight_type_name(type_).data());
   }
+  generation_++;
   for (int i = 0; i < size(); i++) MOME_RETURN_IF_ERROR(load(i));
   for (Parameter& parameter : parameters_) {
     parameter.file = nullptr;
@@ -220,6 +223,7 @@ Status WeightStore::pack(int index, Packing packing, Target target, WeightType t
   const Packer* packer = kernel_table().packer(target);
   if (packer == nullptr) {
     MOME_RETURN_IF_ERROR(load(index));
+    if (!parameter.typed) generation_++;
     if (!parameter.typed) round_to(type, parameter.rows(), parameter.columns(), parameter.data.floats());
     parameter.type = type;
     parameter.typed = true;
@@ -227,6 +231,7 @@ Status WeightStore::pack(int index, Packing packing, Target target, WeightType t
   }
   const int form = static_cast<int>(packing);
   if (parameter.packed_version[form] == parameter.version) return {};
+  generation_++;
   const bool only_in_file = parameter.data.data() == nullptr;
   MOME_RETURN_IF_ERROR(load(index));
   const size_t bytes = packer->size(parameter.rows(), parameter.columns(), packing, type);
@@ -242,6 +247,7 @@ Status WeightStore::pack(int index, Packing packing, Target target, WeightType t
 }
 
 void WeightStore::release_plain(const std::vector<bool>& packed_only) {
+  generation_++;
   for (int i = 0; i < size(); i++) {
     if (packed_only[i]) parameters_[i].data.release();
   }
@@ -265,8 +271,13 @@ Status WeightStore::write(int index, const float* values) {
   std::memcpy(parameter.data.data(), values, static_cast<size_t>(parameter.count) * sizeof(float));
   parameter.file = nullptr;
   parameter.typed = false;
-  parameter.version++;
+  changed(index);
   return {};
+}
+
+void WeightStore::changed(int index) {
+  parameters_[index].version++;
+  generation_++;
 }
 
 void WeightStore::zero_gradients() {

@@ -55,6 +55,8 @@ class WeightStore {
   // `type` is what matrices are kept as where the op allows it (core/decode.h).
   explicit WeightStore(WeightType type = WeightType::f32) : type_(type) {}
   WeightType type() const { return type_; }
+  // Raised whenever values or the memory they lie in change: what was decoded before is void.
+  uint64_t generation() const { return generation_; }
 
   // Copies `count` values of `data`.
   Status add(const std::string& name, const std::vector<int64_t>& shape, const float* data, int64_t count);
@@ -81,6 +83,8 @@ class WeightStore {
   // Row-major values; fails for released ones that came from no file.
   Status read(int index, float* values) const;
   Status write(int index, const float* values);
+  // Says that somebody changed the values in `data` of a parameter.
+  void changed(int index);
   void zero_gradients();
   size_t bytes() const;
 
@@ -93,6 +97,7 @@ class WeightStore {
   std::vector<Parameter> parameters_;
   std::unordered_map<std::string, int> index_;
   bool training_ = false;
+  uint64_t generation_ = 1;
 };
 
 }  // namespace mome

@@ -262,7 +262,7 @@ Napi::Value NativeWeights::Adamw(const Napi::CallbackInfo& info) {
     std::vector<AdamwTensor> tensors;
     for (const Member& member : *members) {
       Parameter& p = store->at(member.index);
-      p.version++;
+      store->changed(member.index);
       tensors.push_back({p.data.floats(), p.gradient.floats(), p.m.floats(), p.v.floats(), p.count, member.weight_decay, member.learning_rate_scale});
     }
     args.tensors = static_cast<int64_t>(tensors.size());
