@@ -94,7 +94,10 @@ export async function modelTable({ folder, seed, rounds, threads, peaks, log }) 
     }
   }
   rows.push(...(await mixedRows({ models, seed, rounds, threads, peaks, log })));
-  rows.push(await overheadRow({ model: models.int8, threads, peaks, log }));
+  const shipped = await Vlmo.load(undefined, { threads });
+  rows.push(await overheadRow('shipped model', shipped, { threads, peaks, log }));
+  rows.push(await overheadRow('base', models.int8, { threads, peaks, log }));
+  await shipped.dispose();
   await ort?.close();
   torch?.close();
   const versions = { ...(ort && { onnxruntime: ort.version }), ...(torch && { torch: await torchVersion(threads) }) };
@@ -146,15 +149,15 @@ async function mixedRows({ models, seed, rounds, threads, peaks, log }) {
 }
 
 /** What one call of a short text takes outside kernels: binding, planning, waking threads, the way there and back. */
-async function overheadRow({ model, threads, peaks, log }) {
-  const name = 'per call, outside kernels (text, batch 1)';
+async function overheadRow(which, model, { threads, peaks, log }) {
+  const name = `one text outside kernels, ${which}`;
   log(name);
   const seconds = [];
   for (let round = 0; round < overheadRounds; round++) {
     const { outsideMilliseconds } = await model.profile({ texts: [text().text] });
     seconds.push(outsideMilliseconds / 1000);
   }
-  return rowOf({ name, dtype: 'int8', threads, items: 1, unit: 'calls', flops: 0 }, seconds, {}, peaks);
+  return rowOf({ name, dtype: model.dtype, threads, items: 1, unit: 'calls', flops: 0 }, seconds, {}, peaks);
 }
 
 /** A bench of two models that answer differently would compare nothing. */
