@@ -141,6 +141,8 @@ function chartOf({ table, rows }) {
     }
   }
   if (values.length === 0) return undefined;
+  const distinct = (key) => [...new Set(values.map((value) => value[key]))];
+  const order = distinct('who').sort((a, b) => Number(b.startsWith('mome')) - Number(a.startsWith('mome')));
   return {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
     background: 'white',
@@ -149,19 +151,19 @@ function chartOf({ table, rows }) {
     data: { values },
     mark: { type: 'bar', tooltip: false },
     encoding: {
-      y: { field: 'who', type: 'nominal', title: null, sort: null, axis: { labelLimit: 260 } },
+      y: { field: 'who', type: 'nominal', title: null, sort: order, axis: { labelLimit: 260 } },
       x: { field: 'rate', type: 'quantitative', title: table === 'kernels' ? 'GFLOP/s' : 'per second' },
-      color: { field: 'who', type: 'nominal', legend: null, scale: { scheme: 'tableau10' } },
+      color: { field: 'who', type: 'nominal', legend: null, sort: order, scale: { scheme: 'tableau10' } },
       row: {
         field: 'row',
         type: 'nominal',
         title: null,
-        sort: null,
+        sort: distinct('row'),
         spacing: 14,
         header: { labelOrient: 'top', labelAnchor: 'start', labelFontWeight: 'bold', labelPadding: 2 },
       },
     },
-    resolve: { scale: { x: 'independent' } },
+    resolve: { scale: { x: 'independent', y: 'independent' } },
     config: { font: 'sans-serif', axis: { labelFontSize: 11 }, view: { stroke: null } },
   };
 }
