@@ -8,12 +8,12 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { convertCheckpoint, Vlmo } from '../dist/index.mjs';
-import { evaluateRetrieval, runTraining } from '../dist/train.mjs';
+import { evaluateRetrieval, fitFusionWeight, runTraining } from '../dist/train.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const output = process.argv[2] ?? join(root, 'out', 'emoji-tiny');
 const target = join(root, 'models', 'emoji-tiny');
-const stages = [1, 2, 3, 4];
+const stages = [1, 2, 3, 4, 5];
 
 /** Heads this training does not reach. */
 const untrained = /^(?:vqa_classifier|nlvr2_classifier|itc_vl_|logit_vl_scale|mlm_score)/;
@@ -49,7 +49,15 @@ for (const stage of stages) {
 
 // Publish: untrained heads left out, scores and learning curve beside the weights.
 const last = join(output, String(stages.at(-1)));
-await convertCheckpoint(last, target, { dtype: 'bfloat16', omit: (name) => untrained.test(name) });
+const trained = await Vlmo.load(last);
+const weights = Array.from({ length: 21 }, (_, i) => i / 20);
+const fit = await fitFusionWeight({ model: trained, k: 32, weights });
+await trained.dispose();
+await convertCheckpoint(last, target, {
+  dtype: 'bfloat16',
+  omit: (name) => untrained.test(name),
+  fusionWeight: fit.weight,
+});
 let before = 0;
 const curve = [];
 for (const stage of stages) {
@@ -61,6 +69,9 @@ for (const stage of stages) {
   before += Math.max(...lines.map(({ step }) => step));
 }
 const report = await scores(target, 32);
-writeFileSync(join(target, 'scores.json'), `${JSON.stringify({ style: 'noto', ...report, curve }, null, 2)}\n`);
+writeFileSync(
+  join(target, 'scores.json'),
+  `${JSON.stringify({ style: 'noto', ...report, fusionWeight: fit, curve }, null, 2)}\n`,
+);
 await import('./model-card.mjs');
 process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);

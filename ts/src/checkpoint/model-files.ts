@@ -27,6 +27,8 @@ export interface ModelFiles {
   readonly weights: string;
   /** What `config.json` says; undefined when there is none. @throws MomeError `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE` */
   readonly readConfig: () => Promise<VlmoConfig | undefined>;
+  /** How much the matching head counts beside the similarity, where `config.json` says so; else 1. */
+  readonly readFusionWeight: () => Promise<number>;
   readonly vocabulary: string | undefined;
   readonly answers: readonly string[] | undefined;
 }
@@ -49,6 +51,7 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
   return {
     weights,
     readConfig: async () => (names.has(configName) ? readConfig(join(folder, configName)) : undefined),
+    readFusionWeight: async () => (names.has(configName) ? readFusionWeight(join(folder, configName)) : 1),
     vocabulary: vocabulary && join(folder, vocabulary),
     answers: names.has(answersName) ? await readAnswers(join(folder, answersName)) : undefined,
   };
@@ -81,8 +84,16 @@ async function readConfig(path: string): Promise<VlmoConfig> {
   check(typeof json === 'object' && json !== null, 'MOME_INVALID_CONFIG', `${path}: expected an object`);
   if ('arch' in json) return configFromArch(json.arch, path);
   if ('embed_dim' in json) return configFromArch(json, path);
-  const { modelType: _, ...config } = json as Record<string, unknown>;
+  const { modelType: _, fusionWeight: __, ...config } = json as Record<string, unknown>;
   return parseConfig(config, path);
+}
+
+const fusionWeightSchema = z.object({ fusionWeight: z.number().min(0).max(100).default(1) });
+
+async function readFusionWeight(path: string): Promise<number> {
+  const parsed = fusionWeightSchema.safeParse(await readJson(path));
+  check(parsed.success, 'MOME_INVALID_CONFIG', `${path}: expected fusionWeight to be a number from 0 to 100`);
+  return parsed.data.fusionWeight;
 }
 
 async function readAnswers(path: string): Promise<readonly string[]> {
@@ -99,6 +110,8 @@ export interface WriteOptions {
   /** Leaves a parameter out, such as a head that was never trained. */
   readonly omit?: (name: string) => boolean;
   readonly metadata?: Readonly<Record<string, string>>;
+  /** See `fusedScore`; left out of `config.json` where it is 1. */
+  readonly fusionWeight?: number;
 }
 
 /**
@@ -126,7 +139,9 @@ export async function writeModel(
     tensors.push({ name, dtype, shape, data });
   }
   await writeSafetensors(join(folder, weightsName), tensors, { format: 'pt', ...options.metadata });
-  await writeFile(join(folder, configName), `${JSON.stringify({ modelType: 'vlmo', ...config }, null, 2)}\n`);
+  const { fusionWeight = 1 } = options;
+  const written = { modelType: 'vlmo', ...config, ...(fusionWeight !== 1 && { fusionWeight }) };
+  await writeFile(join(folder, configName), `${JSON.stringify(written, null, 2)}\n`);
   if (options.answers) await writeFile(join(folder, answersName), `${JSON.stringify(options.answers)}\n`);
   for (const file of options.vocabularyFiles) {
     const target = join(folder, basename(file));
@@ -159,6 +174,8 @@ export async function convertCheckpoint(
     readonly maxTextLength?: number;
     /** Leaves a parameter out, such as a head that was never trained. */
     readonly omit?: (name: string) => boolean;
+    /** See `fusedScore`; default: as the source says. */
+    readonly fusionWeight?: number;
   } = {},
 ): Promise<Conversion> {
   const files = await openModelFiles(source);
@@ -178,6 +195,7 @@ export async function convertCheckpoint(
     vocabularyFiles: files.vocabulary === undefined ? [] : [files.vocabulary],
     ...(files.answers && { answers: files.answers }),
     ...(options.omit && { omit: options.omit }),
+    fusionWeight: options.fusionWeight ?? (await files.readFusionWeight()),
   });
   return {
     config,

@@ -7,10 +7,12 @@
  * @param match probability of the matching head
  * @param cosine similarity of the embeddings
  * @param scale the contrastive loss's `exp(logit_scale)`
+ * @param weight how much the head counts: 1 for one that is as sure as it is right. A young head is too sure of what it has not seen;
+ *   a model's `config.json` may say less
  */
-export function fusedScore(match: number, cosine: number, scale: number): number {
+export function fusedScore(match: number, cosine: number, scale: number, weight = 1): number {
   const bounded = Math.min(1 - tiny, Math.max(tiny, match));
-  return Math.log(bounded / (1 - bounded)) + scale * cosine;
+  return weight * Math.log(bounded / (1 - bounded)) + scale * cosine;
 }
 
 /** Keeps the logit finite; float32 probabilities are no finer. */

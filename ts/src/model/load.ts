@@ -47,6 +47,7 @@ export interface ModelParts {
   readonly answers: readonly string[] | undefined;
   readonly fingerprint: string;
   readonly similarityScale: number;
+  readonly fusionWeight: number;
 }
 
 /** Raised when preprocessing or tokenisation changes what embeddings mean. */
@@ -112,7 +113,9 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
     await fillWeights(weights, checkpoint, config);
     const hasScale = checkpoint.entries.has('logit_scale');
     const similarityScale = hasScale ? Math.exp((await weights.read('logit_scale'))[0]!) : 1;
-    return { config, dtype, engine, weights, tokenizer, answers: files.answers, fingerprint, similarityScale };
+    const fusionWeight = await files.readFusionWeight();
+    const { answers } = files;
+    return { config, dtype, engine, weights, tokenizer, answers, fingerprint, similarityScale, fusionWeight };
   } catch (error) {
     engine.dispose();
     throw error;

@@ -95,6 +95,8 @@ export class Vlmo {
   readonly fingerprint: string;
   /** What the contrastive loss multiplies cosines with: `exp(logit_scale)`. */
   readonly similarityScale: number;
+  /** How much the matching head counts beside the similarity when both order candidates. */
+  readonly fusionWeight: number;
   readonly #engine: Engine;
   readonly #weights: Weights;
   readonly #tokenizer: Tokenizer | undefined;
@@ -108,6 +110,7 @@ export class Vlmo {
     this.target = parts.engine.target;
     this.fingerprint = parts.fingerprint;
     this.similarityScale = parts.similarityScale;
+    this.fusionWeight = parts.fusionWeight;
     this.#engine = parts.engine;
     this.#weights = parts.weights;
     this.#tokenizer = parts.tokenizer;

@@ -173,7 +173,7 @@ export class SearchIndex {
       call,
     );
     const fused = (result: { readonly match: number; readonly score: number }) =>
-      fusedScore(result.match, result.score, this.#model.similarityScale);
+      fusedScore(result.match, result.score, this.#model.similarityScale, this.#model.fusionWeight);
     const reranked = candidates
       .map((result, i) => ({ ...result, match: matches[i]! }))
       .sort((a, b) => fused(b) - fused(a) || a.dualRank - b.dualRank);

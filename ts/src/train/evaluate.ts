@@ -17,6 +17,8 @@ export interface EvaluateOptions {
   readonly style?: EmojiStyle;
   /** Candidates of each query that the fusion encoder re-ranks; 0 leaves it out. */
   readonly k?: number;
+  /** How much the matching head counts; default: as the model says. */
+  readonly fusionWeight?: number;
   readonly cacheDir?: string;
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
@@ -29,11 +31,78 @@ export interface RetrievalReport {
   readonly reranked: RetrievalScores | null;
 }
 
+/** What both encoders say of the first candidates of every query. */
+interface Judged {
+  readonly ranked: RankedAll;
+  /** [queries * k] probabilities of the matching head, or undefined when nothing is re-ranked. */
+  readonly matches: Float32Array | undefined;
+}
+
 /**
  * Ranks all pictures for each caption and all captions for each picture, by the dual encoder and after fusion re-ranking of the
  * first `k`.
  */
 export async function evaluateRetrieval(options: EvaluateOptions): Promise<RetrievalReport> {
+  const { model, k = 32, fusionWeight = model.fusionWeight } = options;
+  const { n, textToImage, imageToText } = await judge(options);
+  const dual = {
+    textToImage: ownRecall(textToImage.ranked.rankings),
+    imageToText: ownRecall(imageToText.ranked.rankings),
+  };
+  if (k === 0) return { n, dual, reranked: null };
+  const reranked = {
+    textToImage: ownRecall(rerank(textToImage, model.similarityScale, fusionWeight)),
+    imageToText: ownRecall(rerank(imageToText, model.similarityScale, fusionWeight)),
+  };
+  return { n, dual, reranked };
+}
+
+/** What {@link fitFusionWeight} found. */
+export interface FusionWeightFit {
+  readonly weight: number;
+  /** Mean R@1 of both directions over the queries it was fitted on, and over the others, before and after re-ranking. */
+  readonly fitted: { readonly dual: number; readonly reranked: number };
+  readonly others: { readonly dual: number; readonly reranked: number };
+}
+
+/**
+ * How much the matching head should count beside the similarity (`fusedScore`): the weight with the best R@1 over every second query.
+ * The other half says what it is worth on queries it was not fitted on.
+ *
+ * @param weights candidates, ascending; the lowest of equals is taken
+ */
+export async function fitFusionWeight(
+  options: EvaluateOptions & { readonly weights: readonly number[] },
+): Promise<FusionWeightFit> {
+  const { model, weights } = options;
+  check(weights.length > 0, 'MOME_INVALID_ARGUMENT', 'fitFusionWeight: expected at least one weight, got none');
+  const { textToImage, imageToText } = await judge(options);
+  const meanR1 = (rankings: readonly Rankings[], half: number): number => {
+    const recalls = rankings.map(
+      (each) =>
+        recall(
+          each.filter((_, query) => query % 2 === half),
+          (query, candidate) => 2 * query + half === candidate,
+        ).r1,
+    );
+    return recalls.reduce((sum, r1) => sum + r1, 0) / recalls.length;
+  };
+  const dual = [textToImage.ranked.rankings, imageToText.ranked.rankings];
+  const ranked = weights.map((weight) => ({
+    weight,
+    rankings: [textToImage, imageToText].map((each) => rerank(each, model.similarityScale, weight)),
+  }));
+  const best = ranked.reduce((a, b) => (meanR1(b.rankings, 0) > meanR1(a.rankings, 0) ? b : a));
+  return {
+    weight: best.weight,
+    fitted: { dual: meanR1(dual, 0), reranked: meanR1(best.rankings, 0) },
+    others: { dual: meanR1(dual, 1), reranked: meanR1(best.rankings, 1) },
+  };
+}
+
+async function judge(
+  options: EvaluateOptions,
+): Promise<{ readonly n: number; readonly textToImage: Judged; readonly imageToText: Judged }> {
   const { model, style = 'noto', k = 32, cacheDir, signal, onProgress } = options;
   check(Number.isInteger(k) && k >= 0, 'MOME_INVALID_ARGUMENT', `evaluate: expected k to be an integer >= 0, got ${k}`);
   const size = model.config.imageSize;
@@ -55,47 +124,45 @@ export async function evaluateRetrieval(options: EvaluateOptions): Promise<Retri
   const images = await model.embedImages(pictures, call);
   const texts = await model.embedTexts(captions, call);
   const depth = Math.max(10, k);
-  const textToImage = await rankAll(texts.embeddings, images.embeddings, images.width, depth);
-  const imageToText = await rankAll(images.embeddings, texts.embeddings, images.width, depth);
-  const dual = { textToImage: ownRecall(textToImage.rankings), imageToText: ownRecall(imageToText.rankings) };
-  if (k === 0) return { n: drawings.length, dual, reranked: null };
-
   const total = 2 * drawings.length * k;
   let done = 0;
-  const rerank = async (
-    { rankings, scores: cosines }: RankedAll,
+  const judged = async (
+    queries: Float32Array,
+    items: Float32Array,
     pairOf: (query: number, candidate: number) => [image: number, text: number],
-  ) => {
-    const pairs = rankings.flatMap((ranking, query) =>
+  ): Promise<Judged> => {
+    const ranked = await rankAll(queries, items, images.width, depth);
+    if (k === 0) return { ranked, matches: undefined };
+    const pairs = ranked.rankings.flatMap((ranking, query) =>
       [...ranking.subarray(0, k)].map((candidate) => pairOf(query, candidate)),
     );
-    const scores = new Float32Array(pairs.length);
+    const matches = new Float32Array(pairs.length);
     for (let first = 0; first < pairs.length; first += pairsPerCall) {
       const part = pairs.slice(first, first + pairsPerCall);
-      scores.set(
-        await model.match(
-          part.map(([image, text]) => ({ image: pictures[image]!, text: captions[text]! })),
-          call,
-        ),
-        first,
-      );
+      const items = part.map(([image, text]) => ({ image: pictures[image]!, text: captions[text]! }));
+      matches.set(await model.match(items, call), first);
       done += part.length;
       onProgress?.(done, total);
     }
-    const width = Math.min(k, drawings.length);
-    for (const [i, match] of scores.entries()) {
-      scores[i] = fusedScore(match, cosines[Math.floor(i / width)]![i % width]!, model.similarityScale);
-    }
-    return rerankAll(
-      rankings,
-      rankings.map((_, query) => scores.subarray(query * width, (query + 1) * width)),
-    );
+    return { ranked, matches };
   };
-  const reranked = {
-    textToImage: ownRecall(await rerank(textToImage, (text, image) => [image, text])),
-    imageToText: ownRecall(await rerank(imageToText, (image, text) => [image, text])),
-  };
-  return { n: drawings.length, dual, reranked };
+  const textToImage = await judged(texts.embeddings, images.embeddings, (text, image) => [image, text]);
+  const imageToText = await judged(images.embeddings, texts.embeddings, (image, text) => [image, text]);
+  return { n: drawings.length, textToImage, imageToText };
+}
+
+/** The rankings with their first candidates ordered by what both encoders say. */
+function rerank({ ranked, matches }: Judged, similarityScale: number, weight: number): Rankings {
+  const { rankings, scores: cosines } = ranked;
+  if (!matches) return rankings;
+  const width = matches.length / Math.max(1, rankings.length);
+  const scores = matches.map((match, i) =>
+    fusedScore(match, cosines[Math.floor(i / width)]![i % width]!, similarityScale, weight),
+  );
+  return rerankAll(
+    rankings,
+    rankings.map((_, query) => scores.subarray(query * width, (query + 1) * width)),
+  );
 }
 
 const ownRecall = (rankings: Rankings) => recall(rankings, (query, candidate) => query === candidate);

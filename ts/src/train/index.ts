@@ -24,7 +24,13 @@ export {
 } from './data/emoji.ts';
 export { openPairs } from './data/pair-files.ts';
 export { batchesPerEpoch, type PairDataset, sampleBatches } from './data/pairs.ts';
-export { type EvaluateOptions, evaluateRetrieval, type RetrievalReport } from './evaluate.ts';
+export {
+  type EvaluateOptions,
+  evaluateRetrieval,
+  type FusionWeightFit,
+  fitFusionWeight,
+  type RetrievalReport,
+} from './evaluate.ts';
 export { type MaskedText, type MaskingVocabulary, maskWords } from './masking.ts';
 export { drawHardNegatives } from './mining.ts';
 export { createRandom, type Random } from './random.ts';

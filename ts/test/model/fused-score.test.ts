@@ -4,6 +4,7 @@ import { fusedScore } from '../../src/model/fused-score.ts';
 it('adds the log-odds of a match and the scaled cosine', () => {
   expect(fusedScore(0.5, 0.25, 20)).toBe(5);
   expect(fusedScore(0.8, 0, 20)).toBeCloseTo(Math.log(4), 12);
+  expect(fusedScore(0.8, 0.1, 20, 0.5)).toBeCloseTo(2 + Math.log(2), 12);
   expect(fusedScore(0.2, 0.1, 10)).toBeCloseTo(1 - Math.log(4), 12);
 });
 
