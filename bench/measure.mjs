@@ -9,18 +9,28 @@ import { Bench } from 'tinybench';
 const restMs = 80;
 
 /**
- * @param contestants name -> async call
- * @returns name -> seconds of each round; the first, untimed round warms up
+ * `async` must be said: tinybench finds out whether a plain function returns a promise by calling it, and that call would run beside
+ * the ones being timed, since nothing waits for it.
+ */
+const task = { async: true, beforeEach: () => sleep(restMs) };
+
+/**
+ * Each round begins with another contestant, so that none always follows the same one.
+ *
+ * @param {Readonly<Record<string, () => Promise<unknown>>>} contestants
+ * @param {number} rounds
+ * @returns {Promise<Record<string, number[]>>} name -> seconds of each round; the first, untimed round warms up
  */
 export async function alternate(contestants, rounds) {
   const names = Object.keys(contestants);
   const seconds = Object.fromEntries(names.map((name) => [name, []]));
   for (const name of names) await contestants[name]();
   for (let round = 0; round < rounds; round++) {
+    const first = round % names.length;
     const bench = new Bench({ iterations: 1, time: 0, warmup: false, retainSamples: true, throws: true });
-    for (const name of names) bench.add(name, contestants[name], { beforeEach: () => sleep(restMs) });
+    for (const name of [...names.slice(first), ...names.slice(0, first)]) bench.add(name, contestants[name], task);
     await bench.run();
-    for (const task of bench.tasks) seconds[task.name].push(task.result.latency.samples[0] / 1000);
+    for (const { name, result } of bench.tasks) seconds[name].push(result.latency.samples[0] / 1000);
   }
   return seconds;
 }
