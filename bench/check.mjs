@@ -6,8 +6,8 @@
  * @property {string} table
  * @property {string} row
  * @property {string} dtype
- * @property {'ratio' | 'share' | 'speedup' | 'microseconds'} measure ratio to `peer`, share of the peak by the fast decile, speed over
- *   the same row in the type `over`, or the median time
+ * @property {'ratio' | 'share' | 'speedup' | 'microseconds' | 'overLimit'} measure ratio to `peer`, share of the peak by the fast
+ *   decile, speed over the same row in the type `over`, the median time, or peak memory over its limit
  * @property {string} [peer]
  * @property {string} [over]
  * @property {number} [least] the figure must reach it
@@ -40,6 +40,7 @@ function figureOf(results, { table, row, dtype, measure, peer, over }) {
   const value = {
     ratio: () => found?.peers[peer]?.ratio,
     share: () => found?.shareOfPeak?.fastDecile,
+    overLimit: () => found?.bytes.peak / found?.bytes.limit,
     microseconds: () => 1e6 * found?.ours.seconds.median,
     speedup: () => find(over)?.ours.seconds.median / found?.ours.seconds.median,
   }[measure]();

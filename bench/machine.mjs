@@ -32,7 +32,7 @@ export async function describeMachine() {
       node: process.version,
       'g++': version('g++', ['-dumpfullversion']) ?? 'absent',
     },
-    commit: version('git', ['-C', root, 'rev-parse', '--short', 'HEAD']) ?? 'unknown',
+    commit: version('git', ['-C', root, 'describe', '--always', '--dirty', '--exclude', '*']) ?? 'unknown',
   };
 }
 

@@ -24,7 +24,7 @@ export async function writeReport(folder = root) {
     for (const { name, result } of results.filter((each) => each.result.table === table)) {
       const chart = chartOf(result);
       if (chart) writeFileSync(join(charts, `${name}.svg`), await svgOf(chart));
-      sections.push(sectionOf(result, bounds, chart ? `charts/${name}.svg` : undefined));
+      sections.push(sectionOf(name, result, bounds, chart ? `charts/${name}.svg` : undefined));
     }
     text = replaceBetween(text, table, sections.join('\n\n') || 'Not measured yet.');
   }
@@ -53,7 +53,7 @@ export function replaceBetween(text, name, content) {
 const percent = (value) => (value === undefined ? '' : `${(100 * value).toFixed(0)} %`);
 const three = (value) => (value >= 1000 ? value.toFixed(0) : Number(value.toPrecision(3)).toString());
 
-function sectionOf(result, bounds, chart) {
+function sectionOf(name, result, bounds, chart) {
   const { machine, versions, peaks, date, commit, rounds, absent } = result;
   const peak = ({ fma_gflops, vnni_gops, read_gbs }) =>
     `FMA ${three(fma_gflops.one)} and ${three(fma_gflops.all)} GFLOP/s, ${
@@ -62,7 +62,7 @@ function sectionOf(result, bounds, chart) {
   const lines = [
     `### ${machine.cpu}, ${machine.cores} cores, ${machine.target}`,
     '',
-    `${date}, commit ${commit}, ${rounds} rounds; ${Object.entries(versions)
+    `\`bench/results/${name}.json\`, ${date}, commit ${commit}, ${rounds} rounds; ${Object.entries(versions)
       .map(([name, version]) => `${name} ${version}`)
       .join(', ')}.`,
     `One core and all: before, ${peak(peaks.before)}; after, ${peak(peaks.after)}.`,

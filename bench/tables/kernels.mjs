@@ -4,7 +4,7 @@ import { benchProgram } from '../machine.mjs';
 import { peerOf, rowOf } from './row.mjs';
 
 /** @returns rows of the table and what was absent */
-export async function kernelsTable({ rounds, peaks, log }) {
+export async function kernelsTable({ rounds, log }) {
   log('kernels');
   const output = execFileSync(benchProgram, ['kernels', '--rounds', String(rounds)], {
     encoding: 'utf8',
@@ -27,7 +27,7 @@ export async function kernelsTable({ rounds, peaks, log }) {
       const peers = {};
       for (const peer of ['openblas', 'onednn']) if (line[peer]) peers[peer] = peerOf(line[peer], ours);
       const name = `${op}.${direction} ${shape} ${dtype} ${threads} thread${threads === 1 ? '' : 's'}`;
-      return rowOf({ name, dtype, threads, items: 1, unit: 'calls', flops }, ours, peers, peaks);
+      return rowOf({ name, dtype, threads, items: 1, unit: 'calls', flops }, ours, peers);
     });
   const absent = ['openblas', 'onednn']
     .filter((peer) => !rows.some(({ peers }) => peer in peers))

@@ -69,7 +69,7 @@ function workloads(seed) {
 }
 
 /** @returns rows of the table and what was absent */
-export async function modelTable({ folder, seed, rounds, threads, peaks, log }) {
+export async function modelTable({ folder, seed, rounds, threads, log }) {
   const { model: path, onnx } = await prepareBaseModel(folder, seed);
   const models = {};
   for (const dtype of dtypes) models[dtype] = await Vlmo.load(path, { dtype, threads });
@@ -90,13 +90,13 @@ export async function modelTable({ folder, seed, rounds, threads, peaks, log }) 
     const peerNames = Object.keys(seconds).filter((name) => !dtypes.includes(name));
     for (const dtype of dtypes) {
       const others = Object.fromEntries(peerNames.map((name) => [name, peerOf(seconds[name], seconds[dtype])]));
-      rows.push(rowOf({ ...work, dtype, threads }, seconds[dtype], others, peaks));
+      rows.push(rowOf({ ...work, dtype, threads }, seconds[dtype], others));
     }
   }
-  rows.push(...(await mixedRows({ models, seed, rounds, threads, peaks, log })));
+  rows.push(...(await mixedRows({ models, seed, rounds, threads, log })));
   const shipped = await Vlmo.load(undefined, { threads });
-  rows.push(await overheadRow('shipped model', shipped, { threads, peaks, log }));
-  rows.push(await overheadRow('base', models.int8, { threads, peaks, log }));
+  rows.push(await overheadRow('shipped model', shipped, { threads, log }));
+  rows.push(await overheadRow('base', models.int8, { threads, log }));
   await shipped.dispose();
   await ort?.close();
   torch?.close();
@@ -106,7 +106,7 @@ export async function modelTable({ folder, seed, rounds, threads, peaks, log }) 
 }
 
 /** One pass over pictures, texts and pairs against three passes. */
-async function mixedRows({ models, seed, rounds, threads, peaks, log }) {
+async function mixedRows({ models, seed, rounds, threads, log }) {
   const rows = [];
   const { text: words } = text();
   for (const [images, texts, pairs] of [
@@ -141,7 +141,7 @@ async function mixedRows({ models, seed, rounds, threads, peaks, log }) {
       ];
       const work = { name, items: lengths.length, unit: 'items', flops: encoderFlops(lengths, images + pairs) };
       rows.push(
-        rowOf({ ...work, dtype, threads }, seconds.together, { apart: peerOf(seconds.apart, seconds.together) }, peaks),
+        rowOf({ ...work, dtype, threads }, seconds.together, { apart: peerOf(seconds.apart, seconds.together) }),
       );
     }
   }
@@ -149,7 +149,7 @@ async function mixedRows({ models, seed, rounds, threads, peaks, log }) {
 }
 
 /** What one call of a short text takes outside kernels: binding, planning, waking threads, the way there and back. */
-async function overheadRow(which, model, { threads, peaks, log }) {
+async function overheadRow(which, model, { threads, log }) {
   const name = `one text outside kernels, ${which}`;
   log(name);
   const seconds = [];
@@ -157,7 +157,7 @@ async function overheadRow(which, model, { threads, peaks, log }) {
     const { outsideMilliseconds } = await model.profile({ texts: [text().text] });
     seconds.push(outsideMilliseconds / 1000);
   }
-  return rowOf({ name, dtype: model.dtype, threads, items: 1, unit: 'calls', flops: 0 }, seconds, {}, peaks);
+  return rowOf({ name, dtype: model.dtype, threads, items: 1, unit: 'calls', flops: 0 }, seconds, {});
 }
 
 /** A bench of two models that answer differently would compare nothing. */

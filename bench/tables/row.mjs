@@ -8,14 +8,10 @@ export function peerOf(seconds, ours) {
 
 /**
  * @param work { name, dtype, threads, items, unit, flops }
- * @param peaks measured before the table; int8 is held against the VNNI peak, everything else against that of FMA
  */
-export function rowOf(work, seconds, peers, peaks) {
+export function rowOf(work, seconds, peers) {
   const { name, dtype, threads, items, unit, flops, note } = work;
   const own = spread(seconds);
-  const scope = threads === 1 ? 'one' : 'all';
-  const of = dtype === 'int8' ? 'vnni' : 'fma';
-  const peak = of === 'vnni' ? peaks.vnni_gops?.[scope] : peaks.fma_gflops[scope];
   return {
     name,
     dtype,
@@ -29,8 +25,22 @@ export function rowOf(work, seconds, peers, peaks) {
       median: items / own.median,
       slowDecile: items / own.slowDecile,
     },
-    shareOfPeak: flops && peak ? { of, ...share(flops, own, peak * 1e9) } : null,
+    shareOfPeak: null,
     peers,
     ...(note && { note }),
   };
+}
+
+/**
+ * The row with its share of the peak: int8 is held against that of VNNI, everything else against that of FMA, each the better of before
+ * and after the table, so that a neighbour who slowed the peak does not make a share too high.
+ */
+export function withShare(row, before, after) {
+  const scope = row.threads === 1 ? 'one' : 'all';
+  const of = row.dtype === 'int8' ? 'vnni' : 'fma';
+  const peak = Math.max(
+    ...[before, after].map((peaks) => (of === 'vnni' ? peaks.vnni_gops : peaks.fma_gflops)?.[scope] ?? Number.NaN),
+  );
+  if (!row.work || !Number.isFinite(peak)) return row;
+  return { ...row, shareOfPeak: { of, ...share(row.work.flops, row.ours.seconds, peak * 1e9) } };
 }

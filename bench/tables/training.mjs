@@ -8,7 +8,7 @@ import { peerOf, rowOf } from './row.mjs';
 const pairs = 8;
 
 /** @returns rows of the table and what was absent */
-export async function trainingTable({ seed, rounds, threads, peaks, log }) {
+export async function trainingTable({ seed, rounds, threads, log }) {
   const torch = torchPeer(threads);
   const random = createRandom(seed, 2);
   const batch = {
@@ -48,7 +48,7 @@ export async function trainingTable({ seed, rounds, threads, peaks, log }) {
       flops: trainingFlops(pairs),
       note: `arena ${Math.round(trainer.engine.memory().arenaBytes / 2 ** 20)} MiB`,
     };
-    rows.push(rowOf(work, seconds.ours, comparable ? { torch: peerOf(seconds.torch, seconds.ours) } : {}, peaks));
+    rows.push(rowOf(work, seconds.ours, comparable ? { torch: peerOf(seconds.torch, seconds.ours) } : {}));
     trainer.dispose();
   }
   const version = await torch?.version();
