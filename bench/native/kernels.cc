@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <thread>
 
 #include "native/bench.h"
 
@@ -9,6 +10,7 @@ namespace mome::bench {
 namespace {
 
 constexpr double kSampleSeconds = 3e-3;  // at least, by repeating short calls
+constexpr auto kRest = std::chrono::milliseconds(30);  // before a turn, where another library's threads may still spin
 constexpr double kSameResult = 1e-5;     // relative L2 between libraries: another order of summation
 
 double sample(const std::function<void()>& call, int repeats) {
@@ -55,9 +57,16 @@ bool measure(const Case& test, int threads, int rounds, std::vector<BlasPeer>& p
       return false;
     }
   }
+  const auto turn = [&](const std::function<void()>& call) {
+    if (compared && threads > 1) {
+      std::this_thread::sleep_for(kRest);
+      call();  // threads that slept are awake again
+    }
+    return sample(call, repeats);
+  };
   for (int round = 0; round < rounds; round++) {
-    seconds[0].push_back(sample(ours, repeats));
-    for (size_t p = 0; compared && p < peers.size(); p++) seconds[1 + p].push_back(sample([&] { peer_call(peers[p]); }, repeats));
+    seconds[0].push_back(turn(ours));
+    for (size_t p = 0; compared && p < peers.size(); p++) seconds[1 + p].push_back(turn([&] { peer_call(peers[p]); }));
   }
   std::printf("{\"kind\":\"kernel\",\"op\":\"%s\",\"direction\":\"%s\",\"shape\":\"%s\",\"dtype\":\"%s\",\"threads\":%d,\"flops\":%.17g", test.op.c_str(),
               test.direction.c_str(), test.shape.c_str(), weight_type_name(test.type).data(), threads, test.flops);
