@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <set>
@@ -20,8 +21,9 @@ namespace {
 // Spins before a waiting thread sleeps: about 50 microseconds, longer than the gap between two kernels of one run.
 constexpr int kSpins = 4000;
 constexpr int kSpinsPerYield = 64;
-// After this many loops in a row that a worker missed, it is moved off this thread's processor.
+// A worker that missed this many loops in a row, or has not come to a loop for this long, is moved off this thread's processor.
 constexpr int kMissedLoops = 8;
+constexpr auto kLate = std::chrono::microseconds(100);
 
 // One step of waiting. Now and then the processor is offered to others: the thread that is waited for may have been put on the
 // same one.
@@ -179,10 +181,17 @@ void ThreadPool::run(int64_t items, Function function, void* context) {
   shared.gate.store(Shared::kOpen, std::memory_order_release);
   shared.epoch.fetch_add(1, std::memory_order_release);
   shared.epoch.notify_all();
-  shared.drain(0);
+  const auto started = std::chrono::steady_clock::now();
+  bool roused = false;
+  for (int64_t item = shared.next.fetch_add(1, std::memory_order_relaxed); item < items; item = shared.next.fetch_add(1, std::memory_order_relaxed)) {
+    function(context, item, 0);
+    if (roused || shared.entered.load(std::memory_order_relaxed) == threads_ - 1 || std::chrono::steady_clock::now() - started < kLate) continue;
+    shared.rouse();
+    roused = true;
+  }
   shared.gate.fetch_and(~Shared::kOpen, std::memory_order_acq_rel);
   shared.missed = shared.entered.load(std::memory_order_relaxed) == threads_ - 1 ? 0 : shared.missed + 1;
-  if (shared.missed == kMissedLoops) shared.rouse();
+  if (shared.missed == kMissedLoops && !roused) shared.rouse();
   for (int spin = 0; spin < kSpins; spin++) {
     if (shared.gate.load(std::memory_order_acquire) == 0) return;
     relax(spin);
