@@ -20,29 +20,46 @@
  * @param {readonly Bound[]} bounds
  * @param {{ allowMissing?: boolean }} [options] a figure that was not measured is no failure
  * @returns {{ name: string, bound: string, aim: number | undefined, value: number | null, passed: boolean, reason: string }[]}
+ * @throws {Error} a bound that nothing could miss: without `least` and `most`, or with a measure that is not known
  */
 export function checkBounds(results, bounds, { allowMissing = false } = {}) {
   return bounds.map((bound) => {
-    const value = figureOf(results, bound);
-    const { name, least = Number.NEGATIVE_INFINITY, most = Number.POSITIVE_INFINITY, aim } = bound;
-    const asked = bound.most === undefined ? `at least ${least}` : `at most ${most}`;
-    if (value === null) return { name, bound: asked, aim, value, passed: allowMissing, reason: 'was not measured' };
-    const passed = value >= least && value <= most;
+    const { name, aim, least, most } = bound;
+    if ((least === undefined) === (most === undefined)) {
+      throw new Error(`bounds: ${name}: expected either least or most, got ${JSON.stringify({ least, most })}`);
+    }
+    const asked = least === undefined ? `at most ${most}` : `at least ${least}`;
+    const { value, missing } = figureOf(results, bound);
+    if (value === null) return { name, bound: asked, aim, value, passed: allowMissing, reason: missing };
+    const passed = least === undefined ? value <= most : value >= least;
     return { name, bound: asked, aim, value, passed, reason: `${value.toFixed(2)}, ${asked}` };
   });
 }
 
-/** The figure a bound is about; null where it was not measured. */
-function figureOf(results, { table, row, dtype, measure, peer, over }) {
-  const rows = results.find((result) => result.table === table)?.rows ?? [];
+/** @type {Record<Bound['measure'], (row: any, bound: Bound, other: any) => number | undefined>} */
+const figures = {
+  ratio: (row, { peer }) => row.peers?.[peer]?.ratio,
+  share: (row) => row.shareOfPeak?.fastDecile,
+  overLimit: (row) => row.bytes?.peak / row.bytes?.limit,
+  microseconds: (row) => 1e6 * row.ours?.seconds.median,
+  speedup: (row, _, other) => other?.ours?.seconds.median / row.ours?.seconds.median,
+};
+
+/** The figure a bound is about, or null and what is missing. */
+function figureOf(results, bound) {
+  const { name, table, row, dtype, measure, peer, over } = bound;
+  if (!Object.hasOwn(figures, measure)) {
+    throw new Error(`bounds: ${name}: expected one of ${Object.keys(figures)}, got measure ${measure}`);
+  }
+  const rows = results.find((result) => result.table === table)?.rows;
+  if (!rows) return { value: null, missing: `was not measured: no table ${table}` };
   const find = (type) => rows.find((each) => each.name === row && each.dtype === type);
-  const found = find(dtype);
-  const value = {
-    ratio: () => found?.peers[peer]?.ratio,
-    share: () => found?.shareOfPeak?.fastDecile,
-    overLimit: () => found?.bytes.peak / found?.bytes.limit,
-    microseconds: () => 1e6 * found?.ours.seconds.median,
-    speedup: () => find(over)?.ours.seconds.median / found?.ours.seconds.median,
-  }[measure]();
-  return Number.isFinite(value) ? value : null;
+  const absent = [dtype, ...(over ? [over] : [])].find((type) => !find(type));
+  if (absent) return { value: null, missing: `was not measured: no row "${row}" in ${absent}` };
+  const value = figures[measure](find(dtype), bound, find(over));
+  if (Number.isFinite(value)) return { value };
+  return {
+    value: null,
+    missing: `was not measured: no ${measure}${peer ? ` to ${peer}` : ''} of "${row}" in ${dtype}`,
+  };
 }

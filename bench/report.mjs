@@ -92,24 +92,30 @@ function rowLines({ rows }) {
     'row',
     'weights',
     'ms: fast, median, slow',
-    'per second',
+    'per second: fast, median, slow',
     'of peak',
-    ...peers.map((peer) => `against ${peer}`),
+    ...peers.map((peer) => `against ${peer}: its ms, ratio`),
   ];
   const lines = [`| ${header.join(' | ')} |`, `|${' --- |'.repeat(header.length)}`];
   for (const { name, dtype, ours, perSecond, unit, shareOfPeak, peers: measured, note } of rows) {
-    const { fastDecile, median, slowDecile } = ours.seconds;
+    const deciles = ({ fastDecile, median, slowDecile }) => [fastDecile, median, slowDecile];
     const cells = [
       note ? `${name} (${note})` : name,
       dtype,
-      [fastDecile, median, slowDecile].map((seconds) => three(1000 * seconds)).join(', '),
-      `${three(perSecond.median)} ${unit}`,
+      deciles(ours.seconds)
+        .map((seconds) => three(1000 * seconds))
+        .join(', '),
+      `${deciles(perSecond).map(three).join(', ')} ${unit}`,
       shareOfPeak ? `${percent(shareOfPeak.fastDecile)} (${shareOfPeak.of})` : '',
-      ...peers.map((peer) => (measured[peer] ? `${measured[peer].ratio.toFixed(2)} x` : '')),
+      ...peers.map((peer) => (measured[peer] ? peerCell(measured[peer]) : '')),
     ];
     lines.push(`| ${cells.join(' | ')} |`);
   }
   return lines;
+}
+
+function peerCell({ seconds, ratio, note }) {
+  return `${three(1000 * seconds.median)}, ${ratio.toFixed(2)} x${note ? ` (${note})` : ''}`;
 }
 
 function memoryLines({ rows }) {
@@ -127,44 +133,87 @@ function memoryLines({ rows }) {
   return lines;
 }
 
-/** A bar chart of how many times as fast each row is as its slowest contestant, or undefined for a table without peers. */
-function chartOf({ table, rows }) {
-  const values = [];
-  for (const row of rows) {
-    if (table === 'kernels' && !(row.threads > 1 && Object.keys(row.peers).length > 0)) continue;
-    if (table === 'memory' || row.work === null) continue;
-    const label = table === 'kernels' ? row.name.replace(/^linear.forward | float32.*$/g, '') : row.name;
-    values.push({ row: label, who: `mome ${row.dtype}`, rate: rateOf(row, row.ours) });
-    for (const [peer, { seconds }] of Object.entries(row.peers)) {
-      if (!values.some((value) => value.row === label && value.who === peer))
-        values.push({ row: label, who: peer, rate: rateOf(row, { seconds }) });
-    }
-  }
-  if (values.length === 0) return undefined;
-  const distinct = (key) => [...new Set(values.map((value) => value[key]))];
+/** Rates of ours and the peers, and below them our shares of the peak; undefined for a table with nothing to draw. */
+function chartOf(result) {
+  const drawn = result.rows.filter((row) => isDrawn(result.table, row));
+  const label = ({ name }) => (result.table === 'kernels' ? name.replace(/^linear.forward | float32.*$/g, '') : name);
+  const rates = drawn.flatMap((row) => [
+    { row: label(row), who: `mome ${row.dtype}`, value: rateOf(row, row.ours) },
+    ...Object.entries(row.peers)
+      .filter(([peer]) => drawn.find((each) => sameMeasurement(each, row, peer)) === row)
+      .map(([peer, measured]) => ({
+        row: label(row),
+        who: contestant(drawn, row, peer),
+        value: rateOf(row, measured),
+      })),
+  ]);
+  const shares = drawn
+    .filter(({ shareOfPeak }) => shareOfPeak)
+    .map((row) => ({ row: label(row), who: `mome ${row.dtype}`, value: 100 * row.shareOfPeak.fastDecile }));
+  const distinct = (key) => [...new Set(rates.map((value) => value[key]))];
   const order = distinct('who').sort((a, b) => Number(b.startsWith('mome')) - Number(a.startsWith('mome')));
+  const parts = [
+    { values: rates, title: result.table === 'kernels' ? 'GFLOP/s' : 'per second' },
+    { values: shares, title: '% of the peak, fast decile', domain: [0, 100] },
+  ].filter(({ values }) => values.length > 0);
+  if (parts.length === 0) return undefined;
   return {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
     background: 'white',
     padding: 12,
-    width: 560,
+    hconcat: parts.map((part) => barsOf(part, order, distinct('row'))),
+    resolve: { scale: { color: 'shared' } },
+    config: { font: 'sans-serif', axis: { labelFontSize: 11 }, view: { stroke: null }, concat: { spacing: 24 } },
+  };
+}
+
+/** Of kernels, those that have peers; of the rest, every row with work. */
+function isDrawn(table, { work, threads, peers }) {
+  if (table === 'memory' || !work) return false;
+  return table !== 'kernels' || (threads > 1 && Object.keys(peers).length > 0);
+}
+
+/** Whether two rows stand beside one and the same measurement of a peer: most peers run once for all our types of weights. */
+function sameMeasurement(a, b, peer) {
+  return a.name === b.name && a.peers[peer]?.seconds.median === b.peers[peer]?.seconds.median;
+}
+
+/** Name of a peer in a chart; it says the type of weights where the peer was measured once for each. */
+function contestant(rows, row, peer) {
+  const others = rows.filter(({ name, peers }) => name === row.name && peer in peers);
+  return others.every((other) => sameMeasurement(other, row, peer)) ? peer : `${peer}, ${row.dtype}`;
+}
+
+/** Horizontal bars, a group for each row. */
+function barsOf({ values, title, domain }, order, rows) {
+  return {
     data: { values },
-    mark: { type: 'bar', tooltip: false },
-    encoding: {
-      y: { field: 'who', type: 'nominal', title: null, sort: order, axis: { labelLimit: 260 } },
-      x: { field: 'rate', type: 'quantitative', title: table === 'kernels' ? 'GFLOP/s' : 'per second' },
-      color: { field: 'who', type: 'nominal', legend: null, sort: order, scale: { scheme: 'tableau10' } },
+    facet: {
       row: {
         field: 'row',
         type: 'nominal',
         title: null,
-        sort: distinct('row'),
-        spacing: 14,
+        sort: rows,
         header: { labelOrient: 'top', labelAnchor: 'start', labelFontWeight: 'bold', labelPadding: 2 },
       },
     },
+    spacing: 14,
     resolve: { scale: { x: 'independent', y: 'independent' } },
-    config: { font: 'sans-serif', axis: { labelFontSize: 11 }, view: { stroke: null } },
+    spec: {
+      width: 300,
+      height: { step: 18 },
+      mark: { type: 'bar', tooltip: false },
+      encoding: {
+        y: { field: 'who', type: 'nominal', title: null, sort: order, axis: { labelLimit: 260 } },
+        x: { field: 'value', type: 'quantitative', title, ...(domain && { scale: { domain } }) },
+        color: {
+          field: 'who',
+          type: 'nominal',
+          legend: null,
+          scale: { domain: order, scheme: 'tableau10' },
+        },
+      },
+    },
   };
 }
 

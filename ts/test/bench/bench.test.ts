@@ -1,4 +1,4 @@
-import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checkBounds } from '../../../bench/check.mjs';
@@ -73,43 +73,138 @@ describe('checkBounds', () => {
     expect(check([{ ...bound, row: 'no such row', peer: 'onnxruntime', least: 1 }])).toMatchObject([{ passed: false }]);
   });
 
-  it('has bounds that name rows the tables make', async () => {
-    const bounds = JSON.parse(await readFile(join(packageRoot(), 'bench', 'bounds.json'), 'utf8'));
-    const recorded = await readFile(join(packageRoot(), 'docs', 'performance.md'), 'utf8');
-    for (const { row: name, measure, peer: against, over } of bounds) {
-      expect(recorded, name).toContain(`| ${name}`);
-      if (measure === 'ratio') expect(against).toBeTruthy();
-      if (measure === 'speedup') expect(over).toBeTruthy();
+  it('says what is missing, and never throws over it', () => {
+    const { peers: _, ...bare } = row('image, batch 8', 'float32', 1);
+    const reasonOf = (rows: unknown[], asked: Bound) => checkBounds([{ ...result, rows }], [asked])[0]!.reason;
+    const toTorch = { ...bound, peer: 'torch', least: 1 };
+    expect(reasonOf([bare], toTorch)).toBe('was not measured: no ratio to torch of "image, batch 8" in float32');
+    expect(reasonOf([], toTorch)).toBe('was not measured: no row "image, batch 8" in float32');
+    expect(reasonOf([bare], { ...bound, table: 'memory', peer: 'x', least: 1 })).toContain('no table memory');
+    expect(reasonOf([bare], { ...bound, measure: 'speedup', over: 'int8', least: 1 })).toContain('in int8');
+    expect(reasonOf([bare], { ...bound, measure: 'overLimit', most: 1 })).toContain('no overLimit');
+  });
+
+  it('refuses bounds that no figure could miss', () => {
+    expect(() => check([{ ...bound, peer: 'onnxruntime' }])).toThrow('expected either least or most');
+    expect(() => check([{ ...bound, peer: 'onnxruntime', least: 1, most: 2 }])).toThrow('either least or most');
+    expect(() => check([{ ...bound, measure: 'rato', least: 1 } as unknown as Bound])).toThrow('measure rato');
+  });
+
+  it('has bounds that say all they need, and that fit the recorded rows they name', async () => {
+    const bounds: Bound[] = JSON.parse(await readFile(join(packageRoot(), 'bench', 'bounds.json'), 'utf8'));
+    expect(new Set(bounds.map(({ name }) => name)).size).toBe(bounds.length);
+    expect(checkBounds([], bounds).every(({ passed, value }) => !passed && value === null)).toBe(true);
+    for (const { name, measure, peer: against, over, least, aim } of bounds) {
+      expect(against !== undefined, name).toBe(measure === 'ratio');
+      expect(over !== undefined, name).toBe(measure === 'speedup');
+      if (least !== undefined && aim !== undefined) expect(aim, name).toBeGreaterThan(least);
+    }
+    const folder = join(packageRoot(), 'bench', 'results');
+    for (const file of (await readdir(folder)).filter((each) => each.endsWith('.json'))) {
+      const { table, rows } = JSON.parse(await readFile(join(folder, file), 'utf8'));
+      for (const asked of bounds.filter((each) => each.table === table)) {
+        const named = rows.filter((each: { name: string }) => each.name === asked.row);
+        if (named.length === 0) continue; // a row that is younger than the record
+        for (const type of [asked.dtype, ...(asked.over ? [asked.over] : [])]) {
+          expect(
+            named.some((each: { dtype: string }) => each.dtype === type),
+            `${file}: ${asked.name}: ${type}`,
+          ).toBe(true);
+        }
+      }
     }
   });
 });
 
+/** A folder with what the report reads: results, the bounds of the suite, and a page with nothing between its markers. */
+async function project(results: Record<string, unknown>) {
+  const folder = await temporaryFolder();
+  await mkdir(join(folder, 'bench', 'results'), { recursive: true });
+  await mkdir(join(folder, 'docs'));
+  await cp(join(packageRoot(), 'bench', 'bounds.json'), join(folder, 'bench', 'bounds.json'));
+  for (const [name, content] of Object.entries(results)) {
+    await writeFile(join(folder, 'bench', 'results', `${name}.json`), JSON.stringify(content));
+  }
+  const markers = ['model', 'training', 'kernels', 'memory']
+    .map((name) => `<!-- generated: ${name} -->old<!-- end: ${name} -->`)
+    .join('\n');
+  const page = join(folder, 'docs', 'performance.md');
+  await writeFile(page, `before\n${markers}\nafter\n`);
+  return { folder, page };
+}
+
 describe('the report', () => {
   it('writes tables and a chart between the markers and leaves the rest alone', async () => {
-    const folder = await temporaryFolder();
-    await mkdir(join(folder, 'bench', 'results'), { recursive: true });
-    await mkdir(join(folder, 'docs'));
-    await cp(join(packageRoot(), 'bench', 'bounds.json'), join(folder, 'bench', 'bounds.json'));
-    await writeFile(join(folder, 'bench', 'results', 'model-test.json'), JSON.stringify(result));
-    await writeFile(join(folder, 'bench', 'results', 'other.json'), '{"something":"else"}');
-    const markers = ['model', 'training', 'kernels', 'memory']
-      .map((name) => `<!-- generated: ${name} -->old<!-- end: ${name} -->`)
-      .join('\n');
-    const page = join(folder, 'docs', 'performance.md');
-    await writeFile(page, `before\n${markers}\nafter\n`);
+    const { folder, page } = await project({ 'model-test': result, other: { something: 'else' } });
     await writeReport(folder);
     const text = await readFile(page, 'utf8');
     expect(text).toMatch(/^before\n/);
     expect(text).toMatch(/\nafter\n$/);
     expect(text).not.toContain('old');
-    expect(text).toContain('| image, batch 8 | float32 | 900, 1000, 1100 | 8 images | 80 % (fma) | 2.00 x |');
+    expect(text).toContain(
+      '| image, batch 8 | float32 | 900, 1000, 1100 | 8.8, 8, 7 images | 80 % (fma) | 2000, 2.00 x |',
+    );
     expect(text).toContain('Absent: torch');
     expect(text).toContain('| image, batch 8, float32 against onnxruntime | 2.00 | at least 1.8 | 2.1 | met |');
     expect(text).toContain('not measured');
     const svg = await readFile(join(folder, 'docs', 'charts', 'model-test.svg'), 'utf8');
     expect(svg).toMatch(/^<svg[\s\S]*onnxruntime[\s\S]*<\/svg>\n$/);
+    expect(svg).toContain('% of the peak');
     await writeReport(folder);
     expect(await readFile(page, 'utf8')).toBe(text);
+    expect(await readFile(join(folder, 'docs', 'charts', 'model-test.svg'), 'utf8')).toBe(svg);
+  });
+
+  it('says plainly what is not met, and gives each machine its section', async () => {
+    const slow = {
+      ...result,
+      machine: { ...result.machine, cpu: 'Slow CPU' },
+      rows: [row('image, batch 8', 'float32', 1.9, { onnxruntime: { ...peer(2, 1.05), note: 'padded' } })],
+    };
+    const { folder, page } = await project({ 'model-slow': slow, 'model-test': result });
+    await writeReport(folder);
+    const text = await readFile(page, 'utf8');
+    expect(text).toContain('### Slow CPU, 2 cores, avx2');
+    expect(text).toContain('### Test CPU, 2 cores, avx2');
+    expect(text).toContain('| image, batch 8, float32 against onnxruntime | 1.05 | at least 1.8 | 2.1 | **not met** |');
+    expect(text).toContain('2000, 1.05 x (padded)');
+  });
+
+  it('draws a peer that was measured for each type under the name of that type', async () => {
+    const rows = [
+      row('mixed', 'float32', 1, { apart: peer(2, 2) }),
+      row('mixed', 'int8', 0.5, { apart: peer(0.4, 0.8) }),
+    ];
+    const { folder } = await project({ 'model-test': { ...result, rows } });
+    await writeReport(folder);
+    const svg = await readFile(join(folder, 'docs', 'charts', 'model-test.svg'), 'utf8');
+    expect(svg).toContain('>apart, float32<');
+    expect(svg).toContain('>apart, int8<');
+    const shared = { onnxruntime: peer(2, 2) };
+    const once = await project({
+      'model-test': { ...result, rows: [row('image', 'float32', 1, shared), row('image', 'int8', 0.5, shared)] },
+    });
+    await writeReport(once.folder);
+    const single = await readFile(join(once.folder, 'docs', 'charts', 'model-test.svg'), 'utf8');
+    expect(single).toContain('>onnxruntime<');
+    // Bars of one name would be stacked, and the peer look faster than it is.
+    expect(single.match(/aria-label="per second: [^"]*; who: onnxruntime"/g)).toHaveLength(1);
+  });
+
+  it('writes the memory table, and says what is over its limit', async () => {
+    const mib = 2 ** 20;
+    const bytes = { baseline: 50 * mib, peak: 500 * mib, weights: 300 * mib, arena: 60 * mib, limit: 470 * mib };
+    const memory = {
+      ...result,
+      table: 'memory',
+      rows: [{ name: 'images, texts and pairs', dtype: 'int8', bytes, within: false }],
+    };
+    const { folder, page } = await project({ 'memory-test': memory });
+    await writeReport(folder);
+    const text = await readFile(page, 'utf8');
+    expect(text).toContain('| int8 | 50 MiB | 300 MiB | 60 MiB | 500 MiB | 470 MiB | **over** |');
+    expect(text).toContain('| peak memory within its limit, int8 | 1.06 | at most 1 |  | **not met** |');
+    expect(await readdir(join(folder, 'docs', 'charts'))).toEqual([]);
   });
 
   it('refuses a page without its markers', () => {
