@@ -142,8 +142,8 @@ struct GemmWorkspace {
 struct PackedOperand {
   const std::byte* data;
   WeightType type;
-  PackedOperand(const Matrix& weight) : data(static_cast<const std::byte*>(weight.packed)), type(weight.type) {}  // NOLINT: stands for it
-  PackedOperand(const float* packed) : data(reinterpret_cast<const std::byte*>(packed)), type(WeightType::f32) {}  // NOLINT
+  PackedOperand(const Matrix& weight) : data(static_cast<const std::byte*>(weight.packed)), type(weight.type) {}
+  PackedOperand(const float* packed) : data(reinterpret_cast<const std::byte*>(packed)), type(WeightType::f32) {}
 };
 
 template <typename Source>
