@@ -1,7 +1,8 @@
 /**
  * Checks that imports point one way only:
  *   TypeScript  cli -> {search, verify, train} -> model -> {graph, checkpoint, text, image} -> runtime
- *   native      napi -> {core, image}, cpu -> core; nothing in core knows Node or a vector instruction
+ *   native      napi -> {core, image}, {cpu, cuda} -> core; nothing in core knows Node, CUDA or a vector instruction, and what chooses
+ *               tiles (cuda/config) is plain host code
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, relative } from 'node:path';
@@ -28,12 +29,13 @@ const modelForCheckpoint = new Set(['ts/src/model/config.ts', 'ts/src/model/para
 const nativeAllowed = {
   core: ['core'],
   cpu: ['core', 'cpu'],
+  cuda: ['core', 'cuda'],
   image: ['image', 'core'],
   napi: ['napi', 'core', 'image'],
-  test: ['core', 'cpu', 'image', 'test'],
+  test: ['core', 'cpu', 'cuda', 'image', 'test'],
 };
 /** The dispatch table names every target's registration. */
-const nativeExceptions = new Set(['native/core/kernel.cc']);
+const nativeExceptions = new Set(['native/core/targets.cc']);
 
 const problems = [];
 
@@ -56,7 +58,7 @@ for (const file of files('ts/src', /\.ts$/)) {
   }
 }
 
-for (const file of files('native', /\.(h|cc)$/)) {
+for (const file of files('native', /\.(h|cc|cu)$/)) {
   const layer = file.split('/')[1];
   const text = readFileSync(join(root, file), 'utf8');
   for (const [, included] of text.matchAll(/#include "([^"]+)"/g)) {
@@ -66,6 +68,8 @@ for (const file of files('native', /\.(h|cc)$/)) {
       problems.push(`${file} includes ${included}: ${layer} must not know ${other}`);
   }
   if (layer !== 'napi' && /<napi\.h>|<node_api\.h>/.test(text)) problems.push(`${file} includes Node's headers`);
+  if ((layer === 'core' || file.startsWith('native/cuda/config/')) && /cuda_runtime|cuda\/(?:prim|kernels|runtime)\//.test(text))
+    problems.push(`${file} knows CUDA`);
   if (layer === 'core' && /immintrin/.test(text)) problems.push(`${file} uses vector instructions`);
 }
 

@@ -55,7 +55,7 @@ class Operands {
 
   template <typename Args>
   std::function<Status()> call(const Args& args) {
-    const Kernel* kernel = kernel_table().find(Args::kOp, Args::kDirection, target_);
+    const Kernel* kernel = kernel_table(target_).find(Args::kOp, Args::kDirection, target_);
     if (kernel == nullptr) std::abort();
     AlignedMemory workspace;
     const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(&args, pool_.threads());

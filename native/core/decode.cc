@@ -21,7 +21,8 @@ Located Decoder::locate(std::string_view key, bool optional) {
       Parameter& parameter = binding_.weights.at(binding_.parameters[operand->index]);
       const bool gradient = operand->kind == Operand::Kind::gradient;
       Located located;
-      located.data = gradient ? parameter.gradient.data() : parameter.data.data();
+      if (binding_.target == Target::cuda) located.data = gradient ? nullptr : parameter.on_device[kPlainForm].data();
+      else located.data = gradient ? parameter.gradient.data() : parameter.data.data();
       for (const Extent& extent : binding_.program.parameters[operand->index].shape) located.shape.push_back(extent.size);
       return located;
     }
@@ -72,7 +73,7 @@ const int32_t* Decoder::integers(std::string_view key, int64_t count, int64_t lo
     fail(Code::invalid_shape, key, "expected int32 of the right length");
     return nullptr;
   }
-  const int32_t* values = static_cast<const int32_t*>(located.data);
+  const int32_t* values = static_cast<const int32_t*>(located.host != nullptr ? located.host : located.data);
   for (int64_t i = 0; i < count; i++) {
     if ((values[i] >= low && values[i] < high) || values[i] == also) continue;
     status_ = error(Code::invalid_argument, "%s: %.*s[%lld]: expected a value in [%lld, %lld), got %d", op_name(instruction_.op).data(),
@@ -80,7 +81,12 @@ const int32_t* Decoder::integers(std::string_view key, int64_t count, int64_t lo
                     static_cast<long long>(high), values[i]);
     return nullptr;
   }
-  return values;
+  return static_cast<const int32_t*>(located.data);
+}
+
+const int32_t* Decoder::host_integers(std::string_view key) {
+  const Located located = locate(key, false);
+  return static_cast<const int32_t*>(located.host != nullptr ? located.host : located.data);
 }
 
 const uint8_t* Decoder::bytes(std::string_view key, int64_t count) {
@@ -100,6 +106,7 @@ Matrix Decoder::matrix(std::string_view key, int64_t rows, int64_t columns) {
   if (parameter.count != rows * columns) fail(Code::invalid_shape, key, "expected a weight of another shape");
   const WeightType type = matrix_type(instruction_.op, binding_.weights.type());
   if (instruction_.direction == Direction::backward && type != WeightType::f32) fail(Code::unsupported, key, "expected float32 weights to differentiate");
+  if (binding_.target == Target::cuda) return {rows, columns, nullptr, parameter.on_device[kPackedForm].data(), nullptr, type};
   return {rows, columns, parameter.data.floats(), parameter.packed[0].data(), parameter.packed[1].floats(), type};
 }
 

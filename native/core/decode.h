@@ -14,7 +14,8 @@ namespace mome {
 
 // A resolved operand: where it lies and its shape.
 struct Located {
-  void* data = nullptr;
+  void* data = nullptr;        // what kernels get
+  const void* host = nullptr;  // the same values where this processor can read them, if `data` is another device's; inputs only
   ElementType type = ElementType::f32;
   std::vector<int64_t> shape;
 
@@ -78,6 +79,8 @@ class Decoder {
   // Integers in [low, high), or equal to `also`.
   static constexpr int64_t kNothingElse = INT64_MIN;
   const int32_t* integers(std::string_view key, int64_t count, int64_t low, int64_t high, int64_t also = kNothingElse, bool optional = false);
+  // An operand's integers as this processor can read them: what `integers` has checked.
+  const int32_t* host_integers(std::string_view key);
   const uint8_t* bytes(std::string_view key, int64_t count);
   Matrix matrix(std::string_view key, int64_t rows, int64_t columns);
   // A number, dimension or scalar; `fallback` when absent.

@@ -163,11 +163,12 @@ Status decode_either(Direction direction, Decoder& decoder, Call& call) {
 
 Status decode(const Instruction& instruction, const Binding& binding, Call& call) {
   const Direction direction = instruction.direction;
-  call.kernel = kernel_table().find(instruction.op, direction, binding.target);
+  call.kernel = kernel_table(binding.target).find(instruction.op, direction, binding.target);
   if (call.kernel == nullptr) {
     return error(Code::unsupported, "no %s kernel of %s for target %s", direction_name(direction).data(), op_name(instruction.op).data(),
                  target_name(binding.target).data());
   }
+  std::memset(call.args, 0, sizeof call.args);  // equal arguments are equal bytes
   Decoder decoder(instruction, binding);
   switch (instruction.op) {
     case Op::patch_embed: return decode_either<PatchEmbedForward, PatchEmbedBackward>(direction, decoder, call);

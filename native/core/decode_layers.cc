@@ -103,8 +103,9 @@ void decode_attention(Decoder& d, Args& a) {
   }
   if (!d.status().ok()) return;
   const int64_t image_tokens = 1 + int64_t{a.position.grid} * a.position.grid;
+  const auto* sequences = reinterpret_cast<const Sequence*>(d.host_integers("sequences"));
   for (int64_t i = 0; i < a.sequence_count; i++) {
-    const Sequence& s = a.sequences[i];
+    const Sequence& s = sequences[i];
     d.expect(int64_t{s.text_begin} + s.text_length <= a.rows && int64_t{s.image_begin} + s.image_length <= a.rows,
              "expected every sequence inside the rows");
     if (a.table != nullptr) {
@@ -190,6 +191,7 @@ void decode(Decoder& d, AttentionForward& a) {
   decode_attention(d, a);
   a.out = d.output("out", a.rows * a.width);
   a.lse = d.output("lse", a.rows * a.heads, true);
+  if (d.status().ok()) summarise_sequences(reinterpret_cast<const Sequence*>(d.host_integers("sequences")), a);
 }
 
 void decode(Decoder& d, AttentionBackward& a) {

@@ -47,12 +47,20 @@ std::string_view target_name(Target target);
 bool parse_op(std::string_view name, Op& op);
 bool parse_target(std::string_view name, Target& target);
 
+// Where a kernel of a device runs, and what the rows it reads are kept as: pointers of argument structs point to that type there.
+struct DeviceQueue {
+  void* stream = nullptr;
+  int multiprocessors = 0;
+  WeightType rows = WeightType::f32;  // f32 or bf16
+};
+
 // What a kernel may use besides its arguments.
 struct OpContext {
   ThreadPool& pool;
   // 64-byte aligned memory of at least the size the variant's workspace function asked for; contents undefined.
   std::byte* workspace = nullptr;
   size_t workspace_bytes = 0;
+  DeviceQueue device = {};  // kernels of a device only
 };
 
 struct Kernel {
@@ -105,10 +113,11 @@ class KernelTable {
   Packer packers_[kTargets] = {};
 };
 
-// The table of everything compiled in, filled once.
-const KernelTable& kernel_table();
+// The table with the kernels of `target`: all processor targets share one, filled once; cuda's is empty until its library was loaded
+// (core/device.h).
+const KernelTable& kernel_table(Target target);
 
-// Whether this processor can run `target`'s kernels.
+// Whether this machine can run `target`'s kernels.
 bool target_supported(Target target);
 // The fastest supported CPU target.
 Target best_target();

@@ -5,7 +5,7 @@
 
 namespace mome {
 
-inline uint64_t mix(uint64_t x) {  // splitmix64's finaliser
+constexpr uint64_t mix(uint64_t x) {  // splitmix64's finaliser
   x ^= x >> 30;
   x *= 0xbf58476d1ce4e5b9ull;
   x ^= x >> 27;
@@ -14,7 +14,7 @@ inline uint64_t mix(uint64_t x) {  // splitmix64's finaliser
 }
 
 // Uniform in [0, 1), 24 bits.
-inline float uniform(uint64_t seed, uint64_t row, uint64_t column) {
+constexpr float uniform(uint64_t seed, uint64_t row, uint64_t column) {
   return static_cast<float>(mix(mix(seed + 0x9e3779b97f4a7c15ull * (row + 1)) + column) >> 40) * 0x1p-24f;
 }
 

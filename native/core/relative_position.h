@@ -15,8 +15,8 @@ struct RelativePosition {
   int32_t grid = 0;              // patches along a side of the picture
   int32_t text_init_length = 0;  // text length for which the text part was sized (196 in the official checkpoints)
 
-  int64_t image_offsets() const { return int64_t{2 * grid - 1} * (2 * grid - 1); }
-  int64_t rows() const { return image_offsets() + 3 + 2 + 2 * int64_t{text_init_length}; }
+  constexpr int64_t image_offsets() const { return int64_t{2 * grid - 1} * (2 * grid - 1); }
+  constexpr int64_t rows() const { return image_offsets() + 3 + 2 + 2 * int64_t{text_init_length}; }
 
   // Tokens: 0 is CLS, 1 + y * grid + x a patch.
   int64_t image_image(int64_t query, int64_t key) const {
@@ -27,8 +27,8 @@ struct RelativePosition {
     const int64_t dx = (query - 1) % grid - (key - 1) % grid + grid - 1;
     return dy * (2 * grid - 1) + dx;
   }
-  int64_t text_image() const { return image_offsets() + 3; }
-  int64_t image_text() const { return image_offsets() + 4; }
+  constexpr int64_t text_image() const { return image_offsets() + 3; }
+  constexpr int64_t image_text() const { return image_offsets() + 4; }
   int64_t text_text(int64_t query, int64_t key) const {
     if (query == 0 && key == 0) return rows() - 1;
     if (query == 0) return rows() - 3;

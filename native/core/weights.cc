@@ -220,7 +220,7 @@ Status WeightStore::pack(int index, Packing packing, Target target, WeightType t
     return error(Code::unsupported, "weights: expected %s to be read as %s alone, got %s too", parameter.name.c_str(),
                  weight_type_name(parameter.type).data(), weight_type_name(type).data());
   }
-  const Packer* packer = kernel_table().packer(target);
+  const Packer* packer = kernel_table(target).packer(target);
   if (packer == nullptr) {
     MOME_RETURN_IF_ERROR(load(index));
     if (!parameter.typed) generation_++;
@@ -242,6 +242,32 @@ Status WeightStore::pack(int index, Packing packing, Target target, WeightType t
   parameter.packed_version[form] = parameter.version;
   parameter.type = type;
   parameter.typed = true;
+  if (only_in_file) parameter.data.release();
+  return {};
+}
+
+Status WeightStore::send(int index, const WeightType* type, const std::shared_ptr<Device>& device, ThreadPool& pool) {
+  Parameter& parameter = parameters_[index];
+  const int form = type == nullptr ? kPlainForm : kPackedForm;
+  if (parameter.count == 0 || parameter.sent_version[form] == parameter.version) return {};
+  generation_++;
+  const bool only_in_file = parameter.data.data() == nullptr;
+  MOME_RETURN_IF_ERROR(load(index));
+  const void* from = parameter.data.data();
+  size_t bytes = static_cast<size_t>(parameter.count) * sizeof(float);
+  AlignedMemory packed;
+  if (type != nullptr) {
+    const Packer* packer = kernel_table(Target::cuda).packer(Target::cuda);
+    bytes = packer->size(parameter.rows(), parameter.columns(), Packing::forward, *type);
+    if (!packed.reserve(bytes)) return error(Code::out_of_memory, "weights: no memory to pack %s", parameter.name.c_str());
+    packer->pack(parameter.data.floats(), parameter.rows(), parameter.columns(), Packing::forward, *type, packed.data(), pool);
+    from = packed.data();
+  }
+  DeviceMemory& memory = parameter.on_device[form];
+  if (memory.bytes() < bytes) MOME_RETURN_IF_ERROR(memory.reserve(device, bytes));
+  MOME_RETURN_IF_ERROR(device->upload(memory.data(), from, bytes));
+  MOME_RETURN_IF_ERROR(device->finish());  // `packed` ends here
+  parameter.sent_version[form] = parameter.version;
   if (only_in_file) parameter.data.release();
   return {};
 }
@@ -289,7 +315,8 @@ void WeightStore::zero_gradients() {
 size_t WeightStore::bytes() const {
   size_t total = 0;
   for (const Parameter& p : parameters_) {
-    total += p.data.bytes() + p.gradient.bytes() + p.m.bytes() + p.v.bytes() + p.packed[0].bytes() + p.packed[1].bytes();
+    total += p.data.bytes() + p.gradient.bytes() + p.m.bytes() + p.v.bytes() + p.packed[0].bytes() + p.packed[1].bytes() + p.on_device[0].bytes() +
+             p.on_device[1].bytes();
   }
   return total;
 }

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/device.h"
 #include "core/kernel.h"
 #include "core/matrix.h"
 #include "core/memory.h"
@@ -25,6 +26,9 @@ struct FileRegion {
   uint64_t scale_offset = 0;  // i8: where the float32 scales of the rows lie
 };
 
+// Forms a parameter has on a device: float32 as it is, or packed by the target's Packer.
+inline constexpr int kPlainForm = 0, kPackedForm = 1;
+
 class SourceFile;  // an open file, read a tensor at a time
 
 struct Parameter {
@@ -41,6 +45,8 @@ struct Parameter {
   bool typed = false;
   AlignedMemory packed[2];                 // by Packing
   uint64_t packed_version[2] = {0, 0};
+  DeviceMemory on_device[2];               // kPlainForm, kPackedForm; sent up at `sent_version`
+  uint64_t sent_version[2] = {0, 0};
 
   // As a matrix [first dimension, all others].
   int64_t rows() const { return shape.empty() ? 1 : shape[0]; }
@@ -76,6 +82,9 @@ class WeightStore {
   // Makes the packed form for `target` if it is missing or older than the data. Where the target reads weights unpacked, the data
   // itself is rounded to `type`.
   Status pack(int index, Packing packing, Target target, WeightType type, ThreadPool& pool);
+  // Brings a parameter to a device, packed as `type` or (type null) as float32. Values that came from a file leave this processor's
+  // memory again.
+  Status send(int index, const WeightType* type, const std::shared_ptr<Device>& device, ThreadPool& pool);
   // Brings the row-major values into memory.
   Status load(int index);
   // Drops the row-major data of matrices that are only ever read packed (inference).

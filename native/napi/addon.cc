@@ -47,7 +47,7 @@ Napi::Value ErrorCodes(const Napi::CallbackInfo& info) {
 
 Napi::Value Kernels(const Napi::CallbackInfo& info) {
   Napi::Array list = Napi::Array::New(info.Env());
-  for (const Kernel& kernel : kernel_table().kernels()) {
+  for (const Kernel& kernel : kernel_table(Target::ref).kernels()) {
     Napi::Object entry = Napi::Object::New(info.Env());
     entry.Set("op", std::string(op_name(kernel.op)));
     entry.Set("direction", std::string(direction_name(kernel.direction)));

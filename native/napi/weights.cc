@@ -33,7 +33,7 @@ std::string string_of(const Napi::Object& object, const char* name) {
 // Runs a kernel outside a program, with workspace of its own.
 template <typename Args>
 Status call(Engine& engine, const Args& args) {
-  const Kernel* kernel = kernel_table().find(Args::kOp, Args::kDirection, engine.target());
+  const Kernel* kernel = kernel_table(engine.target()).find(Args::kOp, Args::kDirection, engine.target());
   if (kernel == nullptr) return error(Code::unsupported, "no kernel %s", op_name(Args::kOp).data());
   AlignedMemory workspace;
   const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(&args, engine.threads());

@@ -42,8 +42,10 @@ OpCase attention(const std::string& name, Layout layout, int64_t width, int64_t 
   test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
     out["y"].assign(rows * width, NAN);
     out["lse"].assign(rows * heads, 0);
-    return run.run(AttentionForward{rows, width, heads, static_cast<int64_t>(layout.sequences.size()), layout.sequences.data(), in.at("qkv").data(),
-                                    relative ? in.at("table").data() : nullptr, columns, column, position, scale, out["y"].data(), out["lse"].data()});
+    AttentionForward args{rows, width, heads, static_cast<int64_t>(layout.sequences.size()), layout.sequences.data(), in.at("qkv").data(),
+                          relative ? in.at("table").data() : nullptr, columns, column, position, scale, out["y"].data(), out["lse"].data(), 0, false};
+    summarise_sequences(layout.sequences.data(), args);
+    return run.run(args);
   };
   test.backward = [=](Runner& run, const Tensors& in, const Tensors& out, const Tensors& dout, Tensors& g) {
     g["qkv"].assign(rows * 3 * width, NAN);

@@ -90,7 +90,7 @@ void test_arena() {
   expect(Program::parse(kProgram, program).ok(), "the program parses");
   ArenaPlan plan;
   const std::vector<int64_t> dims = {100};
-  expect(plan_arena(*program, dims, plan).ok(), "the arena is planned");
+  expect(plan_arena(*program, dims, {}, plan).ok(), "the arena is planned");
   const size_t size = 100 * 3 * sizeof(float);
   const auto overlap = [&](int a, int b) { return plan.offsets[a] < plan.offsets[b] + size && plan.offsets[b] < plan.offsets[a] + size; };
   expect(!overlap(0, 1) && !overlap(1, 2), "values alive together lie apart");

@@ -13,6 +13,11 @@ Matrix Runner::matrix(const Tensor& weight, int64_t rows, int64_t columns) {
   WeightStore store(type_);
   Matrix matrix{rows, columns, weight.data(), nullptr, nullptr, type_};
   if (!store.add("w", {rows, columns}, weight.data(), rows * columns).ok()) return {};
+  if (device_) {
+    if (!store.send(0, &type_, device_, pool_).ok()) return {};
+    kept_on_device_.push_back(std::move(store.at(0).on_device[kPackedForm]));
+    return {rows, columns, nullptr, kept_on_device_.back().data(), nullptr, type_};
+  }
   for (const Packing packing : {Packing::forward, Packing::input_gradient}) {
     if (packing == Packing::input_gradient && type_ != WeightType::f32) continue;
     if (!store.pack(0, packing, target_, type_, pool_).ok()) return {};
@@ -26,7 +31,7 @@ Matrix Runner::matrix(const Tensor& weight, int64_t rows, int64_t columns) {
 }
 
 Status Runner::run(Op op, Direction direction, const void* args) {
-  const Kernel* kernel = kernel_table().find(op, direction, target_);
+  const Kernel* kernel = kernel_table(target_).find(op, direction, target_);
   if (kernel == nullptr) return error(Code::unsupported, "no kernel %s", op_name(op).data());
   const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(args, pool_.threads());
   AlignedMemory memory;

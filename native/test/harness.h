@@ -14,6 +14,7 @@
 #include "core/matrix.h"
 #include "core/memory.h"
 #include "core/weights.h"
+#include "test/device_run.h"
 
 namespace mome::test {
 
@@ -23,12 +24,17 @@ using Tensors = std::map<std::string, Tensor>;
 // Runs kernels of one target with exact, guarded workspace.
 class Runner {
  public:
-  Runner(Target target, ThreadPool& pool, WeightType type = WeightType::f32) : target_(target), pool_(pool), type_(type) {}
+  // `device`: where Target::cuda runs; rows are kept in `type` there.
+  Runner(Target target, ThreadPool& pool, WeightType type = WeightType::f32, std::shared_ptr<Device> device = nullptr)
+      : target_(target), pool_(pool), type_(type), device_(std::move(device)) {}
   Target target() const { return target_; }
 
   template <typename Args>
   Status run(const Args& args) {
-    return run(Args::kOp, Args::kDirection, &args);
+    if (!device_) return run(Args::kOp, Args::kDirection, &args);
+    const Kernel* kernel = kernel_table(target_).find(Args::kOp, Args::kDirection, target_);
+    if (kernel == nullptr) return error(Code::unsupported, "no kernel %s", op_name(Args::kOp).data());
+    return run_on_device(device_, *kernel, args, type_, pool_);
   }
   // A weight in every form the target reads, kept as `type()`. The runner keeps the memory.
   Matrix matrix(const Tensor& weight, int64_t rows, int64_t columns);
@@ -40,7 +46,9 @@ class Runner {
   Target target_;
   ThreadPool& pool_;
   WeightType type_;
+  std::shared_ptr<Device> device_;
   std::vector<AlignedMemory> kept_;
+  std::vector<DeviceMemory> kept_on_device_;
 };
 
 struct OpCase {

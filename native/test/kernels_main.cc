@@ -1,10 +1,14 @@
-// mome_kernels --mode support | check | grad
+// mome_kernels --mode support | check | grad | cuda
 //   support  every op has every direction on every CPU target
 //   check    every target against ref, bitwise equal for 1 and 3 threads; and a planted error must be noticed
+//   cuda     every forward kernel of the CUDA library against ref, float32 and bfloat16, twice with the same bits; skipped without a
+//            device, unless MOME_REQUIRE=cuda
 //   grad     ref's gradients against central differences along random directions
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
+#include "core/quantise.h"
 #include "test/harness.h"
 
 namespace mome::test {
@@ -54,11 +58,11 @@ struct Results {
   Tensors outputs, gradients;
 };
 
-bool run_case(const OpCase& test, Target target, int threads, const Tensors* saved, Results& results) {
+bool run_case(const OpCase& test, Target target, int threads, const Tensors* saved, Results& results, const std::shared_ptr<Device>& device = nullptr) {
   ThreadPool pool(threads);
-  Runner runner(target, pool, test.type);
+  Runner runner(target, pool, test.type, device);
   Status status = test.forward(runner, test.inputs, results.outputs);
-  if (status.ok() && test.backward) {
+  if (status.ok() && test.backward && !device) {
     const Tensors dout = random_like(results.outputs, test.differentiable, 99);
     status = test.backward(runner, test.inputs, saved != nullptr ? *saved : results.outputs, dout, results.gradients);
   }
@@ -176,6 +180,63 @@ void grad() {
   if (checked == 0) fail("no gradient was checked");
 }
 
+// Relative L2 error that rounding explains when rows are bfloat16: half a step of 2^-7 is at most 2^-8 of a value, 1.7e-3 in the mean
+// square (a value anywhere between two powers of two), and errors of independent roundings add as squares; 15 % on top for small cases.
+// What is rounded: what an op writes; patches that come as floats; attention's probabilities; the expert FFN's normalised and hidden rows.
+double bf16_bound(Op op) {
+  constexpr double kRounding = 1.7e-3 * 1.15;
+  switch (op) {
+    case Op::patch_embed:
+    case Op::attention:
+      return kRounding * std::sqrt(2.0);
+    case Op::expert_ffn:
+      return kRounding * std::sqrt(3.0);
+    default:
+      return kRounding;
+  }
+}
+
+// The case as bfloat16: inputs that both sides can hold exactly.
+OpCase in_bf16(OpCase test) {
+  for (auto& [name, values] : test.inputs) round_to_bf16(values.data(), static_cast<int64_t>(values.size()), values.data());
+  test.type = WeightType::bf16;
+  test.bound = bf16_bound(test.op);
+  return test;
+}
+
+void cuda() {
+  std::string why;
+  const std::shared_ptr<Device> device = test_device(why);
+  if (!device) {
+    const char* required = std::getenv("MOME_REQUIRE");
+    if (required != nullptr && std::string(required) == "cuda") fail("no device: " + why);
+    else std::printf("skipped: %s\n", why.c_str());
+    return;
+  }
+  int compared = 0;
+  std::vector<bool> covered(kOps, false);
+  for (const OpCase& plain : all_cases()) {
+    if (plain.op == Op::adamw || plain.op == Op::squared_norm || plain.type == WeightType::i8) continue;
+    for (const WeightType type : {WeightType::f32, WeightType::bf16}) {
+      if (plain.type != WeightType::f32 && type == WeightType::f32) continue;
+      OpCase test = type == WeightType::bf16 ? in_bf16(plain) : plain;
+      test.backward = nullptr;
+      Results expected, one, two;
+      if (!run_case(test, Target::ref, 1, nullptr, expected)) continue;
+      if (!run_case(test, Target::cuda, 1, nullptr, one, device) || !run_case(test, Target::cuda, 1, nullptr, two, device)) continue;
+      compare(test, type == WeightType::bf16 ? "bfloat16 output" : "output", Target::cuda, one.outputs, expected.outputs);
+      if (!same_bits(one.outputs, two.outputs)) fail(test.name + " on cuda: two runs differ");
+      covered[static_cast<int>(test.op)] = true;
+      compared++;
+    }
+  }
+  for (int i = 0; i < kOps; i++) {
+    const Op op = static_cast<Op>(i);
+    if (op != Op::adamw && op != Op::squared_norm && !covered[i]) fail("no cuda case of " + std::string(op_name(op)));
+  }
+  std::printf("%d comparisons with ref on %s\n", compared, device_library().path.c_str());
+}
+
 bool has_backward(Op op) { return op != Op::add && op != Op::adamw && op != Op::squared_norm; }
 
 void support() {
@@ -185,8 +246,8 @@ void support() {
     const Op op = static_cast<Op>(i);
     for (const Target target : kCpuTargets) {
       const std::string name = std::string(op_name(op)) + " on " + std::string(target_name(target));
-      if (kernel_table().find(op, Direction::forward, target) == nullptr) fail("no forward kernel of " + name);
-      if (has_backward(op) && kernel_table().find(op, Direction::backward, target) == nullptr) fail("no backward kernel of " + name);
+      if (kernel_table(target).find(op, Direction::forward, target) == nullptr) fail("no forward kernel of " + name);
+      if (has_backward(op) && kernel_table(target).find(op, Direction::backward, target) == nullptr) fail("no backward kernel of " + name);
     }
     if (!covered[i]) fail("no case of " + std::string(op_name(op)));
   }
@@ -200,7 +261,8 @@ int main(int count, char** arguments) {
   if (mode == "support") mome::test::support();
   else if (mode == "check") mome::test::check();
   else if (mode == "grad") mome::test::grad();
-  else return std::printf("usage: mome_kernels --mode support|check|grad\n"), 2;
+  else if (mode == "cuda") mome::test::cuda();
+  else return std::printf("usage: mome_kernels --mode support|check|grad|cuda\n"), 2;
   std::printf("%s: %s\n", mode.c_str(), mome::test::failures == 0 ? "passed" : "FAILED");
   return mome::test::failures == 0 ? 0 : 1;
 }

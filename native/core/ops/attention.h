@@ -28,7 +28,22 @@ struct AttentionForward {
   float scale;                 // head width ^ -0.5
   float* out;                  // [rows, width]; rows of no sequence are set to 0
   float* lse;                  // [rows, heads] natural log-sum-exp of the scores, or null when no backward follows
+  int64_t longest;             // tokens of the longest sequence, rounded up to kLongestStep: devices size their launch by it
+  bool covers_rows;            // every row belongs to a sequence: nothing has to be set to 0
 };
+inline constexpr int64_t kLongestStep = 64;
+
+// Fills `longest` and `covers_rows` from sequences that this processor can read.
+inline void summarise_sequences(const Sequence* sequences, AttentionForward& a) {
+  int64_t longest = 0, covered = 0;
+  for (int64_t i = 0; i < a.sequence_count; i++) {
+    const int64_t tokens = int64_t{sequences[i].text_length} + sequences[i].image_length;
+    covered += tokens;
+    longest = tokens > longest ? tokens : longest;
+  }
+  a.longest = (longest + kLongestStep - 1) / kLongestStep * kLongestStep;
+  a.covers_rows = covered == a.rows;
+}
 
 struct AttentionBackward {
   static constexpr Op kOp = Op::attention;

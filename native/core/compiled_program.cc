@@ -1,0 +1,106 @@
+#include "core/compiled_program.h"
+
+#include <algorithm>
+
+#include "core/device_types.h"
+
+namespace mome {
+namespace {
+
+constexpr size_t kMaxPlans = 16;  // shapes a program remembers
+
+}  // namespace
+
+Status CompiledProgram::create(std::string_view text, WeightStore& weights, Target target, std::shared_ptr<CompiledProgram>& compiled) {
+  auto fresh = std::make_shared<CompiledProgram>();
+  MOME_RETURN_IF_ERROR(Program::parse(text, fresh->program));
+  for (const ProgramParameter& parameter : fresh->program->parameters) {
+    const int index = weights.find(parameter.name);
+    if (index < 0) return error(Code::not_found, "program: expected a parameter %s, the weights have none", parameter.name.c_str());
+    int64_t count = 1;
+    for (const Extent& extent : parameter.shape) count *= extent.size;
+    if (weights.at(index).count != count) {
+      return error(Code::invalid_shape, "program: expected %lld values in %s, got %lld", static_cast<long long>(count), parameter.name.c_str(),
+                   static_cast<long long>(weights.at(index).count));
+    }
+    fresh->parameters.push_back(index);
+  }
+  for (const Instruction& instruction : fresh->program->instructions) {
+    if (kernel_table(target).find(instruction.op, instruction.direction, target) == nullptr) {
+      return error(Code::unsupported, "program: no kernel %s.%s for target %s", op_name(instruction.op).data(),
+                   direction_name(instruction.direction).data(), target_name(target).data());
+    }
+    fresh->per_run.push_back(std::any_of(instruction.operands.begin(), instruction.operands.end(), [](const Operand& operand) {
+      return operand.kind == Operand::Kind::input || operand.kind == Operand::Kind::scalar;
+    }));
+  }
+  if (target == Target::cuda) MOME_RETURN_IF_ERROR(infer_types(*fresh->program, weights.type(), fresh->types, fresh->row_types));
+  compiled = std::move(fresh);
+  return {};
+}
+
+Status CompiledProgram::plan(std::span<const int64_t> dims, std::shared_ptr<DecodedPlan>& plan) {
+  for (auto entry = plans_.begin(); entry != plans_.end(); ++entry) {
+    if (!std::equal(entry->first.begin(), entry->first.end(), dims.begin(), dims.end())) continue;
+    plans_.splice(plans_.begin(), plans_, entry);
+    plan = entry->second;
+    return {};
+  }
+  auto fresh = std::make_shared<DecodedPlan>();
+  MOME_RETURN_IF_ERROR(plan_arena(*program, dims, types, fresh->plan));
+  plans_.emplace_front(std::vector<int64_t>(dims.begin(), dims.end()), fresh);
+  if (plans_.size() > kMaxPlans) plans_.pop_back();
+  plan = std::move(fresh);
+  return {};
+}
+
+Status DecodedPlan::decode(const Program& program, WeightStore& weights, Target target, std::span<const int> parameters,
+                           const std::vector<bool>& per_run, const std::byte* arena_memory, int threads, std::span<const int64_t> dims,
+                           std::span<const double> scalars, std::span<const Located> inputs, size_t& workspace) {
+  const size_t count = program.instructions.size();
+  const bool fresh = generation != weights.generation() || arena != arena_memory;
+  if (fresh) {
+    generation = 0;  // until all went well
+    arena = arena_memory;
+    buffers.resize(program.buffers.size());
+    for (size_t i = 0; i < buffers.size(); i++) {
+      buffers[i].data = arena == nullptr ? nullptr : const_cast<std::byte*>(arena) + plan.offsets[i];
+      buffers[i].shape = plan.shapes[i];
+    }
+    calls.resize(count);
+    workspaces.assign(count, 0);
+  }
+  const Binding binding{program, weights, target, parameters, dims, scalars, inputs, buffers};
+  workspace = 0;
+  for (size_t i = 0; i < count; i++) {
+    if (fresh || per_run[i]) {
+      Call& call = calls[i];
+      MOME_RETURN_IF_ERROR(mome::decode(program.instructions[i], binding, call));
+      workspaces[i] = call.kernel->workspace == nullptr ? 0 : call.kernel->workspace(call.args, threads);
+    }
+    workspace = std::max(workspace, workspaces[i]);
+  }
+  generation = weights.generation();
+  return {};
+}
+
+Status bind_inputs(const Program& program, const RunRequest& request, std::vector<Located>& inputs) {
+  if (request.dims.size() != program.dims.size() || request.inputs.size() != program.inputs.size() ||
+      request.scalars.size() != program.scalars.size()) {
+    return error(Code::invalid_argument, "run: expected every dimension, scalar and input of the program");
+  }
+  inputs.resize(program.inputs.size());
+  for (size_t i = 0; i < inputs.size(); i++) {
+    const ProgramInput& declared = program.inputs[i];
+    inputs[i].type = declared.type;
+    inputs[i].data = const_cast<void*>(request.inputs[i].data);
+    MOME_RETURN_IF_ERROR(bind_shape(declared.shape, request.dims, inputs[i].shape));
+    if (request.inputs[i].type != declared.type || static_cast<int64_t>(request.inputs[i].count) != inputs[i].count()) {
+      return error(Code::invalid_shape, "run: expected %lld elements in input %s, got %zu (or of another type)",
+                   static_cast<long long>(inputs[i].count()), declared.name.c_str(), request.inputs[i].count);
+    }
+  }
+  return {};
+}
+
+}  // namespace mome

@@ -1,0 +1,73 @@
+// A program tied to the weights it reads, with what runs of one shape leave for the next.
+#pragma once
+
+#include <atomic>
+#include <list>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "core/arena.h"
+#include "core/decode.h"
+#include "core/program.h"
+#include "core/weights.h"
+
+namespace mome {
+
+// A plan with its instructions decoded: what the next run of the same shape takes over. Valid for one place of the arena and one
+// generation of the weights.
+struct DecodedPlan {
+  ArenaPlan plan;
+  const std::byte* arena = nullptr;
+  uint64_t generation = 0;            // of the weights; 0 = nothing decoded yet
+  std::vector<Located> buffers;
+  std::vector<Call> calls;
+  std::vector<size_t> workspaces;     // bytes each call asks for
+
+  // Fills all of it for this run, taking over what an earlier run of the shape left; `workspace` is the most a call asks for.
+  Status decode(const Program& program, WeightStore& weights, Target target, std::span<const int> parameters, const std::vector<bool>& per_run,
+                const std::byte* arena_memory, int threads, std::span<const int64_t> dims, std::span<const double> scalars,
+                std::span<const Located> inputs, size_t& workspace);
+};
+
+// A program tied to the weights it reads; keeps the plans of the last few shapes.
+class CompiledProgram {
+ public:
+  static Status create(std::string_view text, WeightStore& weights, Target target, std::shared_ptr<CompiledProgram>& compiled);
+
+  std::unique_ptr<Program> program;
+  std::vector<int> parameters;  // program parameter -> weight store index
+  std::vector<bool> per_run;    // instructions that read an input or a scalar: decoded at every run
+  std::vector<WeightType> types;      // per buffer, and what each instruction's rows are: cuda only
+  std::vector<WeightType> row_types;
+  uint64_t prepared = 0;        // generation of the weights for which all are loaded and packed
+  Status plan(std::span<const int64_t> dims, std::shared_ptr<DecodedPlan>& plan);
+
+ private:
+  std::list<std::pair<std::vector<int64_t>, std::shared_ptr<DecodedPlan>>> plans_;
+};
+
+struct RunInput {
+  ElementType type;
+  const void* data = nullptr;
+  size_t count = 0;  // elements
+};
+
+struct RunRequest {
+  std::vector<int64_t> dims;      // as Program::dims
+  std::vector<double> scalars;    // as Program::scalars
+  std::vector<RunInput> inputs;   // as Program::inputs
+  bool profile = false;
+  std::shared_ptr<std::atomic<bool>> cancelled;
+};
+
+struct RunResult {
+  std::vector<std::vector<float>> outputs;  // as Program::outputs
+  std::vector<double> nanoseconds;          // per instruction, when profiled
+};
+
+// Checks a request against the program and gives its inputs their shapes.
+Status bind_inputs(const Program& program, const RunRequest& request, std::vector<Located>& inputs);
+
+}  // namespace mome

@@ -1,0 +1,83 @@
+// Runs CUDA kernels on the host: the same source, compiled by the host's compiler, one fiber per thread of a block. It is there to
+// find wrong indices, layouts and missing barriers on machines without a GPU; it says nothing about speed, and little about races:
+// the order of warps is shuffled, so that a missing barrier has many chances to show, but no more than that.
+//
+// Blocks run one after the other. Threads of a warp meet in `collective`, threads of a block in `barrier`. Shared memory starts as
+// NaNs. Copies begun by cp_async land as late as the program allows: when their thread waits for them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace mome::cuda::emulation {
+
+struct Dim3 {
+  unsigned x = 1, y = 1, z = 1;
+};
+
+inline constexpr int kWarp = 32;
+
+struct Copy {
+  void* to;
+  const void* from;
+  uint32_t bytes, zeros;  // zeros follow the bytes
+};
+
+struct Warp {
+  void* slots[kWarp] = {};
+  int arrived = 0;
+  int alive = 0;
+  uint64_t generation = 0;
+};
+
+struct Lane {
+  void* stack_pointer = nullptr;
+  Dim3 thread;
+  int index = 0;  // in its warp
+  Warp* warp = nullptr;
+  bool finished = false;
+  std::vector<std::vector<Copy>> groups;  // copies under way, oldest group first; the last one is still open
+};
+
+struct Block {
+  Dim3 index, dim, grid;
+  std::byte* shared = nullptr;
+  int waiting = 0, alive = 0;
+  uint64_t generation = 0;
+};
+
+// The running thread and its block.
+Lane& lane();
+Block& block();
+
+// Lets other threads of the block go on.
+void yield();
+void barrier();
+
+// Every lane of the warp brings its `mine`; the last to come runs `operation(slots)` for all.
+template <typename Slot, typename Operation>
+void collective(Slot& mine, Operation operation) {
+  Warp& warp = *lane().warp;
+  warp.slots[lane().index] = &mine;
+  const uint64_t generation = warp.generation;
+  if (++warp.arrived == warp.alive) {
+    operation(reinterpret_cast<Slot* const*>(warp.slots));
+    warp.arrived = 0;
+    warp.generation++;
+  } else {
+    while (warp.generation == generation) yield();
+  }
+}
+
+// One lane's cp.async, commit_group, wait_group.
+void copy_async(void* to, const void* from, uint32_t bytes, uint32_t zeros);
+void copy_commit();
+void copy_wait(size_t groups_left);
+
+using Body = void (*)(void* context);
+// Runs `body(context)` for every thread of every block.
+void run_grid(Dim3 grid, Dim3 dim, size_t shared_bytes, Body body, void* context);
+
+}  // namespace mome::cuda::emulation

@@ -1,0 +1,92 @@
+// expert_ffn: out = x + row_scale * gamma * (fc2_e(gelu(fc1_e(layer_norm_e(x))))) per row range with its expert e.
+//
+// Three launches, each over all experts at once: the normalisation, fc1 with bias and GELU in its epilogue, fc2 with bias, layer
+// scale and residual in its own. Tiles never cross a range, so a range costs at most one part-filled row of tiles.
+#include "cuda/kernels/layer_norm.h"
+#include "cuda/kernels/register.h"
+#include "cuda/kernels/residual.h"
+
+namespace mome::cuda {
+namespace {
+
+template <typename T>
+struct HiddenEpilogue {
+  const float* bias[kMaxGroups];
+  T* hidden;
+  float* pre_activation;  // or null
+  int64_t columns;
+  bool aligned;
+
+  MOME_DEVICE void operator()(int64_t row, int64_t column, int group, int count, float (&values)[kRun]) const {
+    const bool whole = aligned && count == kRun;
+    float b[kRun];
+    load_run(bias[group] + column, count, whole, b);
+#pragma unroll
+    for (int i = 0; i < kRun; i++) values[i] += b[i];
+    if (pre_activation != nullptr) store_run(pre_activation + row * columns + column, count, whole, values);
+#pragma unroll
+    for (int i = 0; i < kRun; i++) values[i] = gelu(values[i]);
+    store_run(hidden + row * columns + column, count, whole, values);
+  }
+};
+
+size_t rounded(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+size_t element_bytes(const ExpertFfnForward& a) { return a.expert[0].fc1.type == WeightType::bf16 ? sizeof(bf16) : sizeof(float); }
+
+size_t normed_bytes(const ExpertFfnForward& a) { return rounded(static_cast<size_t>(a.rows * a.width) * element_bytes(a)); }
+
+size_t workspace(const ExpertFfnForward& a, int) { return normed_bytes(a) + static_cast<size_t>(a.rows * a.hidden) * element_bytes(a); }
+
+// The operands of one of the two products, and the rows of each group.
+template <typename T>
+GemmOperands<T> operands_of(const ExpertFfnForward& a, const T* x, Matrix ExpertForward::* weight, int64_t (&group_rows)[kMaxExperts]) {
+  const Matrix& shape = a.expert[0].*weight;
+  GemmOperands<T> g{};
+  g.x = x, g.depth = shape.columns, g.columns = shape.rows, g.pitch = weight_pitch(shape.columns), g.groups = a.experts;
+  g.aligned = shape.columns % kRun == 0 && is_aligned({x});
+  for (int e = 0; e < a.experts; e++) {
+    g.begin[e] = a.expert[e].begin;
+    g.end[e] = a.expert[e].end;
+    g.weight[e] = static_cast<const T*>((a.expert[e].*weight).packed);
+    group_rows[e] = a.expert[e].end - a.expert[e].begin;
+  }
+  return g;
+}
+
+template <typename T>
+Status forward_as(const ExpertFfnForward& a, OpContext& context) {
+  const Queue& queue = context.device;
+  if (a.rows == 0) return {};
+  T* normed = reinterpret_cast<T*>(context.workspace);
+  T* hidden = reinterpret_cast<T*>(context.workspace + normed_bytes(a));
+  NormGroups groups{};
+  HiddenEpilogue<T> into_hidden{{}, hidden, a.pre_activation, a.hidden, a.hidden % kRun == 0 && is_aligned({a.pre_activation})};
+  ResidualEpilogue<T> into_out{as<T>(a.x), {}, a.gamma, a.row_scale, as<T>(a.out), a.width, a.width % kRun == 0 && is_aligned({a.x, a.gamma, a.out})};
+  groups.groups = a.experts;
+  for (int e = 0; e < a.experts; e++) {
+    const ExpertForward& expert = a.expert[e];
+    groups.end[e] = expert.end, groups.gamma[e] = expert.norm_gamma, groups.beta[e] = expert.norm_beta;
+    into_hidden.bias[e] = expert.fc1_bias;
+    into_out.bias[e] = expert.fc2_bias;
+    into_hidden.aligned &= is_aligned({expert.fc1_bias});
+    into_out.aligned &= is_aligned({expert.fc2_bias});
+  }
+  int64_t group_rows[kMaxExperts] = {};
+  const std::span<const int64_t> rows(group_rows, static_cast<size_t>(a.experts));
+  MOME_RETURN_IF_ERROR(normalise(queue, as<T>(a.x), a.rows, a.width, a.eps, groups, normed));
+  const GemmOperands<T> fc1 = operands_of<T>(a, normed, &ExpertForward::fc1, group_rows);
+  MOME_RETURN_IF_ERROR(launch_gemm(queue, fc1, rows, into_hidden));
+  const GemmOperands<T> fc2 = operands_of<T>(a, hidden, &ExpertForward::fc2, group_rows);
+  return launch_gemm(queue, fc2, rows, into_out);
+}
+
+Status forward(const ExpertFfnForward& a, OpContext& context) {
+  return with_element(context.device, [&](auto element) { return forward_as<decltype(element)>(a, context); });
+}
+
+}  // namespace
+
+void register_expert_ffn(KernelTable& table) { table.add<ExpertFfnForward, forward, workspace>(Target::cuda); }
+
+}  // namespace mome::cuda

@@ -1,0 +1,41 @@
+// qkv: y = x W^T + [q_bias, 0, v_bias].
+#include "core/ops/qkv.h"
+
+#include "cuda/kernels/gemm.h"
+#include "cuda/kernels/register.h"
+
+namespace mome::cuda {
+namespace {
+
+template <typename T>
+struct QkvEpilogue {
+  const float* q_bias;
+  const float* v_bias;
+  T* y;
+  int64_t width;
+  bool aligned;
+
+  MOME_DEVICE void operator()(int64_t row, int64_t column, int, int count, float (&values)[kRun]) const {
+#pragma unroll
+    for (int i = 0; i < kRun; i++) {
+      const int64_t c = column + i;
+      if (c < width) values[i] += q_bias[c];
+      else if (c >= 2 * width && c < 3 * width) values[i] += v_bias[c - 2 * width];
+    }
+    store_run(y + row * 3 * width + column, count, aligned && count == kRun, values);
+  }
+};
+
+Status forward(const QkvForward& a, OpContext& context) {
+  return with_element(context.device, [&](auto element) {
+    using T = decltype(element);
+    const QkvEpilogue<T> epilogue{a.q_bias, a.v_bias, as<T>(a.y), a.width, a.width % kRun == 0 && is_aligned({a.y})};
+    return gemm(context.device, as<T>(a.x), a.rows, a.weight, epilogue);
+  });
+}
+
+}  // namespace
+
+void register_qkv(KernelTable& table) { table.add<QkvForward, forward>(Target::cuda); }
+
+}  // namespace mome::cuda

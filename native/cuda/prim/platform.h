@@ -1,0 +1,94 @@
+// What a kernel's source needs from the compiler: nvcc for a GPU, or the host's compiler for emulation/.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/status.h"
+
+#if defined(MOME_EMULATION)
+
+#include <cmath>
+
+#include "cuda/emulation/recorder.h"
+#include "cuda/emulation/simt.h"
+
+#define MOME_DEVICE inline
+#define MOME_KERNEL(threads) inline void
+#define MOME_SHARED_KERNEL(threads, blocks) inline void
+#define MOME_PARAMETER const
+#define threadIdx (::mome::cuda::emulation::lane().thread)
+#define blockIdx (::mome::cuda::emulation::block().index)
+#define blockDim (::mome::cuda::emulation::block().dim)
+#define gridDim (::mome::cuda::emulation::block().grid)
+
+#else
+
+#include <cuda_runtime.h>
+
+#define MOME_DEVICE __device__ __forceinline__
+#define MOME_KERNEL(threads) __global__ void __launch_bounds__(threads)
+#define MOME_SHARED_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)  // so many blocks share a multiprocessor
+#define MOME_PARAMETER const __grid_constant__  // read where it was passed, never copied to local memory
+
+#endif
+
+namespace mome::cuda {
+
+inline constexpr int kWarp = 32;
+
+#if defined(MOME_EMULATION)
+
+using Dim3 = emulation::Dim3;
+
+template <typename T>
+T* shared_memory() {
+  return reinterpret_cast<T*>(emulation::block().shared);
+}
+inline void block_barrier() { emulation::barrier(); }
+inline void warp_barrier() {
+  int nothing = 0;
+  emulation::collective(nothing, [](int* const*) {});
+}
+
+// Starts `kernel` with `grid` blocks of `threads` threads and `shared` bytes of shared memory each.
+template <typename... Parameters, typename... Arguments>
+Status launch(void (*kernel)(Parameters...), Dim3 grid, int threads, size_t shared, void* queue, Arguments&&... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
+  return static_cast<emulation::Recorder*>(queue)->launch([=]() -> Status {
+    auto call = [&] { kernel(static_cast<Parameters>(arguments)...); };
+    emulation::run_grid(grid, {static_cast<unsigned>(threads), 1, 1}, shared, [](void* context) { (*static_cast<decltype(call)*>(context))(); }, &call);
+    return {};
+  });
+}
+
+#else
+
+using Dim3 = dim3;
+
+template <typename T>
+MOME_DEVICE T* shared_memory() {
+  extern __shared__ __align__(1024) unsigned char memory[];
+  return reinterpret_cast<T*>(memory);
+}
+MOME_DEVICE void block_barrier() { __syncthreads(); }
+MOME_DEVICE void warp_barrier() { __syncwarp(); }
+
+// What a failed call of the runtime means to us.
+Status cuda_status(cudaError_t code, const char* what);
+
+template <typename... Parameters, typename... Arguments>
+Status launch(void (*kernel)(Parameters...), Dim3 grid, int threads, size_t shared, void* stream, Arguments&&... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
+  constexpr size_t kPlainShared = size_t{48} << 10;  // more has to be asked for, per kernel and device
+  if (shared > kPlainShared) {
+    const cudaError_t code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    if (code != cudaSuccess) return cuda_status(code, "shared memory of a kernel");
+  }
+  kernel<<<grid, static_cast<unsigned>(threads), shared, static_cast<cudaStream_t>(stream)>>>(static_cast<Parameters>(arguments)...);
+  return cuda_status(cudaGetLastError(), "launch of a kernel");
+}
+
+#endif
+
+}  // namespace mome::cuda

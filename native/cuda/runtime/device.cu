@@ -1,0 +1,184 @@
+// A CUDA device: one stream, memory with a limit, recordings as CUDA graphs. The runtime is linked statically and finds the driver by
+// itself; where there is none, `count` says so.
+#include <cuda_runtime.h>
+
+#include <string>
+
+#include "core/device.h"
+#include "cuda/kernels/register.h"
+#include "cuda/prim/platform.h"
+
+namespace mome::cuda {
+
+Status cuda_status(cudaError_t code, const char* what) {
+  if (code == cudaSuccess) return {};
+  Code kind = Code::device_unavailable;
+  if (code == cudaErrorMemoryAllocation) kind = Code::out_of_memory;
+  if (code == cudaErrorInvalidValue || code == cudaErrorInvalidConfiguration || code == cudaErrorInvalidDevice) kind = Code::internal;
+  return error(kind, "device: %s: %s (%s)", what, cudaGetErrorString(code), cudaGetErrorName(code));
+}
+
+namespace {
+
+// Calls of this thread go to `index` while it lives; other libraries of the process may have chosen another device.
+class DeviceScope {
+ public:
+  explicit DeviceScope(int index) {
+    if (cudaGetDevice(&before_) != cudaSuccess) before_ = -1;
+    if (before_ != index) code_ = cudaSetDevice(index);
+    changed_ = before_ != index;
+  }
+  ~DeviceScope() {
+    if (changed_ && before_ >= 0) cudaSetDevice(before_);
+  }
+  DeviceScope(const DeviceScope&) = delete;
+  DeviceScope& operator=(const DeviceScope&) = delete;
+  Status status() const { return cuda_status(code_, "choosing the device"); }
+
+ private:
+  int before_ = -1;
+  bool changed_ = false;
+  cudaError_t code_ = cudaSuccess;
+};
+
+class CudaDevice final : public Device {
+ public:
+  static Status create(const DeviceOptions& options, std::shared_ptr<Device>& device) {
+    auto fresh = std::shared_ptr<CudaDevice>(new CudaDevice(options));
+    const DeviceScope scope(options.index);
+    MOME_RETURN_IF_ERROR(scope.status());
+    MOME_RETURN_IF_ERROR(cuda_status(cudaDeviceGetAttribute(&fresh->multiprocessors_, cudaDevAttrMultiProcessorCount, options.index), "reading the device"));
+    MOME_RETURN_IF_ERROR(cuda_status(cudaStreamCreateWithFlags(&fresh->stream_, cudaStreamNonBlocking), "making a stream"));
+    device = std::move(fresh);
+    return {};
+  }
+  ~CudaDevice() override {
+    const DeviceScope scope(options_.index);
+    if (stream_ != nullptr) cudaStreamDestroy(stream_);
+  }
+
+  DeviceQueue queue() const override { return {stream_, multiprocessors_, WeightType::f32}; }
+
+  Status allocate(size_t bytes, void*& memory) override {
+    if (options_.memory_limit != 0 && (used_ > options_.memory_limit || bytes > options_.memory_limit - used_)) {
+      return error(Code::out_of_memory, "device: no memory for %zu bytes: %zu of the limit of %zu are taken", bytes, used_, options_.memory_limit);
+    }
+    const DeviceScope scope(options_.index);
+    MOME_RETURN_IF_ERROR(scope.status());
+    const cudaError_t code = cudaMalloc(&memory, bytes);
+    if (code != cudaSuccess) {
+      memory = nullptr;
+      (void)cudaGetLastError();  // a failed allocation leaves the device as it was
+      return cuda_status(code, "memory");
+    }
+    used_ += bytes;
+    // Rows beside the ones that are read may be loaded too; numbers that are not finite would spread from there.
+    return cuda_status(cudaMemsetAsync(memory, 0, bytes, stream_), "clearing memory");
+  }
+  void release(void* memory, size_t bytes) override {
+    const DeviceScope scope(options_.index);
+    used_ -= bytes;
+    cudaFree(memory);
+  }
+  Status allocate_host(size_t bytes, void*& memory) override {
+    const DeviceScope scope(options_.index);
+    MOME_RETURN_IF_ERROR(scope.status());
+    const cudaError_t code = cudaHostAlloc(&memory, bytes, cudaHostAllocDefault);
+    if (code != cudaSuccess) {
+      memory = nullptr;
+      (void)cudaGetLastError();
+    }
+    return cuda_status(code, "pinned memory");
+  }
+  void release_host(void* memory) override {
+    const DeviceScope scope(options_.index);
+    cudaFreeHost(memory);
+  }
+  Status upload(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes, cudaMemcpyHostToDevice); }
+  Status download(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes, cudaMemcpyDeviceToHost); }
+  Status finish() override {
+    const DeviceScope scope(options_.index);
+    MOME_RETURN_IF_ERROR(scope.status());
+    return cuda_status(cudaStreamSynchronize(stream_), "waiting for kernels");
+  }
+
+  Status begin_recording() override {
+    return cuda_status(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording");
+  }
+  Status end_recording(void*& recording) override {
+    cudaGraph_t graph = nullptr;
+    MOME_RETURN_IF_ERROR(cuda_status(cudaStreamEndCapture(stream_, &graph), "recording"));
+    cudaGraphExec_t executable = nullptr;
+    const cudaError_t code = cudaGraphInstantiate(&executable, graph, 0);
+    cudaGraphDestroy(graph);
+    recording = executable;
+    return cuda_status(code, "recording");
+  }
+  Status replay(void* recording) override { return cuda_status(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording), stream_), "replaying"); }
+  void release_recording(void* recording) override { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording)); }
+
+ private:
+  explicit CudaDevice(const DeviceOptions& options) : options_(options) {}
+  Status copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+    const DeviceScope scope(options_.index);
+    MOME_RETURN_IF_ERROR(scope.status());
+    return cuda_status(cudaMemcpyAsync(to, from, bytes, kind, stream_), "copying");
+  }
+
+  DeviceOptions options_;
+  cudaStream_t stream_ = nullptr;
+  int multiprocessors_ = 0;
+  size_t used_ = 0;
+};
+
+std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
+
+int count(std::string& why) {
+  int devices = 0;
+  const cudaError_t code = cudaGetDeviceCount(&devices);
+  if (code == cudaSuccess && devices > 0) return devices;
+  why = code == cudaSuccess ? "the driver knows no GPU" : cudaGetErrorString(code);
+  (void)cudaGetLastError();
+  return 0;
+}
+
+Status describe(int index, DeviceDescription& description) {
+  cudaDeviceProp properties;
+  MOME_RETURN_IF_ERROR(cuda_status(cudaGetDeviceProperties(&properties, index), "reading the device"));
+  int runtime = 0, driver = 0;
+  cudaRuntimeGetVersion(&runtime);
+  cudaDriverGetVersion(&driver);
+  description.name = properties.name;
+  description.runtime = "CUDA " + version(runtime) + ", driver for " + version(driver);
+  description.capability = 10 * properties.major + properties.minor;
+  description.multiprocessors = properties.multiProcessorCount;
+  description.memory_bytes = properties.totalGlobalMem;
+  const DeviceScope scope(index);
+  size_t total = 0;
+  return cuda_status(cudaMemGetInfo(&description.free_bytes, &total), "reading the device's memory");
+}
+
+constexpr int kLeastCapability = 80;
+
+Status open(const DeviceOptions& options, std::shared_ptr<Device>& device) {
+  std::string why;
+  const int devices = count(why);
+  if (options.index < 0 || options.index >= devices) {
+    return error(Code::device_unavailable, "device: expected a device below %d, got %d%s%s", devices, options.index, why.empty() ? "" : ": ", why.c_str());
+  }
+  DeviceDescription description;
+  MOME_RETURN_IF_ERROR(describe(options.index, description));
+  if (description.capability < kLeastCapability) {
+    return error(Code::device_unavailable, "device: expected compute capability 8.0 or later, %s has %d.%d", description.name.c_str(), description.capability / 10,
+                 description.capability % 10);
+  }
+  return CudaDevice::create(options, device);
+}
+
+constexpr DeviceApi kApi = {kDeviceBuild, register_kernels, count, describe, open};
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) const DeviceApi* mome_device_library() { return &kApi; }
+
+}  // namespace mome::cuda
