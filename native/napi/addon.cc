@@ -1,5 +1,6 @@
 // The addon's entry: plain functions, and the constructors of its classes. State hangs on the environment, so that worker threads
 // and double loading are safe.
+#include "core/device.h"
 #include "core/kernel.h"
 #include "napi/bridge.h"
 #include "napi/engine.h"
@@ -37,6 +38,33 @@ Napi::Value CpuInfo(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// The CUDA library and its devices: { library: path | null, reason, devices: [{ name, runtime, capability, multiprocessors, ... }] }.
+Napi::Value CudaInfo(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const DeviceLibrary& library = device_library();
+  Napi::Object result = Napi::Object::New(env);
+  Napi::Array devices = Napi::Array::New(env);
+  std::string reason = library.reason;
+  const int count = library.api == nullptr ? 0 : library.api->count(reason);
+  for (int index = 0; index < count; index++) {
+    DeviceDescription description;
+    Napi::Object entry = Napi::Object::New(env);
+    const Status status = library.api->describe(index, description);
+    if (!status.ok()) reason = status.message();
+    entry.Set("name", description.name);
+    entry.Set("runtime", description.runtime);
+    entry.Set("capability", description.capability / 10.0);
+    entry.Set("multiprocessors", description.multiprocessors);
+    entry.Set("memoryBytes", static_cast<double>(description.memory_bytes));
+    entry.Set("freeBytes", static_cast<double>(description.free_bytes));
+    devices.Set(devices.Length(), entry);
+  }
+  result.Set("library", library.api == nullptr ? env.Null() : Napi::String::New(env, library.path));
+  result.Set("reason", reason);
+  result.Set("devices", devices);
+  return result;
+}
+
 Napi::Value ErrorCodes(const Napi::CallbackInfo& info) {
   Napi::Array codes = Napi::Array::New(info.Env());
   for (int code = 1; code <= static_cast<int>(Code::internal); code++) {
@@ -47,7 +75,12 @@ Napi::Value ErrorCodes(const Napi::CallbackInfo& info) {
 
 Napi::Value Kernels(const Napi::CallbackInfo& info) {
   Napi::Array list = Napi::Array::New(info.Env());
-  for (const Kernel& kernel : kernel_table(Target::ref).kernels()) {
+  std::vector<Kernel> kernels;
+  for (const Target target : {Target::ref, Target::cuda}) {
+    const std::span<const Kernel> part = kernel_table(target).kernels();
+    kernels.insert(kernels.end(), part.begin(), part.end());
+  }
+  for (const Kernel& kernel : kernels) {
     Napi::Object entry = Napi::Object::New(info.Env());
     entry.Set("op", std::string(op_name(kernel.op)));
     entry.Set("direction", std::string(direction_name(kernel.direction)));
@@ -62,6 +95,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(addon);
   addon->mailbox = Mailbox::open(env);
   exports.Set("cpuInfo", Napi::Function::New(env, CpuInfo, "cpuInfo"));
+  exports.Set("cudaInfo", Napi::Function::New(env, CudaInfo, "cudaInfo"));
   exports.Set("errorCodes", Napi::Function::New(env, ErrorCodes, "errorCodes"));
   exports.Set("kernels", Napi::Function::New(env, Kernels, "kernels"));
   register_background(env, exports);

@@ -38,7 +38,7 @@ Napi::Function NativeEngine::Define(Napi::Env env) {
                       InstanceAccessor("arenaBytes", &NativeEngine::ArenaBytes, nullptr), InstanceMethod("dispose", &NativeEngine::Dispose)});
 }
 
-// new NativeEngine(threads, target)
+// new NativeEngine(threads, target, deviceIndex?, memoryLimit?): the last two for target cuda.
 NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeEngine>(info) {
   constexpr int kMaxThreads = 1024;
   if (!info[0].IsNumber() || !info[1].IsString()) {
@@ -53,10 +53,26 @@ NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Na
   mome::Target target;
   const std::string name = info[1].As<Napi::String>().Utf8Value();
   if (!parse_target(name, target) || !target_supported(target)) {
-    raise(info.Env(), Code::device_unavailable, "NativeEngine: this processor has no target '" + name + "'");
+    const bool cuda = name == target_name(mome::Target::cuda);
+    raise(info.Env(), Code::device_unavailable,
+          cuda ? "NativeEngine: no CUDA library: " + device_library().reason : "NativeEngine: this processor has no target '" + name + "'");
     return;
   }
-  engine_ = std::make_unique<Engine>(static_cast<int>(threads), target);
+  std::shared_ptr<Device> device;
+  if (target == mome::Target::cuda) {
+    const double index = info[2].IsNumber() ? info[2].As<Napi::Number>().DoubleValue() : 0;
+    const double limit = info[3].IsNumber() ? info[3].As<Napi::Number>().DoubleValue() : 0;
+    if (!(index >= 0 && index < 1024 && limit >= 0 && limit < 0x1p53)) {
+      raise(info.Env(), Code::invalid_argument, "NativeEngine: expected a device index and a limit of bytes");
+      return;
+    }
+    const Status status = device_library().api->open({static_cast<int>(index), static_cast<size_t>(limit)}, device);
+    if (!status.ok()) {
+      raise(info.Env(), status);
+      return;
+    }
+  }
+  engine_ = std::make_unique<Engine>(static_cast<int>(threads), target, std::move(device));
 }
 
 Napi::Value NativeEngine::Threads(const Napi::CallbackInfo& info) {

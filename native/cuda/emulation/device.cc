@@ -92,13 +92,13 @@ class EmulatedDevice final : public Device {
 int count(std::string&) { return 1; }
 
 Status describe(int index, DeviceDescription& description) {
-  if (index != 0) return error(Code::device_unavailable, "device: expected index 0, got %d", index);
+  if (index != 0) return error(Code::device_unavailable, "device: expected a CUDA device below 1, got %d", index);
   description = {"emulation on this processor", "no driver", 0, 4, kMemory, kMemory};
   return {};
 }
 
 Status open(const DeviceOptions& options, std::shared_ptr<Device>& device) {
-  if (options.index != 0) return error(Code::device_unavailable, "device: expected index 0, got %d", options.index);
+  if (options.index != 0) return error(Code::device_unavailable, "device: expected a CUDA device below 1, got %d", options.index);
   device = std::make_shared<EmulatedDevice>(options);
   return {};
 }

@@ -137,7 +137,9 @@ int count(std::string& why) {
   int devices = 0;
   const cudaError_t code = cudaGetDeviceCount(&devices);
   if (code == cudaSuccess && devices > 0) return devices;
-  why = code == cudaSuccess ? "the driver knows no GPU" : cudaGetErrorString(code);
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) why = "this machine has no NVIDIA driver";
+  else why = code == cudaSuccess ? "the driver knows no GPU" : cudaGetErrorString(code);
   (void)cudaGetLastError();
   return 0;
 }
@@ -164,7 +166,8 @@ Status open(const DeviceOptions& options, std::shared_ptr<Device>& device) {
   std::string why;
   const int devices = count(why);
   if (options.index < 0 || options.index >= devices) {
-    return error(Code::device_unavailable, "device: expected a device below %d, got %d%s%s", devices, options.index, why.empty() ? "" : ": ", why.c_str());
+    if (devices == 0) return error(Code::device_unavailable, "device: there is no CUDA device: %s", why.c_str());
+    return error(Code::device_unavailable, "device: expected a CUDA device below %d, got %d", devices, options.index);
   }
   DeviceDescription description;
   MOME_RETURN_IF_ERROR(describe(options.index, description));

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { type CheckpointReport, convertCheckpoint, inspectCheckpoint } from '../checkpoint/index.ts';
 import { presets } from '../model/config.ts';
 import { type DType, dtypes } from '../runtime/addon.ts';
+import type { DeviceName } from '../runtime/device.ts';
 import { check } from '../runtime/errors.ts';
 import { verifyCase } from '../verify/index.ts';
 import { dtypeOf, exitCodes, print, printJson, wholeNumber } from './context.ts';
@@ -31,7 +32,7 @@ export function addCheckpointCommands(program: Command): void {
     .command('verify')
     .description('compare with a recorded reference case; exit 0 only if all it contains was compared and passed')
     .argument('<case>', 'folder of the case')
-    .option('--device <name>', 'cpu', 'cpu')
+    .option('--device <name>', 'cpu, cuda or cuda:<index>; a CUDA device computes outputs alone', 'cpu')
     .option(
       '--dtype <type>',
       `weights: ${dtypes.join(', ')}; float32 alone is compared in training too`,
@@ -122,8 +123,8 @@ async function verify(
   folder: string,
   flags: { readonly device: string; readonly dtype: DType; readonly target?: string; readonly json?: boolean },
 ): Promise<void> {
-  check(flags.device === 'cpu', 'MOME_DEVICE_UNAVAILABLE', `verify: expected device cpu, got ${flags.device}`);
   const report = await verifyCase(folder, {
+    device: flags.device as DeviceName,
     dtype: flags.dtype,
     ...(flags.target !== undefined && { target: flags.target }),
   });
@@ -152,6 +153,6 @@ async function verify(
     ),
   );
   print(
-    `${report.passed ? 'passed' : 'FAILED'}: ${report.case} on ${report.target} in ${report.dtype}, ${report.compared} compared, ${report.failed} failed`,
+    `${report.passed ? 'passed' : 'FAILED'}: ${report.case} on ${report.device}, ${report.target}, in ${report.dtype}, ${report.compared} compared, ${report.failed} failed`,
   );
 }

@@ -5,6 +5,7 @@ import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import { type LoadOptions, Vlmo } from '../model/vlmo.ts';
 import { type DType, dtypes } from '../runtime/addon.ts';
+import type { DeviceName } from '../runtime/device.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 
 /** Exit codes: scripts may rely on them. */
@@ -15,15 +16,17 @@ export interface ModelFlags {
   readonly model?: string;
   readonly threads?: number;
   readonly target?: string;
+  readonly device?: string;
   readonly dtype?: DType;
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
 
-/** Adds `--model`, `--threads`, `--target`, `--dtype`, `--json` and `--quiet`. */
+/** Adds `--model`, `--device`, `--threads`, `--target`, `--dtype`, `--json` and `--quiet`. */
 export function withModelFlags(command: Command): Command {
   return command
     .option('-m, --model <path>', 'model folder or checkpoint; default: the model that ships with mome')
+    .option('--device <name>', 'auto, cpu, cuda or cuda:<index>', 'auto')
     .option('--threads <n>', 'worker threads; default: physical cores', wholeNumber)
     .option('--target <name>', 'kernel set: ref, avx2, avx512 or avx512_vnni; default: the fastest')
     .option('--dtype <type>', `weights: ${dtypes.join(', ')}; default: as the model, 8-bit or float32`, dtypeOf)
@@ -53,6 +56,7 @@ export function wholeNumber(text: string): number {
 export async function withModel<T>(flags: ModelFlags, use: (model: Vlmo) => Promise<T>): Promise<T> {
   const options: LoadOptions = {
     ...(flags.threads !== undefined && { threads: flags.threads }),
+    ...(flags.device !== undefined && { device: flags.device as DeviceName }),
     ...(flags.target !== undefined && { target: flags.target }),
     ...(flags.dtype !== undefined && { dtype: flags.dtype }),
   };

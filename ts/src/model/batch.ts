@@ -40,10 +40,17 @@ export interface Batch {
 }
 
 /**
+ * What the text rows of a part are rounded up to on a CUDA device: texts of other lengths then make the same launches, which are
+ * recorded once. The rows added belong to no sequence.
+ */
+export const deviceRowStep = 64;
+
+/**
  * @param pictures number of distinct pictures whose pixels the run gives
+ * @param rowStep each part's text rows are rounded up to a multiple of it
  * @throws MomeError `MOME_INVALID_ARGUMENT` for a text that is empty or too long, or a picture out of range
  */
-export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: number): Batch {
+export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: number, rowStep = 1): Batch {
   const { texts = [], pairs = [], images = [] } = items;
   for (const [i, text] of [...texts, ...pairs.map((pair) => pair.text)].entries()) {
     check(
@@ -53,8 +60,9 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
     );
   }
   const tokens = imageTokensOf(config);
-  const textOnlyEnd = total(texts);
-  const textRows = textOnlyEnd + total(pairs.map((pair) => pair.text));
+  const stepped = (count: number) => Math.ceil(count / rowStep) * rowStep;
+  const textOnlyEnd = stepped(total(texts));
+  const textRows = textOnlyEnd + stepped(total(pairs.map((pair) => pair.text)));
   const fusedEnd = textRows + pairs.length * tokens;
   const rows = fusedEnd + images.length * tokens;
   const sequenceCount = texts.length + pairs.length + images.length;
@@ -94,6 +102,7 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
     textCls[i] = placeText(text);
     place(textCls[i]!, text.length, 0, 0);
   }
+  row = textOnlyEnd;
   for (const [i, pair] of pairs.entries()) {
     pairTextCls[i] = placeText(pair.text);
     pairImageCls[i] = textRows + i * tokens;

@@ -16,6 +16,7 @@ import {
   valuesOf,
 } from '../checkpoint/index.ts';
 import { type DType, dtypes, type FileRegion, packageRoot } from '../runtime/addon.ts';
+import { type DeviceName, resolveDevice } from '../runtime/device.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
 import { check } from '../runtime/errors.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
@@ -23,8 +24,10 @@ import { parseConfig, type VlmoConfig } from './config.ts';
 import { parameterShapes } from './parameters.ts';
 
 export interface LoadOptions {
-  /** Where to run; `auto` takes the best there is. */
-  readonly device?: 'auto' | 'cpu';
+  /** Where to run; `auto`, the default, takes the first CUDA device where there is one, else this processor. */
+  readonly device?: DeviceName;
+  /** Bytes a CUDA device may hold for this model; default: what there is. */
+  readonly memoryLimit?: number;
   /** What weight matrices are kept as; default: `int8` where the file holds 8-bit weights, else `float32`. */
   readonly dtype?: DType;
   /** Worker threads; default: the physical cores this process may use. */
@@ -83,11 +86,6 @@ export async function openModel(
 
 export async function loadModel(model: string | undefined, options: LoadOptions): Promise<ModelParts> {
   check(
-    options.device === undefined || ['auto', 'cpu'].includes(options.device),
-    'MOME_DEVICE_UNAVAILABLE',
-    `load: expected device auto or cpu, got ${options.device}`,
-  );
-  check(
     options.dtype === undefined || dtypes.includes(options.dtype),
     'MOME_INVALID_ARGUMENT',
     `load: expected dtype ${dtypes.join(', ')}, got ${options.dtype}`,
@@ -103,8 +101,11 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
     `${path}: expected a vocabulary of at most ${config.vocabularySize} pieces, got ${tokenizer?.vocabularySize}`,
   );
   const dtype = options.dtype ?? ([...checkpoint.entries.values()].some(({ scale }) => scale) ? 'int8' : 'float32');
+  const device = resolveDevice(options.device, { target: options.target, dtype });
   const fingerprint = await fingerprintOf(files.weights, files.vocabulary, config, dtype);
   const engine = new Engine({
+    device,
+    ...(options.memoryLimit !== undefined && { memoryLimit: options.memoryLimit }),
     ...(options.threads !== undefined && { threads: options.threads }),
     ...(options.target !== undefined && { target: options.target }),
   });

@@ -6,7 +6,7 @@ import type { Engine, Program, Weights } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { type BatchItems, type ImageItem, layoutBatch } from './batch.ts';
+import { type BatchItems, deviceRowStep, type ImageItem, layoutBatch } from './batch.ts';
 import { imageTokensOf, type VlmoConfig } from './config.ts';
 import { answer, embed, fillMask, lowerFunction, type ModelFunction, match, mixed, reason } from './functions.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
@@ -80,16 +80,20 @@ export interface MixedResults {
 type FunctionName = 'embed' | 'match' | 'mixed' | 'answer' | 'reason' | 'fillMask';
 const functions: Readonly<Record<FunctionName, ModelFunction>> = { embed, match, mixed, answer, reason, fillMask };
 
-/** Most token rows one native run takes: large enough to be compute-bound, small enough to keep the arena and latency bounded. */
-const rowsPerRun = 1600;
+/**
+ * Most token rows one native run takes: large enough to be compute-bound, small enough to keep the arena and latency bounded. A CUDA
+ * device takes 64 pictures of 197 tokens, which fill the multiprocessors of a Hopper GPU evenly.
+ */
+const rowsPerRun = { cpu: 1600, cuda: 64 * 197 } as const;
 
 /** A loaded model. Safe under concurrent calls; `dispose` frees it, and is called by `await using`. */
 export class Vlmo {
   readonly config: VlmoConfig;
-  readonly device = 'cpu' as const;
+  /** Where it runs: `cpu` or `cuda:<index>`. */
+  readonly device: 'cpu' | `cuda:${number}`;
   /** What weight matrices are kept as. */
   readonly dtype: DType;
-  /** Kernel set in use: `ref`, `avx2`, `avx512` or `avx512_vnni`. */
+  /** Kernel set in use: `ref`, `avx2`, `avx512`, `avx512_vnni` or `cuda`. */
   readonly target: string;
   /** Hash of weights, configuration, vocabulary and preprocessing: an index made with one model refuses another. */
   readonly fingerprint: string;
@@ -107,6 +111,7 @@ export class Vlmo {
   private constructor(parts: ModelParts) {
     this.config = parts.config;
     this.dtype = parts.dtype;
+    this.device = parts.engine.deviceName;
     this.target = parts.engine.target;
     this.fingerprint = parts.fingerprint;
     this.similarityScale = parts.similarityScale;
@@ -392,7 +397,7 @@ export class Vlmo {
     dims: Readonly<Record<string, number>> = {},
     extra: Readonly<Record<string, Int32Array>> = {},
   ): RunArguments {
-    const batch = layoutBatch(this.config, items, pictures.count);
+    const batch = layoutBatch(this.config, items, pictures.count, this.device === 'cpu' ? 1 : deviceRowStep);
     return {
       dims: {
         ...batch.dims,
@@ -435,7 +440,7 @@ export class Vlmo {
     run: (part: readonly T[], first: number) => Promise<void>,
   ): Promise<void> {
     this.#requireAlive();
-    const size = Math.max(1, Math.floor(rowsPerRun / rowsPerItem));
+    const size = Math.max(1, Math.floor(rowsPerRun[this.device === 'cpu' ? 'cpu' : 'cuda'] / rowsPerItem));
     for (let first = 0; first < items.length; first += size) {
       if (signal?.aborted) throw new MomeError('MOME_ABORTED', 'vlmo: the call was aborted', { cause: signal.reason });
       const part = items.slice(first, first + size);

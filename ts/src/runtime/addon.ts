@@ -100,6 +100,26 @@ export interface CpuInfo {
   readonly best: string;
 }
 
+/** A CUDA device. */
+export interface CudaDevice {
+  readonly name: string;
+  /** Versions of CUDA's runtime and of what the driver knows. */
+  readonly runtime: string;
+  /** Compute capability, such as 9.0. */
+  readonly capability: number;
+  readonly multiprocessors: number;
+  readonly memoryBytes: number;
+  readonly freeBytes: number;
+}
+
+export interface CudaInfo {
+  /** The library with the CUDA kernels, `null` when it is not there or cannot be loaded. */
+  readonly library: string | null;
+  /** Why there is no device. */
+  readonly reason: string;
+  readonly devices: readonly CudaDevice[];
+}
+
 export interface KernelEntry {
   readonly op: string;
   readonly direction: 'forward' | 'backward';
@@ -108,10 +128,16 @@ export interface KernelEntry {
 
 export interface Addon {
   readonly CancelToken: new () => CancelToken;
-  readonly NativeEngine: new (threads: number, target: string) => NativeEngine;
+  readonly NativeEngine: new (
+    threads: number,
+    target: string,
+    deviceIndex?: number,
+    memoryLimit?: number,
+  ) => NativeEngine;
   readonly NativeWeights: new (engine: NativeEngine, dtype: DType) => NativeWeights;
   readonly NativeProgram: new (weights: NativeWeights, text: string) => NativeProgram;
   cpuInfo(): CpuInfo;
+  cudaInfo(): CudaInfo;
   errorCodes(): string[];
   kernels(): KernelEntry[];
   /** RGB bytes [height, width, 3] to [targetHeight, targetWidth, 3] as the original preprocessing resizes. */

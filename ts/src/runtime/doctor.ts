@@ -1,6 +1,7 @@
 /** `mome doctor`: what this machine offers, and whether the addon runs on it. */
 import { addon, type CpuInfo } from './addon.ts';
-import { Engine } from './engine.ts';
+import { cudaInfo } from './device.ts';
+import { Engine, type EngineOptions } from './engine.ts';
 import { MomeError } from './errors.ts';
 
 /** One line of the report. */
@@ -17,7 +18,7 @@ export interface DoctorReport {
 }
 
 /** A program that adds a vector to itself. */
-const probe = `mome-program 1
+const probeProgram = `mome-program 1
 dims n
 input x f32 n
 buffer 0 f32 n live 0 0
@@ -25,7 +26,7 @@ output y 0
 op add.forward a=$x b=$x y=%0 count=n
 `;
 
-/** Checks the addon, every kernel set this processor has, and CUDA's absence. */
+/** Checks the addon, every kernel set this processor has, and every CUDA device. */
 export async function diagnose(): Promise<DoctorReport> {
   const checks: DoctorCheck[] = [
     { name: 'node', ok: true, detail: `${process.version} on ${process.platform}-${process.arch}` },
@@ -39,19 +40,38 @@ export async function diagnose(): Promise<DoctorReport> {
       ok: true,
       detail: `${cpu.model}, ${cpu.availableCores} cores for this process, fastest kernels: ${cpu.best}`,
     });
-    for (const target of cpu.targets) checks.push(await probeTarget(target));
-    checks.push({ name: 'cuda', ok: true, detail: 'not part of this build: models run on the CPU' });
+    for (const target of cpu.targets) checks.push(await probe(`target ${target}`, { target }));
+    checks.push(...(await probeCuda()));
   } catch (error) {
     checks.push({ name: 'addon', ok: false, detail: (error as Error).message });
   }
   return { ok: checks.every(({ ok }) => ok), checks, cpu };
 }
 
-async function probeTarget(target: string): Promise<DoctorCheck> {
-  const name = `target ${target}`;
-  const engine = new Engine({ target });
+/** Each CUDA device, or why there is none: no failure, models run on the processor then. */
+async function probeCuda(): Promise<DoctorCheck[]> {
+  const { library, reason, devices } = cudaInfo();
+  if (library === null)
+    return [{ name: 'cuda', ok: true, detail: `models run on the CPU: no CUDA library: ${reason}` }];
+  if (devices.length === 0) return [{ name: 'cuda', ok: true, detail: `models run on the CPU: ${reason}` }];
+  const checks: DoctorCheck[] = [];
+  for (const [index, device] of devices.entries()) {
+    const { ok, detail } = await probe(`cuda:${index}`, { device: { kind: 'cuda', index } });
+    const gigabytes = (device.memoryBytes / 2 ** 30).toFixed(0);
+    checks.push({
+      name: `cuda:${index}`,
+      ok,
+      detail: `${device.name}, ${gigabytes} GiB, compute capability ${device.capability.toFixed(1)}, ${device.runtime}: ${detail}`,
+    });
+  }
+  return checks;
+}
+
+async function probe(name: string, options: EngineOptions): Promise<DoctorCheck> {
+  let engine: Engine | undefined;
   try {
-    const program = engine.createProgram(engine.createWeights(), probe);
+    engine = new Engine(options);
+    const program = engine.createProgram(engine.createWeights(), probeProgram);
     const { y } = await program.run({ dims: { n: 3 }, inputs: { x: Float32Array.of(1, 2, 3) } });
     const right = y?.join() === '2,4,6';
     return { name, ok: right, detail: right ? 'runs' : `expected 2,4,6, got ${y?.join()}` };
@@ -59,6 +79,6 @@ async function probeTarget(target: string): Promise<DoctorCheck> {
     if (!(error instanceof MomeError)) throw error;
     return { name, ok: false, detail: error.message };
   } finally {
-    engine.dispose();
+    engine?.dispose();
   }
 }

@@ -13,6 +13,7 @@ import {
   type RunArguments,
   type RunOutputs,
 } from './addon.ts';
+import { type Device, deviceName } from './device.ts';
 import { check, MomeError } from './errors.ts';
 
 export interface EngineOptions {
@@ -20,24 +21,39 @@ export interface EngineOptions {
   readonly threads?: number;
   /** Kernel set `ref`, `avx2`, `avx512` or `avx512_vnni`; default: `MOME_TARGET`, else the fastest this processor has. */
   readonly target?: string;
+  /** Where runs take place; default: this processor. */
+  readonly device?: Device;
+  /** Bytes a CUDA device may hold for this engine, weights and arena together; default: what there is. */
+  readonly memoryLimit?: number;
 }
 
 /** Threads and scratch memory that runs share. Runs are done one after the other, in the order of their calls. */
 export class Engine {
   readonly threads: number;
   readonly target: string;
+  readonly device: Device;
   readonly #native: NativeEngine;
   readonly #weights = new Set<Weights>();
   #disposed = false;
 
   /** @throws MomeError `MOME_DEVICE_UNAVAILABLE` for a target this processor lacks, `MOME_INVALID_ARGUMENT` */
-  constructor({ threads = 0, target = process.env.MOME_TARGET }: EngineOptions = {}) {
+  constructor({ threads, target, device = { kind: 'cpu' }, memoryLimit = 0 }: EngineOptions = {}) {
     check(
-      Number.isInteger(threads) && threads >= 0 && threads <= 1024,
+      threads === undefined || (Number.isInteger(threads) && threads >= 0 && threads <= 1024),
       'MOME_INVALID_ARGUMENT',
       `engine: expected 0 to 1024 threads, got ${threads}`,
     );
-    this.#native = native((a) => new a.NativeEngine(threads, target || a.cpuInfo().best));
+    check(
+      Number.isSafeInteger(memoryLimit) && memoryLimit >= 0,
+      'MOME_INVALID_ARGUMENT',
+      `engine: expected a memory limit in bytes, got ${memoryLimit}`,
+    );
+    this.device = device;
+    this.#native = native((a) =>
+      device.kind === 'cpu'
+        ? new a.NativeEngine(threads ?? 0, target || process.env.MOME_TARGET || a.cpuInfo().best)
+        : new a.NativeEngine(threads ?? 1, 'cuda', device.index, memoryLimit),
+    );
     this.threads = this.#native.threads;
     this.target = this.#native.target;
   }
@@ -56,7 +72,12 @@ export class Engine {
     return new Program(native((a) => new a.NativeProgram(weights.native, text)));
   }
 
-  /** Bytes held in native memory. */
+  /** The name of the device runs take place on. */
+  get deviceName(): 'cpu' | `cuda:${number}` {
+    return deviceName(this.device);
+  }
+
+  /** Bytes held in native memory, a CUDA device's included. */
   memory(): { readonly arenaBytes: number; readonly weightBytes: number } {
     this.#requireAlive();
     let weightBytes = 0;

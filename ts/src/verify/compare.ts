@@ -103,13 +103,15 @@ export function compare(
 }
 
 /** Sums the checks up; a case with nothing to compare does not pass. */
-export function report(name: string, target: string, dtype: DType, checks: readonly Check[]): CaseReport {
+export function report(
+  name: string,
+  where: { readonly device: string; readonly target: string; readonly dtype: DType },
+  checks: readonly Check[],
+): CaseReport {
   const failed = checks.filter(({ passed }) => !passed).length;
   return {
     case: name,
-    device: 'cpu',
-    target,
-    dtype,
+    ...where,
     passed: checks.length > 0 && failed === 0,
     compared: checks.length,
     failed,

@@ -7,6 +7,7 @@ import { openCheckpoint, takeParameters, valuesOf } from '../checkpoint/index.ts
 import { prepareImage } from '../image/decode.ts';
 import { configFromArch } from '../model/config.ts';
 import { addon, type DType } from '../runtime/addon.ts';
+import { type Device, type DeviceName, deviceName, resolveDevice } from '../runtime/device.ts';
 import { check } from '../runtime/errors.ts';
 import { CaseTensors, exists, readCaseConfig } from './case-files.ts';
 import { type CaseReport, type Check, compare, report } from './compare.ts';
@@ -17,6 +18,8 @@ export type { CaseReport, Check } from './compare.ts';
 export { compare } from './compare.ts';
 
 export interface VerifyOptions {
+  /** Where to run: `cpu` (default), `cuda` or `cuda:<index>`, which computes outputs alone. */
+  readonly device?: DeviceName;
   /** Kernel set; default: the fastest of this processor. */
   readonly target?: string;
   /** What weights are kept as. Losses, gradients and training are compared in float32 alone. */
@@ -40,16 +43,21 @@ const weightsName = 'weights.pt';
 export async function verifyCase(folder: string, options: VerifyOptions = {}): Promise<CaseReport> {
   const config = await readCaseConfig(folder);
   const name = typeof config.name === 'string' ? config.name : folder;
-  const target = options.target ?? (process.env.MOME_TARGET || addon().cpuInfo().best);
   const dtype = options.dtype ?? 'float32';
-  return report(name, target, dtype, await checksOf(folder, config, target, dtype));
+  const device = resolveDevice(options.device ?? 'cpu', { target: options.target, dtype });
+  const target =
+    device.kind === 'cuda' ? 'cuda' : (options.target ?? (process.env.MOME_TARGET || addon().cpuInfo().best));
+  return report(
+    name,
+    { device: deviceName(device), target, dtype },
+    await checksOf(folder, config, { device, target, dtype }),
+  );
 }
 
 async function checksOf(
   folder: string,
   config: Readonly<Record<string, unknown>>,
-  target: string,
-  dtype: DType,
+  where: { readonly device: Device; readonly target: string; readonly dtype: DType },
 ): Promise<Check[]> {
   if ('images' in config) return checkPreprocess(folder, config);
   if (await exists(join(folder, 'converted.safetensors'))) return checkConversion(folder, config);
@@ -68,10 +76,10 @@ async function checksOf(
   const outputs = await CaseTensors.open(join(folder, 'outputs.safetensors'));
   const gradients = await CaseTensors.openOptional(join(folder, 'grads.safetensors'));
   const training = await CaseTensors.openOptional(join(folder, 'training.safetensors'));
-  const model = await ModelCase.open(folder, weights, arch, { target, dtype });
+  const model = await ModelCase.open(folder, weights, arch, where);
   try {
     checks.push(...(await checkOutputs(model, outputs)));
-    if (dtype !== 'float32') return checks;
+    if (where.dtype !== 'float32' || where.device.kind !== 'cpu') return checks;
     const losses = [...outputs.entries.keys()].some((key) => key.startsWith('loss/'));
     if (losses || gradients || training) model.weights.enableTraining();
     checks.push(...(await checkObjectives(model, outputs, gradients)));

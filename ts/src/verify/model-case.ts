@@ -16,6 +16,7 @@ import {
 } from '../model/functions.ts';
 import { fillWeights } from '../model/load.ts';
 import type { DType } from '../runtime/addon.ts';
+import type { Device } from '../runtime/device.ts';
 import type { Weights } from '../runtime/engine.ts';
 import { Engine } from '../runtime/engine.ts';
 import { check } from '../runtime/errors.ts';
@@ -72,7 +73,11 @@ export class ModelCase {
     folder: string,
     weightsPath: string,
     config: VlmoConfig,
-    { target, dtype = 'float32' }: { readonly target?: string; readonly dtype?: DType } = {},
+    {
+      device = { kind: 'cpu' },
+      target,
+      dtype = 'float32',
+    }: { readonly device?: Device; readonly target?: string; readonly dtype?: DType } = {},
   ): Promise<ModelCase> {
     const inputs = await CaseTensors.open(join(folder, 'inputs.safetensors'));
     const pixels = await inputs.floats('image');
@@ -85,7 +90,7 @@ export class ModelCase {
     const texts = await readTexts(inputs, 'text_ids', batch);
     const checkpoint = await openCheckpoint(weightsPath);
     requireAll(await takeParameters(checkpoint, config), weightsPath);
-    const engine = new Engine(target === undefined ? {} : { target });
+    const engine = new Engine({ device, ...(target !== undefined && { target }) });
     try {
       const weights = engine.createWeights(dtype);
       await fillWeights(weights, checkpoint, config);
