@@ -33,6 +33,7 @@ const nativeAllowed = {
   image: ['image', 'core'],
   napi: ['napi', 'core', 'image'],
   test: ['core', 'cpu', 'cuda', 'image', 'test'],
+  tools: ['core'],
 };
 /** The dispatch table names every target's registration. */
 const nativeExceptions = new Set(['native/core/targets.cc']);

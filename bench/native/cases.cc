@@ -173,7 +173,7 @@ Maker attention(int64_t count, bool fused, bool backward) {
             const float scale = 0.125f;
             const float* table = operands.values(position.rows() * kHeads, 0.1f);
             AttentionForward forward{rows, kWidth, kHeads, count, sequences->data(), operands.values(3 * rows * kWidth), table, kHeads, 0, position, scale,
-                                     operands.values(rows * kWidth), operands.values(rows * kHeads)};
+                                     operands.values(rows * kWidth), operands.values(rows * kHeads), 0, true};
             const std::function<Status()> run = operands.call(forward);
             if (!backward) {
               made.run = [run, sequences] { return run(); };

@@ -7,7 +7,7 @@ import { openCheckpoint, takeParameters, valuesOf } from '../checkpoint/index.ts
 import { prepareImage } from '../image/decode.ts';
 import { configFromArch } from '../model/config.ts';
 import { addon, type DType } from '../runtime/addon.ts';
-import { type Device, type DeviceName, deviceName, resolveDevice } from '../runtime/device.ts';
+import { cudaInfo, type Device, type DeviceName, deviceName, resolveDevice } from '../runtime/device.ts';
 import { check } from '../runtime/errors.ts';
 import { CaseTensors, exists, readCaseConfig } from './case-files.ts';
 import { type CaseReport, type Check, compare, report } from './compare.ts';
@@ -45,6 +45,14 @@ export async function verifyCase(folder: string, options: VerifyOptions = {}): P
   const name = typeof config.name === 'string' ? config.name : folder;
   const dtype = options.dtype ?? 'float32';
   const device = resolveDevice(options.device ?? 'cpu', { target: options.target, dtype });
+  if (device.kind === 'cuda') {
+    const { devices, reason } = cudaInfo();
+    check(
+      device.index < devices.length,
+      'MOME_DEVICE_UNAVAILABLE',
+      `verify: expected device ${deviceName(device)}, got ${devices.length} devices${reason && `: ${reason}`}`,
+    );
+  }
   const target =
     device.kind === 'cuda' ? 'cuda' : (options.target ?? (process.env.MOME_TARGET || addon().cpuInfo().best));
   return report(

@@ -1,0 +1,304 @@
+"""Everything a GPU machine is needed for, in one command and without Node: builds, checks and measures the CUDA kernels.
+
+    python3 scripts/gpu/run.py --out result.json [--minutes 9] [--build build-gpu] [--emulation]
+
+Needs CMake, g++, nvcc, a GPU and its driver, and Python with PyTorch and NumPy. Most important first; the result is written after every
+stage, so that a run that is cut off keeps what it had. Exit code 0 only if every check that ran passed.
+
+With --emulation the kernels run on this processor (native/cuda/emulation): the checks of this script itself, no GPU and no figures.
+"""
+import argparse
+import datetime
+import json
+import os
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = ROOT / "native" / "test" / "programs"
+GOLDEN = ROOT / "ts" / "test" / "golden"
+TINY_BOUND, COSINE_BOUND = 2e-5, 0.999  # as `mome verify`: float32 relative L2, bfloat16 cosine
+
+
+class Run:
+    def __init__(self, options):
+        self.options = options
+        self.started = time.monotonic()
+        self.build = Path(options.build).resolve()
+        self.result = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "verdicts": {}, "stages": {}}
+        self.environment = dict(os.environ, MOME_REQUIRE="cuda")
+        library = self.build / ("emulation/mome_cuda_emulation.so" if options.emulation else "Release/mome_cuda.so")
+        self.environment["MOME_CUDA_LIBRARY"] = str(library)
+
+    def left(self):
+        return self.options.minutes * 60 - (time.monotonic() - self.started)
+
+    def save(self):
+        Path(self.options.out).parent.mkdir(parents=True, exist_ok=True)
+        Path(self.options.out).write_text(json.dumps(self.result, indent=1) + "\n")
+
+    def command(self, *words, timeout=600, **more):
+        return subprocess.run([str(word) for word in words], cwd=ROOT, env=self.environment, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=max(5, min(timeout, self.left())), **more)
+
+    def stage(self, name, body, least_seconds=10):
+        """Runs one stage; its failure is recorded and the next one begins."""
+        if self.left() < least_seconds:
+            self.result["stages"][name] = {"skipped": "no time left"}
+            return self.save()
+        started = time.monotonic()
+        try:
+            content = body()
+        except subprocess.TimeoutExpired:
+            content = {"error": "timed out"}
+        except Exception as problem:  # noqa: BLE001: one stage must not end the others
+            content = {"error": f"{type(problem).__name__}: {problem}"}
+        content["tookSeconds"] = round(time.monotonic() - started, 1)
+        self.result["stages"][name] = content
+        if "passed" in content or "error" in content:
+            self.result["verdicts"][name] = content.get("passed", False)
+        print(f"{name}: {json.dumps(content)[:300]}", flush=True)
+        self.save()
+
+
+# ---- stages
+
+def machine(run):
+    content = {"nvcc": run.command("nvcc", "--version").stdout.strip().splitlines()[-1]}
+    commit = run.command("git", "rev-parse", "HEAD")
+    content["commit"] = commit.stdout.strip() if commit.returncode == 0 else None
+    if not run.options.emulation:
+        fields = "name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.limit,temperature.gpu"
+        values = run.command("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader").stdout.strip().splitlines()[0].split(", ")
+        content |= dict(zip(fields.split(","), values))
+        import torch
+        content["torch"] = torch.__version__
+    return content
+
+
+def build(run):
+    configure = run.command("cmake", "-S", ROOT, "-B", run.build, "-DMOME_ADDON=OFF", "-DMOME_TESTS=ON", "-DMOME_BENCH=ON",
+                            f"-DMOME_CUDA={'OFF' if run.options.emulation else 'ON'}")
+    if configure.returncode != 0:
+        return {"passed": False, "output": configure.stderr[-3000:]}
+    made = run.command("cmake", "--build", run.build, "--parallel", os.cpu_count())
+    return {"passed": made.returncode == 0, **({} if made.returncode == 0 else {"output": (made.stdout + made.stderr)[-3000:]})}
+
+
+def kernels(run):
+    done = run.command(run.build / "mome_kernels", "--mode", "cuda", timeout=180)
+    return {"passed": done.returncode == 0, "output": (done.stdout + done.stderr)[-3000:]}
+
+
+def read_safetensors(path):
+    data = path.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    types = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "u1", "F16": "<f2"}
+    tensors = {}
+    for name, entry in json.loads(data[8:8 + length]).items():
+        if name != "__metadata__":
+            begin, end = (8 + length + offset for offset in entry["data_offsets"])
+            tensors[name] = np.frombuffer(data[begin:end], types[entry["dtype"]]).reshape(entry["shape"])
+    return tensors
+
+
+def write_manifest(folder, program, dims, arrays, random_inputs=(), weights=None):
+    """The text and the blob that mome_run reads."""
+    blob, lines, offset = [], [], 0
+
+    def put(array):
+        nonlocal offset
+        raw = np.ascontiguousarray(array).tobytes()
+        raw += bytes(-len(raw) % 16)
+        blob.append(raw)
+        offset += len(raw)
+        return offset - len(raw)
+
+    (folder / "program").write_text(program)
+    lines += [f"program {folder / 'program'}"]
+    lines += [f"dim {name} {value}" for name, value in dims.items()]
+    for name, array in arrays.items():
+        lines.append(f"input {name} {'f32' if array.dtype == np.float32 else 'i32'} {array.size} {put(array)}")
+    lines += [f"input {name} u8 {count} random" for name, count in random_inputs]
+    if weights is None:
+        lines.append("random_weights")
+    else:
+        lines += [f"weight {name} {'x'.join(map(str, array.shape)) or '1'} {put(array)}" for name, array in weights.items()]
+    (folder / "blob").write_bytes(b"".join(blob) or b"\0")
+    (folder / "manifest").write_text("\n".join([lines[0], f"blob {folder / 'blob'}"] + lines[1:]) + "\n")
+    return folder / "manifest"
+
+
+def padded(rows, begins, lengths, length):
+    out = np.zeros((len(begins), length, rows.shape[-1]), np.float32)
+    for i, (begin, count) in enumerate(zip(begins, lengths)):
+        out[i, :count] = rows[begin:begin + count]
+    return out
+
+
+def compare(actual, expected, dtype, bend):
+    """Verdict of one output; with `bend` one of the expected numbers is changed first."""
+    actual, expected = actual.astype(np.float64).ravel(), expected.astype(np.float64).ravel().copy()
+    if bend:
+        expected[np.argmax(np.abs(expected))] *= -1
+    relative = float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+    cosine = float(actual @ expected / np.linalg.norm(actual) / np.linalg.norm(expected))
+    passed = relative <= TINY_BOUND if dtype == "float32" else cosine >= COSINE_BOUND
+    return {"relL2": relative, "cosine": cosine, "passed": bool(passed and np.isfinite(actual).all())}
+
+
+def golden(run):
+    import torch
+    checks, noticed = [], []
+    for case in ("tiny_absolute", "tiny_relative"):
+        stored = json.loads((PROGRAMS / f"{case}.json").read_text())
+        state = torch.load(GOLDEN / case / "weights.pt", map_location="cpu")
+        while any(isinstance(value, dict) for value in state.values()):  # below "state_dict" or "model"
+            state = next(value for value in state.values() if isinstance(value, dict))
+        weights = {name.removeprefix("module."): tensor.float().numpy() for name, tensor in state.items() if tensor.is_floating_point()}
+        recorded = read_safetensors(GOLDEN / case / "outputs.safetensors")
+        pixels = read_safetensors(GOLDEN / case / "inputs.safetensors")["image"].astype(np.float32)
+        for name, part in stored["parts"].items():
+            for dtype in ("float32", "bfloat16"):
+                with tempfile.TemporaryDirectory() as folder:
+                    arrays = {key: np.array(values, np.int32) for key, values in part["inputs"].items()} | {"pixels": pixels}
+                    manifest = write_manifest(Path(folder), part["program"], part["dims"], arrays, weights=weights)
+                    out = Path(folder) / "out"
+                    # Three runs: launched, recorded, replayed.
+                    done = run.command(run.build / "mome_run", manifest, "--device", "cuda", "--dtype", dtype, "--repeat", 3, "--out", out)
+                    if done.returncode != 0:
+                        checks.append({"name": f"{case} {name} {dtype}", "passed": False, "error": done.stderr[-500:]})
+                        continue
+                    values, outputs, offset = np.fromfile(out, np.float32), {}, 0
+                    for output in json.loads(done.stdout)["outputs"]:
+                        outputs[output["name"]] = values[offset:offset + output["count"]]
+                        offset += output["count"]
+                for output in part["outputs"]:
+                    expected, actual = recorded[output["golden"]], outputs[output["name"]]
+                    if "rows" in output:
+                        rows = output["rows"]
+                        actual = padded(actual.reshape(-1, stored["width"]), rows["begins"], rows["lengths"], rows["length"])
+                    checks.append({"name": f"{case} {output['golden']} {dtype}", **compare(actual, expected, dtype, False)})
+                    noticed.append(not compare(actual, expected, dtype, True)["passed"])
+    failed = [check for check in checks if not check["passed"]]
+    return {"passed": bool(checks) and not failed and all(noticed), "compared": len(checks), "failed": failed, "plantedErrorsNoticed": sum(noticed),
+            "worst": {dtype: max((c["relL2"] for c in checks if c["name"].endswith(dtype) and "relL2" in c), default=None) for dtype in ("float32", "bfloat16")}}
+
+
+def summary(seconds):
+    return {"median": statistics.median(seconds), "fastest": min(seconds), "slowest": max(seconds), "runs": len(seconds)}
+
+
+def model_run(run, file, shape, dtype, repeat, profile=False):
+    stored = json.loads((PROGRAMS / f"{file}.json").read_text())
+    size = stored["shapes"][shape]
+    arrays = {key: np.array(values, np.int32) for key, values in size["inputs"].items()}
+    with tempfile.TemporaryDirectory() as folder:
+        pixels = size["dims"]["pictures"] * stored["imageSize"] ** 2 * 3
+        manifest = write_manifest(Path(folder), stored["program"], size["dims"], arrays, [("bytes", pixels)])
+        done = run.command(run.build / "mome_run", manifest, "--device", "cuda", "--dtype", dtype, "--repeat", repeat, *(["--profile"] if profile else []))
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr[-500:])
+    return json.loads(done.stdout)
+
+
+def model(run):
+    """The encoder against PyTorch, alternating, from bytes to embeddings."""
+    from torch_peer import encoder_seconds, make_encoder
+    import torch
+    eager = make_encoder()
+    figures = {}
+    compiled = None
+    for batch in (64, 1, 8, 256):
+        rounds = 60 if batch == 1 else 20
+        entry = {}
+        ours = model_run(run, "base.embed", f"images {batch}", "bfloat16", rounds + 3, profile=True)
+        entry["mome"] = summary(ours["seconds"][3:])
+        entry["mome"]["nanosecondsByOp"] = ours["nanoseconds"]
+        entry["torch eager"] = summary(encoder_seconds(eager, batch, rounds))
+        if run.left() > 150:
+            compiled = compiled or torch.compile(eager, mode="max-autotune-no-cudagraphs" if batch > 8 else None, dynamic=False)
+            entry["torch.compile"] = summary(encoder_seconds(compiled, batch, rounds))
+        again = model_run(run, "base.embed", f"images {batch}", "bfloat16", rounds + 3)
+        entry["mome again"] = summary(again["seconds"][3:])
+        entry["imagesPerSecond"] = {name: batch / entry[name]["median"] for name in entry if "median" in entry[name]}
+        figures[f"images {batch}"] = entry
+        run.result["stages"]["model"] = figures
+        run.save()
+    return figures
+
+
+def mixed(run):
+    """One call for all against the three calls apart."""
+    together = summary(model_run(run, "base.mixed", "images 32, texts 64, pairs 32", "bfloat16", 23)["seconds"][3:])
+    apart = [summary(model_run(run, file, shape, "bfloat16", 23)["seconds"][3:])
+             for file, shape in (("base.embed", "images 32"), ("base.embed", "texts 64"), ("base.match", "pairs 32"))]
+    return {"together": together, "apart": apart, "ratio": sum(part["median"] for part in apart) / together["median"]}
+
+
+def ops(run):
+    from torch_peer import op_seconds, ops as torch_ops
+    done = run.command(run.build / "mome_device_bench", "--rounds", 10)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr[-500:])
+    peers = {name: summary(op_seconds(call)) for name, call in torch_ops().items()}
+    content = {"torch": peers, "mome": {}}
+    for kernel in json.loads(done.stdout)["kernels"]:
+        entry = summary(kernel["seconds"])
+        entry["teraflops"] = kernel["flops"] / entry["median"] / 1e12
+        if kernel["name"] in peers:
+            entry["timesTorch"] = peers[kernel["name"]]["median"] / entry["median"]
+        content["mome"][kernel["name"]] = entry
+    return content
+
+
+def ceilings(run):
+    from torch_peer import ceilings as measure
+    values = measure()
+    return {"teraflops": summary([v / 1e12 for v in values["matmulFlops"]]), "terabytesPerSecond": summary([v / 1e12 for v in values["copyBytes"]])}
+
+
+def sanitizer(run):
+    content = {"passed": True}
+    for tool in ("memcheck", "racecheck"):
+        done = run.command("compute-sanitizer", "--tool", tool, "--error-exitcode", 9, run.build / "mome_kernels", "--mode", "cuda-subset", timeout=120)
+        content[tool] = (done.stdout + done.stderr)[-600:]
+        content["passed"] &= done.returncode == 0
+    return content
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--minutes", type=float, default=9)
+    parser.add_argument("--build", default=str(ROOT / "build-gpu"))
+    parser.add_argument("--emulation", action="store_true")
+    options = parser.parse_args()
+    run = Run(options)
+    sys.path.insert(0, str(Path(__file__).parent))
+    run.stage("machine", lambda: machine(run))
+    run.stage("build", lambda: build(run))
+    run.stage("kernels", lambda: kernels(run))
+    run.stage("golden", lambda: golden(run))
+    if not options.emulation:
+        run.stage("ceilings", lambda: ceilings(run))
+        run.stage("ops", lambda: ops(run))
+        run.stage("model", lambda: model(run), 60)
+        run.stage("mixed", lambda: mixed(run), 20)
+        run.stage("sanitizer", lambda: sanitizer(run), 30)
+    verdicts = run.result["verdicts"]
+    run.result["passed"] = bool(verdicts) and all(verdicts.values())
+    run.save()
+    print(json.dumps(verdicts))
+    return 0 if run.result["passed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
