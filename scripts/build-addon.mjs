@@ -3,6 +3,7 @@
  * `node-gyp rebuild` and `prebuildify`.
  */
 import { spawnSync } from 'node:child_process';
+import { rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -21,6 +22,18 @@ for (const [tool, package_] of [
     process.stderr.write(`mome: ${tool} is missing; install it first (Debian: apt-get install ${package_})\n`);
     process.exit(1);
   }
+}
+
+/**
+ * What the CUDA assembler says that no kernel may have: registers spilled to memory, products of a warpgroup that wait for one another. Two
+ * registers that are put aside once per tile, outside every loop, are let pass: the tiles that leave no others are worth it.
+ */
+function ptxasProblems(output) {
+  const allowedBytes = 8;
+  return output.split('\n').filter((line) => {
+    const spilled = /spilled to local memory.* (\d+) bytes spill stores/.exec(line);
+    return (spilled && Number(spilled[1]) > allowedBytes) || (/ptxas/.test(line) && /wgmma|serializ/i.test(line) && !spilled);
+  });
 }
 
 const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js');
@@ -46,4 +59,10 @@ for (const command of ['configure', 'build']) {
     process.exit(1);
   }
   if (process.argv.includes('--verbose')) process.stdout.write(result.stdout);
+  const problems = ptxasProblems(`${result.stdout}${result.stderr}`);
+  if (problems.length > 0) {
+    rmSync(join(root, 'build', 'Release', 'mome_cuda.so'), { force: true });
+    process.stderr.write(`${problems.join('\n')}\nmome: a CUDA kernel is not as it should be\n`);
+    process.exit(1);
+  }
 }

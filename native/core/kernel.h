@@ -51,6 +51,7 @@ bool parse_target(std::string_view name, Target& target);
 struct DeviceQueue {
   void* stream = nullptr;
   int multiprocessors = 0;
+  int capability = 0;  // compute capability, 10 * major + minor
   WeightType rows = WeightType::f32;  // f32 or bf16
 };
 

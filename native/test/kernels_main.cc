@@ -1,8 +1,9 @@
-// mome_kernels --mode support | check | grad | cuda | cuda-subset
+// mome_kernels --mode support | check | grad | cuda | cuda-subset | cuda-gemm
 //   support  every op has every direction on every CPU target
 //   check    every target against ref, bitwise equal for 1 and 3 threads; and a planted error must be noticed
 //   cuda     every forward kernel of the CUDA library against ref, float32 and bfloat16, twice with the same bits; skipped without a
-//            device, unless MOME_REQUIRE=cuda; the subset, every seventh case, is for tools that run kernels slowly
+//            device, unless MOME_REQUIRE=cuda; the subset, every seventh case, is for tools that run kernels slowly;
+//            cuda-gemm has products alone, for one tile at a time (MOME_GEMM_TILE)
 //   grad     ref's gradients against central differences along random directions
 #include <cmath>
 #include <cstdio>
@@ -204,7 +205,9 @@ OpCase in_bf16(OpCase test) {
   return test;
 }
 
-void cuda(size_t step) {
+bool is_product(Op op) { return op == Op::qkv || op == Op::linear || op == Op::proj_residual || op == Op::expert_ffn || op == Op::patch_embed; }
+
+void cuda(size_t step, bool products) {
   std::string why;
   const std::shared_ptr<Device> device = test_device(why);
   if (!device) {
@@ -218,9 +221,9 @@ void cuda(size_t step) {
   const std::vector<OpCase> cases = all_cases();
   for (size_t i = 0; i < cases.size(); i += step) {
     const OpCase& plain = cases[i];
-    if (plain.op == Op::adamw || plain.op == Op::squared_norm || plain.type == WeightType::i8) continue;
+    if (plain.op == Op::adamw || plain.op == Op::squared_norm || plain.type == WeightType::i8 || (products && !is_product(plain.op))) continue;
     for (const WeightType type : {WeightType::f32, WeightType::bf16}) {
-      if (plain.type != WeightType::f32 && type == WeightType::f32) continue;
+      if ((plain.type != WeightType::f32 || products) && type == WeightType::f32) continue;
       OpCase test = type == WeightType::bf16 ? in_bf16(plain) : plain;
       test.backward = nullptr;
       Results expected, one, two;
@@ -232,7 +235,7 @@ void cuda(size_t step) {
       compared++;
     }
   }
-  for (int i = 0; i < kOps && step == 1; i++) {
+  for (int i = 0; i < kOps && step == 1 && !products; i++) {
     const Op op = static_cast<Op>(i);
     if (op != Op::adamw && op != Op::squared_norm && !covered[i]) fail("no cuda case of " + std::string(op_name(op)));
   }
@@ -263,9 +266,10 @@ int main(int count, char** arguments) {
   if (mode == "support") mome::test::support();
   else if (mode == "check") mome::test::check();
   else if (mode == "grad") mome::test::grad();
-  else if (mode == "cuda") mome::test::cuda(1);
-  else if (mode == "cuda-subset") mome::test::cuda(7);
-  else return std::printf("usage: mome_kernels --mode support|check|grad|cuda|cuda-subset\n"), 2;
+  else if (mode == "cuda") mome::test::cuda(1, false);
+  else if (mode == "cuda-subset") mome::test::cuda(7, false);
+  else if (mode == "cuda-gemm") mome::test::cuda(2, true);
+  else return std::printf("usage: mome_kernels --mode support|check|grad|cuda|cuda-subset|cuda-gemm\n"), 2;
   std::printf("%s: %s\n", mode.c_str(), mome::test::failures == 0 ? "passed" : "FAILED");
   return mome::test::failures == 0 ? 0 : 1;
 }

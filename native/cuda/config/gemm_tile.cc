@@ -1,27 +1,42 @@
 #include "cuda/config/gemm_tile.h"
 
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 namespace mome::cuda {
 namespace {
 
-// What a block costs besides its products, in products of one multiprocessor's time: filling the pipeline and the epilogue, about
-// 3,000 cycles of 2,048 products (2 x 1,024 of mma.sync per cycle).
-constexpr double kProductsPerCycle = 1024;
-constexpr double kBlockCycles = 3000;
+constexpr GemmTile kSm80Tiles[] = {{128, 128, 1.0}, {128, 64, 0.85}, {64, 64, 0.7}};
+constexpr GemmTile kSm90Tiles[] = {{128, 192, 1.0}, {128, 128, 0.95}, {64, 192, 0.9}, {64, 64, 0.6}};
+
+// Multiply-adds a multiprocessor does per cycle, and cycles a tile of 128 x 128 takes for its epilogue: added to every tile of sm80, hidden
+// behind the next tile's products on sm90 except at the end. Filling the pipeline costs every block some cycles.
+struct Rates {
+  double products_per_cycle, epilogue_cycles, fill_cycles;
+  bool hides_epilogue;
+};
+constexpr Rates kRates[] = {{1024, 2500, 1500, false}, {2048, 3500, 1500, true}};
 
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-double cycles_of(const GemmShape& shape, const GemmTile& tile, int64_t tiles, int multiprocessors) {
-  const double products = static_cast<double>(tile.rows) * tile.columns * static_cast<double>(shape.depth);
-  return static_cast<double>(ceil_divide(tiles, multiprocessors)) * (products / (kProductsPerCycle * tile.efficiency) + kBlockCycles * tile.rows * tile.columns / (128 * 128));
+bool traced() {
+  const char* trace = std::getenv("MOME_TRACE");
+  return trace != nullptr && std::strcmp(trace, "config") == 0;
 }
 
 }  // namespace
 
-GemmChoice model_gemm_tile(const GemmShape& shape, int tile, int multiprocessors) {
-  const GemmTile& t = kGemmTiles[tile];
+std::span<const GemmTile> gemm_tiles(GemmFamily family) {
+  return family == GemmFamily::sm80 ? std::span<const GemmTile>(kSm80Tiles) : std::span<const GemmTile>(kSm90Tiles);
+}
+
+GemmChoice model_gemm_tile(GemmFamily family, const GemmShape& shape, int tile, int multiprocessors) {
+  const GemmTile& t = gemm_tiles(family)[static_cast<size_t>(tile)];
+  const Rates& rates = kRates[static_cast<int>(family)];
   GemmChoice choice;
+  choice.family = family;
   choice.tile = tile;
   int64_t row_tiles = 0, rows = 0;
   for (const int64_t count : shape.group_rows) {
@@ -30,20 +45,33 @@ GemmChoice model_gemm_tile(const GemmShape& shape, int tile, int multiprocessors
   }
   choice.tiles = row_tiles * ceil_divide(shape.columns, t.columns);
   choice.waves = static_cast<double>(choice.tiles) / multiprocessors;
-  const double computed = std::ceil(choice.waves) * multiprocessors * t.rows * t.columns;
+  const double area = static_cast<double>(t.rows) * t.columns, full_waves = std::ceil(choice.waves);
+  const double computed = full_waves * multiprocessors * area;
   choice.utilisation = computed == 0 ? 0 : static_cast<double>(rows) * static_cast<double>(shape.columns) / computed;
+  const double products = area * static_cast<double>(shape.depth) / (rates.products_per_cycle * t.efficiency);
+  const double epilogue = rates.epilogue_cycles * area / (128 * 128);
+  choice.cycles = rates.hides_epilogue ? rates.fill_cycles + full_waves * (products > epilogue / 2 ? products : epilogue / 2) + epilogue
+                                       : full_waves * (rates.fill_cycles + products + epilogue);
   return choice;
 }
 
-GemmChoice choose_gemm_tile(const GemmShape& shape, int multiprocessors) {
-  GemmChoice best = model_gemm_tile(shape, 0, multiprocessors);
-  double least = cycles_of(shape, kGemmTiles[0], best.tiles, multiprocessors);
-  for (int tile = 1; tile < static_cast<int>(std::size(kGemmTiles)); tile++) {
-    const GemmChoice choice = model_gemm_tile(shape, tile, multiprocessors);
-    const double cycles = cycles_of(shape, kGemmTiles[tile], choice.tiles, multiprocessors);
-    if (cycles >= least) continue;
-    least = cycles;
-    best = choice;
+GemmChoice choose_gemm_tile(GemmFamily family, const GemmShape& shape, int multiprocessors, int first) {
+  GemmChoice best = model_gemm_tile(family, shape, first, multiprocessors);
+  for (int tile = first + 1; tile < static_cast<int>(gemm_tiles(family).size()); tile++) {
+    const GemmChoice choice = model_gemm_tile(family, shape, tile, multiprocessors);
+    if (choice.cycles < best.cycles) best = choice;
+  }
+  if (const char* forced = std::getenv("MOME_GEMM_TILE"); forced != nullptr) {
+    const int tile = std::atoi(forced);
+    if (tile >= first && tile < static_cast<int>(gemm_tiles(family).size())) best = model_gemm_tile(family, shape, tile, multiprocessors);
+  }
+  if (traced()) {
+    int64_t rows = 0;
+    for (const int64_t count : shape.group_rows) rows += count;
+    const GemmTile& tile = gemm_tiles(family)[static_cast<size_t>(best.tile)];
+    std::fprintf(stderr, "gemm %lld x %lld x %lld in %zu groups: %s %d x %d, %lld tiles, %.2f waves, %.0f %% used\n", static_cast<long long>(rows),
+                 static_cast<long long>(shape.columns), static_cast<long long>(shape.depth), shape.group_rows.size(), family == GemmFamily::sm80 ? "sm80" : "sm90",
+                 tile.rows, tile.columns, static_cast<long long>(best.tiles), best.waves, 100 * best.utilisation);
   }
   return best;
 }

@@ -1,8 +1,8 @@
 // Which tile a product takes on a device: plain host code, tested without one.
 //
-// A kernel call cuts its output into tiles, one block of threads each; the device works them off in waves of as many blocks as it
-// holds. Large tiles read less per product, small ones waste less of the last wave and of the last rows. The choice is the tile of
-// least modelled time.
+// A kernel call cuts its output into tiles. The device works them off in waves of one per multiprocessor (on Hopper a block stays and takes
+// one after the other). Large tiles read less per product, small ones waste less of the last wave and of the last rows. The choice is the
+// tile of least modelled time. MOME_TRACE=config prints it; MOME_GEMM_TILE=<index> takes one tile for all products, to measure and test it.
 #pragma once
 
 #include <cstdint>
@@ -12,11 +12,14 @@ namespace mome::cuda {
 
 struct GemmTile {
   int rows, columns;
-  double efficiency;  // share of the tensor cores' rate its main loop reaches
+  double efficiency;  // share of the tensor cores' rate its main loop is taken to reach
 };
 
-// bfloat16 on tensor cores; kGemmTiles[i] is what kernel variant i computes.
-inline constexpr GemmTile kGemmTiles[] = {{128, 128, 1.0}, {128, 64, 0.85}, {64, 64, 0.7}};
+// bfloat16 on tensor cores; index i of a family is what its kernel variant i computes.
+//   sm80  mma.sync, any device from Ampere on
+//   sm90  wgmma with a warpgroup that fetches, Hopper
+enum class GemmFamily { sm80, sm90 };
+std::span<const GemmTile> gemm_tiles(GemmFamily family);
 
 struct GemmShape {
   std::span<const int64_t> group_rows;  // rows of each expert, tiled apart
@@ -24,14 +27,17 @@ struct GemmShape {
 };
 
 struct GemmChoice {
-  int tile = 0;          // index into kGemmTiles
-  int64_t tiles = 0;     // blocks of the launch
-  double waves = 0;      // tiles / multiprocessors, not rounded
-  double utilisation = 0;  // products wanted / products computed, counting idle multiprocessors of the last wave
+  GemmFamily family = GemmFamily::sm80;
+  int tile = 0;            // index into gemm_tiles(family)
+  int64_t tiles = 0;       // of the launch
+  double waves = 0;        // tiles / multiprocessors, not rounded
+  double utilisation = 0;  // products wanted / products computed, counting multiprocessors that idle in the last wave
+  double cycles = 0;       // modelled time
 };
 
-GemmChoice choose_gemm_tile(const GemmShape& shape, int multiprocessors);
+// `first`: tiles before it are left out.
+GemmChoice choose_gemm_tile(GemmFamily family, const GemmShape& shape, int multiprocessors, int first = 0);
 // The figures of one tile, whether it is the best or not.
-GemmChoice model_gemm_tile(const GemmShape& shape, int tile, int multiprocessors);
+GemmChoice model_gemm_tile(GemmFamily family, const GemmShape& shape, int tile, int multiprocessors);
 
 }  // namespace mome::cuda

@@ -1,7 +1,8 @@
 // The device library of the emulation: memory of this processor, kernels run by simt.h at once. A recording keeps nothing but the order
 // of the launches: it can be made and replayed, so that the executor's ways are the same as on a GPU.
 //
-// MOME_EMULATION_FAIL_AFTER=n lets the n-th launch and all later ones fail, as a lost device does.
+// MOME_EMULATION_FAIL_AFTER=n lets the n-th launch and all later ones fail, as a lost device does. MOME_EMULATION_CAPABILITY=80 runs the
+// kernels that devices before Hopper take; 90 is the default.
 #include <cstdlib>
 #include <functional>
 #include <cstring>
@@ -28,8 +29,10 @@ class EmulatedDevice final : public Device {
   explicit EmulatedDevice(const DeviceOptions& options) : limit_(options.memory_limit == 0 ? kMemory : options.memory_limit) {
     const char* fail = std::getenv("MOME_EMULATION_FAIL_AFTER");
     if (fail != nullptr) recorder_.launches_left = std::atoll(fail);
+    const char* capability = std::getenv("MOME_EMULATION_CAPABILITY");
+    if (capability != nullptr) capability_ = std::atoi(capability);
   }
-  DeviceQueue queue() const override { return {const_cast<Recorder*>(&recorder_), 4, WeightType::f32}; }
+  DeviceQueue queue() const override { return {const_cast<Recorder*>(&recorder_), 4, capability_, WeightType::f32}; }
 
   Status allocate(size_t bytes, void*& memory) override {
     if (bytes > limit_ - used_) return error(Code::out_of_memory, "device: no memory for %zu bytes, %zu of %zu are taken", bytes, used_, limit_);
@@ -85,6 +88,7 @@ class EmulatedDevice final : public Device {
   }
 
   size_t limit_, used_ = 0;
+  int capability_ = 90;
   std::vector<AlignedMemory> held_;
   Recorder recorder_;
 };
@@ -93,7 +97,7 @@ int count(std::string&) { return 1; }
 
 Status describe(int index, DeviceDescription& description) {
   if (index != 0) return error(Code::device_unavailable, "device: expected a CUDA device below 1, got %d", index);
-  description = {"emulation on this processor", "no driver", 0, 4, kMemory, kMemory};
+  description = {"emulation on this processor", "no driver", 90, 4, kMemory, kMemory};
   return {};
 }
 

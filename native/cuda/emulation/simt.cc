@@ -88,6 +88,7 @@ void run_block() {
   std::memset(s.shared.data(), 0xff, s.shared.size());
   s.block.waiting = 0;
   s.block.alive = threads;
+  for (NamedBarrier& named : s.block.named) named = NamedBarrier();
   for (Warp& warp : s.warps) warp = Warp();
   for (int i = 0; i < threads; i++) {
     Lane& lane = s.lanes[i];

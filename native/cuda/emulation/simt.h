@@ -25,11 +25,25 @@ struct Copy {
   uint32_t bytes, zeros;  // zeros follow the bytes
 };
 
+// A warp's part of a product of its warpgroup (hopper.h), begun and not yet waited for.
+struct Product {
+  int columns, warp;  // warp: which quarter of the 64 rows
+  uint64_t a, b;
+  bool add;
+  float* d[kWarp];
+};
+
+struct NamedBarrier {
+  int arrived = 0;
+  uint64_t generation = 0;
+};
+
 struct Warp {
   void* slots[kWarp] = {};
   int arrived = 0;
   int alive = 0;
   uint64_t generation = 0;
+  std::vector<std::vector<Product>> products;  // by group, oldest first; the last one is still open
 };
 
 struct Lane {
@@ -46,6 +60,7 @@ struct Block {
   std::byte* shared = nullptr;
   int waiting = 0, alive = 0;
   uint64_t generation = 0;
+  NamedBarrier named[16];
 };
 
 // The running thread and its block.

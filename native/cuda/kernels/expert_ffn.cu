@@ -11,22 +11,21 @@ namespace {
 
 template <typename T>
 struct HiddenEpilogue {
+  enum : bool { kLight = true };
   const float* bias[kMaxGroups];
   T* hidden;
   float* pre_activation;  // or null
   int64_t columns;
   bool aligned;
 
-  MOME_DEVICE void operator()(int64_t row, int64_t column, int group, int count, float (&values)[kRun]) const {
-    const bool whole = aligned && count == kRun;
-    float b[kRun];
-    load_run(bias[group] + column, count, whole, b);
-#pragma unroll
-    for (int i = 0; i < kRun; i++) values[i] += b[i];
-    if (pre_activation != nullptr) store_run(pre_activation + row * columns + column, count, whole, values);
+  MOME_DEVICE void operator()(int row, int column, int group, int count, bool whole, float (&values)[kRun]) const {
+    each_of_run(bias[group] + column, count, whole, [&](int i, float b) { values[i] += b; });
+    if constexpr (kWeightType<T> == WeightType::f32) {  // kept for a backward pass, in float32 alone
+      if (pre_activation != nullptr) store_run(pre_activation + int64_t{row} * columns + column, count, whole, values);
+    }
 #pragma unroll
     for (int i = 0; i < kRun; i++) values[i] = gelu(values[i]);
-    store_run(hidden + row * columns + column, count, whole, values);
+    store_run(hidden + int64_t{row} * columns + column, count, whole, values);
   }
 };
 
@@ -40,18 +39,16 @@ size_t workspace(const ExpertFfnForward& a, int) { return normed_bytes(a) + stat
 
 // The operands of one of the two products, and the rows of each group.
 template <typename T>
-GemmOperands<T> operands_of(const ExpertFfnForward& a, const T* x, Matrix ExpertForward::* weight, int64_t (&group_rows)[kMaxExperts]) {
-  const Matrix& shape = a.expert[0].*weight;
-  GemmOperands<T> g{};
-  g.x = x, g.depth = shape.columns, g.columns = shape.rows, g.pitch = weight_pitch(shape.columns), g.groups = a.experts;
-  g.aligned = shape.columns % kRun == 0 && is_aligned({x});
+Status operands_of(const ExpertFfnForward& a, const T* x, Matrix ExpertForward::* weight, GemmOperands<T>& g, int64_t (&group_rows)[kMaxExperts]) {
+  MOME_RETURN_IF_ERROR(gemm_operands(x, a.rows, a.expert[0].*weight, g));
+  g.groups = a.experts;
   for (int e = 0; e < a.experts; e++) {
-    g.begin[e] = a.expert[e].begin;
-    g.end[e] = a.expert[e].end;
+    g.begin[e] = static_cast<int>(a.expert[e].begin);
+    g.end[e] = static_cast<int>(a.expert[e].end);
     g.weight[e] = static_cast<const T*>((a.expert[e].*weight).packed);
     group_rows[e] = a.expert[e].end - a.expert[e].begin;
   }
-  return g;
+  return {};
 }
 
 template <typename T>
@@ -75,9 +72,10 @@ Status forward_as(const ExpertFfnForward& a, OpContext& context) {
   int64_t group_rows[kMaxExperts] = {};
   const std::span<const int64_t> rows(group_rows, static_cast<size_t>(a.experts));
   MOME_RETURN_IF_ERROR(normalise(queue, as<T>(a.x), a.rows, a.width, a.eps, groups, normed));
-  const GemmOperands<T> fc1 = operands_of<T>(a, normed, &ExpertForward::fc1, group_rows);
+  GemmOperands<T> fc1{}, fc2{};
+  MOME_RETURN_IF_ERROR(operands_of<T>(a, normed, &ExpertForward::fc1, fc1, group_rows));
   MOME_RETURN_IF_ERROR(launch_gemm(queue, fc1, rows, into_hidden));
-  const GemmOperands<T> fc2 = operands_of<T>(a, hidden, &ExpertForward::fc2, group_rows);
+  MOME_RETURN_IF_ERROR(operands_of<T>(a, hidden, &ExpertForward::fc2, fc2, group_rows));
   return launch_gemm(queue, fc2, rows, into_out);
 }
 

@@ -9,20 +9,15 @@ namespace mome::cuda {
 namespace {
 
 struct LinearEpilogue {
+  enum : bool { kLight = true };
   const float* bias;  // or null
   float* y;
   int64_t columns;
   bool aligned;
 
-  MOME_DEVICE void operator()(int64_t row, int64_t column, int, int count, float (&values)[kRun]) const {
-    const bool whole = aligned && count == kRun;
-    if (bias != nullptr) {
-      float b[kRun];
-      load_run(bias + column, count, whole, b);
-#pragma unroll
-      for (int i = 0; i < kRun; i++) values[i] += b[i];
-    }
-    store_run(y + row * columns + column, count, whole, values);
+  MOME_DEVICE void operator()(int row, int column, int, int count, bool whole, float (&values)[kRun]) const {
+    if (bias != nullptr) each_of_run(bias + column, count, whole, [&](int i, float b) { values[i] += b; });
+    store_run(y + int64_t{row} * columns + column, count, whole, values);
   }
 };
 

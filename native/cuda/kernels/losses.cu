@@ -88,13 +88,15 @@ contrastive_terms_forward_cuda(const float* similarity, int64_t rows, const int3
 }
 
 struct SimilarityEpilogue {
+  enum : bool { kLight = false };
   const float* log_scale;
   float* similarity;
   int64_t columns;
+  bool aligned;
 
-  MOME_DEVICE void operator()(int64_t row, int64_t column, int, int count, float (&values)[kRun]) const {
+  MOME_DEVICE void operator()(int row, int column, int, int count, bool, float (&values)[kRun]) const {
     const float scale = expf(*log_scale);
-    for (int i = 0; i < count; i++) similarity[row * columns + column + i] = scale * values[i];
+    for (int i = 0; i < count; i++) similarity[int64_t{row} * columns + column + i] = scale * values[i];
   }
 };
 
@@ -126,9 +128,10 @@ size_t contrastive_workspace(const ContrastiveForward& a, int) { return term_byt
 Status contrastive_forward(const ContrastiveForward& a, OpContext& context) {
   if (a.rows > 0) {
     GemmOperands<float> g{};
-    g.x = a.image, g.depth = a.width, g.columns = a.rows, g.pitch = a.width, g.groups = 1, g.end[0] = a.rows, g.weight[0] = a.text;
+    MOME_RETURN_IF_ERROR(gemm_operands(a.image, a.rows, {a.rows, a.width}, g));
+    g.pitch = g.depth, g.groups = 1, g.end[0] = static_cast<int>(a.rows), g.weight[0] = a.text;
     const int64_t rows[] = {a.rows};
-    MOME_RETURN_IF_ERROR(launch_gemm(context.device, g, rows, SimilarityEpilogue{a.log_scale, a.similarity, a.rows}));
+    MOME_RETURN_IF_ERROR(launch_gemm(context.device, g, rows, SimilarityEpilogue{a.log_scale, a.similarity, a.rows, false}));
   }
   MOME_RETURN_IF_ERROR(launch(contrastive_terms_forward_cuda, {static_cast<unsigned>(2 * a.rows), 1, 1}, kThreads, kWarps * sizeof(double), context.device.stream,
                               static_cast<const float*>(a.similarity), a.rows, a.group, reinterpret_cast<Term*>(context.workspace)));

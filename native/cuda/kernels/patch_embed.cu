@@ -38,21 +38,22 @@ patch_rows_forward_cuda(MOME_PARAMETER PatchEmbedForward a, bool raw, T* rows) {
 
 template <typename T>
 struct PatchEpilogue {
+  enum : bool { kLight = false };
   PatchEmbedForward a;
   const float* weight_sums;  // null when the rows are already normalised
   T* out;
   bool aligned;
 
-  MOME_DEVICE void operator()(int64_t row, int64_t column, int, int count, float (&values)[kRun]) const {
-    const int64_t patches = (a.image_size / a.patch_size) * (a.image_size / a.patch_size);
-    const int64_t image = row / patches, token = 1 + row % patches;
+  MOME_DEVICE void operator()(int row, int column, int, int count, bool whole, float (&values)[kRun]) const {
+    const int patches = static_cast<int>((a.image_size / a.patch_size) * (a.image_size / a.patch_size));
+    const int image = row / patches, token = 1 + row % patches;
     const float* type = a.type + a.type_index[image] * a.width;
     for (int i = 0; i < count; i++) {
       const int64_t c = column + i;
       if (weight_sums != nullptr) values[i] = fmaf(values[i], 2.0f / 255.0f, -weight_sums[c]);
       values[i] += a.bias[c] + type[c] + (a.position == nullptr ? 0.0f : a.position[token * a.width + c]);
     }
-    store_run(out + (image * (1 + patches) + token) * a.width + column, count, aligned && count == kRun, values);
+    store_run(out + (int64_t{image} * (1 + patches) + token) * a.width + column, count, whole, values);
   }
 };
 

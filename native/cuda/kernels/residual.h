@@ -7,6 +7,7 @@ namespace mome::cuda {
 
 template <typename T>
 struct ResidualEpilogue {
+  enum : bool { kLight = true };
   const T* x;
   const float* bias[kMaxGroups];
   const float* gamma;      // or null
@@ -15,17 +16,13 @@ struct ResidualEpilogue {
   int64_t width;
   bool aligned;
 
-  MOME_DEVICE void operator()(int64_t row, int64_t column, int group, int count, float (&values)[kRun]) const {
-    const bool whole = aligned && count == kRun;
-    float b[kRun], residual[kRun];
-    load_run(bias[group] + column, count, whole, b);
-    load_run(x + row * width + column, count, whole, residual);
+  MOME_DEVICE void operator()(int row, int column, int group, int count, bool whole, float (&values)[kRun]) const {
+    // One operand after the other: registers are short where this ends a large tile.
+    each_of_run(bias[group] + column, count, whole, [&](int i, float b) { values[i] += b; });
+    if (gamma != nullptr) each_of_run(gamma + column, count, whole, [&](int i, float g) { values[i] *= g; });
     const float scale = row_scale == nullptr ? 1.0f : row_scale[row];
-    float g[kRun] = {1, 1, 1, 1, 1, 1, 1, 1};
-    if (gamma != nullptr) load_run(gamma + column, count, whole, g);
-#pragma unroll
-    for (int i = 0; i < kRun; i++) values[i] = fmaf(scale * g[i], values[i] + b[i], residual[i]);
-    store_run(out + row * width + column, count, whole, values);
+    each_of_run(x + int64_t{row} * width + column, count, whole, [&](int i, float residual) { values[i] = fmaf(scale, values[i], residual); });
+    store_run(out + int64_t{row} * width + column, count, whole, values);
   }
 };
 

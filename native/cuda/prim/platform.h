@@ -51,6 +51,9 @@ inline void warp_barrier() {
   emulation::collective(nothing, [](int* const*) {});
 }
 
+inline void keep_order() {}
+inline void keep_here(int&) {}
+
 // Starts `kernel` with `grid` blocks of `threads` threads and `shared` bytes of shared memory each.
 template <typename... Parameters, typename... Arguments>
 Status launch(void (*kernel)(Parameters...), Dim3 grid, int threads, size_t shared, void* queue, Arguments&&... arguments) {
@@ -73,6 +76,12 @@ MOME_DEVICE T* shared_memory() {
 }
 MOME_DEVICE void block_barrier() { __syncthreads(); }
 MOME_DEVICE void warp_barrier() { __syncwarp(); }
+
+// Keeps the compiler from moving memory accesses across: without it, it loads for many steps of an unrolled loop at once and runs out of
+// registers.
+MOME_DEVICE void keep_order() { asm volatile("" ::: "memory"); }
+// Keeps the compiler from computing what depends on `value` before this point, or from keeping it for later.
+MOME_DEVICE void keep_here(int& value) { asm volatile("" : "+r"(value)); }
 
 // What a failed call of the runtime means to us.
 Status cuda_status(cudaError_t code, const char* what);

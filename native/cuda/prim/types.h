@@ -128,6 +128,42 @@ MOME_DEVICE void store_run(bf16* to, int count, bool aligned, const float (&valu
   }
 }
 
+// body(i, from[i]) for i < count, with few values in registers at a time: for code that ends a tile of many sums.
+template <typename Body>
+MOME_DEVICE void each_of_run(const float* from, int count, bool aligned, Body&& body) {
+  if (aligned) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const Bytes16 bytes = reinterpret_cast<const Bytes16*>(from)[half];
+#pragma unroll
+      for (int i = 0; i < 4; i++) body(4 * half + i, float_of_bits(bytes.word[i]));
+      keep_order();
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kRun; i++) {
+    if (i < count) body(i, from[i]);
+  }
+}
+template <typename Body>
+MOME_DEVICE void each_of_run(const bf16* from, int count, bool aligned, Body&& body) {
+  if (aligned) {
+    const Bytes16 bytes = *reinterpret_cast<const Bytes16*>(from);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      body(2 * i, float_of_bits(bytes.word[i] << 16));
+      body(2 * i + 1, float_of_bits(bytes.word[i] & 0xffff0000u));
+    }
+    keep_order();
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kRun; i++) {
+    if (i < count) body(i, to_float(from[i]));
+  }
+}
+
 // Whether runs of a matrix of this width, beginning at a multiple of kRun columns, may be read as vectors.
 template <typename T>
 MOME_DEVICE bool runs_aligned(const T* matrix, int64_t width) {

@@ -25,10 +25,11 @@ MOME_DEVICE T shuffle_xor(T value, int mask) {
 }
 
 // The value of lane `from`.
-MOME_DEVICE float shuffle_from(float value, int from) {
+template <typename T>
+MOME_DEVICE T shuffle_from(T value, int from) {
 #if defined(MOME_EMULATION)
   struct Slot {
-    float value, result;
+    T value, result;
     int from;
   } slot{value, value, from};
   emulation::collective(slot, [](Slot* const* slots) {

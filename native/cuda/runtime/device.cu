@@ -48,6 +48,10 @@ class CudaDevice final : public Device {
     const DeviceScope scope(options.index);
     MOME_RETURN_IF_ERROR(scope.status());
     MOME_RETURN_IF_ERROR(cuda_status(cudaDeviceGetAttribute(&fresh->multiprocessors_, cudaDevAttrMultiProcessorCount, options.index), "reading the device"));
+    int major = 0, minor = 0;
+    MOME_RETURN_IF_ERROR(cuda_status(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, options.index), "reading the device"));
+    MOME_RETURN_IF_ERROR(cuda_status(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, options.index), "reading the device"));
+    fresh->capability_ = 10 * major + minor;
     MOME_RETURN_IF_ERROR(cuda_status(cudaStreamCreateWithFlags(&fresh->stream_, cudaStreamNonBlocking), "making a stream"));
     device = std::move(fresh);
     return {};
@@ -57,7 +61,7 @@ class CudaDevice final : public Device {
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
   }
 
-  DeviceQueue queue() const override { return {stream_, multiprocessors_, WeightType::f32}; }
+  DeviceQueue queue() const override { return {stream_, multiprocessors_, capability_, WeightType::f32}; }
 
   Status allocate(size_t bytes, void*& memory) override {
     if (options_.memory_limit != 0 && (used_ > options_.memory_limit || bytes > options_.memory_limit - used_)) {
@@ -127,7 +131,7 @@ class CudaDevice final : public Device {
 
   DeviceOptions options_;
   cudaStream_t stream_ = nullptr;
-  int multiprocessors_ = 0;
+  int multiprocessors_ = 0, capability_ = 0;
   size_t used_ = 0;
 };
 

@@ -1,0 +1,224 @@
+// Hopper's asynchronous parts: barriers in shared memory, bulk tensor copies (TMA), products of a warpgroup on shared memory (wgmma).
+//
+// Nothing here waits by itself: a copy is there once its barrier's phase has passed, a product once its group was waited for.
+#pragma once
+
+#include "cuda/prim/types.h"
+
+#if defined(MOME_EMULATION)
+#include "cuda/emulation/hopper.h"
+#else
+#include <cuda.h>  // CUtensorMap; nothing of the driver is linked
+#endif
+
+namespace mome::cuda {
+
+inline constexpr int kWarpgroup = 128;
+
+// A [rows, columns] matrix of bfloat16 in device memory, to be copied in boxes of `box_rows` rows and 64 columns, chunks of 16 bytes
+// xor-ed with the row's number modulo 8 (the 128-byte swizzle). What lies outside the matrix arrives as zeros.
+#if defined(MOME_EMULATION)
+using TensorMap = emulation::TensorMap;
+#else
+using TensorMap = CUtensorMap;
+#endif
+inline constexpr int kBoxColumns = 64;
+Status make_tensor_map(const bf16* matrix, int64_t rows, int64_t columns, int64_t pitch, int box_rows, TensorMap& map);
+
+#if !defined(MOME_EMULATION)
+MOME_DEVICE uint32_t barrier_address(uint64_t* barrier) { return static_cast<uint32_t>(__cvta_generic_to_shared(barrier)); }
+#endif
+
+// A phase passes when `arrivals` threads have arrived and all announced bytes have come.
+MOME_DEVICE void phase_init(uint64_t* barrier, int arrivals) {
+#if defined(MOME_EMULATION)
+  emulation::phase_init(barrier, arrivals);
+#else
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(barrier_address(barrier)), "r"(arrivals) : "memory");
+#endif
+}
+// Makes initialised barriers known to the copy engine.
+MOME_DEVICE void phase_init_done() {
+#if !defined(MOME_EMULATION)
+  asm volatile("fence.mbarrier_init.release.cluster;\nfence.proxy.async;\n" ::: "memory");
+#endif
+}
+MOME_DEVICE void phase_arrive(uint64_t* barrier) {
+#if defined(MOME_EMULATION)
+  emulation::phase_arrive(barrier, 0);
+#else
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(barrier_address(barrier)) : "memory");
+#endif
+}
+// Arrives and announces bytes that are still to come.
+MOME_DEVICE void phase_arrive_expecting(uint64_t* barrier, int bytes) {
+#if defined(MOME_EMULATION)
+  emulation::phase_arrive(barrier, bytes);
+#else
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(barrier_address(barrier)), "r"(bytes) : "memory");
+#endif
+}
+// Waits until the phase of this parity has passed. A new barrier behaves as if the phase of parity 1 had.
+MOME_DEVICE void phase_wait(uint64_t* barrier, int parity) {
+#if defined(MOME_EMULATION)
+  while (!emulation::phase_passed(barrier, parity)) emulation::yield();
+#else
+  asm volatile(
+      "{\n.reg .pred p;\nwait:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@p bra done;\nbra wait;\ndone:\n}\n" ::"r"(barrier_address(barrier)),
+      "r"(parity)
+      : "memory");
+#endif
+}
+
+// Begins the copy of the box at (row, column) to shared memory (aligned to 1,024 bytes) for the barrier's current phase. One thread calls.
+MOME_DEVICE void copy_box(void* to, const TensorMap* map, int row, int column, uint64_t* barrier) {
+#if defined(MOME_EMULATION)
+  emulation::copy_box(to, *map, row, column, barrier);
+#elif defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];\n" ::"r"(
+                   static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+               "l"(reinterpret_cast<uint64_t>(map)), "r"(barrier_address(barrier)), "r"(column), "r"(row)
+               : "memory");
+#endif
+}
+
+// A barrier of `threads` threads by number (1 .. 15; 0 is block_barrier's). Those that arrive do not wait.
+MOME_DEVICE void named_barrier_wait(int number, int threads) {
+#if defined(MOME_EMULATION)
+  emulation::named_barrier(number, threads, true);
+#else
+  asm volatile("bar.sync %0, %1;\n" ::"r"(number), "r"(threads) : "memory");
+#endif
+}
+MOME_DEVICE void named_barrier_arrive(int number, int threads) {
+#if defined(MOME_EMULATION)
+  emulation::named_barrier(number, threads, false);
+#else
+  asm volatile("bar.arrive %0, %1;\n" ::"r"(number), "r"(threads) : "memory");
+#endif
+}
+
+// Gives registers of this warpgroup back, or takes some that others gave.
+template <int kRegisters>
+MOME_DEVICE void release_registers() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(kRegisters));
+#endif
+}
+template <int kRegisters>
+MOME_DEVICE void take_registers() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(kRegisters));
+#endif
+}
+
+// Describes an operand in shared memory: rows of 128 bytes as copy_box leaves them, eight of them 1,024 bytes on. Further along the depth:
+// add kDescriptorStep per 16 columns.
+MOME_DEVICE uint64_t operand_descriptor(const void* rows) {
+#if defined(MOME_EMULATION)
+  const uint64_t address = emulation::shared_offset(rows);
+#else
+  const uint64_t address = __cvta_generic_to_shared(rows);
+#endif
+  return ((address & 0x3ffff) >> 4) | uint64_t{1} << 16 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
+}
+inline constexpr uint64_t kDescriptorStep = 32 >> 4;
+
+// Before the first product, and after other code has touched the sums.
+MOME_DEVICE void wgmma_fence() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
+#endif
+}
+MOME_DEVICE void wgmma_commit() {
+#if defined(MOME_EMULATION)
+  emulation::wgmma_commit();
+#elif defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");
+#endif
+}
+// Waits until at most kGroups groups of products are under way.
+template <int kGroups>
+MOME_DEVICE void wgmma_wait() {
+#if defined(MOME_EMULATION)
+  emulation::wgmma_wait(kGroups);
+#elif defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(kGroups) : "memory");
+#endif
+}
+
+// d [64, 2 * length] = a [64, 16] b^T [2 * length, 16] (+ d), by the four warps of a warpgroup. Warp w holds rows 16 w on; with g = lane / 4
+// and t = lane % 4, d[4 j ...] are (g, 8 j + 2 t), the next column, and both of row g + 8.
+MOME_DEVICE void wgmma_bf16(float (&d)[32], uint64_t a, uint64_t b, bool add) {
+#if defined(MOME_EMULATION)
+  emulation::wgmma(64, d, a, b, add);
+#elif defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31 "
+      "}, %32, %33, p, 1, 1, 0, 0;\n}\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+#endif
+}
+
+MOME_DEVICE void wgmma_bf16(float (&d)[64], uint64_t a, uint64_t b, bool add) {
+#if defined(MOME_EMULATION)
+  emulation::wgmma(128, d, a, b, add);
+#elif defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63 "
+      "}, %64, %65, p, 1, 1, 0, 0;\n}\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
+        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
+        "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
+        "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
+        "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+#endif
+}
+
+MOME_DEVICE void wgmma_bf16(float (&d)[96], uint64_t a, uint64_t b, bool add) {
+#if defined(MOME_EMULATION)
+  emulation::wgmma(192, d, a, b, add);
+#elif defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95 "
+      "}, %96, %97, p, 1, 1, 0, 0;\n}\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
+        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
+        "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
+        "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
+        "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63]),
+        "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]),
+        "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]), "+f"(d[79]),
+        "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]), "+f"(d[87]),
+        "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95])
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+#endif
+}
+
+}  // namespace mome::cuda
