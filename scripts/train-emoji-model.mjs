@@ -13,7 +13,7 @@ import { evaluateRetrieval, fitFusionWeight, runTraining } from '../dist/train.m
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const output = process.argv[2] ?? join(root, 'out', 'emoji-tiny');
 const target = join(root, 'models', 'emoji-tiny');
-const stages = [1, 2, 3, 4];
+const stages = [1, 2, 3, 4, 5, 6];
 
 /** Heads this training does not reach. */
 const untrained = /^(?:vqa_classifier|nlvr2_classifier|itc_vl_|logit_vl_scale|mlm_score)/;
