@@ -33,6 +33,8 @@ class Device {
  public:
   virtual ~Device() = default;
 
+  // Kernels that this thread launches from now on go to this device.
+  virtual Status use() = 0;
   virtual DeviceQueue queue() const = 0;
   virtual Status allocate(size_t bytes, void*& memory) = 0;
   virtual void release(void* memory, size_t bytes) = 0;

@@ -62,6 +62,7 @@ Status DeviceExecutor::run(CompiledProgram& compiled, WeightStore& weights, cons
                            RunResult& result) {
   const Program& program = *compiled.program;
   std::vector<Located> inputs;
+  MOME_RETURN_IF_ERROR(device_->use());
   MOME_RETURN_IF_ERROR(bind_inputs(program, request, inputs));
   std::shared_ptr<DecodedPlan> decoded;
   MOME_RETURN_IF_ERROR(compiled.plan(request.dims, decoded));

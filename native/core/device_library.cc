@@ -1,4 +1,5 @@
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -17,10 +18,14 @@ std::string folder_of_this_code() {
 }
 
 void load(DeviceLibrary& library, const std::string& path) {
+  if (access(path.c_str(), F_OK) != 0) {
+    library.reason = path + " is not there: nvcc was not found when this was built";
+    return;
+  }
   void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
     const char* message = dlerror();
-    library.reason += (library.reason.empty() ? "" : "; ") + std::string(message == nullptr ? path : message);
+    library.reason = message == nullptr ? path : message;
     return;
   }
   using Entry = const DeviceApi* (*)();

@@ -32,6 +32,7 @@ class EmulatedDevice final : public Device {
     const char* capability = std::getenv("MOME_EMULATION_CAPABILITY");
     if (capability != nullptr) capability_ = std::atoi(capability);
   }
+  Status use() override { return {}; }
   DeviceQueue queue() const override { return {const_cast<Recorder*>(&recorder_), 4, capability_, WeightType::f32}; }
 
   Status allocate(size_t bytes, void*& memory) override {

@@ -86,6 +86,12 @@ MOME_DEVICE void multiply_tile(float (&sum)[kRows / 64][kColumns / 2], const std
     if (slice > 0 && lane == 0) phase_arrive(&ring.empty[ring.stage(n - 1)]);
   }
   wgmma_wait<0>();
+  // The sums are there now and not before: the compiler sees them as results of the products, which are still under way when they return.
+#pragma unroll
+  for (int i = 0; i < kRows / 64; i++) {
+#pragma unroll
+    for (int j = 0; j < kColumns / 2; j++) keep_here(sum[i][j]);
+  }
   if (lane == 0) phase_arrive(&ring.empty[ring.stage(n - 1)]);
 }
 

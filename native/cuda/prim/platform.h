@@ -53,6 +53,7 @@ inline void warp_barrier() {
 
 inline void keep_order() {}
 inline void keep_here(int&) {}
+inline void keep_here(float&) {}
 
 // Starts `kernel` with `grid` blocks of `threads` threads and `shared` bytes of shared memory each.
 template <typename... Parameters, typename... Arguments>
@@ -82,6 +83,7 @@ MOME_DEVICE void warp_barrier() { __syncwarp(); }
 MOME_DEVICE void keep_order() { asm volatile("" ::: "memory"); }
 // Keeps the compiler from computing what depends on `value` before this point, or from keeping it for later.
 MOME_DEVICE void keep_here(int& value) { asm volatile("" : "+r"(value)); }
+MOME_DEVICE void keep_here(float& value) { asm volatile("" : "+f"(value)::"memory"); }
 
 // What a failed call of the runtime means to us.
 Status cuda_status(cudaError_t code, const char* what);

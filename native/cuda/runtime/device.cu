@@ -61,6 +61,7 @@ class CudaDevice final : public Device {
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
   }
 
+  Status use() override { return cuda_status(cudaSetDevice(options_.index), "choosing the device"); }
   DeviceQueue queue() const override { return {stream_, multiprocessors_, capability_, WeightType::f32}; }
 
   Status allocate(size_t bytes, void*& memory) override {

@@ -1,0 +1,136 @@
+// What a device's launches depend on and no device is needed for: the choice of tiles, the types of a program's values, the places of its
+// buffers.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "core/arena.h"
+#include "core/device_types.h"
+#include "core/program.h"
+#include "cuda/config/gemm_tile.h"
+
+namespace mome {
+namespace {
+
+int failures = 0;
+
+void expect(bool condition, const std::string& what) {
+  if (condition) return;
+  std::printf("FAILED %s\n", what.c_str());
+  failures++;
+}
+
+using cuda::choose_gemm_tile;
+using cuda::gemm_tiles;
+using cuda::GemmChoice;
+using cuda::GemmFamily;
+using cuda::GemmShape;
+using cuda::model_gemm_tile;
+
+constexpr int kHopper = 132;
+
+// 64 pictures of 197 tokens are 99 rows of tiles, three quarters of 132 multiprocessors: every product of the base model in full waves.
+void sixty_four_pictures() {
+  const int64_t rows[] = {64 * 197};
+  for (const auto& [columns, depth] : {std::pair<int64_t, int64_t>{768, 768}, {2304, 768}, {3072, 768}, {768, 3072}}) {
+    const GemmChoice choice = choose_gemm_tile(GemmFamily::sm90, {rows, columns, depth}, kHopper);
+    const std::string name = std::to_string(columns) + " columns of " + std::to_string(depth);
+    expect(gemm_tiles(GemmFamily::sm90)[choice.tile].columns == 192, name + ": 192 columns divide all widths");
+    expect(choice.waves == std::floor(choice.waves), name + ": full waves");
+    expect(choice.utilisation > 0.99, name + ": nearly all products are wanted");
+  }
+}
+
+void counts() {
+  const int64_t rows[] = {1, 0, 129};
+  const GemmShape shape{rows, 200, 64};
+  const GemmChoice choice = model_gemm_tile(GemmFamily::sm80, shape, 0, 4);  // 128 x 128
+  expect(choice.tiles == (1 + 0 + 2) * 2, "each group begins a row of tiles of its own, an empty one has none");
+  expect(choice.waves == 1.5, "six tiles on four multiprocessors");
+  expect(std::fabs(choice.utilisation - 130.0 * 200 / (8 * 128 * 128)) < 1e-12, "idle multiprocessors of the last wave count");
+}
+
+// No tile that was left out is better than the one chosen.
+void best_of_all() {
+  for (const int64_t count : {1, 12, 197, 640, 1576, 6304, 25216, 50432}) {
+    const int64_t rows[] = {count};
+    for (const GemmFamily family : {GemmFamily::sm80, GemmFamily::sm90}) {
+      const GemmShape shape{rows, 2304, 768};
+      const GemmChoice best = choose_gemm_tile(family, shape, kHopper);
+      for (int tile = 0; tile < static_cast<int>(gemm_tiles(family).size()); tile++) {
+        expect(model_gemm_tile(family, shape, tile, kHopper).cycles >= best.cycles, std::to_string(count) + " rows: tile " + std::to_string(tile) + " is no better");
+      }
+      expect(choose_gemm_tile(family, shape, kHopper, 1).tile >= 1, "tiles before the first allowed are left out");
+    }
+  }
+  const int64_t few[] = {12}, many[] = {50432};
+  const GemmChoice small = choose_gemm_tile(GemmFamily::sm90, {few, 2304, 768}, kHopper), large = choose_gemm_tile(GemmFamily::sm90, {many, 2304, 768}, kHopper);
+  expect(small.tiles > 12, "few rows are spread over many multiprocessors");
+  expect(gemm_tiles(GemmFamily::sm90)[large.tile].rows == 128, "many rows take tall tiles");
+}
+
+constexpr const char* kProgram = R"(mome-program 1
+dims n
+input ids i32 n
+input index i32 n
+param word 9*16
+param segment 1*16
+param gamma 16
+param beta 16
+param type 1*16
+param weight 4*16
+buffer 0 f32 n*16 live 0 3
+buffer 1 f32 n*16 rows 0 1
+buffer 2 f32 n*16 live 1 2
+buffer 3 f32 n*4 live 2 3
+buffer 4 f32 n*4 live 3 3
+output y 4
+op text_embed.forward ids=$ids index=$index word=@word segment=@segment gamma=@gamma beta=@beta type=@type dropout=0 seed=0 out=%0
+op layer_norm.forward x=%0 gamma=@gamma beta=@beta y=%2
+op linear.forward x=%2 weight=@weight y=%3
+op tanh.forward x=%3 y=%4
+)";
+
+void types() {
+  std::unique_ptr<Program> program;
+  std::string text = kProgram;
+  text.replace(text.find("buffer 1 f32 n*16 rows 0 1"), 26, "buffer 1 f32 1*16 rows 0 1");
+  expect(Program::parse(text, program).ok(), "the program is read");
+  if (!program) return;
+  std::vector<WeightType> values, rows;
+  expect(infer_types(*program, WeightType::bf16, values, rows).ok(), "types are found");
+  expect(values[0] == WeightType::bf16 && values[1] == WeightType::bf16 && values[2] == WeightType::bf16, "rows of the encoder are bfloat16, and views of them");
+  expect(values[3] == WeightType::f32 && values[4] == WeightType::f32, "heads are float32");
+  expect(rows[2] == WeightType::bf16 && rows[3] == WeightType::f32, "each op is told what it reads");
+  expect(infer_types(*program, WeightType::i8, values, rows).code() == Code::unsupported, "int8 is refused");
+  expect(infer_types(*program, WeightType::f32, values, rows).ok() && values[0] == WeightType::f32, "float32 stays float32");
+
+  const int64_t dims[] = {5};
+  ArenaPlan wide, narrow;
+  std::vector<WeightType> halves;
+  expect(infer_types(*program, WeightType::bf16, halves, rows).ok(), "types are found again");
+  expect(plan_arena(*program, dims, {}, wide).ok() && plan_arena(*program, dims, halves, narrow).ok(), "both arenas are planned");
+  expect(wide.offsets[1] - wide.offsets[0] == 64 && narrow.offsets[1] - narrow.offsets[0] == 32, "a view begins where its row does");
+  expect(narrow.bytes < wide.bytes, "bfloat16 takes less");
+  for (size_t i = 0; i < 3; i++) expect(narrow.offsets[i] % 16 == 0, "rows may be read in 16-byte pieces");
+
+  // tanh reads float32 alone.
+  text.replace(text.find("op tanh.forward x=%3"), 20, "op tanh.forward x=%2");
+  text.replace(text.find("buffer 4 f32 n*4 live 3 3"), 25, "buffer 4 f32 n*16 live 3 3");
+  text.replace(text.find("buffer 2 f32 n*16 live 1 2"), 26, "buffer 2 f32 n*16 live 1 3");
+  expect(Program::parse(text, program).ok() && infer_types(*program, WeightType::bf16, values, rows).code() == Code::unsupported,
+         "an op that does not read bfloat16 is refused its rows");
+}
+
+}  // namespace
+}  // namespace mome
+
+int main() {
+  mome::sixty_four_pictures();
+  mome::counts();
+  mome::best_of_all();
+  mome::types();
+  std::printf("device_config: %s\n", mome::failures == 0 ? "passed" : "FAILED");
+  return mome::failures == 0 ? 0 : 1;
+}
