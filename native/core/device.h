@@ -27,7 +27,8 @@ struct DeviceOptions {
   size_t memory_limit = 0;  // bytes this device may hold for its engine, weights and arena together; 0 = what there is
 };
 
-// One device with one queue of work. Copies and kernels run in the order they were given; only `finish` waits. A failure that belongs to
+// One device with one queue of work. Copies and kernels run in the order they were given; only `finish` and `wait_mark` wait. Calls but
+// `wait_mark` come from one thread at a time. A failure that belongs to
 // earlier work may be reported by a later call; once one was, the device is lost to this engine, while others go on.
 class Device {
  public:
@@ -43,7 +44,15 @@ class Device {
   virtual void release_host(void* memory) = 0;
   virtual Status upload(void* to, const void* from, size_t bytes) = 0;
   virtual Status download(void* to, const void* from, size_t bytes) = 0;
+  // Like upload, but does not wait for the work given before; what is given after it waits for the copy.
+  virtual Status upload_ahead(void* to, const void* from, size_t bytes) = 0;
   virtual Status finish() = 0;
+
+  // Marks the end of what was given so far, to be waited for by any thread while others give more. Made and released by the caller.
+  virtual Status make_mark(void*& mark) = 0;
+  virtual Status set_mark(void* mark) = 0;
+  virtual Status wait_mark(void* mark) = 0;
+  virtual void release_mark(void* mark) = 0;
 
   // Work given between the two calls is recorded, not run; a recording runs as one piece, as often as wanted.
   virtual Status begin_recording() = 0;

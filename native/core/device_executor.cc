@@ -8,7 +8,7 @@
 namespace mome {
 namespace {
 
-constexpr size_t kMaxRecordings = 16;
+constexpr size_t kMaxRecordings = 32;
 constexpr size_t kDeviceAlignment = 256;  // of every input and of the workspace
 
 size_t align(size_t bytes) { return (bytes + kDeviceAlignment - 1) / kDeviceAlignment * kDeviceAlignment; }
@@ -21,6 +21,9 @@ size_t element_bytes(WeightType type) { return type == WeightType::bf16 ? 2 : 4;
 DeviceExecutor::~DeviceExecutor() {
   (void)device_->finish();
   forget_recordings();
+  for (Lane& lane : lanes_) {
+    if (lane.done != nullptr) device_->release_mark(lane.done);
+  }
 }
 
 void DeviceExecutor::forget_recordings() {
@@ -30,7 +33,20 @@ void DeviceExecutor::forget_recordings() {
   recordings_.clear();
 }
 
+DeviceExecutor::Lane& DeviceExecutor::take_lane() {
+  const std::lock_guard lock(lanes_mutex_);
+  Lane& lane = lanes_[lanes_[0].taken ? 1 : 0];
+  lane.taken = true;
+  return lane;
+}
+
 Status DeviceExecutor::prepare(CompiledProgram& compiled, WeightStore& weights) {
+  const std::lock_guard lock(mutex_);
+  MOME_RETURN_IF_ERROR(device_->use());
+  return send_weights(compiled, weights);
+}
+
+Status DeviceExecutor::send_weights(CompiledProgram& compiled, WeightStore& weights) {
   if (compiled.prepared == weights.generation()) return {};
   for (const Instruction& instruction : compiled.program->instructions) {
     for (const Operand& operand : instruction.operands) {
@@ -44,95 +60,112 @@ Status DeviceExecutor::prepare(CompiledProgram& compiled, WeightStore& weights) 
   return {};
 }
 
-// Grows memory where it is too small: the recordings hold its old address.
-Status DeviceExecutor::reserve(const ArenaPlan& plan, size_t transfer, size_t workspace) {
-  const size_t total = align(plan.bytes) + align(transfer) + workspace;
-  if (arena_.bytes() < total) {
+// Grows memory where it is too small: recordings hold its old address, and work under way may use it.
+Status DeviceExecutor::reserve(Lane& lane, const Transfers& transfers, size_t arena_bytes) {
+  if (lane.done == nullptr) MOME_RETURN_IF_ERROR(device_->make_mark(lane.done));
+  if (arena_.bytes() < arena_bytes || lane.inputs.bytes() < transfers.up) {
     MOME_RETURN_IF_ERROR(device_->finish());
     forget_recordings();
-    arena_bytes_.store(0, std::memory_order_relaxed);
-    MOME_RETURN_IF_ERROR(arena_.reserve(device_, total));
-    arena_bytes_.store(total, std::memory_order_relaxed);
+    if (arena_.bytes() < arena_bytes) MOME_RETURN_IF_ERROR(arena_.reserve(device_, arena_bytes));
+    if (lane.inputs.bytes() < transfers.up) MOME_RETURN_IF_ERROR(lane.inputs.reserve(device_, transfers.up));
+    arena_bytes_.store(arena_.bytes() + lanes_[0].inputs.bytes() + lanes_[1].inputs.bytes(), std::memory_order_relaxed);
   }
-  if (transfer_.bytes() < transfer) MOME_RETURN_IF_ERROR(transfer_.reserve(device_, transfer, true));
+  if (lane.up.bytes() < transfers.up) MOME_RETURN_IF_ERROR(lane.up.reserve(device_, transfers.up, true));
+  if (lane.down.bytes() < transfers.down) MOME_RETURN_IF_ERROR(lane.down.reserve(device_, transfers.down, true));
   return {};
 }
 
-Status DeviceExecutor::run(CompiledProgram& compiled, WeightStore& weights, const RunRequest& request, const std::function<bool()>& cancelled,
-                           RunResult& result) {
+Status DeviceExecutor::send_inputs(Lane& lane, const RunRequest& request, const std::vector<Located>& inputs, const Transfers& transfers) {
+  for (size_t i = 0; i < inputs.size(); i++) {
+    const size_t bytes = request.inputs[i].count * element_bytes(inputs[i].type);
+    if (bytes == 0) continue;
+    std::memcpy(lane.up.data() + transfers.input_places[i], request.inputs[i].data, bytes);
+  }
+  return transfers.up == 0 ? Status() : device_->upload_ahead(lane.inputs.data(), lane.up.data(), transfers.up);
+}
+
+// Gives a run's work to the device, up to the mark of its end.
+Status DeviceExecutor::begin(Lane& lane, CompiledProgram& compiled, WeightStore& weights, const RunRequest& request, const std::function<bool()>& cancelled,
+                             Transfers& transfers, RunResult& result) {
+  const std::lock_guard lock(mutex_);
   const Program& program = *compiled.program;
   std::vector<Located> inputs;
   MOME_RETURN_IF_ERROR(device_->use());
   MOME_RETURN_IF_ERROR(bind_inputs(program, request, inputs));
   std::shared_ptr<DecodedPlan> decoded;
   MOME_RETURN_IF_ERROR(compiled.plan(request.dims, decoded));
-  MOME_RETURN_IF_ERROR(prepare(compiled, weights));
+  MOME_RETURN_IF_ERROR(send_weights(compiled, weights));
   const ArenaPlan& plan = decoded->plan;
 
-  // Inputs lie behind the values, outputs travel through the same pinned memory once the inputs are up.
-  std::vector<size_t> places(inputs.size());
-  size_t up = 0, down = 0;
   for (size_t i = 0; i < inputs.size(); i++) {
-    places[i] = up;
-    up += align(request.inputs[i].count * element_bytes(inputs[i].type));
+    transfers.input_places.push_back(transfers.up);
+    transfers.up += align(request.inputs[i].count * element_bytes(inputs[i].type));
   }
-  std::vector<size_t> output_places(program.outputs.size()), output_bytes(program.outputs.size());
-  for (size_t i = 0; i < program.outputs.size(); i++) {
-    const int buffer = program.outputs[i].buffer;
+  for (const ProgramOutput& output : program.outputs) {
     size_t count = 1;
-    for (const int64_t size : plan.shapes[buffer]) count *= static_cast<size_t>(size);
-    output_places[i] = up + down;
-    output_bytes[i] = count * element_bytes(compiled.types[buffer]);
-    down += align(output_bytes[i]);
+    for (const int64_t size : plan.shapes[output.buffer]) count *= static_cast<size_t>(size);
+    transfers.output_places.push_back(transfers.down);
+    transfers.output_bytes.push_back(count * element_bytes(compiled.types[output.buffer]));
+    transfers.down += align(transfers.output_bytes.back());
   }
 
   size_t workspace = 0;
+  workspace_offset_ = align(plan.bytes);
   const auto decode = [&]() -> Status {
-    MOME_RETURN_IF_ERROR(reserve(plan, up + down, workspace));
+    MOME_RETURN_IF_ERROR(reserve(lane, transfers, workspace_offset_ + workspace));
     for (size_t i = 0; i < inputs.size(); i++) {
       inputs[i].host = request.inputs[i].data;
-      inputs[i].data = arena_.data() == nullptr ? nullptr : arena_.data() + align(plan.bytes) + places[i];
+      inputs[i].data = lane.inputs.data() == nullptr ? nullptr : lane.inputs.data() + transfers.input_places[i];
     }
-    workspace_offset_ = align(plan.bytes) + align(up + down);
     return decoded->decode(program, weights, Target::cuda, compiled.parameters, compiled.per_run, arena_.data(), pool_.threads(), request.dims, request.scalars,
                            inputs, workspace);
   };
   MOME_RETURN_IF_ERROR(decode());
   if (arena_.bytes() < workspace_offset_ + workspace) MOME_RETURN_IF_ERROR(decode());
 
-  for (size_t i = 0; i < inputs.size(); i++) {
-    const size_t bytes = request.inputs[i].count * element_bytes(inputs[i].type);
-    if (bytes == 0) continue;
-    std::memcpy(transfer_.data() + places[i], request.inputs[i].data, bytes);
-    MOME_RETURN_IF_ERROR(device_->upload(inputs[i].data, transfer_.data() + places[i], bytes));
-  }
-  Status status = run_calls(compiled, *decoded, workspace, request, cancelled, result);
-  for (size_t i = 0; i < program.outputs.size() && status.ok(); i++) {
-    if (output_bytes[i] == 0) continue;
-    status = device_->download(transfer_.data() + output_places[i], decoded->buffers[program.outputs[i].buffer].data, output_bytes[i]);
-  }
-  const Status finished = device_->finish();  // whatever was begun ends before its memory is used again
-  if (!status.ok()) return status;
-  MOME_RETURN_IF_ERROR(finished);
-
-  result.outputs.resize(program.outputs.size());
+  MOME_RETURN_IF_ERROR(send_inputs(lane, request, inputs, transfers));
+  MOME_RETURN_IF_ERROR(run_calls(compiled, *decoded, workspace, request, cancelled, result));
   for (size_t i = 0; i < program.outputs.size(); i++) {
-    const WeightType type = compiled.types[program.outputs[i].buffer];
-    const size_t count = output_bytes[i] / element_bytes(type);
-    const std::byte* from = transfer_.data() + output_places[i];
-    result.outputs[i].resize(count);
+    if (transfers.output_bytes[i] == 0) continue;
+    MOME_RETURN_IF_ERROR(device_->download(lane.down.data() + transfers.output_places[i], decoded->buffers[program.outputs[i].buffer].data, transfers.output_bytes[i]));
+  }
+  return device_->set_mark(lane.done);
+}
+
+Status DeviceExecutor::run(CompiledProgram& compiled, WeightStore& weights, const RunRequest& request, const std::function<bool()>& cancelled,
+                           RunResult& result) {
+  Lane& lane = take_lane();
+  const auto give_back = [this](Lane* taken) {
+    const std::lock_guard lock(lanes_mutex_);
+    taken->taken = false;
+  };
+  const std::unique_ptr<Lane, decltype(give_back)> given_back(&lane, give_back);
+  Transfers transfers;
+  result.outputs.clear();
+  Status status = begin(lane, compiled, weights, request, cancelled, transfers, result);
+  if (status.ok()) {
+    status = device_->wait_mark(lane.done);
+  } else {
+    const std::lock_guard lock(mutex_);
+    (void)device_->finish();  // whatever was begun ends before its memory is used again
+  }
+  for (size_t i = 0; i < compiled.program->outputs.size() && status.ok(); i++) {
+    const WeightType type = compiled.types[compiled.program->outputs[i].buffer];
+    const size_t count = transfers.output_bytes[i] / element_bytes(type);
+    const std::byte* from = lane.down.data() + transfers.output_places[i];
+    std::vector<float>& values = result.outputs.emplace_back(count);
     if (count == 0) continue;
     if (type == WeightType::f32) {
-      std::memcpy(result.outputs[i].data(), from, output_bytes[i]);
+      std::memcpy(values.data(), from, transfers.output_bytes[i]);
       continue;
     }
     for (size_t e = 0; e < count; e++) {
       uint16_t half;
       std::memcpy(&half, from + 2 * e, sizeof half);
-      result.outputs[i][e] = std::bit_cast<float>(static_cast<uint32_t>(half) << 16);
+      values[e] = std::bit_cast<float>(static_cast<uint32_t>(half) << 16);
     }
   }
-  return {};
+  return status;
 }
 
 Status DeviceExecutor::launch_all(const CompiledProgram& compiled, const DecodedPlan& decoded, size_t workspace, const RunRequest& request,

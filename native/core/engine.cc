@@ -45,8 +45,10 @@ class ThreadLease {
 }  // namespace
 
 Engine::Engine(int threads, Target target, std::shared_ptr<Device> device)
-    : pool_(threads), target_(target), device_(device ? std::make_unique<DeviceExecutor>(std::move(device), pool_) : nullptr),
-      coordinator_([this] { coordinate(); }) {}
+    : pool_(threads), target_(target), device_(device ? std::make_unique<DeviceExecutor>(std::move(device), pool_) : nullptr) {
+  const int coordinators = device_ ? DeviceExecutor::kLanes : 1;
+  for (int i = 0; i < coordinators; i++) coordinators_.emplace_back([this] { coordinate(); });
+}
 
 Engine::~Engine() {
   {
@@ -54,29 +56,39 @@ Engine::~Engine() {
     closing_.store(true, std::memory_order_relaxed);
   }
   wake_.notify_all();
-  coordinator_.join();
+  for (std::thread& coordinator : coordinators_) coordinator.join();
 }
 
-void Engine::post(std::function<void()> task) {
+void Engine::post(std::function<void()> task, bool shared) {
   {
     const std::lock_guard lock(mutex_);
-    tasks_.push_back(std::move(task));
+    tasks_.push_back({std::move(task), shared});
   }
   wake_.notify_one();
 }
 
 void Engine::coordinate() {
+  std::unique_lock lock(mutex_);
   for (;;) {
-    std::function<void()> task;
+    wake_.wait(lock, [&] {
+      if (tasks_.empty()) return closing();
+      return tasks_.front().shared ? !running_alone_ : running_ == 0;
+    });
+    if (tasks_.empty()) return;
+    Task task = std::move(tasks_.front());
+    tasks_.pop_front();
+    running_++;
+    running_alone_ = !task.shared;
+    lock.unlock();
     {
-      std::unique_lock lock(mutex_);
-      wake_.wait(lock, [&] { return closing() || !tasks_.empty(); });
-      if (tasks_.empty()) return;
-      task = std::move(tasks_.front());
-      tasks_.pop_front();
+      const ThreadLease lease(pool_.threads());
+      task.work();
+      task.work = nullptr;  // what it holds ends before the next begins
     }
-    const ThreadLease lease(pool_.threads());
-    task();
+    lock.lock();
+    running_--;
+    running_alone_ = false;
+    wake_.notify_all();
   }
 }
 

@@ -1,5 +1,6 @@
 // Runs programs: binds dimensions, plans the arena, decodes and calls kernels. One engine owns its threads and its arena; runs are
-// handed to its coordinator thread and done one after the other.
+// handed to its coordinator thread and done one after the other. An engine of a device has two coordinators: while one waits for its run,
+// the other brings up the inputs of the next.
 #pragma once
 
 #include <atomic>
@@ -9,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "core/compiled_program.h"
 #include "core/device_executor.h"
@@ -26,13 +28,14 @@ class Engine {
   Target target() const { return target_; }
   ThreadPool& pool() { return pool_; }
 
-  // Queues work for the coordinator thread. Tasks run in order, one at a time; each holds a lease on its threads, so that
-  // several engines of a process never run more threads together than there are cores.
-  void post(std::function<void()> task);
+  // Queues work for the coordinators. Tasks begin in order and run one at a time, but for `shared` ones on a device: those may overlap with
+  // each other. Each holds a lease on its threads, so that several engines of a process never run more threads together than there are
+  // cores.
+  void post(std::function<void()> task, bool shared = false);
   // True once the engine is being destroyed: queued tasks should give up.
   bool closing() const { return closing_.load(std::memory_order_relaxed); }
 
-  // Runs a program. Called on the coordinator thread (or by a test, on any one thread).
+  // Runs a program. Called on a coordinator thread (or by a test, on any one thread).
   Status run(CompiledProgram& compiled, WeightStore& weights, const RunRequest& request, RunResult& result);
   // Packs every matrix `compiled` reads and drops their row-major form: for inference.
   Status release_plain(CompiledProgram& compiled, WeightStore& weights);
@@ -50,9 +53,15 @@ class Engine {
   std::atomic<size_t> arena_bytes_{0};
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::function<void()>> tasks_;
+  struct Task {
+    std::function<void()> work;
+    bool shared;
+  };
+  std::deque<Task> tasks_;
+  int running_ = 0;                 // tasks under way
+  bool running_alone_ = false;      // one of them must not overlap
   std::atomic<bool> closing_{false};
-  std::thread coordinator_;
+  std::vector<std::thread> coordinators_;
 };
 
 }  // namespace mome

@@ -6,7 +6,7 @@
 
 namespace mome {
 
-Napi::Value in_engine(Napi::Env env, Engine& engine, std::function<Status(PendingPromise::Make&)> work) {
+Napi::Value in_engine(Napi::Env env, Engine& engine, std::function<Status(PendingPromise::Make&)> work, bool shared) {
   auto pending = PendingPromise::create(env);
   const Napi::Value promise = pending->promise();
   engine.post([pending, work = std::move(work)] {
@@ -18,7 +18,7 @@ Napi::Value in_engine(Napi::Env env, Engine& engine, std::function<Status(Pendin
       status = error(Code::out_of_memory, "engine: no memory");
     }
     pending->settle(std::move(status), std::move(make));
-  });
+  }, shared);
   return promise;
 }
 
@@ -208,7 +208,7 @@ Napi::Value NativeProgram::Run(const Napi::CallbackInfo& info) {
       return value;
     };
     return {};
-  });
+  }, true);
 }
 
 // releasePlain(): Promise<void>: keeps only the packed form of the matrices this program reads.

@@ -59,7 +59,16 @@ class EmulatedDevice final : public Device {
   void release_host(void* memory) override { drop(memory); }
   Status upload(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes); }
   Status download(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes); }
+  Status upload_ahead(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes); }
   Status finish() override { return recorder_.lost; }
+
+  Status make_mark(void*& mark) override {
+    mark = this;
+    return {};
+  }
+  Status set_mark(void*) override { return recorder_.lost; }
+  Status wait_mark(void*) override { return {}; }
+  void release_mark(void*) override {}
 
   Status begin_recording() override {
     recorder_.recording = true;

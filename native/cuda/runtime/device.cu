@@ -1,4 +1,4 @@
-// A CUDA device: one stream, memory with a limit, recordings as CUDA graphs. The runtime is linked statically and finds the driver by
+// A CUDA device: one stream for kernels and one for copies that go ahead, memory with a limit, recordings as CUDA graphs. The runtime is linked statically and finds the driver by
 // itself; where there is none, `count` says so.
 #include <cuda_runtime.h>
 
@@ -53,11 +53,15 @@ class CudaDevice final : public Device {
     MOME_RETURN_IF_ERROR(cuda_status(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, options.index), "reading the device"));
     fresh->capability_ = 10 * major + minor;
     MOME_RETURN_IF_ERROR(cuda_status(cudaStreamCreateWithFlags(&fresh->stream_, cudaStreamNonBlocking), "making a stream"));
+    MOME_RETURN_IF_ERROR(cuda_status(cudaStreamCreateWithFlags(&fresh->copies_, cudaStreamNonBlocking), "making a stream"));
+    MOME_RETURN_IF_ERROR(cuda_status(cudaEventCreateWithFlags(&fresh->copied_, cudaEventDisableTiming), "making an event"));
     device = std::move(fresh);
     return {};
   }
   ~CudaDevice() override {
     const DeviceScope scope(options_.index);
+    if (copied_ != nullptr) cudaEventDestroy(copied_);
+    if (copies_ != nullptr) cudaStreamDestroy(copies_);
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
   }
 
@@ -101,11 +105,32 @@ class CudaDevice final : public Device {
   }
   Status upload(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes, cudaMemcpyHostToDevice); }
   Status download(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes, cudaMemcpyDeviceToHost); }
+  Status upload_ahead(void* to, const void* from, size_t bytes) override {
+    const DeviceScope scope(options_.index);
+    MOME_RETURN_IF_ERROR(scope.status());
+    MOME_RETURN_IF_ERROR(cuda_status(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, copies_), "copying"));
+    MOME_RETURN_IF_ERROR(cuda_status(cudaEventRecord(copied_, copies_), "copying"));
+    return cuda_status(cudaStreamWaitEvent(stream_, copied_, 0), "copying");
+  }
   Status finish() override {
     const DeviceScope scope(options_.index);
     MOME_RETURN_IF_ERROR(scope.status());
+    MOME_RETURN_IF_ERROR(cuda_status(cudaStreamSynchronize(copies_), "waiting for copies"));
     return cuda_status(cudaStreamSynchronize(stream_), "waiting for kernels");
   }
+
+  Status make_mark(void*& mark) override {
+    const DeviceScope scope(options_.index);
+    MOME_RETURN_IF_ERROR(scope.status());
+    cudaEvent_t event = nullptr;
+    // A thread that waits for it sleeps: services have few cores.
+    const Status status = cuda_status(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync), "making an event");
+    mark = event;
+    return status;
+  }
+  Status set_mark(void* mark) override { return cuda_status(cudaEventRecord(static_cast<cudaEvent_t>(mark), stream_), "marking"); }
+  Status wait_mark(void* mark) override { return cuda_status(cudaEventSynchronize(static_cast<cudaEvent_t>(mark)), "waiting for kernels"); }
+  void release_mark(void* mark) override { cudaEventDestroy(static_cast<cudaEvent_t>(mark)); }
 
   Status begin_recording() override {
     return cuda_status(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording");
@@ -131,7 +156,8 @@ class CudaDevice final : public Device {
   }
 
   DeviceOptions options_;
-  cudaStream_t stream_ = nullptr;
+  cudaStream_t stream_ = nullptr, copies_ = nullptr;
+  cudaEvent_t copied_ = nullptr;
   int multiprocessors_ = 0, capability_ = 0;
   size_t used_ = 0;
 };

@@ -67,6 +67,20 @@ describe('a CUDA device', () => {
     expect(mixed.pairs).toEqual(await gpu.match(pairs));
   });
 
+  it('gives the same when calls overlap', async () => {
+    await using gpu = await Vlmo.load(folder, { device: 'cuda', dtype: 'bfloat16' });
+    const texts = ['a red circle', 'a blue square on white', 'green', 'a picture of a red , white square .'];
+    const image = testImage(5);
+    const calls = [
+      ...texts.map((_, i) => () => gpu.embedTexts(texts.slice(i))),
+      () => gpu.embedImages([image]),
+      () => gpu.embedImages([image, testImage(6)]),
+    ];
+    const apart: unknown[] = [];
+    for (const call of calls) apart.push(await call());
+    for (let round = 0; round < 3; round++) expect(await Promise.all(calls.map((call) => call()))).toEqual(apart);
+  });
+
   it('reports memory that does not suffice, and others go on', async () => {
     await using gpu = await Vlmo.load(folder, { device: 'cuda', memoryLimit: 100_000 });
     await expectCode(() => gpu.embedTexts(['a red square']), 'MOME_OUT_OF_MEMORY');
