@@ -59,6 +59,8 @@ for (const command of ['configure', 'build']) {
     process.exit(1);
   }
   if (process.argv.includes('--verbose')) process.stdout.write(result.stdout);
+  if (command === 'configure' && /mome: no CUDA library/.test(result.stdout))
+    process.stderr.write('mome: nvcc was not found: building without CUDA\n');
   const problems = ptxasProblems(`${result.stdout}${result.stderr}`);
   if (problems.length > 0) {
     rmSync(join(root, 'build', 'Release', 'mome_cuda.so'), { force: true });
