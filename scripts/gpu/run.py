@@ -1,6 +1,6 @@
 """Everything a GPU machine is needed for, in one command and without Node: builds, checks and measures the CUDA kernels.
 
-    python3 scripts/gpu/run.py --out result.json [--minutes 9] [--build build-gpu] [--emulation]
+    python3 scripts/gpu/run.py --out result.json [--minutes 9] [--build build-gpu] [--node node] [--emulation]
 
 Needs CMake, g++, nvcc, a GPU and its driver, and Python with PyTorch and NumPy. Most important first; the result is written after every
 stage, so that a run that is cut off keeps what it had. Exit code 0 only if every check that ran passed.
@@ -265,6 +265,16 @@ def ceilings(run):
     return {"teraflops": summary([v / 1e12 for v in values["matmulFlops"]]), "terabytesPerSecond": summary([v / 1e12 for v in values["copyBytes"]])}
 
 
+def addon(run):
+    """The package itself, where a Node binary, dist and the addon were brought along."""
+    checks = {}
+    for case in ("tiny_absolute", "tiny_relative"):
+        for dtype in ("float32", "bfloat16"):
+            done = run.command(run.options.node, ROOT / "dist" / "cli.mjs", "verify", GOLDEN / case, "--device", "cuda", "--dtype", dtype, "--json", timeout=60)
+            checks[f"{case} {dtype}"] = done.returncode == 0 or (done.stdout + done.stderr)[-500:]
+    return {"passed": all(value is True for value in checks.values()), "checks": checks}
+
+
 def sanitizer(run):
     content = {"passed": True}
     for tool in ("memcheck", "racecheck"):
@@ -280,6 +290,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--build", default=str(ROOT / "build-gpu"))
     parser.add_argument("--emulation", action="store_true")
+    parser.add_argument("--node", help="a Node binary: runs `mome verify` through the addon too")
     options = parser.parse_args()
     run = Run(options)
     sys.path.insert(0, str(Path(__file__).parent))
@@ -293,6 +304,8 @@ def main():
         run.stage("model", lambda: model(run), 60)
         run.stage("mixed", lambda: mixed(run), 20)
         run.stage("sanitizer", lambda: sanitizer(run), 30)
+    if options.node:
+        run.stage("addon", lambda: addon(run), 20)
     verdicts = run.result["verdicts"]
     run.result["passed"] = bool(verdicts) and all(verdicts.values())
     run.save()

@@ -56,7 +56,6 @@ attention_forward_f32_cuda(MOME_PARAMETER AttentionShape a, const T* qkv, T* out
     }
     block_barrier();
     const int64_t key = tile + lane;
-    const BiasPlace key_place = a.table == nullptr ? BiasPlace{} : bias_place(a.position, s, key < count ? key : 0);
 #pragma unroll 1
     for (int i = 0; i < kQueries / kWarps; i++) {
       const int local = warp * (kQueries / kWarps) + i;
@@ -66,7 +65,10 @@ attention_forward_f32_cuda(MOME_PARAMETER AttentionShape a, const T* qkv, T* out
         score = 0;
         for (int64_t d = 0; d < head_width; d++) score = fmaf(queries[local * head_width + d], keys[lane * pitch + d], score);
         score *= a.scale;
-        if (a.table != nullptr) score += bias[bias_row(a.position, bias_place(a.position, s, first + local), key_place)];
+        if (a.table != nullptr) {
+          const BiasTerm term = bias_term(a.position, s, query_kind(s, first + local), key);
+          score += bias[bias_row(query_base(a.position, s, first + local), term)];
+        }
       }
       const float highest = fmaxf(most[local], warp_max(score));
       const float p = expf(score - highest), shrink = expf(most[local] - highest);

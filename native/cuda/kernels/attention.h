@@ -14,32 +14,45 @@ MOME_DEVICE int64_t token_row(const Sequence& s, int64_t token) {
   return token < s.text_length ? s.text_begin + token : s.image_begin + token - s.text_length;
 }
 
-// A token as the bias sees it. Two tokens of one kind differ by `offset`, which is a subtraction away from their row of the table
-// (core/relative_position.h has the table's layout); CLS and the other kind have rows of their own.
-struct BiasPlace {
-  enum Kind : int { text_cls, text, image_cls, image };
-  int kind;
-  int offset;
+// The row of the bias table for a pair of tokens (core/relative_position.h has the layout), made so that little is left to do per pair:
+//   row = (base of the query & mask of the key) + add of the key
+// where mask and add also depend on what kind of token the query is. Two patches, or two words, differ by a subtraction of offsets; CLS
+// and the other modality have rows of their own, and there the mask is 0.
+enum QueryKind : int { kTextQuery, kTextClsQuery, kImageQuery, kImageClsQuery };
+inline constexpr int kQueryKinds = 4;
+
+struct BiasTerm {
+  int mask, add;
 };
 
-MOME_DEVICE BiasPlace bias_place(const RelativePosition& position, const Sequence& s, int64_t token) {
-  if (token < s.text_length) return {token == 0 ? BiasPlace::text_cls : BiasPlace::text, static_cast<int>(-token)};
-  const int patch = static_cast<int>(token - s.text_length) - 1;
-  if (patch < 0) return {BiasPlace::image_cls, 0};
-  return {BiasPlace::image, patch / position.grid * (2 * position.grid - 1) + patch % position.grid};
+MOME_DEVICE int query_kind(const Sequence& s, int64_t token) {
+  if (token < s.text_length) return token == 0 ? kTextClsQuery : kTextQuery;
+  return token == s.text_length ? kImageClsQuery : kImageQuery;
 }
 
-MOME_DEVICE int bias_row(const RelativePosition& position, const BiasPlace& query, const BiasPlace& key) {
-  const int images = static_cast<int>(position.image_offsets()), rows = static_cast<int>(position.rows());
-  const bool query_text = query.kind <= BiasPlace::text, key_text = key.kind <= BiasPlace::text;
-  const bool query_cls = query.kind % 2 == 0, key_cls = key.kind % 2 == 0;
-  if (query_text != key_text) return query_text ? images + 3 : images + 4;
-  const int specials = query_text ? rows - 3 : images;  // CLS -> any, any -> CLS, CLS -> CLS
-  if (query_cls) return key_cls ? specials + 2 : specials;
-  if (key_cls) return specials + 1;
-  const int centre = query_text ? images + 5 + position.text_init_length - 2 : (position.grid - 1) * (2 * position.grid - 1) + position.grid - 1;
-  return centre + query.offset - key.offset;
+// Of patch `patch` counted from the upper left, or of word `token`.
+MOME_DEVICE int patch_offset(const RelativePosition& position, int patch) { return patch / position.grid * (2 * position.grid - 1) + patch % position.grid; }
+
+MOME_DEVICE int query_base(const RelativePosition& position, const Sequence& s, int64_t token) {
+  const int images = static_cast<int>(position.image_offsets());
+  if (token < s.text_length) return images + 5 + position.text_init_length - 2 - static_cast<int>(token);
+  const int patch = static_cast<int>(token - s.text_length) - 1;
+  if (patch < 0) return 0;
+  return (position.grid - 1) * (2 * position.grid - 1) + position.grid - 1 + patch_offset(position, patch);
 }
+
+MOME_DEVICE BiasTerm bias_term(const RelativePosition& position, const Sequence& s, int kind, int64_t key) {
+  const int images = static_cast<int>(position.image_offsets());
+  const bool query_text = kind <= kTextClsQuery, key_text = key < s.text_length, query_cls = kind == kTextClsQuery || kind == kImageClsQuery;
+  if (query_text != key_text) return {0, query_text ? images + 3 : images + 4};
+  const int specials = query_text ? static_cast<int>(position.rows()) - 3 : images;  // CLS -> any, any -> CLS, CLS -> CLS
+  const int place = static_cast<int>(key_text ? key : key - s.text_length);
+  if (place == 0) return {0, query_cls ? specials + 2 : specials + 1};
+  if (query_cls) return {0, specials};
+  return {-1, key_text ? place : -patch_offset(position, place - 1)};
+}
+
+MOME_DEVICE int bias_row(int base, const BiasTerm& term) { return (base & term.mask) + term.add; }
 
 // What the kernels get: the op's arguments without pointers of the wrong type.
 struct AttentionShape {

@@ -2,8 +2,8 @@
 //
 // A block owns 64 queries of one sequence and head, a warp 16 of them; keys and values pass in tiles of 64, the next one loading while
 // one is worked on. Softmax is online, keys in ascending order. The head's column of the bias table lies in shared memory and is read
-// per score: the row is one subtraction away, and the lanes of a warp meet neighbouring entries. Head widths that are no multiple of 16
-// are filled up with zeros in shared memory.
+// per score: its row is two operations away (attention.h), and the lanes of a warp meet neighbouring entries. Head widths that are no
+// multiple of 16 are filled up with zeros in shared memory. Blocks of 16 keys behind the last, and warps behind the last query, do nothing.
 // Per tile and warp: 2 * 16 * 64 * head width multiply-adds twice on tensor cores, 1,024 exponentials, 1,024 bias reads.
 #include "cuda/kernels/attention.h"
 
@@ -38,7 +38,7 @@ MOME_DEVICE void load_tile(bf16* to, const bf16* section, int64_t stride, int he
 
 template <int kHeadWidth>
 constexpr size_t tiles_bytes() {
-  return size_t{5} * kTile * kPitch<kHeadWidth> * sizeof(bf16) + 2 * kTile * sizeof(BiasPlace);  // queries, 2 x (keys, values), places of the keys
+  return size_t{5} * kTile * kPitch<kHeadWidth> * sizeof(bf16) + 2 * kQueryKinds * kTile * sizeof(BiasTerm);  // queries, 2 x (keys, values), terms of the keys
 }
 
 template <int kHeadWidth, Access kAccess>
@@ -54,8 +54,8 @@ attention_forward_bf16_sm80(MOME_PARAMETER AttentionShape a, const bf16* qkv, bf
 
   bf16* queries = shared_memory<bf16>();
   bf16* stages = queries + kTileElements;  // [2][keys, values]
-  BiasPlace* places = reinterpret_cast<BiasPlace*>(stages + 4 * kTileElements);  // [2][kTile]
-  float* bias = reinterpret_cast<float*>(places + 2 * kTile);
+  BiasTerm* terms = reinterpret_cast<BiasTerm*>(stages + 4 * kTileElements);  // [2][kQueryKinds][kTile]
+  float* bias = reinterpret_cast<float*>(terms + 2 * kQueryKinds * kTile);
   const bf16* section = qkv + head * head_width;
 
   const auto load = [&](int64_t tile) {
@@ -63,9 +63,9 @@ attention_forward_bf16_sm80(MOME_PARAMETER AttentionShape a, const bf16* qkv, bf
       const int stage = static_cast<int>(tile / kTile % 2);
       load_tile<kHeadWidth, kAccess>(stages + 2 * stage * kTileElements, section + a.width, stride, head_width, s, tile, count);
       load_tile<kHeadWidth, kAccess>(stages + (2 * stage + 1) * kTileElements, section + 2 * a.width, stride, head_width, s, tile, count);
-      if (a.table != nullptr && threadIdx.x < kTile) {
-        const int64_t token = tile + threadIdx.x;
-        places[stage * kTile + static_cast<int>(threadIdx.x)] = bias_place(a.position, s, token < count ? token : 0);
+      for (int i = static_cast<int>(threadIdx.x); i < kQueryKinds * kTile && a.table != nullptr; i += kWarps * kWarp) {
+        const int64_t token = tile + i % kTile;
+        terms[stage * kQueryKinds * kTile + i] = token < count ? bias_term(a.position, s, i / kTile, token) : BiasTerm{0, 0};
       }
     }
     copy_commit();
@@ -76,11 +76,15 @@ attention_forward_bf16_sm80(MOME_PARAMETER AttentionShape a, const bf16* qkv, bf
 
   // This lane's two rows: lane / 4 and 8 further.
   const int64_t query[2] = {first + warp * 16 + lane / 4, first + warp * 16 + lane / 4 + 8};
-  BiasPlace query_place[2] = {};
+  int base[2] = {}, kind[2] = {};
   if (a.table != nullptr) {
 #pragma unroll
-    for (int r = 0; r < 2; r++) query_place[r] = bias_place(a.position, s, query[r] < count ? query[r] : 0);
+    for (int r = 0; r < 2; r++) {
+      base[r] = query[r] < count ? query_base(a.position, s, query[r]) : 0;
+      kind[r] = query[r] < count ? query_kind(s, query[r]) * kTile : 0;
+    }
   }
+  const bool active = first + warp * 16 < count;
   const float scale = a.scale * kLog2E;
   uint32_t q[kSteps][4];
   float sum[kBlocks][4] = {};
@@ -93,6 +97,11 @@ attention_forward_bf16_sm80(MOME_PARAMETER AttentionShape a, const bf16* qkv, bf
     const int stage = static_cast<int>(tile / kTile % 2);
     const bf16* keys = stages + 2 * stage * kTileElements;
     const bf16* values = keys + kTileElements;
+    const int left = count - tile < kTile ? static_cast<int>(count - tile) : kTile;  // keys of the tile
+    if (!active) {
+      block_barrier();
+      continue;
+    }
     if (tile == 0) {
 #pragma unroll
       for (int step = 0; step < kSteps; step++) {
@@ -105,6 +114,7 @@ attention_forward_bf16_sm80(MOME_PARAMETER AttentionShape a, const bf16* qkv, bf
     for (int step = 0; step < kSteps; step++) {
 #pragma unroll
       for (int j = 0; j < kTile / 16; j++) {
+        if (16 * j >= left) break;
         uint32_t k[4];
         load_matrices<false>(keys + (16 * j + lane % 8 + lane / 16 * 8) * kPitch<kHeadWidth> + step * 16 + lane / 8 % 2 * 8, k);
         mma(score[2 * j], q[step], k[0], k[1]);
@@ -120,8 +130,8 @@ attention_forward_bf16_sm80(MOME_PARAMETER AttentionShape a, const bf16* qkv, bf
       for (int i = 0; i < 4; i++) {
         const int local = 8 * j + 2 * (lane % 4) + i % 2;
         float value = score[j][i] * scale;
-        if (a.table != nullptr) value = fmaf(bias[bias_row(a.position, query_place[i / 2], places[stage * kTile + local])], kLog2E, value);
-        if (tile + local >= count) value = -INFINITY;
+        if (a.table != nullptr) value = fmaf(bias[bias_row(base[i / 2], terms[stage * kQueryKinds * kTile + kind[i / 2] + local])], kLog2E, value);
+        if (local >= left) value = -INFINITY;
         score[j][i] = value;
         highest[i / 2] = fmaxf(highest[i / 2], value);
       }
@@ -150,6 +160,7 @@ attention_forward_bf16_sm80(MOME_PARAMETER AttentionShape a, const bf16* qkv, bf
 
 #pragma unroll
     for (int step = 0; step < kTile / 16; step++) {
+      if (16 * step >= left) break;
       const uint32_t p[4] = {pack_bf16(score[2 * step][0], score[2 * step][1]), pack_bf16(score[2 * step][2], score[2 * step][3]),
                              pack_bf16(score[2 * step + 1][0], score[2 * step + 1][1]), pack_bf16(score[2 * step + 1][2], score[2 * step + 1][3])};
 #pragma unroll
