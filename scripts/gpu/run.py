@@ -284,6 +284,38 @@ def sanitizer(run):
     return content
 
 
+def bounds(result):
+    """What the figures are held to: speed beside PyTorch on the same device in the same run. Does not decide the exit code."""
+    found = []
+
+    def hold(name, value, bound):
+        if value is not None:
+            found.append({"name": name, "value": value, "bound": bound, "met": value >= bound})
+
+    stages = result["stages"]
+    images = stages.get("model", {})
+    for shape, entry in images.items():
+        if not isinstance(entry, dict) or "mome" not in entry:
+            continue
+        # The better of the two measurements around the peers': a neighbour may have slowed one.
+        ours = min(entry[name]["median"] for name in ("mome", "mome again") if name in entry)
+        if shape == "images 1":
+            hold("batch 1, times faster than torch eager", entry["torch eager"]["median"] / ours, 3)
+        elif shape in ("images 64", "images 256"):
+            batch = int(shape.split()[1])
+            if "torch.compile" in entry:
+                hold(f"{shape}, times torch.compile", entry["torch.compile"]["median"] / ours, 1)
+            hold(f"{shape}, per second", batch / ours, 8000)
+    if "ratio" in stages.get("mixed", {}):
+        hold("mixed batch, times the three apart", stages["mixed"]["ratio"], 1)
+    ours, peers = (stages.get("ops", {}).get(side, {}) for side in ("mome", "torch"))
+    if ours and peers:
+        hold("qkv, share of cuBLAS", peers["matmul 768 x 2304"]["median"] / ours["qkv"]["median"], 0.7)
+        hold("experts, share of dense", ours["expert_ffn"]["median"] / ours["expert_ffn, 3 experts"]["median"], 0.9)
+        hold("attention, times SDPA with the bias as mask", peers["attention"]["median"] / ours["attention"]["median"], 1)
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True)
@@ -307,6 +339,7 @@ def main():
     if options.node:
         run.stage("addon", lambda: addon(run), 20)
     verdicts = run.result["verdicts"]
+    run.result["bounds"] = bounds(run.result)
     run.result["passed"] = bool(verdicts) and all(verdicts.values())
     run.save()
     print(json.dumps(verdicts))

@@ -33,7 +33,7 @@ class ImageEncoder(nn.Module):
     def __init__(self):
         super().__init__()
         self.patch = nn.Conv2d(3, WIDTH, 16, stride=16)
-        self.cls, self.type = nn.Parameter(torch.zeros(1, 1, WIDTH)), nn.Parameter(torch.zeros(WIDTH))
+        self.cls, self.modality = nn.Parameter(torch.zeros(1, 1, WIDTH)), nn.Parameter(torch.zeros(WIDTH))
         self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
         self.norm, self.head = nn.LayerNorm(WIDTH, eps=1e-6), nn.Linear(WIDTH, WIDTH, bias=False)
 
@@ -41,7 +41,7 @@ class ImageEncoder(nn.Module):
         """uint8 [batch, 224, 224, 3] to embeddings of length 1."""
         x = pixels.permute(0, 3, 1, 2).to(torch.bfloat16) * (2 / 255) - 1
         x = self.patch(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.cls.expand(x.shape[0], -1, -1), x], dim=1) + self.type
+        x = torch.cat([self.cls.expand(x.shape[0], -1, -1), x], dim=1) + self.modality
         for block in self.blocks:
             x = block(x)
         return F.normalize(self.head(self.norm(x[:, 0])).float(), dim=-1)
