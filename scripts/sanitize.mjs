@@ -15,6 +15,7 @@ for (const [program, ...args] of [
     folder,
     '-DMOME_ADDON=OFF',
     '-DMOME_TESTS=ON',
+    '-DMOME_CUDA=OFF',
     '-DMOME_SANITIZE=address,undefined',
     '-DCMAKE_BUILD_TYPE=RelWithDebInfo',
   ],
