@@ -29,7 +29,7 @@ struct DeviceOptions {
 
 // One device with one queue of work. Copies and kernels run in the order they were given; only `finish` and `wait_mark` wait. Calls but
 // `wait_mark` come from one thread at a time. A failure that belongs to
-// earlier work may be reported by a later call; once one was, the device is lost to this engine, while others go on.
+// earlier work may be reported by a later call; once one was, the device is lost to this process, while other devices go on.
 class Device {
  public:
   virtual ~Device() = default;
@@ -78,7 +78,9 @@ class DeviceMemory {
   Status reserve(const std::shared_ptr<Device>& device, size_t bytes, bool host = false) {
     release();
     if (bytes == 0) return {};
-    MOME_RETURN_IF_ERROR(host ? device->allocate_host(bytes, data_) : device->allocate(bytes, data_));
+    void* fresh = nullptr;
+    MOME_RETURN_IF_ERROR(host ? device->allocate_host(bytes, fresh) : device->allocate(bytes, fresh));
+    data_ = fresh;
     device_ = device;
     bytes_ = bytes;
     host_ = host;

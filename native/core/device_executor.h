@@ -73,7 +73,7 @@ class DeviceExecutor {
   Lane lanes_[kLanes];
   std::list<Recording> recordings_;  // last used first
   std::atomic<size_t> arena_bytes_{0};
-  int64_t replays_ = 0;
+  std::atomic<int64_t> replays_{0};
 };
 
 }  // namespace mome

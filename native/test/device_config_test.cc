@@ -64,6 +64,8 @@ void best_of_all() {
       expect(choose_gemm_tile(family, shape, kHopper, 1).tile >= 1, "tiles before the first allowed are left out");
     }
   }
+  expect(cuda::gemm_family(90) == GemmFamily::sm90 && cuda::gemm_family(80) == GemmFamily::sm80 && cuda::gemm_family(100) == GemmFamily::sm80,
+         "code for Hopper runs on Hopper alone");
   const int64_t few[] = {12}, many[] = {50432};
   const GemmChoice small = choose_gemm_tile(GemmFamily::sm90, {few, 2304, 768}, kHopper), large = choose_gemm_tile(GemmFamily::sm90, {many, 2304, 768}, kHopper);
   expect(small.tiles > 12, "few rows are spread over many multiprocessors");

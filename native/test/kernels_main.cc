@@ -226,6 +226,7 @@ void cuda(size_t step, bool products) {
       if ((plain.type != WeightType::f32 || products) && type == WeightType::f32) continue;
       OpCase test = type == WeightType::bf16 ? in_bf16(plain) : plain;
       test.backward = nullptr;
+      if (std::getenv("MOME_VERBOSE") != nullptr) std::printf("%s\n", test.name.c_str());
       Results expected, one, two;
       if (!run_case(test, Target::ref, 1, nullptr, expected)) continue;
       if (!run_case(test, Target::cuda, 1, nullptr, one, device) || !run_case(test, Target::cuda, 1, nullptr, two, device)) continue;
@@ -262,6 +263,7 @@ void support() {
 }  // namespace mome::test
 
 int main(int count, char** arguments) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // what hangs or dies is the line after the last
   const std::string mode = count == 3 && std::string(arguments[1]) == "--mode" ? arguments[2] : "";
   if (mode == "support") mome::test::support();
   else if (mode == "check") mome::test::check();

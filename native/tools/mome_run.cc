@@ -6,7 +6,7 @@
 //   dim <name> <value>
 //   input <name> <f32|i32|u8> <count> <offset | random>
 //   weight <name> <sizes joined by x> <offset>
-//   random_weights                      normal ones, deviation 0.02, for every parameter the program names
+//   random_weights                      normal ones, deviation 0.02 (scales: about 1), for every parameter the program names
 // Writes the outputs of the last run as float32, one after the other, to FILE, and a JSON report to standard output: names and sizes of the
 // outputs, seconds of each run from inputs in this processor's memory to outputs there, and with --profile nanoseconds by op.
 #include <chrono>
@@ -122,7 +122,10 @@ Status fill_weights(const Manifest& manifest, const Program& program, WeightStor
       count *= extent.size;
     }
     std::vector<float> values(static_cast<size_t>(count));
-    for (float& value : values) value = normal(random);
+    // Scales lie about 1, so that signals live through the layers.
+    const bool scale = shape.size() == 1 && (parameter.name.find("gamma") != std::string::npos ||
+                                             (parameter.name.find("norm") != std::string::npos && parameter.name.ends_with("weight")));
+    for (float& value : values) value = normal(random) + (scale ? 1.0f : 0.0f);
     MOME_RETURN_IF_ERROR(store.add(parameter.name, shape, values.data(), count));
   }
   return {};

@@ -2,7 +2,11 @@
 
 Each figure is a list of seconds. The encoder's time is from bytes in pinned memory to embeddings in this processor's memory, as the
 library's; an op's is the mean of many launches between two waits.
+
+    python3 torch_peer.py eager|compile <batch> <rounds>    prints the encoder's list as JSON
 """
+import json
+import sys
 import time
 
 import torch
@@ -109,3 +113,15 @@ def ceilings():
     target = torch.empty_like(source)
     copy = op_seconds(lambda: target.copy_(source), rounds=5, launches=5)
     return {"matmulFlops": [2 * size**3 / s for s in matmul], "copyBytes": [2 * source.numel() / s for s in copy]}
+
+
+def main():
+    kind, batch, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    model = make_encoder()
+    if kind == "compile":
+        model = torch.compile(model, mode="max-autotune" if batch == 1 else "max-autotune-no-cudagraphs", dynamic=False)
+    print(json.dumps(encoder_seconds(model, batch, rounds)))
+
+
+if __name__ == "__main__":
+    main()

@@ -32,6 +32,12 @@ std::span<const GemmTile> gemm_tiles(GemmFamily family) {
   return family == GemmFamily::sm80 ? std::span<const GemmTile>(kSm80Tiles) : std::span<const GemmTile>(kSm90Tiles);
 }
 
+GemmFamily gemm_family(int capability) {
+  const char* forced = std::getenv("MOME_GEMM_FAMILY");
+  const bool older = forced != nullptr && std::strcmp(forced, "sm80") == 0;
+  return capability == 90 && !older ? GemmFamily::sm90 : GemmFamily::sm80;
+}
+
 GemmChoice model_gemm_tile(GemmFamily family, const GemmShape& shape, int tile, int multiprocessors) {
   const GemmTile& t = gemm_tiles(family)[static_cast<size_t>(tile)];
   const Rates& rates = kRates[static_cast<int>(family)];

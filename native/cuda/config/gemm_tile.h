@@ -2,7 +2,8 @@
 //
 // A kernel call cuts its output into tiles. The device works them off in waves of one per multiprocessor (on Hopper a block stays and takes
 // one after the other). Large tiles read less per product, small ones waste less of the last wave and of the last rows. The choice is the
-// tile of least modelled time. MOME_TRACE=config prints it; MOME_GEMM_TILE=<index> takes one tile for all products, to measure and test it.
+// tile of least modelled time. MOME_TRACE=config prints it; MOME_GEMM_TILE=<index> takes one tile for all products
+// and MOME_GEMM_FAMILY=sm80 the older family on Hopper, to measure and test them.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +21,8 @@ struct GemmTile {
 //   sm90  wgmma with a warpgroup that fetches, Hopper
 enum class GemmFamily { sm80, sm90 };
 std::span<const GemmTile> gemm_tiles(GemmFamily family);
+// The family of a device, by its compute capability (10 * major + minor).
+GemmFamily gemm_family(int capability);
 
 struct GemmShape {
   std::span<const int64_t> group_rows;  // rows of each expert, tiled apart

@@ -19,7 +19,7 @@ template <typename Epilogue>
 Status launch_gemm(const Queue& queue, GemmOperands<bf16> g, std::span<const int64_t> group_rows, const Epilogue& epilogue) {
   constexpr int kUnaligned = 2;  // the tile of rows that cannot be read in 16-byte pieces
   const GemmShape shape{group_rows, g.columns, g.depth};
-  const GemmFamily family = g.aligned && epilogue.aligned && queue.capability == 90 ? GemmFamily::sm90 : GemmFamily::sm80;
+  const GemmFamily family = g.aligned && epilogue.aligned ? gemm_family(queue.capability) : GemmFamily::sm80;
   const GemmChoice choice =
       g.aligned ? choose_gemm_tile(family, shape, queue.multiprocessors, family == GemmFamily::sm90 && !Epilogue::kLight ? 1 : 0) : model_gemm_tile(family, shape, kUnaligned, queue.multiprocessors);
   const GemmTile& tile = gemm_tiles(family)[static_cast<size_t>(choice.tile)];

@@ -36,6 +36,7 @@
 namespace mome::cuda {
 
 inline constexpr int kWarp = 32;
+inline constexpr unsigned kMaxGrid = 65535;  // blocks in the second and third direction
 
 #if defined(MOME_EMULATION)
 
@@ -88,16 +89,24 @@ MOME_DEVICE void keep_here(float& value) { asm volatile("" : "+f"(value)::"memor
 // What a failed call of the runtime means to us.
 Status cuda_status(cudaError_t code, const char* what);
 
+template <typename... Parameters>
+Status launch_exactly(void (*kernel)(Parameters...), Dim3 grid, int threads, size_t shared, void* stream, Parameters... parameters) {
+  constexpr size_t kPlainShared = size_t{48} << 10;  // more has to be asked for, per kernel and device
+  if (shared > kPlainShared) {
+    MOME_RETURN_IF_ERROR(
+        cuda_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), "shared memory of a kernel"));
+  }
+  void* pointers[] = {&parameters...};
+  return cuda_status(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, dim3(static_cast<unsigned>(threads)), pointers, shared,
+                                      static_cast<cudaStream_t>(stream)),
+                     "launch of a kernel");
+}
+
 template <typename... Parameters, typename... Arguments>
 Status launch(void (*kernel)(Parameters...), Dim3 grid, int threads, size_t shared, void* stream, Arguments&&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
-  constexpr size_t kPlainShared = size_t{48} << 10;  // more has to be asked for, per kernel and device
-  if (shared > kPlainShared) {
-    const cudaError_t code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-    if (code != cudaSuccess) return cuda_status(code, "shared memory of a kernel");
-  }
-  kernel<<<grid, static_cast<unsigned>(threads), shared, static_cast<cudaStream_t>(stream)>>>(static_cast<Parameters>(arguments)...);
-  return cuda_status(cudaGetLastError(), "launch of a kernel");
+  if (grid.y > kMaxGrid || grid.z > kMaxGrid) return error(Code::too_large, "device: expected at most %u heads and sequences in a run", kMaxGrid);
+  return launch_exactly<Parameters...>(kernel, grid, threads, shared, stream, static_cast<Parameters>(arguments)...);
 }
 
 #endif

@@ -2,16 +2,19 @@
 // itself; where there is none, `count` says so.
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <string>
 
 #include "core/device.h"
 #include "cuda/kernels/register.h"
 #include "cuda/prim/platform.h"
+#include "cuda/runtime/driver.h"
 
 namespace mome::cuda {
 
 Status cuda_status(cudaError_t code, const char* what) {
   if (code == cudaSuccess) return {};
+  (void)cudaGetLastError();  // said here: the next call must not find it again
   Code kind = Code::device_unavailable;
   if (code == cudaErrorMemoryAllocation) kind = Code::out_of_memory;
   if (code == cudaErrorInvalidValue || code == cudaErrorInvalidConfiguration || code == cudaErrorInvalidDevice) kind = Code::internal;
@@ -20,16 +23,26 @@ Status cuda_status(cudaError_t code, const char* what) {
 
 namespace {
 
+// Whether a device is in use by this process already; choosing one that is not would begin to use it.
+bool is_active(int index) {
+  using GetState = CUresult (*)(CUdevice, unsigned*, int*);
+  static const auto get_state = reinterpret_cast<GetState>(driver_function("cuDevicePrimaryCtxGetState"));
+  unsigned flags = 0;
+  int active = 0;
+  return get_state != nullptr && get_state(index, &flags, &active) == CUDA_SUCCESS && active != 0;
+}
+
 // Calls of this thread go to `index` while it lives; other libraries of the process may have chosen another device.
 class DeviceScope {
  public:
   explicit DeviceScope(int index) {
     if (cudaGetDevice(&before_) != cudaSuccess) before_ = -1;
-    if (before_ != index) code_ = cudaSetDevice(index);
     changed_ = before_ != index;
+    if (changed_) code_ = cudaSetDevice(index);
   }
   ~DeviceScope() {
-    if (changed_ && before_ >= 0) cudaSetDevice(before_);
+    if (changed_ && before_ >= 0 && is_active(before_)) (void)cudaSetDevice(before_);
+    (void)cudaGetLastError();
   }
   DeviceScope(const DeviceScope&) = delete;
   DeviceScope& operator=(const DeviceScope&) = delete;
@@ -69,20 +82,24 @@ class CudaDevice final : public Device {
   DeviceQueue queue() const override { return {stream_, multiprocessors_, capability_, WeightType::f32}; }
 
   Status allocate(size_t bytes, void*& memory) override {
-    if (options_.memory_limit != 0 && (used_ > options_.memory_limit || bytes > options_.memory_limit - used_)) {
-      return error(Code::out_of_memory, "device: no memory for %zu bytes: %zu of the limit of %zu are taken", bytes, used_, options_.memory_limit);
+    const size_t used = used_;
+    if (options_.memory_limit != 0 && (used > options_.memory_limit || bytes > options_.memory_limit - used)) {
+      return error(Code::out_of_memory, "device: no memory for %zu bytes: %zu of the limit of %zu are taken", bytes, used, options_.memory_limit);
     }
     const DeviceScope scope(options_.index);
     MOME_RETURN_IF_ERROR(scope.status());
-    const cudaError_t code = cudaMalloc(&memory, bytes);
-    if (code != cudaSuccess) {
-      memory = nullptr;
-      (void)cudaGetLastError();  // a failed allocation leaves the device as it was
-      return cuda_status(code, "memory");
+    memory = nullptr;
+    MOME_RETURN_IF_ERROR(cuda_status(cudaMalloc(&memory, bytes), "memory"));
+    // Rows beside the ones that are read may be loaded too; numbers that are not finite would spread from there. Waited for: copies on the
+    // other stream must not come first.
+    const cudaError_t begun = cudaMemsetAsync(memory, 0, bytes, stream_), ended = cudaStreamSynchronize(stream_);
+    if (begun == cudaSuccess && ended == cudaSuccess) {
+      used_ += bytes;
+      return {};
     }
-    used_ += bytes;
-    // Rows beside the ones that are read may be loaded too; numbers that are not finite would spread from there.
-    return cuda_status(cudaMemsetAsync(memory, 0, bytes, stream_), "clearing memory");
+    (void)cudaFree(memory);
+    memory = nullptr;
+    return cuda_status(begun == cudaSuccess ? ended : begun, "clearing memory");
   }
   void release(void* memory, size_t bytes) override {
     const DeviceScope scope(options_.index);
@@ -92,12 +109,8 @@ class CudaDevice final : public Device {
   Status allocate_host(size_t bytes, void*& memory) override {
     const DeviceScope scope(options_.index);
     MOME_RETURN_IF_ERROR(scope.status());
-    const cudaError_t code = cudaHostAlloc(&memory, bytes, cudaHostAllocDefault);
-    if (code != cudaSuccess) {
-      memory = nullptr;
-      (void)cudaGetLastError();
-    }
-    return cuda_status(code, "pinned memory");
+    memory = nullptr;
+    return cuda_status(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault), "pinned memory");
   }
   void release_host(void* memory) override {
     const DeviceScope scope(options_.index);
@@ -159,7 +172,7 @@ class CudaDevice final : public Device {
   cudaStream_t stream_ = nullptr, copies_ = nullptr;
   cudaEvent_t copied_ = nullptr;
   int multiprocessors_ = 0, capability_ = 0;
-  size_t used_ = 0;
+  std::atomic<size_t> used_ = 0;  // memory is given back by any thread
 };
 
 std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
