@@ -1,6 +1,6 @@
 """Everything a GPU machine is needed for, in one command and without Node: builds, checks and measures the CUDA kernels.
 
-    python3 scripts/gpu/run.py --out result.json [--minutes 9] [--build build-gpu] [--node node] [--emulation]
+    python3 scripts/gpu/run.py --out result.json [--minutes 9] [--build build-gpu] [--prebuilt build] [--node node] [--emulation]
 
 Needs CMake, g++, nvcc, a GPU and its driver, and Python with PyTorch and NumPy. Most important first; the result is written after every
 stage, so that a run that is cut off keeps what it had. Exit code 0 only if every check that ran passed.
@@ -31,12 +31,14 @@ class Run:
     def __init__(self, options):
         self.options = options
         self.started = time.monotonic()
-        self.build = Path(options.build).resolve()
         self.result = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "verdicts": {}, "stages": {}}
         self.environment = dict(os.environ, MOME_REQUIRE="cuda")
-        library = self.build / ("emulation/mome_cuda_emulation.so" if options.emulation else "Release/mome_cuda.so")
-        self.environment["MOME_CUDA_LIBRARY"] = str(library)
+        self.use_build(options.build)
         self.environment["PATH"] += os.pathsep + "/usr/local/cuda/bin"
+
+    def use_build(self, folder):
+        self.build = Path(folder).resolve()
+        self.environment["MOME_CUDA_LIBRARY"] = str(self.build / ("emulation/mome_cuda_emulation.so" if self.options.emulation else "Release/mome_cuda.so"))
 
     def left(self):
         return self.options.minutes * 60 - (time.monotonic() - self.started)
@@ -101,11 +103,20 @@ def build(run):
     configure = run.command("cmake", "-S", ROOT, "-B", run.build, "-DMOME_ADDON=OFF", "-DMOME_TESTS=ON", "-DMOME_BENCH=ON", "-DMOME_WERROR=OFF",
                             f"-DMOME_CUDA={'OFF' if run.options.emulation else 'ON'}")
     if configure.returncode != 0:
-        return {"passed": False, "output": ends(configure)}
+        return prebuilt(run, ends(configure))
     targets = ["mome_kernels", "mome_run", "mome_device_bench", "mome_cuda_emulation" if run.options.emulation else "mome_cuda"]
     made = run.command("cmake", "--build", run.build, "--parallel", os.cpu_count(), "--target", *targets, timeout=300)
     warnings = sorted({line.strip()[:200] for line in (made.stdout + made.stderr).splitlines() if "warning" in line.lower()})
-    return {"passed": made.returncode == 0, "warnings": warnings[:40], **({} if made.returncode == 0 else {"output": ends(made)})}
+    return {"passed": True, "warnings": warnings[:40]} if made.returncode == 0 else prebuilt(run, ends(made))
+
+
+def prebuilt(run, output):
+    """The build that was brought along, where this machine's own has failed."""
+    if run.options.prebuilt is None:
+        return {"passed": False, "output": output}
+    run.use_build(run.options.prebuilt)
+    works = run.command(run.build / "mome_kernels", "--mode", "support").returncode == 0
+    return {"passed": works, "prebuilt": str(run.build), "output": output}
 
 
 def ends(done, length=2500):
@@ -393,6 +404,7 @@ def main():
     parser.add_argument("--out", required=True)
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--build", default=str(ROOT / "build-gpu"))
+    parser.add_argument("--prebuilt", help="a build folder to use where building fails here")
     parser.add_argument("--emulation", action="store_true")
     parser.add_argument("--node", help="a Node binary: runs `mome verify` through the addon too")
     options = parser.parse_args()
