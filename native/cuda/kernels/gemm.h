@@ -10,7 +10,7 @@ namespace mome::cuda {
 
 template <int kRows, int kColumns, int kWarpRows, int kWarpColumns, bool kAligned, typename Epilogue>
 Status launch_tile(const Queue& queue, const GemmOperands<bf16>& g, int64_t tiles, const Epilogue& epilogue) {
-  constexpr int kThreads = (kRows / kWarpRows) * (kColumns / kWarpColumns) * kWarp;
+  constexpr int kThreads = kTileWarps<kRows, kColumns, kWarpRows, kWarpColumns> * kWarp;
   return launch(gemm_forward_bf16_sm80<kRows, kColumns, kWarpRows, kWarpColumns, kAligned, Epilogue>, {static_cast<unsigned>(tiles), 1, 1}, kThreads,
                 gemm_shared_bytes<kRows, kColumns>(), queue.stream, g, epilogue);
 }

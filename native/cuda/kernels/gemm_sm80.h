@@ -8,9 +8,8 @@
 // float32: plain fused multiply-adds, 64 x 128 outputs per block, 4 x 8 per thread, depth ascending.
 //
 // An epilogue is called with 8 neighbouring columns of a row: epilogue(row, column, group, count, whole, values), count < 8 at the last
-// columns. `whole`: all 8 are there and its own operands may be read as vectors, which its member `aligned` says.
-// `kLight`: it needs few registers, so that it may end a tile that leaves few. Sums lie in shared
-// memory in between.
+// columns. `whole`: all 8 are there and its own operands may be read as vectors, which its member `aligned` says. `kLight`: it needs few
+// registers, so that it may end a tile that leaves few. Here sums pass through shared memory first, so that a thread has 8 of a row.
 #pragma once
 
 #include "core/matrix.h"
@@ -115,10 +114,15 @@ MOME_DEVICE void load_slice(bf16* to, const bf16* matrix, int64_t pitch, int64_t
   }
 }
 
+// Warps of a block, and how many of them a multiprocessor is to hold: 12 leave a thread 170 registers, which the largest tile needs.
+template <int kRows, int kColumns, int kWarpRows, int kWarpColumns>
+inline constexpr int kTileWarps = (kRows / kWarpRows) * (kColumns / kWarpColumns);
+inline constexpr int kResidentWarps = 12;
+
 template <int kRows, int kColumns, int kWarpRows, int kWarpColumns, bool kAligned, typename Epilogue>
-MOME_SHARED_KERNEL((kRows / kWarpRows) * (kColumns / kWarpColumns) * 32, 12 / ((kRows / kWarpRows) * (kColumns / kWarpColumns)))
+MOME_SHARED_KERNEL((kTileWarps<kRows, kColumns, kWarpRows, kWarpColumns> * 32), (kResidentWarps / kTileWarps<kRows, kColumns, kWarpRows, kWarpColumns>))
 gemm_forward_bf16_sm80(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER Epilogue epilogue) {
-  constexpr int kThreads = (kRows / kWarpRows) * (kColumns / kWarpColumns) * kWarp;
+  constexpr int kThreads = kTileWarps<kRows, kColumns, kWarpRows, kWarpColumns> * kWarp;
   constexpr int kTall = kWarpRows / 16, kWide = kWarpColumns / 16;
   constexpr int kStage = (kRows + kColumns) * kGemmDepth;
   bf16* ring = shared_memory<bf16>();

@@ -17,6 +17,7 @@ export interface ModelFlags {
   readonly threads?: number;
   readonly target?: string;
   readonly device?: string;
+  readonly memoryLimit?: number;
   readonly dtype?: DType;
   readonly json?: boolean;
   readonly quiet?: boolean;
@@ -27,6 +28,7 @@ export function withModelFlags(command: Command): Command {
   return command
     .option('-m, --model <path>', 'model folder or checkpoint; default: the model that ships with mome')
     .option('--device <name>', 'auto, cpu, cuda or cuda:<index>', 'auto')
+    .option('--memory-limit <MiB>', 'what a CUDA device may hold for the model; default: what there is', wholeNumber)
     .option('--threads <n>', 'worker threads; default: physical cores', wholeNumber)
     .option('--target <name>', 'kernel set: ref, avx2, avx512 or avx512_vnni; default: the fastest')
     .option('--dtype <type>', `weights: ${dtypes.join(', ')}; default: as the model, 8-bit or float32`, dtypeOf)
@@ -57,6 +59,7 @@ export async function withModel<T>(flags: ModelFlags, use: (model: Vlmo) => Prom
   const options: LoadOptions = {
     ...(flags.threads !== undefined && { threads: flags.threads }),
     ...(flags.device !== undefined && { device: flags.device as DeviceName }),
+    ...(flags.memoryLimit !== undefined && { memoryLimit: flags.memoryLimit * 2 ** 20 }),
     ...(flags.target !== undefined && { target: flags.target }),
     ...(flags.dtype !== undefined && { dtype: flags.dtype }),
   };
