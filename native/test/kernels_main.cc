@@ -181,7 +181,7 @@ void grad() {
   if (checked == 0) fail("no gradient was checked");
 }
 
-// Relative L2 error that rounding explains when rows are bfloat16: half a step of 2^-7 is at most 2^-8 of a value, 1.7e-3 in the mean
+// Relative L2 error that rounding explains when rows are bfloat16: half a step of 2^-7 is at most 2^-8 of a value, 1.7e-3 in the root of the mean
 // square (a value anywhere between two powers of two), and errors of independent roundings add as squares; 15 % on top for small cases.
 // What is rounded: what an op writes; patches that come as floats; attention's probabilities; the expert FFN's normalised and hidden rows.
 double bf16_bound(Op op) {
