@@ -32,7 +32,9 @@ function ptxasProblems(output) {
   const allowedBytes = 8;
   return output.split('\n').filter((line) => {
     const spilled = /spilled to local memory.* (\d+) bytes spill stores/.exec(line);
-    return (spilled && Number(spilled[1]) > allowedBytes) || (/ptxas/.test(line) && /wgmma|serializ/i.test(line) && !spilled);
+    return (
+      (spilled && Number(spilled[1]) > allowedBytes) || (/ptxas/.test(line) && /wgmma|serializ/i.test(line) && !spilled)
+    );
   });
 }
 
