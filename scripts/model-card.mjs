@@ -8,7 +8,7 @@ const folder = join(root, 'models', 'emoji-tiny');
 const read = (name) => JSON.parse(readFileSync(join(folder, name), 'utf8'));
 const config = read('config.json');
 const { n, dual, reranked, fusionWeight, curve } = read('scores.json');
-const recipes = [1, 2, 3, 4].map((stage) =>
+const recipes = [1, 2, 3, 4, 5, 6].map((stage) =>
   JSON.parse(readFileSync(join(root, 'recipes', `emoji-tiny-${stage}.json`), 'utf8')),
 );
 const megabytes = (statSync(join(folder, 'model.safetensors')).size / 1e6).toFixed(1);
@@ -79,8 +79,10 @@ ${recipes.flatMap(stageRows).join('\n')}
 
 AdamW (0.9, 0.98), weight decay ${recipes[0].weightDecay} and gradients clipped at norm 1. Drawings are turned, sheared, scaled, recoloured,
 outlined, blurred and laid on other backgrounds; captions are drawn from label and tags. Pairs of the same emoji are joint positives.
-\`node scripts/train-emoji-model.mjs\` makes the model again; \`recipes/emoji-tiny-1.json\` to \`-4.json\` are the exact settings. The choice of recipe
-looked at the scores above, so they are not those of an untouched test set.
+\`node scripts/train-emoji-model.mjs\` makes the model again; \`recipes/emoji-tiny-1.json\` to \`-${recipes.length}.json\` are the settings. Stage 5
+trains the vision-language experts, the pooler and the matching head alone. Stage 6 went on with its optimiser's moments and random
+numbers; made again it begins with its own. The choice of recipe looked at the scores above, so they are not those of an untouched test
+set.
 
 ## Data
 
