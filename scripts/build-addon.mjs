@@ -7,6 +7,7 @@ import { rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { ptxasProblems } from './ptxas.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const require = createRequire(import.meta.url);
@@ -22,20 +23,6 @@ for (const [tool, package_] of [
     process.stderr.write(`mome: ${tool} is missing; install it first (Debian: apt-get install ${package_})\n`);
     process.exit(1);
   }
-}
-
-/**
- * What the CUDA assembler says that no kernel may have: registers spilled to memory, products of a warpgroup that wait for one another. Two
- * registers that are put aside once per tile, outside every loop, are let pass: the tiles that leave no others are worth it.
- */
-function ptxasProblems(output) {
-  const allowedBytes = 8;
-  return output.split('\n').filter((line) => {
-    const spilled = /spilled to local memory.* (\d+) bytes spill stores/.exec(line);
-    return (
-      (spilled && Number(spilled[1]) > allowedBytes) || (/ptxas/.test(line) && /wgmma|serializ/i.test(line) && !spilled)
-    );
-  });
 }
 
 const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js');

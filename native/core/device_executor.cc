@@ -218,8 +218,6 @@ Status DeviceExecutor::run_calls(const CompiledProgram& compiled, const DecodedP
       return launched.ok() ? ended : launched;
     }
     found->handle = handle;
-  } else {
-    replays_++;
   }
   return device_->replay(found->handle);
 }

@@ -28,8 +28,6 @@ class DeviceExecutor {
 
   // Bytes on the device for values and inputs.
   size_t arena_bytes() const { return arena_bytes_.load(std::memory_order_relaxed); }
-  // Runs that were replays of a recording.
-  int64_t replays() const { return replays_; }
 
  private:
   // The launches of one run as a whole. Two runs whose decoded arguments are the same bytes are the same launches: lengths, indices and
@@ -73,7 +71,6 @@ class DeviceExecutor {
   Lane lanes_[kLanes];
   std::list<Recording> recordings_;  // last used first
   std::atomic<size_t> arena_bytes_{0};
-  std::atomic<int64_t> replays_{0};
 };
 
 }  // namespace mome

@@ -180,7 +180,7 @@ void runs() {
   expect(device->released_recordings == device->recorded, "and every recording");
 }
 
-// Two threads, two programs, one store: as calls that overlap.
+// Two threads, one program: as calls that overlap. (That values are their own is tested where there are kernels.)
 void two_lanes() {
   const auto device = std::make_shared<FakeDevice>();
   WeightStore weights;
@@ -200,7 +200,7 @@ void two_lanes() {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  expect(right == DeviceExecutor::kLanes * 200, "overlapping runs give their own outputs");
+  expect(right == DeviceExecutor::kLanes * 200, "overlapping runs give outputs of their own sizes");
 }
 
 }  // namespace

@@ -86,6 +86,19 @@ void collective(Slot& mine, Operation operation) {
   }
 }
 
+// What lane `from` of the warp brings.
+template <typename T>
+T exchange(T value, int from) {
+  struct Slot {
+    T value, result;
+    int from;
+  } slot{value, value, from};
+  collective(slot, [](Slot* const* slots) {
+    for (int i = 0; i < kWarp; i++) slots[i]->result = slots[slots[i]->from]->value;
+  });
+  return slot.result;
+}
+
 // One lane's cp.async, commit_group, wait_group.
 void copy_async(void* to, const void* from, uint32_t bytes, uint32_t zeros);
 void copy_commit();

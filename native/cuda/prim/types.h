@@ -164,12 +164,6 @@ MOME_DEVICE void each_of_run(const bf16* from, int count, bool aligned, Body&& b
   }
 }
 
-// Whether runs of a matrix of this width, beginning at a multiple of kRun columns, may be read as vectors.
-template <typename T>
-MOME_DEVICE bool runs_aligned(const T* matrix, int64_t width) {
-  return reinterpret_cast<uintptr_t>(matrix) % 16 == 0 && width % kRun == 0;
-}
-
 // ---- the functions of the network
 
 // x * Phi(x), exact up to the rounding of erf.

@@ -9,16 +9,7 @@ namespace mome::cuda {
 template <typename T>
 MOME_DEVICE T shuffle_xor(T value, int mask) {
 #if defined(MOME_EMULATION)
-  struct Slot {
-    T value, result;
-    int mask;
-  } slot{value, value, mask};
-  emulation::collective(slot, [](Slot* const* slots) {
-    for (int i = 0; i < kWarp; i++) {
-      slots[i]->result = slots[i ^ slots[i]->mask]->value;
-    }
-  });
-  return slot.result;
+  return emulation::exchange(value, emulation::lane().index ^ mask);
 #else
   return __shfl_xor_sync(0xffffffffu, value, mask);
 #endif
@@ -28,14 +19,7 @@ MOME_DEVICE T shuffle_xor(T value, int mask) {
 template <typename T>
 MOME_DEVICE T shuffle_from(T value, int from) {
 #if defined(MOME_EMULATION)
-  struct Slot {
-    T value, result;
-    int from;
-  } slot{value, value, from};
-  emulation::collective(slot, [](Slot* const* slots) {
-    for (int i = 0; i < kWarp; i++) slots[i]->result = slots[slots[i]->from]->value;
-  });
-  return slot.result;
+  return emulation::exchange(value, from);
 #else
   return __shfl_sync(0xffffffffu, value, from);
 #endif
