@@ -28,14 +28,14 @@ template <typename Args>
 inline AttentionSizes attention_sizes(const Args& a) {
   AttentionSizes s{};
   s.head_width = a.width / a.heads;
-  s.padded_width = round_up(s.head_width, kTileColumns);
+  s.padded_width = round_up(s.head_width, kLanes);
   for (int64_t i = 0; i < a.sequence_count; i++) {
     const int64_t tokens = int64_t{a.sequences[i].text_length} + a.sequences[i].image_length;
     if (tokens > s.tokens) s.tokens = tokens;
     if (a.sequences[i].text_length > s.longest_text) s.longest_text = a.sequences[i].text_length;
     s.images = s.images || a.sequences[i].image_length > 0;
   }
-  s.padded_tokens = round_up(s.tokens, kTileColumns);
+  s.padded_tokens = round_up(s.tokens, kLanes);
   s.bias = a.table != nullptr;
   s.bias_floats = s.bias ? head_bias_floats(a.position) : 0;
   return s;
@@ -77,7 +77,7 @@ inline RowSoftmax exponentiate(float* scores, int64_t padded) {
 
 inline void attend(const AttentionForward& a, const AttentionSizes& s, const HeadBias* bias, int64_t head, const Unit& unit, float* scratch) {
   const int64_t tokens = unit.tokens();
-  const int64_t padded = round_up(tokens, kTileColumns);
+  const int64_t padded = round_up(tokens, kLanes);
   float* keys = scratch;                                   // [K, padded]
   float* values = keys + s.head_width * s.padded_tokens;    // [tokens, padded K]
   float* queries = values + s.tokens * s.padded_width;      // [tile rows, padded K]
@@ -91,7 +91,10 @@ inline void attend(const AttentionForward& a, const AttentionSizes& s, const Hea
     const int64_t rows = tokens - first < kTileRows ? tokens - first : kTileRows;
     for (int64_t r = 0; r < rows; r++) {
       const float* q = a.qkv + unit.row(first + r) * 3 * a.width + column;
-      for (int64_t d = 0; d < s.head_width; d++) queries[r * s.padded_width + d] = q[d] * a.scale;
+      for (int64_t d = 0; d < s.head_width; d += kLanes) {
+        const int64_t count = smaller(kLanes, s.head_width - d);
+        store(queries + r * s.padded_width + d, load_part(q + d, count) * set1(a.scale));
+      }
       bias_row(bias, a.position, unit, first + r, padded, scores + r * padded);
     }
     product(queries, s.padded_width, 1, keys, padded, s.head_width, scores, padded, rows, padded, true);
@@ -164,7 +167,7 @@ inline void scatter_head(const Unit& unit, const float* values, int64_t padded, 
 inline void attend_backward(const AttentionBackward& a, const AttentionSizes& s, const HeadBias* bias, int64_t head, const Unit& unit,
                             float* scratch, float* table_partial) {
   const int64_t tokens = unit.tokens();
-  const int64_t padded = round_up(tokens, kTileColumns);
+  const int64_t padded = round_up(tokens, kLanes);
   const int64_t width = s.padded_width;
   float* keys_transposed = scratch;                                     // [K, padded]
   float* values_transposed = keys_transposed + s.head_width * s.padded_tokens;
@@ -190,12 +193,15 @@ inline void attend_backward(const AttentionBackward& a, const AttentionSizes& s,
     const int64_t row = unit.row(token);
     const Vec lse = set1(a.lse[row * a.heads + head]);
     const float* out = a.out + row * a.width + column;
-    float dot = 0;
-    for (int64_t d = 0; d < s.head_width; d++) dot += out[d] * dout[token * width + d];
+    Vec products = zero();
+    for (int64_t d = 0; d < s.head_width; d += kLanes) {
+      products = fma(load_part(out + d, smaller(kLanes, s.head_width - d)), load(dout + token * width + d), products);
+    }
+    const Vec dot = set1(reduce_add(products));
     for (int64_t i = 0; i < padded; i += kLanes) {
       const Vec probability = exp(load(p + token * padded + i) - lse);
       store(p + token * padded + i, probability);
-      store(ds + token * padded + i, probability * (load(ds + token * padded + i) - set1(dot)));
+      store(ds + token * padded + i, probability * (load(ds + token * padded + i) - dot));
     }
     if (table_partial) add_bias_gradient(a.position, unit, token, ds + token * padded, table_partial);
   }

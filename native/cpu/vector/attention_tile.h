@@ -4,74 +4,71 @@
 #include <cstring>
 
 #include "core/ops/attention.h"
+#include "cpu/vector/gemm_pack.h"
 #include "cpu/vector/simd.h"
 
 namespace mome::MOME_ISA {
 
 // 12 x 2 vectors = 24 accumulators of 32 registers (AVX-512), 6 x 2 = 12 of 16 (AVX2): with 2 loads of B and a broadcast of A per
-// row the multiply units stay busy.
+// row the multiply units stay busy. Columns are filled up to one vector, so the last tile of a row may be a single vector wide.
 inline constexpr int kTileRows = kLanes == 16 ? 12 : 6;
-inline constexpr int64_t kTileColumns = 2 * kLanes;
+inline constexpr int kTileVectors = 2;
 
 inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// C[r, 0..2 lanes) (+)= sum over d ascending of A[r row_stride + d depth_stride] B[d ldb ...]. With `add` the chain starts from C.
-template <int kRows>
-inline void tile(const float* a, int64_t row_stride, int64_t depth_stride, const float* b, int64_t ldb, int64_t depth, float* c, int64_t ldc,
-                 bool add) {
-  Vec sum[kRows][2];
+// C[r, 0..kVectors lanes) (+)= sum over d ascending of A[r row_stride + d depth_stride] B[d ldb ...]. With `add` the chain starts from C.
+using ProductTile = void (*)(const float* a, int64_t row_stride, int64_t depth_stride, const float* b, int64_t ldb, int64_t depth, float* c,
+                             int64_t ldc, bool add);
+
+template <int kRows, int kVectors>
+[[gnu::noinline]] void product_tile(const float* a, int64_t row_stride, int64_t depth_stride, const float* b, int64_t ldb, int64_t depth, float* c,
+                                    int64_t ldc, bool add) {
+  Vec sum[kRows][kVectors];
+#pragma GCC unroll 12
   for (int r = 0; r < kRows; r++) {
-    sum[r][0] = add ? load(c + r * ldc) : zero();
-    sum[r][1] = add ? load(c + r * ldc + kLanes) : zero();
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; v++) sum[r][v] = add ? load(c + r * ldc + v * kLanes) : zero();
   }
+#pragma GCC unroll 1
   for (int64_t d = 0; d < depth; d++) {
-    const Vec b0 = load(b + d * ldb);
-    const Vec b1 = load(b + d * ldb + kLanes);
+    Vec column[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; v++) column[v] = load(b + d * ldb + v * kLanes);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; r++) {
       const Vec value = set1(a[r * row_stride + d * depth_stride]);
-      sum[r][0] = fma(value, b0, sum[r][0]);
-      sum[r][1] = fma(value, b1, sum[r][1]);
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; v++) sum[r][v] = fma(value, column[v], sum[r][v]);
     }
   }
+#pragma GCC unroll 12
   for (int r = 0; r < kRows; r++) {
-    store(c + r * ldc, sum[r][0]);
-    store(c + r * ldc + kLanes, sum[r][1]);
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; v++) store(c + r * ldc + v * kLanes, sum[r][v]);
   }
 }
 
-// C[rows, columns] (+)= A B for any rows; `columns` is a multiple of kTileColumns, B and C have that many readable columns.
+// The tile of `rows` in [1, kTileRows].
+template <int kVectors, int kRows = kTileRows>
+ProductTile select_product_tile(int64_t rows) {
+  if constexpr (kRows > 1) {
+    if (rows != kRows) return select_product_tile<kVectors, kRows - 1>(rows);
+  }
+  return product_tile<kRows, kVectors>;
+}
+
+// C[rows, columns] (+)= A B for any rows; `columns` is a multiple of kLanes, B and C have that many readable columns.
 inline void product(const float* a, int64_t row_stride, int64_t depth_stride, const float* b, int64_t ldb, int64_t depth, float* c, int64_t ldc,
                     int64_t rows, int64_t columns, bool add) {
+  constexpr int64_t kWide = kTileVectors * kLanes;
   for (int64_t row = 0; row < rows; row += kTileRows) {
     const int64_t count = rows - row < kTileRows ? rows - row : kTileRows;
-    for (int64_t column = 0; column < columns; column += kTileColumns) {
-      const float* a_row = a + row * row_stride;
-      float* out = c + row * ldc + column;
-      switch (count) {
-#define MOME_TILE(n) \
-  case n:            \
-    tile<n>(a_row, row_stride, depth_stride, b + column, ldb, depth, out, ldc, add); \
-    break;
-        MOME_TILE(1)
-        MOME_TILE(2)
-        MOME_TILE(3)
-        MOME_TILE(4)
-        MOME_TILE(5)
-        MOME_TILE(6)
-#if defined(__AVX512F__)
-        MOME_TILE(7)
-        MOME_TILE(8)
-        MOME_TILE(9)
-        MOME_TILE(10)
-        MOME_TILE(11)
-        MOME_TILE(12)
-#endif
-#undef MOME_TILE
-        default:
-          break;
-      }
-    }
+    const ProductTile wide = select_product_tile<kTileVectors>(count);
+    const float* a_row = a + row * row_stride;
+    float* out = c + row * ldc;
+    int64_t column = 0;
+    for (; column + kWide <= columns; column += kWide) wide(a_row, row_stride, depth_stride, b + column, ldb, depth, out + column, ldc, add);
+    if (column < columns) select_product_tile<1>(count)(a_row, row_stride, depth_stride, b + column, ldb, depth, out + column, ldc, add);
   }
 }
 
@@ -102,10 +99,17 @@ inline void gather_head(const Unit& unit, const float* rows, int64_t row_width, 
 inline void gather_head_transposed(const Unit& unit, const float* rows, int64_t row_width, int64_t column, int64_t head_width, int64_t padded,
                                    float* out) {
   const int64_t tokens = unit.tokens();
-  for (int64_t d = 0; d < head_width; d++) std::memset(out + d * padded + tokens, 0, static_cast<size_t>(padded - tokens) * sizeof(float));
-  for (int64_t token = 0; token < tokens; token++) {
-    const float* from = rows + unit.row(token) * row_width + column;
-    for (int64_t d = 0; d < head_width; d++) out[d * padded + token] = from[d];
+  for (int64_t token = 0; token < tokens; token += kLanes) {
+    for (int64_t d = 0; d < head_width; d += kLanes) {
+      const int64_t count = smaller(kLanes, head_width - d);
+      Vec block[kLanes];
+#pragma GCC unroll 16
+      for (int t = 0; t < kLanes; t++) {
+        block[t] = token + t < tokens ? load_part(rows + unit.row(token + t) * row_width + column + d, count) : zero();
+      }
+      transpose(block);
+      for (int64_t i = 0; i < count; i++) store(out + (d + i) * padded + token, block[i]);
+    }
   }
 }
 
@@ -148,6 +152,16 @@ inline HeadBias head_bias_view(const Args& a, int64_t head, const float* memory)
   return {memory, memory + offsets, at(offsets), at(offsets + 1), at(offsets + 2), at(p.text_image()), at(p.image_text())};
 }
 
+// Copies `count` floats.
+inline void copy_run(const float* from, float* to, int64_t count) {
+  if (count < kLanes) {
+    store(to, load(from, count), count);
+    return;
+  }
+  for (int64_t i = 0; i + kLanes <= count; i += kLanes) store(to + i, load(from + i));
+  store(to + count - kLanes, load(from + count - kLanes));
+}
+
 // The bias of query `token` against all keys; entries past the keys are -infinity, so that they vanish in the softmax.
 inline void bias_row(const HeadBias* bias, const RelativePosition& p, const Unit& unit, int64_t token, int64_t padded, float* out) {
   const int64_t texts = unit.sequence.text_length;
@@ -181,8 +195,14 @@ inline void bias_row(const HeadBias* bias, const RelativePosition& p, const Unit
   for (int64_t key_y = 0; key_y < grid; key_y++) {
     // Reversed index of (query, key (key_y, 0)); it grows by one with each key of the row.
     const int64_t first = p.image_offsets() - 1 - ((y - key_y + grid - 1) * side + x + grid - 1);
-    std::memcpy(keys + 1 + key_y * grid, bias->image_reversed + first, static_cast<size_t>(grid) * sizeof(float));
+    copy_run(bias->image_reversed + first, keys + 1 + key_y * grid, grid);
   }
+}
+
+inline float sum_of(const float* values, int64_t count) {
+  Vec sum = zero();
+  for (int64_t i = 0; i < count; i += kLanes) sum = sum + load_part(values + i, smaller(kLanes, count - i));
+  return reduce_add(sum);
 }
 
 // Adds the gradient of one score row to the head's partial table (image part reversed, then the table's rows as they are).
@@ -192,28 +212,25 @@ inline void add_bias_gradient(const RelativePosition& p, const Unit& unit, int64
   const int64_t offsets = p.image_offsets();
   if (token < texts) {
     for (int64_t key = 0; key < texts; key++) partial[p.text_text(token, key)] += dscore[key];
-    float sum = 0;
-    for (int64_t i = 0; i < images; i++) sum += dscore[texts + i];
-    partial[p.text_image()] += sum;
+    partial[p.text_image()] += sum_of(dscore + texts, images);
     return;
   }
-  float sum = 0;
-  for (int64_t i = 0; i < texts; i++) sum += dscore[i];
-  partial[p.image_text()] += sum;
+  partial[p.image_text()] += sum_of(dscore, texts);
   const float* keys = dscore + texts;
   const int64_t query = token - texts;
   partial[p.image_image(query, 0)] += keys[0];  // a CLS entry, past the reversed part
   if (query == 0) {
-    sum = 0;
-    for (int64_t i = 1; i < images; i++) sum += keys[i];
-    partial[offsets] += sum;
+    partial[offsets] += sum_of(keys + 1, images - 1);
     return;
   }
   const int64_t grid = p.grid;
   const int64_t y = (query - 1) / grid, x = (query - 1) % grid;
   for (int64_t key_y = 0; key_y < grid; key_y++) {
     float* run = partial + offsets - 1 - ((y - key_y + grid - 1) * (2 * grid - 1) + x + grid - 1);
-    for (int64_t key_x = 0; key_x < grid; key_x++) run[key_x] += keys[1 + key_y * grid + key_x];
+    for (int64_t key_x = 0; key_x < grid; key_x += kLanes) {
+      const int64_t count = smaller(kLanes, grid - key_x);
+      store_part(run + key_x, load_part(run + key_x, count) + load_part(keys + 1 + key_y * grid + key_x, count), count);
+    }
   }
 }
 
