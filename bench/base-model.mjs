@@ -54,26 +54,30 @@ export function text() {
 }
 
 /**
- * Multiplications and additions of the encoder for sequences of these lengths, as two operations each.
- *
- * @param clsOnly the last block does what follows its attention for one row of each sequence, as inference of embeddings and matches does
+ * Multiplications and additions of the encoder for sequences of these lengths, as two operations each. The last block does what
+ * follows its attention for the rows alone that are read afterwards: one of each sequence.
  */
-export function encoderFlops(lengths, images, clsOnly = true) {
+export function encoderFlops(lengths, images) {
   const { width, layers, patchSize } = config;
+  const patches = images * 2 * (imageTokens - 1) * width * 3 * patchSize ** 2;
+  return patches + blockFlops(lengths, layers);
+}
+
+function blockFlops(lengths, layers) {
+  const { width } = config;
   const projections = 6 * width ** 2;
   const rest = 18 * width ** 2;
-  let flops = images * 2 * (imageTokens - 1) * width * 3 * patchSize ** 2;
+  let flops = 0;
   for (const tokens of lengths) {
-    const attended = layers * (projections * tokens + 4 * tokens ** 2 * width);
-    flops += attended + rest * (clsOnly ? (layers - 1) * tokens + 1 : layers * tokens);
+    flops += layers * (projections * tokens + 4 * tokens ** 2 * width) + rest * ((layers - 1) * tokens + 1);
   }
   return flops;
 }
 
 /** Operations of one training step of ITC (with its VL branch), ITM and MLM: backward is twice forward. */
 export function trainingFlops(pairs) {
-  const unimodal = encoderFlops([...Array(pairs).fill(imageTokens), ...Array(pairs).fill(realTokens)], pairs, false);
-  const branch = ((config.layers - config.firstVlLayer) / config.layers) * (unimodal - encoderFlops([], pairs));
-  const fused = encoderFlops(Array(4 * pairs).fill(imageTokens + realTokens), 4 * pairs, false);
-  return 3 * (unimodal + branch + fused);
+  const unimodal = [...Array(pairs).fill(imageTokens), ...Array(pairs).fill(realTokens)];
+  const branch = blockFlops(unimodal, config.layers - config.firstVlLayer);
+  const fused = Array(4 * pairs).fill(imageTokens + realTokens);
+  return 3 * (encoderFlops(unimodal, pairs) + branch + encoderFlops(fused, 4 * pairs));
 }

@@ -31,7 +31,15 @@ Layout lay_out(const std::vector<int32_t>& texts, const std::vector<int32_t>& fu
   return layout;
 }
 
-OpCase attention(const std::string& name, Layout layout, int64_t width, int64_t heads, int32_t grid, bool relative) {
+// Sets the rows of [rows, width] that nobody reads to 0; `read_every` 0 = all are read.
+void clear_unread(std::vector<float>& values, int64_t width, int64_t read_every) {
+  for (size_t i = 0; read_every > 0 && i < values.size(); i++) {
+    if (static_cast<int64_t>(i) / width % read_every != 1) values[i] = 0;
+  }
+}
+
+// Of the result, only every `read_every`-th row counts, as after the last block.
+OpCase attention(const std::string& name, Layout layout, int64_t width, int64_t heads, int32_t grid, bool relative, int64_t read_every = 0) {
   Random random(21);
   const RelativePosition position{grid, 20};
   const int64_t rows = layout.rows, columns = 3 * heads, column = heads;
@@ -45,14 +53,18 @@ OpCase attention(const std::string& name, Layout layout, int64_t width, int64_t 
     AttentionForward args{rows, width, heads, static_cast<int64_t>(layout.sequences.size()), layout.sequences.data(), in.at("qkv").data(),
                           relative ? in.at("table").data() : nullptr, columns, column, position, scale, out["y"].data(), out["lse"].data(), 0, false};
     summarise_sequences(layout.sequences.data(), args);
-    return run.run(args);
+    const Status status = run.run(args);
+    clear_unread(out["y"], width, read_every);
+    return status;
   };
   test.backward = [=](Runner& run, const Tensors& in, const Tensors& out, const Tensors& dout, Tensors& g) {
     g["qkv"].assign(rows * 3 * width, NAN);
     if (relative) g["table"].assign(position.rows() * columns, 0);
+    std::vector<float> dy = dout.at("y");
+    clear_unread(dy, width, read_every);
     return run.run(AttentionBackward{rows, width, heads, static_cast<int64_t>(layout.sequences.size()), layout.sequences.data(), in.at("qkv").data(),
                                      relative ? in.at("table").data() : nullptr, columns, column, position, scale, out.at("y").data(), out.at("lse").data(),
-                                     dout.at("y").data(), g["qkv"].data(), relative ? g["table"].data() : nullptr});
+                                     dy.data(), g["qkv"].data(), relative ? g["table"].data() : nullptr});
   };
   test.bound = 5e-6;
   return test;
@@ -67,6 +79,7 @@ void add_attention_cases(std::vector<OpCase>& cases) {
   cases.push_back(attention("mixed_relative", lay_out({3, 12}, {5, 1, 9}, 2, 26), 48, 3, 5, true));
   cases.push_back(attention("mixed_head_34", lay_out({3, 12}, {5, 1, 9}, 2, 26), 68, 2, 5, false));
   cases.push_back(attention("long_image", lay_out({2}, {20}, 1, 197), 64, 1, 14, true));
+  cases.push_back(attention("few_rows_read", lay_out({3, 12}, {5, 1, 9}, 2, 26), 48, 3, 5, true, 13));
   cases.push_back(attention("nothing", lay_out({}, {}, 0, 5), 16, 2, 2, true));
   Layout gap = lay_out({4, 6}, {}, 0, 0);
   gap.sequences.erase(gap.sequences.begin());  // rows of no sequence

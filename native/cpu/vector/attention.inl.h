@@ -85,7 +85,7 @@ inline void attend(const AttentionForward& a, const AttentionSizes& s, const Hea
   float* scores = result + kTileRows * s.padded_width;      // [tile rows, padded]
   const int64_t column = head * s.head_width;
   gather_head_transposed(unit, a.qkv, 3 * a.width, a.width + column, s.head_width, padded, keys);
-  gather_head(unit, a.qkv, 3 * a.width, 2 * a.width + column, s.head_width, s.padded_width, 1.0f, values);
+  gather_head(unit, {nullptr, tokens}, a.qkv, 3 * a.width, 2 * a.width + column, s.head_width, s.padded_width, 1.0f, values);
 
   for (int64_t first = 0; first < tokens; first += kTileRows) {
     const int64_t rows = tokens - first < kTileRows ? tokens - first : kTileRows;
@@ -136,9 +136,10 @@ inline Status attention_forward(const AttentionForward& a, OpContext& context) {
 
 // With P the probabilities, S = scale q k^T + bias:
 //   dV = P^T dO,  dP = dO V^T,  dS = P (dP - rowsum(dO O)),  dQ = scale dS K,  dK = scale dS^T Q,  dbias = dS.
-// P is made again from the saved log-sum-exp.
+// P is made again from the saved log-sum-exp. A query whose row of dO is all zeros adds nothing to any of them and is left out: after
+// the last block few rows are read.
 inline int64_t backward_scratch(const AttentionSizes& s) {
-  return 2 * s.head_width * s.padded_tokens + 3 * s.tokens * s.padded_width + 2 * s.tokens * s.padded_tokens + s.tokens * s.padded_width;
+  return 2 * s.head_width * s.padded_tokens + 4 * s.tokens * s.padded_width + 2 * s.tokens * s.padded_tokens + s.padded_tokens;
 }
 
 inline int64_t table_partial_floats(const AttentionBackward& a) {
@@ -152,16 +153,22 @@ inline size_t attention_backward_workspace(const AttentionBackward& a, int threa
          sizeof(float);
 }
 
-inline void scatter_head(const Unit& unit, const float* values, int64_t padded, float scale, float* rows, int64_t row_width, int64_t column,
-                         int64_t head_width) {
-  const int64_t tokens = unit.tokens();
-  for (int64_t token = 0; token < tokens; token++) {
-    float* to = rows + unit.row(token) * row_width + column;
+inline void scatter_head(const Unit& unit, const Tokens& tokens, const float* values, int64_t padded, float scale, float* rows, int64_t row_width,
+                         int64_t column, int64_t head_width) {
+  for (int64_t i = 0; i < tokens.count; i++) {
+    float* to = rows + unit.row(tokens[i]) * row_width + column;
     for (int64_t d = 0; d < head_width; d += kLanes) {
-      const int64_t n = head_width - d < kLanes ? head_width - d : kLanes;
-      store(to + d, load(values + token * padded + d) * set1(scale), n);
+      store_part(to + d, load(values + i * padded + d) * set1(scale), smaller(kLanes, head_width - d));
     }
   }
+}
+
+// Whether any value of the row is other than 0; NaN is.
+inline bool any_nonzero(const float* row, int64_t count) {
+  for (int64_t d = 0; d < count; d++) {
+    if (!(row[d] == 0)) return true;
+  }
+  return false;
 }
 
 inline void attend_backward(const AttentionBackward& a, const AttentionSizes& s, const HeadBias* bias, int64_t head, const Unit& unit,
@@ -175,44 +182,55 @@ inline void attend_backward(const AttentionBackward& a, const AttentionSizes& s,
   float* keys = queries + s.tokens * width;
   float* dout = keys + s.tokens * width;
   float* result = dout + s.tokens * width;                               // dQ, dK, dV in turn
-  float* p = result + s.tokens * width;                                  // [tokens, padded]
+  float* p = result + s.tokens * width;                                  // [queries, padded]
   float* ds = p + s.tokens * s.padded_tokens;
+  int32_t* chosen = reinterpret_cast<int32_t*>(ds + s.tokens * s.padded_tokens);
   const int64_t column = head * s.head_width;
   const int64_t stride = 3 * a.width;
+  Tokens query{chosen, 0};
+  for (int64_t token = 0; token < tokens; token++) {
+    if (any_nonzero(a.dout + unit.row(token) * a.width + column, s.head_width)) chosen[query.count++] = static_cast<int32_t>(token);
+  }
+  const Tokens all{nullptr, tokens};
+  if (query.count < tokens) {
+    for (int64_t token = 0; token < tokens; token++) {
+      std::memset(a.dqkv + unit.row(token) * stride + column, 0, static_cast<size_t>(s.head_width) * sizeof(float));
+    }
+  }
   gather_head_transposed(unit, a.qkv, stride, a.width + column, s.head_width, padded, keys_transposed);
   gather_head_transposed(unit, a.qkv, stride, 2 * a.width + column, s.head_width, padded, values_transposed);
-  gather_head(unit, a.qkv, stride, column, s.head_width, width, a.scale, queries);
-  gather_head(unit, a.qkv, stride, a.width + column, s.head_width, width, 1.0f, keys);
-  gather_head(unit, a.dout, a.width, column, s.head_width, width, 1.0f, dout);
+  gather_head(unit, query, a.qkv, stride, column, s.head_width, width, a.scale, queries);
+  gather_head(unit, all, a.qkv, stride, a.width + column, s.head_width, width, 1.0f, keys);
+  gather_head(unit, query, a.dout, a.width, column, s.head_width, width, 1.0f, dout);
 
   // Probabilities again, and dP.
-  for (int64_t token = 0; token < tokens; token++) bias_row(bias, a.position, unit, token, padded, p + token * padded);
-  product(queries, width, 1, keys_transposed, padded, s.head_width, p, padded, tokens, padded, true);
-  product(dout, width, 1, values_transposed, padded, s.head_width, ds, padded, tokens, padded, false);
-  for (int64_t token = 0; token < tokens; token++) {
-    const int64_t row = unit.row(token);
+  for (int64_t i = 0; i < query.count; i++) bias_row(bias, a.position, unit, query[i], padded, p + i * padded);
+  product(queries, width, 1, keys_transposed, padded, s.head_width, p, padded, query.count, padded, true);
+  product(dout, width, 1, values_transposed, padded, s.head_width, ds, padded, query.count, padded, false);
+  for (int64_t i = 0; i < query.count; i++) {
+    const int64_t row = unit.row(query[i]);
     const Vec lse = set1(a.lse[row * a.heads + head]);
     const float* out = a.out + row * a.width + column;
     Vec products = zero();
     for (int64_t d = 0; d < s.head_width; d += kLanes) {
-      products = fma(load_part(out + d, smaller(kLanes, s.head_width - d)), load(dout + token * width + d), products);
+      products = fma(load_part(out + d, smaller(kLanes, s.head_width - d)), load(dout + i * width + d), products);
     }
     const Vec dot = set1(reduce_add(products));
-    for (int64_t i = 0; i < padded; i += kLanes) {
-      const Vec probability = exp(load(p + token * padded + i) - lse);
-      store(p + token * padded + i, probability);
-      store(ds + token * padded + i, probability * (load(ds + token * padded + i) - dot));
+    for (int64_t at = i * padded; at < (i + 1) * padded; at += kLanes) {
+      const Vec probability = exp(load(p + at) - lse);
+      store(p + at, probability);
+      store(ds + at, probability * (load(ds + at) - dot));
     }
-    if (table_partial) add_bias_gradient(a.position, unit, token, ds + token * padded, table_partial);
+    if (table_partial) add_bias_gradient(a.position, unit, query[i], ds + i * padded, table_partial);
   }
 
   // The three gradients.
-  product(ds, padded, 1, keys, width, tokens, result, width, tokens, width, false);
-  scatter_head(unit, result, width, a.scale, a.dqkv, stride, column, s.head_width);
-  product(ds, 1, padded, queries, width, tokens, result, width, tokens, width, false);  // queries carry the scale already
-  scatter_head(unit, result, width, 1.0f, a.dqkv, stride, a.width + column, s.head_width);
-  product(p, 1, padded, dout, width, tokens, result, width, tokens, width, false);
-  scatter_head(unit, result, width, 1.0f, a.dqkv, stride, 2 * a.width + column, s.head_width);
+  product(ds, padded, 1, keys, width, tokens, result, width, query.count, width, false);
+  scatter_head(unit, query, result, width, a.scale, a.dqkv, stride, column, s.head_width);
+  product(ds, 1, padded, queries, width, query.count, result, width, tokens, width, false);  // queries carry the scale already
+  scatter_head(unit, all, result, width, 1.0f, a.dqkv, stride, a.width + column, s.head_width);
+  product(p, 1, padded, dout, width, query.count, result, width, tokens, width, false);
+  scatter_head(unit, all, result, width, 1.0f, a.dqkv, stride, 2 * a.width + column, s.head_width);
 }
 
 inline Status attention_backward(const AttentionBackward& a, OpContext& context) {

@@ -81,17 +81,21 @@ struct Unit {
   }
 };
 
-// Copies one head's columns of all tokens to [tokens, padded], padding with zeros, times `scale`.
-inline void gather_head(const Unit& unit, const float* rows, int64_t row_width, int64_t column, int64_t head_width, int64_t padded, float scale,
-                        float* out) {
-  const int64_t tokens = unit.tokens();
-  for (int64_t token = 0; token < tokens; token++) {
-    const float* from = rows + unit.row(token) * row_width + column;
-    float* to = out + token * padded;
-    int64_t i = 0;
-    for (; i + kLanes <= head_width; i += kLanes) store(to + i, load(from + i) * set1(scale));
-    for (; i < head_width; i++) to[i] = from[i] * scale;
-    for (; i < padded; i++) to[i] = 0;
+// Some tokens of a unit, in ascending order; null = all.
+struct Tokens {
+  const int32_t* chosen;
+  int64_t count;
+  int64_t operator[](int64_t i) const { return chosen == nullptr ? i : chosen[i]; }
+};
+
+// Copies one head's columns of the tokens to [count, padded], padding with zeros, times `scale`.
+inline void gather_head(const Unit& unit, const Tokens& tokens, const float* rows, int64_t row_width, int64_t column, int64_t head_width,
+                        int64_t padded, float scale, float* out) {
+  for (int64_t i = 0; i < tokens.count; i++) {
+    const float* from = rows + unit.row(tokens[i]) * row_width + column;
+    for (int64_t d = 0; d < padded; d += kLanes) {
+      store(out + i * padded + d, load_part(from + d, smaller(kLanes, head_width - d)) * set1(scale));
+    }
   }
 }
 

@@ -23,10 +23,14 @@ export interface BatchItems {
   readonly images?: readonly ImageItem[];
 }
 
-/** Sizes, index inputs and row positions of a laid-out batch. */
-export interface Batch {
+/** Sizes and index inputs of a run. */
+export interface BatchInputs {
   readonly dims: Readonly<Record<string, number>>;
   readonly inputs: Readonly<Record<string, Int32Array>>;
+}
+
+/** Sizes, index inputs and row positions of a laid-out batch. What is kept are its CLS rows: `keepRows` chooses others. */
+export interface Batch extends BatchInputs {
   /** CLS row of each text-only sequence. */
   readonly textCls: Int32Array;
   /** Text CLS row of each fused sequence: its text rows follow. */
@@ -112,11 +116,7 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
     imageCls[i] = fusedEnd + i * tokens;
     place(0, 0, imageCls[i]!, tokens);
   }
-  const fusedKept = textCls.length + pairTextCls.length;
-  const cls = new Int32Array(sequenceCount);
-  cls.set(textCls);
-  cls.set(pairTextCls, textCls.length);
-  cls.set(imageCls, fusedKept);
+  const kept = keepRows({ texts: { text: textCls }, pairs: { pair: pairTextCls }, images: { image: imageCls } });
   return {
     dims: {
       rows,
@@ -127,8 +127,7 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
       sequences: sequenceCount,
       images: shown.length,
       pictures,
-      kept: cls.length,
-      kept_fused_end: fusedKept,
+      ...kept.dims,
     },
     inputs: {
       text_ids: ids,
@@ -136,10 +135,7 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
       sequences,
       picture,
       type_index: typeIndex,
-      cls,
-      kept_text: places(0, textCls.length),
-      kept_pair: places(textCls.length, fusedKept),
-      kept_image: places(fusedKept, cls.length),
+      ...kept.inputs,
     },
     textCls,
     pairTextCls,
@@ -149,8 +145,32 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
   };
 }
 
-function places(first: number, end: number): Int32Array {
-  return Int32Array.from({ length: end - first }, (_, i) => first + i);
+/** Rows of one kind of sequence by the name of what reads them. */
+type Readers = Readonly<Record<string, Int32Array>>;
+
+/**
+ * The rows that are read after the encoder, so that its last block can leave out all others: input `kept`, and for each reader the
+ * places of its rows among them, `kept_<reader>`.
+ */
+export function keepRows(parts: {
+  readonly texts?: Readers;
+  readonly pairs?: Readers;
+  readonly images?: Readers;
+}): BatchInputs {
+  const inputs: Record<string, Int32Array> = {};
+  const rows: number[] = [];
+  const keep = (readers: Readers = {}): number => {
+    for (const [reader, own] of Object.entries(readers)) {
+      inputs[`kept_${reader}`] = Int32Array.from(own, (_, i) => rows.length + i);
+      for (const row of own) rows.push(row);
+    }
+    return rows.length;
+  };
+  const [textEnd, fusedEnd, end] = [keep(parts.texts), keep(parts.pairs), keep(parts.images)];
+  return {
+    dims: { kept: end, kept_text_end: textEnd, kept_fused_end: fusedEnd },
+    inputs: { ...inputs, kept: Int32Array.from(rows) },
+  };
 }
 
 function total(texts: readonly TokenIds[]): number {

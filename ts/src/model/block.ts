@@ -25,9 +25,9 @@ import type { BlockWeights } from './weights.ts';
 export const blockEps = 1e-6;
 
 /** Drop-path scales of the two branches of a block, given per row at each run. */
-export interface DropPath {
-  readonly attention: Input<['rows'], 'f32'>;
-  readonly ffn: Input<['rows'], 'f32'>;
+export interface DropPath<R extends string = 'rows'> {
+  readonly attention: Input<[R], 'f32'>;
+  readonly ffn: Input<[R], 'f32'>;
 }
 
 /**
@@ -65,9 +65,13 @@ export function lastBlock(
   keep: Input<['kept'], 'i32'>,
   experts: readonly ExpertRange[],
   options: Omit<AttentionOptions, 'layer'>,
+  dropPath?: DropPath<'kept'>,
 ): Activation<['kept', 'width']> {
   const normed = layerNorm(x, weights.norm1, blockEps);
   const attended = attention(qkv(normed, weights.qkv), sequences, { ...options, layer: weights.layer });
-  const middle = projResidual(gatherRows(x, keep), gatherRows(attended, keep), weights.proj, { gamma: weights.gamma1 });
-  return expertFfn(middle, experts, { gamma: weights.gamma2 }, blockEps);
+  const middle = projResidual(gatherRows(x, keep), gatherRows(attended, keep), weights.proj, {
+    gamma: weights.gamma1,
+    rowScale: dropPath?.attention,
+  });
+  return expertFfn(middle, experts, { gamma: weights.gamma2, rowScale: dropPath?.ffn }, blockEps);
 }

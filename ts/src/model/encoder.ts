@@ -39,10 +39,11 @@ export const batchDims = {
   pictures: perRun('pictures'),
 } as const;
 
-/** Per-run dimensions of the CLS rows: of texts, then of pairs (their text's), then of images. */
+/** Per-run dimensions of the rows that are read after the encoder: of texts, then of pairs (their text's), then of images. */
 export const keptDims = {
   kept: perRun('kept'),
-  texts: perRun('texts'),
+  /** Where the rows of texts end. */
+  keptTextEnd: perRun('keptTextEnd'),
   /** Where the rows of pairs end. */
   keptFusedEnd: perRun('keptFusedEnd'),
 } as const;
@@ -56,38 +57,36 @@ export interface EncoderOptions {
   readonly dropPath?: boolean;
 }
 
-/** Rows that the encoder leaves behind, before the final normalisation. */
-export interface Encoded {
+/** Rows that the encoder leaves behind, before the final normalisation: all of them, or those that are kept. */
+export interface Encoded<R extends string = 'rows'> {
   readonly weights: ModelWeights;
-  readonly hidden: Activation<['rows', 'width']>;
+  readonly hidden: Activation<[R, 'width']>;
   /** The stack's input at the first VL layer, from which the VL branch leaves. */
   readonly atFirstVlLayer: Activation<['rows', 'width']>;
   readonly sequences: Input<['sequences', 'range'], 'i32'>;
 }
 
-/** Embeds and encodes a batch; `vlBranch` continues it, heads read it. */
+/** Embeds and encodes a batch; heads read it. */
 export function encode(graph: Graph, config: VlmoConfig, options: EncoderOptions): Encoded {
   return encodeUntil(config.layers, graph, config, options);
 }
 
-/** Inference that reads CLS rows alone: the last block leaves out what no CLS row needs. */
-export function encodeCls(
-  graph: Graph,
-  config: VlmoConfig,
-  options: EncoderOptions,
-): { readonly weights: ModelWeights; readonly hidden: Activation<['kept', 'width']> } {
+/**
+ * The same where only some rows are read afterwards, the `kept` rows of the run: the last block leaves out what none of them needs.
+ * `vlBranch` continues it.
+ */
+export function encodeKept(graph: Graph, config: VlmoConfig, options: EncoderOptions): Encoded<'kept'> {
   const last = config.layers - 1;
-  const { weights, hidden, sequences } = encodeUntil(last, graph, config, options);
-  const { kept, texts, keptFusedEnd } = keptDims;
-  const blockWeights = weights.block(last);
+  const { hidden, ...encoded } = encodeUntil(last, graph, config, options);
+  const { kept, keptTextEnd, keptFusedEnd } = keptDims;
+  const blockWeights = encoded.weights.block(last);
   const fused = last < config.firstVlLayer ? 'text' : 'vl';
   const experts: ExpertRange[] = [
-    { begin: 0, end: texts, expert: blockWeights.expert('text') },
-    { begin: texts, end: keptFusedEnd, expert: blockWeights.expert(fused) },
+    { begin: 0, end: keptTextEnd, expert: blockWeights.expert('text') },
+    { begin: keptTextEnd, end: keptFusedEnd, expert: blockWeights.expert(fused) },
     { begin: keptFusedEnd, end: kept, expert: blockWeights.expert('image') },
   ];
-  const keep = graph.input('cls', 'i32', [kept]);
-  return { weights, hidden: lastBlock(hidden, sequences, blockWeights, keep, experts, weights.attentionOptions) };
+  return { ...encoded, hidden: lastBlockOf(encoded, hidden, experts, options, 'block') };
 }
 
 function encodeUntil(layers: number, graph: Graph, config: VlmoConfig, options: EncoderOptions): Encoded {
@@ -99,29 +98,47 @@ function encodeUntil(layers: number, graph: Graph, config: VlmoConfig, options: 
     if (layer === config.firstVlLayer) atFirstVlLayer = x;
     const blockWeights = weights.block(layer);
     const experts = layer < config.firstVlLayer ? expertsBelow(blockWeights) : expertsFrom(blockWeights);
-    const dropPath = dropPathInputs(graph, layer, options);
+    const dropPath = dropPathInputs(graph, layer, options, batchDims.rows, 'block');
     const input = x;
     x = graph.segment(() => block(input, sequences, blockWeights, experts, weights.attentionOptions, dropPath));
   }
+  if (layers <= config.firstVlLayer) atFirstVlLayer = x;
   return { weights, hidden: x, atFirstVlLayer, sequences };
 }
 
 /**
- * The branch of the VL contrastive loss: every unimodal row leaves at the first VL layer and goes through the `vl` experts.
- * The batch must hold no fused sequences.
+ * The branch of the VL contrastive loss: every unimodal row leaves at the first VL layer and goes through the `vl` experts, the kept
+ * ones to the end. The batch must hold no fused sequences.
  */
-export function vlBranch(encoded: Encoded, options: EncoderOptions): Activation<['rows', 'width']> {
+export function vlBranch(encoded: Encoded<'kept'>, options: EncoderOptions): Activation<['kept', 'width']> {
   const { weights, sequences } = encoded;
   const { config, graph } = weights;
+  const last = config.layers - 1;
+  if (config.firstVlLayer > last) return encoded.hidden;
   let x = encoded.atFirstVlLayer;
-  for (let layer = config.firstVlLayer; layer < config.layers; layer++) {
+  for (let layer = config.firstVlLayer; layer < last; layer++) {
     const blockWeights = weights.block(layer);
     const everything: ExpertRange = { begin: 0, end: batchDims.rows, expert: blockWeights.expert('vl') };
-    const dropPath = dropPathInputs(graph, layer, options, 'branch');
+    const dropPath = dropPathInputs(graph, layer, options, batchDims.rows, 'branch');
     const input = x;
     x = graph.segment(() => block(input, sequences, blockWeights, [everything], weights.attentionOptions, dropPath));
   }
-  return x;
+  const everything: ExpertRange = { begin: 0, end: keptDims.kept, expert: weights.block(last).expert('vl') };
+  return lastBlockOf(encoded, x, [everything], options, 'branch');
+}
+
+function lastBlockOf(
+  { weights, sequences }: Pick<Encoded, 'weights' | 'sequences'>,
+  x: Activation<['rows', 'width']>,
+  experts: readonly ExpertRange[],
+  options: EncoderOptions,
+  stream: Stream,
+): Activation<['kept', 'width']> {
+  const { config, graph, attentionOptions } = weights;
+  const last = config.layers - 1;
+  const keep = graph.input('kept', 'i32', [keptDims.kept]);
+  const dropPath = dropPathInputs(graph, last, options, keptDims.kept, stream);
+  return graph.segment(() => lastBlock(x, sequences, weights.block(last), keep, experts, attentionOptions, dropPath));
 }
 
 /** The final normalisation of any rows. */
@@ -174,9 +191,17 @@ function expertsFrom(weights: BlockWeights): readonly ExpertRange[] {
   ];
 }
 
-function dropPathInputs(graph: Graph, layer: number, options: EncoderOptions, stream = 'block'): DropPath | undefined {
+type Stream = 'block' | 'branch';
+
+function dropPathInputs<R extends string>(
+  graph: Graph,
+  layer: number,
+  options: EncoderOptions,
+  rows: Dim<R>,
+  stream: Stream,
+): DropPath<R> | undefined {
   if (!options.dropPath) return undefined;
-  const scale = (branch: string): Input<['rows'], 'f32'> =>
-    graph.input(`drop_path.${stream}.${layer}.${branch}`, 'f32', [batchDims.rows as Dim<'rows'>]);
+  const scale = (branch: string): Input<[R], 'f32'> =>
+    graph.input(`drop_path.${stream}.${layer}.${branch}`, 'f32', [rows]);
   return { attention: scale('attention'), ffn: scale('ffn') };
 }

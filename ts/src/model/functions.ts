@@ -2,14 +2,14 @@
  * The functions of a model that inference runs, each a graph with named outputs. A count of 0 is allowed everywhere, so one
  * function serves any mix of texts, pictures and pairs.
  */
-import { forwardSequence, Graph, type Lowered, lower, perRun } from '../graph/index.ts';
+import { forwardSequence, Graph, gatherRows, type Lowered, lower, perRun } from '../graph/index.ts';
 import type { VlmoConfig } from './config.ts';
-import { type EncoderOptions, encode, encodeCls, finalNorm, keptDims, vlBranch } from './encoder.ts';
+import { type EncoderOptions, encode, encodeKept, finalNorm, keptDims, vlBranch } from './encoder.ts';
 import { embedding, itmLogits, mlmLogits, nlvr2Logits, pooled, rowIndex, vqaLogits } from './heads.ts';
 
 /** Per-run dimensions of the heads. */
 export const headDims = {
-  texts: keptDims.texts,
+  texts: perRun('texts'),
   imageCount: perRun('imageCount'),
   pairs: perRun('pairs'),
   tokens: perRun('tokens'),
@@ -23,7 +23,7 @@ const withDefaults = (options: Partial<EncoderOptions> = {}): EncoderOptions => 
 /** Embeddings of texts and pictures apart, in one pass: `text_embed`, `image_embed`. */
 export const embed: ModelFunction = (config, options) => {
   const graph = new Graph('embed');
-  const { hidden, weights } = encodeCls(graph, config, withDefaults(options));
+  const { hidden, weights } = encodeKept(graph, config, withDefaults(options));
   const textCls = rowIndex(weights, 'kept_text', headDims.texts);
   const imageCls = rowIndex(weights, 'kept_image', headDims.imageCount);
   graph.output('text_embed', embedding(hidden, textCls, 'itc_text_proj', weights));
@@ -34,7 +34,7 @@ export const embed: ModelFunction = (config, options) => {
 /** Image-text matching logits of pairs: `itm_logits`. */
 export const match: ModelFunction = (config, options) => {
   const graph = new Graph('match');
-  const { hidden, weights } = encodeCls(graph, config, withDefaults(options));
+  const { hidden, weights } = encodeKept(graph, config, withDefaults(options));
   const pairCls = rowIndex(weights, 'kept_pair', headDims.pairs);
   graph.output('itm_logits', itmLogits(pooled(hidden, pairCls, weights), weights));
   return graph;
@@ -43,7 +43,7 @@ export const match: ModelFunction = (config, options) => {
 /** Embeddings of texts and pictures and matching logits of pairs, all in one pass: `text_embed`, `image_embed`, `itm_logits`. */
 export const mixed: ModelFunction = (config, options) => {
   const graph = new Graph('mixed');
-  const { hidden, weights } = encodeCls(graph, config, withDefaults(options));
+  const { hidden, weights } = encodeKept(graph, config, withDefaults(options));
   const textCls = rowIndex(weights, 'kept_text', headDims.texts);
   const imageCls = rowIndex(weights, 'kept_image', headDims.imageCount);
   const pairCls = rowIndex(weights, 'kept_pair', headDims.pairs);
@@ -56,7 +56,7 @@ export const mixed: ModelFunction = (config, options) => {
 /** Answer logits of (picture, question) pairs: `vqa_logits`. */
 export const answer: ModelFunction = (config, options) => {
   const graph = new Graph('answer');
-  const { hidden, weights } = encodeCls(graph, config, withDefaults(options));
+  const { hidden, weights } = encodeKept(graph, config, withDefaults(options));
   const pairCls = rowIndex(weights, 'kept_pair', headDims.pairs);
   graph.output('vqa_logits', vqaLogits(pooled(hidden, pairCls, weights), weights));
   return graph;
@@ -65,7 +65,7 @@ export const answer: ModelFunction = (config, options) => {
 /** Truth logits of statements about two pictures: `nlvr2_logits`. Pairs 2 i and 2 i + 1 show the pictures of statement i. */
 export const reason: ModelFunction = (config, options) => {
   const graph = new Graph('reason');
-  const { hidden, weights } = encodeCls(graph, config, withDefaults(options));
+  const { hidden, weights } = encodeKept(graph, config, withDefaults(options));
   const pairCls = rowIndex(weights, 'kept_pair', headDims.pairs);
   graph.output('nlvr2_logits', nlvr2Logits(pooled(hidden, pairCls, weights), weights));
   return graph;
@@ -87,12 +87,15 @@ export const dualOutputs: ModelFunction = (config, options) => {
   const { hidden, weights } = encoded;
   const textCls = rowIndex(weights, 'text_cls', headDims.texts);
   const imageCls = rowIndex(weights, 'image_cls', headDims.imageCount);
-  const branch = vlBranch(encoded, encoderOptions);
+  const keep = graph.input('kept', 'i32', [keptDims.kept]);
+  const branch = vlBranch({ ...encoded, hidden: gatherRows(hidden, keep) }, encoderOptions);
   graph.output('hidden', finalNorm(hidden, weights));
   graph.output('text_embed', embedding(hidden, textCls, 'itc_text_proj', weights));
   graph.output('image_embed', embedding(hidden, imageCls, 'itc_image_proj', weights));
-  graph.output('text_embed_vl', embedding(branch, textCls, 'itc_vl_text_proj', weights));
-  graph.output('image_embed_vl', embedding(branch, imageCls, 'itc_vl_image_proj', weights));
+  const keptText = rowIndex(weights, 'kept_text', headDims.texts);
+  const keptImage = rowIndex(weights, 'kept_image', headDims.imageCount);
+  graph.output('text_embed_vl', embedding(branch, keptText, 'itc_vl_text_proj', weights));
+  graph.output('image_embed_vl', embedding(branch, keptImage, 'itc_vl_image_proj', weights));
   return graph;
 };
 

@@ -13,7 +13,7 @@ import {
   trainingSequence,
 } from '../graph/index.ts';
 import type { VlmoConfig } from './config.ts';
-import { type EncoderOptions, encode, vlBranch } from './encoder.ts';
+import { type EncoderOptions, encodeKept, vlBranch } from './encoder.ts';
 import { embedding, itmLogits, mlmLogits, nlvr2Logits, pooled, rowIndex, vqaLogits } from './heads.ts';
 
 export const objectiveNames = ['itc', 'irtr', 'itm', 'mlm', 'textmlm', 'vqa', 'nlvr2'] as const;
@@ -58,8 +58,8 @@ export function contrastiveFunction(
   const builder = new Builder(objective, config, options);
   const { weights, hidden } = builder.encoded;
   const pairs = perRun('pairs');
-  const textCls = rowIndex(weights, 'text_cls', pairs);
-  const imageCls = rowIndex(weights, 'image_cls', pairs);
+  const textCls = rowIndex(weights, 'kept_text', pairs);
+  const imageCls = rowIndex(weights, 'kept_image', pairs);
   const group = options.groups ? weights.graph.input('group', 'i32', [pairs]) : undefined;
   const plain = contrastive(
     embedding(hidden, imageCls, 'itc_image_proj', weights),
@@ -85,8 +85,9 @@ export function contrastiveFunction(
 }
 
 /**
- * Training on fused sequences: any of `itm`, `mlm`, `vqa`, `nlvr2` in one pass. Each objective reads its own rows:
- * `itm_cls`/`itm_labels`, `mlm_rows`/`mlm_labels`, `vqa_cls`/`vqa_targets`, `nlvr2_cls`/`nlvr2_labels` (two rows a statement).
+ * Training on fused sequences: any of `itm`, `mlm`, `vqa`, `nlvr2` in one pass. Each objective reads its own of the kept rows
+ * (`keepRows`): `kept_itm`/`itm_labels`, `kept_mlm`/`mlm_labels`, `kept_vqa`/`vqa_targets`, `kept_nlvr2`/`nlvr2_labels` (two rows a
+ * statement).
  */
 export function fusedFunction(
   config: VlmoConfig,
@@ -101,7 +102,7 @@ export function fusedFunction(
     switch (objective) {
       case 'itm': {
         const rows = perRun('itmRows');
-        const logits = itmLogits(pooled(hidden, rowIndex(weights, 'itm_cls', rows), weights), weights);
+        const logits = itmLogits(pooled(hidden, rowIndex(weights, 'kept_itm', rows), weights), weights);
         graph.output('itm_logits', logits);
         builder.loss('itm', 'loss.itm', crossEntropy(logits, graph.input('itm_labels', 'i32', [rows])), 1);
         break;
@@ -111,14 +112,14 @@ export function fusedFunction(
         break;
       case 'vqa': {
         const rows = perRun('vqaRows');
-        const logits = vqaLogits(pooled(hidden, rowIndex(weights, 'vqa_cls', rows), weights), weights);
+        const logits = vqaLogits(pooled(hidden, rowIndex(weights, 'kept_vqa', rows), weights), weights);
         const targets = graph.input('vqa_targets', 'f32', [rows, weights.dims.answers]);
         builder.loss('vqa', 'loss.vqa', softBce(logits, targets), 1);
         break;
       }
       case 'nlvr2': {
         const logits = nlvr2Logits(
-          pooled(hidden, rowIndex(weights, 'nlvr2_cls', perRun('nlvr2Rows')), weights),
+          pooled(hidden, rowIndex(weights, 'kept_nlvr2', perRun('nlvr2Rows')), weights),
           weights,
         );
         builder.loss(
@@ -136,7 +137,7 @@ export function fusedFunction(
   return builder.finish(trainable);
 }
 
-/** Masked-language training on text alone: `mlm_rows`, `mlm_labels`; output `loss.textmlm`. */
+/** Masked-language training on text alone: `kept_mlm`, `mlm_labels`; output `loss.textmlm`. */
 export function textMlmFunction(
   config: VlmoConfig,
   options: ObjectiveOptions,
@@ -157,7 +158,7 @@ class Builder {
   constructor(name: string, config: VlmoConfig, options: ObjectiveOptions) {
     this.#options = options;
     this.#graph = new Graph(`train_${name}`);
-    this.encoded = encode(this.#graph, config, options);
+    this.encoded = encodeKept(this.#graph, config, options);
   }
 
   loss(objective: Objective, output: string, loss: Loss, weight: number): void {
@@ -169,7 +170,7 @@ class Builder {
     const rows = perRun('mlmRows');
     const logits = mlmLogits(
       this.encoded.hidden,
-      rowIndex(this.encoded.weights, 'mlm_rows', rows),
+      rowIndex(this.encoded.weights, 'kept_mlm', rows),
       this.encoded.weights,
     );
     this.loss(

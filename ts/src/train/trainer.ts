@@ -4,7 +4,7 @@
  * One step runs two programs on the same weights: the contrastive one on texts and pictures apart, whose similarities choose the
  * hard negatives, then the fused one on pairs. Their gradients accumulate, are clipped by their joint norm, and AdamW follows.
  */
-import { type BatchItems, layoutBatch } from '../model/batch.ts';
+import { type BatchInputs, type BatchItems, keepRows, layoutBatch } from '../model/batch.ts';
 import type { VlmoConfig } from '../model/config.ts';
 import {
   contrastiveFunction,
@@ -260,10 +260,8 @@ export class Trainer {
         inputs: {
           ...layout.inputs,
           bytes: batch.bytes,
-          text_cls: layout.textCls,
-          image_cls: layout.imageCls,
           ...(group && { group }),
-          ...this.#dropPath(layout.inputs.sequences!, layout.dims.rows!, ['block', 'branch']),
+          ...this.#dropPath(layout, ['block', 'branch']),
         },
         scalars: this.#scalars(),
       },
@@ -301,18 +299,20 @@ export class Trainer {
         [...positions].map((position) => layout.pairTextCls[firstMasked + i]! + position),
       ),
     );
+    const kept = keepRows({ pairs: { itm: layout.pairTextCls.slice(0, labels.length), mlm: mlmRows } });
+    const dims = { ...layout.dims, ...kept.dims, itm_rows: labels.length, mlm_rows: mlmRows.length };
+    const inputs = { ...layout.inputs, ...kept.inputs };
     const outputs = await program.run(
       {
-        dims: { ...layout.dims, itm_rows: labels.length, mlm_rows: mlmRows.length },
+        dims,
         inputs: {
-          ...layout.inputs,
+          ...inputs,
           bytes: batch.bytes,
-          ...(negatives && { itm_cls: layout.pairTextCls.slice(0, labels.length), itm_labels: itmLabels }),
+          ...(negatives && { itm_labels: itmLabels }),
           ...(this.options.objectives.includes('mlm') && {
-            mlm_rows: mlmRows,
             mlm_labels: Int32Array.from(masked.flatMap((text) => [...text.labels])),
           }),
-          ...this.#dropPath(layout.inputs.sequences!, layout.dims.rows!, ['block']),
+          ...this.#dropPath({ dims, inputs }, ['block']),
         },
         scalars: this.#scalars(),
       },
@@ -329,28 +329,26 @@ export class Trainer {
     return (this.options.textDropout ?? 0) > 0 ? { dropoutSeed: this.#random.integer(2 ** 31) } : {};
   }
 
-  /** Per-row scales of every residual branch: 0 for dropped sequences, 1 / keep for the others. */
-  #dropPath(
-    sequences: Int32Array,
-    rows: number,
-    streams: readonly ('block' | 'branch')[],
-  ): Record<string, Float32Array> {
+  /** Per-row scales of every residual branch, in the last block of the kept rows: 0 for dropped sequences, 1 / keep for the others. */
+  #dropPath({ dims, inputs }: BatchInputs, streams: readonly ('block' | 'branch')[]): Record<string, Float32Array> {
     const highest = this.options.dropPath ?? 0;
     if (highest === 0) return {};
     const { layers, firstVlLayer } = this.config;
     const scales: Record<string, Float32Array> = {};
+    const sequences = inputs.sequences!;
     for (const stream of streams) {
       if (stream === 'branch' && this.options.vlBranch === false) continue;
       for (let layer = stream === 'branch' ? firstVlLayer : 0; layer < layers; layer++) {
         const keep = 1 - (highest * layer) / Math.max(1, layers - 1);
         for (const branch of ['attention', 'ffn']) {
-          const scale = new Float32Array(rows);
+          const scale = new Float32Array(dims.rows!);
           for (let s = 0; s < sequences.length; s += 4) {
             const value = this.#random.chance(keep) ? 1 / keep : 0;
             scale.fill(value, sequences[s]!, sequences[s]! + sequences[s + 1]!);
             scale.fill(value, sequences[s + 2]!, sequences[s + 2]! + sequences[s + 3]!);
           }
-          scales[`drop_path.${stream}.${layer}.${branch}`] = scale;
+          scales[`drop_path.${stream}.${layer}.${branch}`] =
+            layer < layers - 1 ? scale : Float32Array.from(inputs.kept!, (row) => scale[row]!);
         }
       }
     }

@@ -2,7 +2,7 @@
  * Losses, gradients and training steps of a reference case.
  */
 import { z } from 'zod';
-import type { Batch } from '../model/batch.ts';
+import { type BatchInputs, keepRows } from '../model/batch.ts';
 import {
   contrastiveFunction,
   fusedFunction,
@@ -29,11 +29,16 @@ interface Task {
 
 const options = { pixels: 'f32' } as const;
 
+function keeping(layout: BatchInputs, readers: Parameters<typeof keepRows>[0]): BatchInputs {
+  const kept = keepRows(readers);
+  return { dims: { ...layout.dims, ...kept.dims }, inputs: { ...layout.inputs, ...kept.inputs } };
+}
+
 async function task(model: ModelCase, objective: Objective): Promise<Task> {
   const { batch, texts, inputs } = model;
   const compiled = (
     training: TrainingFunction,
-    layout: Batch,
+    layout: BatchInputs,
     dims: Record<string, number>,
     own: Record<string, Float32Array | Int32Array>,
   ): Task => ({
@@ -48,7 +53,7 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
     case 'irtr': {
       const layout = model.layout({ texts, images: texts.map((_, picture) => ({ picture })) });
       const training = contrastiveFunction(model.config, objective, options);
-      return compiled(training, layout, { pairs: batch }, { text_cls: layout.textCls, image_cls: layout.imageCls });
+      return compiled(training, layout, { pairs: batch }, {});
     }
     case 'itm': {
       const image = await inputs.integers('itm_negative_image');
@@ -62,7 +67,12 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
       });
       const labels = Int32Array.from({ length: 3 * batch }, (_, i) => (i < batch ? 1 : 0));
       const training = fusedFunction(model.config, ['itm'], options);
-      return compiled(training, layout, { itm_rows: 3 * batch }, { itm_cls: layout.pairTextCls, itm_labels: labels });
+      return compiled(
+        training,
+        keeping(layout, { pairs: { itm: layout.pairTextCls } }),
+        { itm_rows: 3 * batch },
+        { itm_labels: labels },
+      );
     }
     case 'mlm':
     case 'textmlm': {
@@ -83,11 +93,12 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
       }
       const training =
         objective === 'mlm' ? fusedFunction(model.config, ['mlm'], options) : textMlmFunction(model.config, options);
+      const readers = { mlm: Int32Array.from(rows) };
       return compiled(
         training,
-        layout,
+        keeping(layout, objective === 'mlm' ? { pairs: readers } : { texts: readers }),
         { mlm_rows: rows.length },
-        { mlm_rows: Int32Array.from(rows), mlm_labels: Int32Array.from(labels) },
+        { mlm_labels: Int32Array.from(labels) },
       );
     }
     case 'vqa': {
@@ -95,9 +106,9 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
       const training = fusedFunction(model.config, ['vqa'], options);
       return compiled(
         training,
-        layout,
+        keeping(layout, { pairs: { vqa: layout.pairTextCls } }),
         { vqa_rows: batch },
-        { vqa_cls: layout.pairTextCls, vqa_targets: await inputs.floats('vqa_targets') },
+        { vqa_targets: await inputs.floats('vqa_targets') },
       );
     }
     case 'nlvr2': {
@@ -105,10 +116,9 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
       const training = fusedFunction(model.config, ['nlvr2'], options);
       return compiled(
         training,
-        layout,
+        keeping(layout, { pairs: { nlvr2: layout.pairTextCls } }),
         { nlvr2_rows: 2 * batch, statements: batch },
         {
-          nlvr2_cls: layout.pairTextCls,
           nlvr2_labels: await inputs.integers('nlvr2_labels'),
           pixels: await twoPictures(model),
         },
