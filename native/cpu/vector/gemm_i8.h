@@ -79,7 +79,7 @@ inline void quantise_tile(const Source& source, int64_t row, int64_t rows, int64
 using DotKernel = void (*)(int64_t steps, const Word* a, const std::byte* b, const int32_t* start, const float* row_scale,
                            const float* column_scale, float* tile, bool carry);
 
-template <int kRows>
+template <int kRows, bool kStream>
 [[gnu::noinline]] void dot_tile(int64_t steps, const Word* a, const std::byte* b, const int32_t* start, const float* row_scale,
                                 const float* column_scale, float* tile, bool carry) {
   Ints sum[kRows][kPanelVectors];
@@ -91,6 +91,7 @@ template <int kRows>
 #pragma GCC unroll 1
   for (int64_t k = 0; k < steps; ++k) {
     const Ints left = load_weights(b), right = load_weights(b + kStepBytes / 2);
+    prefetch_ahead<kStream, kStepBytes>(b);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       const Ints word = set1_word(a[r]);
@@ -121,14 +122,18 @@ template <int kRows>
   }
 }
 
-template <int kRows>
+template <int kRows, bool kStream>
 DotKernel select_dot_kernel(int rows) {
   if constexpr (kRows > 1) {
-    if (rows != kRows) return select_dot_kernel<kRows - 1>(rows);
+    if (rows != kRows) return select_dot_kernel<kRows - 1, kStream>(rows);
   }
-  return dot_tile<kRows>;
+  return dot_tile<kRows, kStream>;
 }
-inline DotKernel dot_kernel(int64_t rows) { return select_dot_kernel<kMaxTileRows>(static_cast<int>(rows)); }
+// `stream`: the tile is the only one.
+inline DotKernel dot_kernel(int64_t rows, bool stream) {
+  const int r = static_cast<int>(rows);
+  return stream ? select_dot_kernel<kMaxTileRows, true>(r) : select_dot_kernel<kMaxTileRows, false>(r);
+}
 
 // A tile over the whole depth, a block of `block_steps` after the other. `scales` [blocks][R].
 inline void dot_panel(DotKernel kernel, int64_t rows, int64_t steps, int64_t block_steps, const Word* a, const float* scales,
@@ -177,7 +182,7 @@ void multiply_i8_groups(ThreadPool& pool, int64_t rows, int64_t columns, int64_t
     float* finished = scratch + worker * scratch_stride;
     for (int64_t t = tiles.count * row_block / row_blocks; t < tiles.count * (row_block + 1) / row_blocks; ++t) {
       const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
-      const DotKernel kernel = dot_kernel(tile_rows);
+      const DotKernel kernel = dot_kernel(tile_rows, tiles.count == 1);
       for (int64_t panel = first_panel; panel < last_panel; ++panel) {
         dot_panel(kernel, tile_rows, steps, block_steps, a.tile_words(row), a.tile_scales(row),
                   I8Panel{packed_b + panel * panel_bytes, a.depth}, finished + (panel - first_panel) * tile_rows * kPanel);
