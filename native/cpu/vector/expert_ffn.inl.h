@@ -2,7 +2,8 @@
 //
 // 4 rows width hidden FLOPs forward, twice that backward. A block of at most 1024 rows goes through the whole branch before the
 // next: the layer norm happens while the rows are packed for fc1, GELU on fc1's finished tiles, and the scale and the residual on
-// fc2's, so only the block's hidden activations are written in between. Float32 accumulators, one chain per element (gemm.h).
+// fc2's, so only the block's hidden activations are written in between, in the order in which fc2 reads them. Float32 accumulators,
+// one chain per element (gemm.h).
 #pragma once
 
 #include "core/ops/expert_ffn.h"
@@ -14,23 +15,25 @@ namespace mome::MOME_ISA {
 
 // ---- Forward ----------------------------------------------------------------------------------------------------------------
 
-// y = gelu(acc + bias); acc + bias itself goes to `pre_activation` unless that is null.
+// gelu(acc + bias), packed as an operand of the next product; acc + bias itself goes to `pre_activation` unless that is null.
 struct GeluEpilogue {
-  float* y;
+  float* packed;
   float* pre_activation;
   int64_t stride;
   const float* bias;
   void operator()(int64_t row, int64_t rows, int64_t column, int64_t columns, const float* tile) const {
-    for_each_vector(row, rows, column, columns, tile, [&](int64_t r, int64_t c, int64_t count, Vec value) {
-      value = value + load_part(bias + c, count);
-      if (pre_activation != nullptr) store_part(pre_activation + r * stride + c, value, count);
-      store_part(y + r * stride + c, gelu(value), count);
+    alignas(64) float finished[kMaxTileRows * kPanel];
+    for_each_vector(0, rows, 0, columns, tile, [&](int64_t r, int64_t c, int64_t count, Vec value) {
+      value = value + load_part(bias + column + c, count);
+      if (pre_activation != nullptr) store_part(pre_activation + (row + r) * stride + column + c, value, count);
+      store(finished + r * kPanel + c, gelu(value));
     });
+    pack_finished(finished, rows, columns, packed + row * stride + column * rows);
   }
 };
 
 struct ExpertFfnForwardWorkspace : Carver {
-  float* hidden;         // [block rows, hidden]; with 8-bit weights the quantised words, which take no more
+  float* hidden;         // [block rows, hidden], packed; with 8-bit weights the quantised words, which take no more
   float* hidden_scales;  // [block rows, quant blocks]
   Moments* moments;      // [block rows]
   size_t shared;
@@ -42,7 +45,7 @@ struct ExpertFfnForwardWorkspace : Carver {
         moments(take<Moments>(smaller(args.rows, kRowBlock))),
         shared(used),
         fc1(*this, smaller(args.rows, kRowBlock), args.hidden, args.width, threads),
-        fc2(at(shared), smaller(args.rows, kRowBlock), args.width, args.hidden, threads) {}
+        fc2(at(shared), smaller(args.rows, kRowBlock), args.width, args.hidden, threads, false) {}
 };
 
 inline size_t expert_ffn_forward_workspace(const ExpertFfnForward& args, int threads) {
@@ -100,7 +103,7 @@ inline Status expert_ffn_forward(const ExpertFfnForward& args, OpContext& contex
   const int64_t width = args.width, hidden = args.hidden;
   for (int e = 0; e < args.experts; ++e) {
     const ExpertForward& expert = args.expert[e];
-    const int64_t step = even_step(expert.end - expert.begin, smaller(kRowBlock, most_rows(width)));
+    const int64_t step = even_step(expert.end - expert.begin, smaller(most_rows(width), most_rows(hidden)));
     for (int64_t begin = expert.begin; begin < expert.end; begin += step) {
       const int64_t rows = smaller(step, expert.end - begin);
       const float* x = args.x + begin * width;
@@ -114,7 +117,7 @@ inline Status expert_ffn_forward(const ExpertFfnForward& args, OpContext& contex
       }
       gemm(context.pool, 0, rows, hidden, width, normed, expert.fc1, workspace.fc1,
            GeluEpilogue{workspace.hidden, pre_activation, hidden, expert.fc1_bias});
-      gemm(context.pool, 0, rows, width, hidden, PlainSource{workspace.hidden, hidden}, expert.fc2, workspace.fc2, residual);
+      multiply_packed(context.pool, 0, rows, width, hidden, workspace.hidden, expert.fc2, workspace.fc2.scratch, residual);
     }
   }
   return {};

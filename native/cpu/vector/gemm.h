@@ -127,12 +127,12 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
 }
 
 struct GemmWorkspace {
-  float* packed_a;    // float32, or quantised words, which take no more
+  float* packed_a;    // float32, or quantised words, which take no more; null when rows come packed
   float* row_scales;  // of quantised rows
   int64_t scratch_stride;
   float* scratch;
-  GemmWorkspace(Carver& carver, int64_t rows, int64_t columns, int64_t depth, int threads)
-      : packed_a(carver.take<float>(smaller(rows, most_rows(depth)) * depth)),
+  GemmWorkspace(Carver& carver, int64_t rows, int64_t columns, int64_t depth, int threads, bool packs = true)
+      : packed_a(packs ? carver.take<float>(smaller(rows, most_rows(depth)) * depth) : nullptr),
         row_scales(carver.take<float>(smaller(rows, most_rows(depth)))),
         scratch_stride(larger(tile_scratch(smaller(rows, most_rows(depth)), columns, depth), i8_scratch(depth))),
         scratch(carver.take<float>(scratch_stride * threads)) {}
@@ -145,6 +145,17 @@ struct PackedOperand {
   PackedOperand(const Matrix& weight) : data(static_cast<const std::byte*>(weight.packed)), type(weight.type) {}
   PackedOperand(const float* packed) : data(reinterpret_cast<const std::byte*>(packed)), type(WeightType::f32) {}
 };
+
+// The product of packed rows, in float32, with a weight in float32 or bfloat16.
+template <typename Epilogue>
+void multiply_packed(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns, int64_t depth, const float* packed_a,
+                     const PackedOperand& b, float* scratch, const Epilogue& epilogue) {
+  if (b.type == WeightType::bf16) {
+    multiply<Bf16Panel>(pool, first_row, rows, columns, depth, packed_a, b.data, scratch, epilogue);
+  } else {
+    multiply<F32Panel>(pool, first_row, rows, columns, depth, packed_a, b.data, scratch, epilogue);
+  }
+}
 
 template <typename Source>
 void quantise_rows(ThreadPool& pool, const Source& source, int64_t first, const Tiles& tiles, const QuantisedRows& a,
@@ -174,11 +185,7 @@ void gemm(ThreadPool& pool, int64_t begin, int64_t rows, int64_t columns, int64_
       const int64_t row = tiles.first_row(t);
       pack_tile(source, first + row, tiles.rows(t), depth, workspace.packed_a + row * depth);
     });
-    if (b.type == WeightType::bf16) {
-      multiply<Bf16Panel>(pool, first, count, columns, depth, workspace.packed_a, b.data, workspace.scratch, epilogue);
-    } else {
-      multiply<F32Panel>(pool, first, count, columns, depth, workspace.packed_a, b.data, workspace.scratch, epilogue);
-    }
+    multiply_packed(pool, first, count, columns, depth, workspace.packed_a, b, workspace.scratch, epilogue);
   }
 }
 

@@ -156,6 +156,26 @@ inline void pack_transposed(const Source& source, int64_t row, int64_t rows, int
   }
 }
 
+// The first `columns` columns of a finished tile [R][kPanel], as as many steps of a packed tile of A, out [columns][R]. Writes nothing
+// past these steps: those after them may be another thread's.
+inline void pack_finished(const float* tile, int64_t rows, int64_t columns, float* out) {
+  for (int64_t c = 0; c < columns; c += kLanes) {
+    Vec block[kLanes];
+#pragma GCC unroll 16
+    for (int r = 0; r < kLanes; ++r) block[r] = r < rows ? load(tile + r * kPanel + c) : zero();
+    transpose(block);
+    const int64_t count = smaller(kLanes, columns - c);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t at = (c + i) * rows;
+      if (at + kLanes <= columns * rows) {
+        store(out + at, block[i]);
+      } else {
+        store(out + at, block[i], rows);
+      }
+    }
+  }
+}
+
 // One tile of A, where a row of A is a row of the source.
 template <typename Source>
 inline void pack_tile(const Source& source, int64_t row, int64_t rows, int64_t depth, float* out) {
