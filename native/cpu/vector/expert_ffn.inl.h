@@ -88,7 +88,9 @@ inline void expert_ffn_forward_i8(ThreadPool& pool, int64_t rows, const ExpertFf
   const QuantisedRows input{reinterpret_cast<Word*>(workspace.fc1.packed_a), workspace.fc1.row_scales, width, larger(1, width)};
   const QuantisedRows activations{reinterpret_cast<Word*>(workspace.hidden), workspace.hidden_scales, hidden, kQuantBlock};
   quantise_rows(pool, normed, 0, Tiles(rows), input, workspace.fc1);
-  multiply_i8_groups(pool, rows, hidden, kBlockPanels, kItemsPerThread, input, static_cast<const std::byte*>(expert.fc1.packed),
+  // Whole blocks of columns under one scale.
+  const PanelGroups blocks(panels_of(hidden), kBlockPanels, kBlockPanels, 1, kItemsPerThread, pool.threads());
+  multiply_i8_groups(pool, rows, blocks, kItemsPerThread, input, static_cast<const std::byte*>(expert.fc1.packed),
               workspace.fc1.scratch, workspace.fc1.scratch_stride,
               [&](int64_t row, int64_t tile_rows, int64_t first_panel, int64_t last_panel, float* tiles, int) {
                 const int64_t column = first_panel * kPanel;

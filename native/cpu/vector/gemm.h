@@ -85,20 +85,18 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
   if (tiles.count == 0 || panels == 0) return;
   const int64_t row_blocks = ceil_div(tiles.count, kBlockTiles);
   const int64_t at_once = tiles.count == 1 ? panels_at_once(rows) : 1;
-  int64_t group = kItemPanels;
-  while (group > at_once && row_blocks * ceil_div(panels, group) < kItemsPerThread * pool.threads()) group /= 2;
-  const int64_t groups = ceil_div(panels, group);
+  const PanelGroups groups(panels, at_once, kItemPanels, row_blocks, kItemsPerThread, pool.threads());
   // A single tile reads every panel once: uncut, so that the weights come in one stream.
   const int64_t depth_blocks = tiles.count == 1 ? 1 : larger(1, ceil_div(depth, kDepthBlock));
   const int64_t depth_step = ceil_div(depth, depth_blocks);
   const int64_t panel_stride = depth * Panel::kStepBytes;
   const int64_t scratch_stride = tile_scratch(rows, columns, depth);
 
-  pool.parallel_for(row_blocks * groups, [&](int64_t item, int worker) {
+  pool.parallel_for(row_blocks * groups.count, [&](int64_t item, int worker) {
     // Locate the item.
-    const int64_t block = item / groups;
+    const int64_t block = item / groups.count;
     const int64_t first_tile = tiles.count * block / row_blocks, last_tile = tiles.count * (block + 1) / row_blocks;
-    const int64_t first_panel = item % groups * group, last_panel = smaller(panels, first_panel + group);
+    const int64_t first_panel = groups.first(item % groups.count), last_panel = groups.first(item % groups.count + 1);
     const int64_t origin = tiles.first_row(first_tile);
     const int64_t block_rows = tiles.first_row(last_tile) - origin;
     float* partial = scratch + worker * scratch_stride;

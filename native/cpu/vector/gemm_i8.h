@@ -163,22 +163,21 @@ inline constexpr int64_t kGroupBytes = 400 << 10;  // weights of an item: they s
 inline constexpr int64_t kBlockPanels = kQuantBlock / kPanel;
 inline constexpr int64_t kRowBlockTiles = 16;  // tiles of an item, as in gemm.h
 
-// Calls done(row, tile rows, first panel, last panel, tiles, worker) with the finished tiles [panels][R][kPanel] of each group of
-// `group` panels (fewer at the end). `scratch` holds `scratch_stride` >= kMaxTileRows * group * kPanel floats per thread.
+// Calls done(row, tile rows, first panel, last panel, tiles, worker) with the finished tiles [panels][R][kPanel] of each group.
+// `scratch` holds `scratch_stride` >= kMaxTileRows * panels of a group * kPanel floats per thread.
 template <typename Done>
-void multiply_i8_groups(ThreadPool& pool, int64_t rows, int64_t columns, int64_t group, int64_t items_per_thread, const QuantisedRows& a,
+void multiply_i8_groups(ThreadPool& pool, int64_t rows, const PanelGroups& groups, int64_t items_per_thread, const QuantisedRows& a,
                         const std::byte* packed_b, float* scratch, int64_t scratch_stride, const Done& done) {
   const Tiles tiles(rows);
-  const int64_t panels = panels_of(columns), groups = ceil_div(panels, group);
-  if (tiles.count == 0 || panels == 0) return;
+  if (tiles.count == 0 || groups.panels == 0) return;
   // Enough items to even out threads of different speeds, but no more row blocks than needed: each reads the weights again.
   const int64_t row_blocks =
-      smaller(tiles.count, larger(ceil_div(tiles.count, kRowBlockTiles), ceil_div(items_per_thread * pool.threads(), groups)));
+      smaller(tiles.count, larger(ceil_div(tiles.count, kRowBlockTiles), ceil_div(items_per_thread * pool.threads(), groups.count)));
   const int64_t steps = dot_steps(a.depth), block_steps = dot_steps(smaller(a.block, a.depth));
   const int64_t panel_bytes = I8Panel::bytes(a.depth);
-  pool.parallel_for(row_blocks * groups, [&](int64_t item, int worker) {
-    const int64_t row_block = item / groups;
-    const int64_t first_panel = item % groups * group, last_panel = smaller(panels, first_panel + group);
+  pool.parallel_for(row_blocks * groups.count, [&](int64_t item, int worker) {
+    const int64_t row_block = item / groups.count;
+    const int64_t first_panel = groups.first(item % groups.count), last_panel = groups.first(item % groups.count + 1);
     float* finished = scratch + worker * scratch_stride;
     for (int64_t t = tiles.count * row_block / row_blocks; t < tiles.count * (row_block + 1) / row_blocks; ++t) {
       const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
@@ -196,10 +195,10 @@ void multiply_i8_groups(ThreadPool& pool, int64_t rows, int64_t columns, int64_t
 template <typename Epilogue>
 void multiply_i8(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns, int64_t items_per_thread, const QuantisedRows& a,
                  const std::byte* packed_b, float* scratch, int64_t scratch_stride, const Epilogue& epilogue) {
-  int64_t group = larger(1, smaller(kBlockPanels, kGroupBytes / larger(1, I8Panel::bytes(a.depth))));
-  const int64_t row_blocks = ceil_div(Tiles(rows).count, kRowBlockTiles);
-  while (group > 1 && row_blocks * ceil_div(panels_of(columns), group) < items_per_thread * pool.threads()) group /= 2;
-  multiply_i8_groups(pool, rows, columns, group, items_per_thread, a, packed_b, scratch, scratch_stride,
+  if (rows == 0 || columns == 0) return;
+  const int64_t most = larger(1, smaller(kBlockPanels, kGroupBytes / larger(1, I8Panel::bytes(a.depth))));
+  const PanelGroups groups(panels_of(columns), 1, most, ceil_div(Tiles(rows).count, kRowBlockTiles), items_per_thread, pool.threads());
+  multiply_i8_groups(pool, rows, groups, items_per_thread, a, packed_b, scratch, scratch_stride,
               [&](int64_t row, int64_t tile_rows, int64_t first_panel, int64_t last_panel, const float* finished, int) {
                 for (int64_t panel = first_panel; panel < last_panel; ++panel) {
                   const int64_t column = panel * kPanel;

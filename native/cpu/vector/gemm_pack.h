@@ -84,6 +84,19 @@ struct Tiles {
 inline int64_t panels_of(int64_t columns) { return ceil_div(columns, kPanel); }
 inline int64_t packed_columns_size(int64_t depth, int64_t columns) { return panels_of(columns) * depth * kPanel; }
 
+// Panels cut into groups, as even as possible in whole units of `unit` panels: of at most `most` panels each, and so many that
+// with `row_blocks` blocks of rows every thread gets `items_per_thread` items, and all threads equally many.
+struct PanelGroups {
+  int64_t panels, unit, count;
+  PanelGroups(int64_t panels, int64_t unit, int64_t most, int64_t row_blocks, int64_t items_per_thread, int64_t threads)
+      : panels(panels), unit(unit), count(larger(ceil_div(panels, most), ceil_div(items_per_thread * threads, row_blocks))) {
+    while (row_blocks * count % threads != 0) ++count;
+    count = smaller(count, units());
+  }
+  int64_t units() const { return ceil_div(panels, unit); }
+  int64_t first(int64_t group) const { return smaller(panels, units() * group / count * unit); }
+};
+
 // ---- Transposition in registers ---------------------------------------------------------------------------------------------
 
 #if defined(__AVX512F__)
