@@ -41,6 +41,11 @@ const options = new Command()
   .parse()
   .opts();
 
+/** JSON with lists of numbers, of which there are many, on one line each. */
+function printed(value) {
+  return JSON.stringify(value, null, 2).replace(/\[[-\d.e+,\s]+\]/g, (list) => list.replace(/\s+/g, ' '));
+}
+
 const log = (text) => process.stderr.write(`bench: ${text}\n`);
 const { machine, versions, commit } = await describeMachine();
 const threads = options.threads ?? machine.cores;
@@ -72,11 +77,11 @@ if (options.write) {
   const folder = join(root, 'bench', 'results');
   mkdirSync(folder, { recursive: true });
   for (const result of results) {
-    writeFileSync(join(folder, `${result.table}-${slugOf(machine)}.json`), `${JSON.stringify(result, null, 2)}\n`);
+    writeFileSync(join(folder, `${result.table}-${slugOf(machine)}.json`), `${printed(result)}\n`);
   }
   await writeReport();
 }
-if (options.json) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
+if (options.json) process.stdout.write(`${printed(results)}\n`);
 if (options.check) {
   const bounds = JSON.parse(readFileSync(join(root, 'bench', 'bounds.json'), 'utf8'));
   const asked = bounds.filter(({ table }) => results.some((result) => result.table === table));

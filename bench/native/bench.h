@@ -18,6 +18,7 @@ struct Case {
   std::string op, direction, shape;
   WeightType type = WeightType::f32;
   double flops = 0;
+  double bytes = 0;  // that must come from or go to memory; set where these bound the op
   // Set for bare products: C [rows, outputs] = A [rows, inputs] W^T, for the peers.
   int64_t rows = 0, inputs = 0, outputs = 0;
   std::function<Status()> run;

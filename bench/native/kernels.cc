@@ -68,8 +68,8 @@ bool measure(const Case& test, int threads, int rounds, std::vector<BlasPeer>& p
     seconds[0].push_back(turn(ours));
     for (size_t p = 0; compared && p < peers.size(); p++) seconds[1 + p].push_back(turn([&] { peer_call(peers[p]); }));
   }
-  std::printf("{\"kind\":\"kernel\",\"op\":\"%s\",\"direction\":\"%s\",\"shape\":\"%s\",\"dtype\":\"%s\",\"threads\":%d,\"flops\":%.17g", test.op.c_str(),
-              test.direction.c_str(), test.shape.c_str(), weight_type_name(test.type).data(), threads, test.flops);
+  std::printf("{\"kind\":\"kernel\",\"op\":\"%s\",\"direction\":\"%s\",\"shape\":\"%s\",\"dtype\":\"%s\",\"threads\":%d,\"flops\":%.17g,\"bytes\":%.17g", test.op.c_str(),
+              test.direction.c_str(), test.shape.c_str(), weight_type_name(test.type).data(), threads, test.flops, test.bytes);
   print_samples("ours", seconds[0]);
   for (size_t p = 0; compared && p < peers.size(); p++) print_samples(peers[p].name.c_str(), seconds[1 + p]);
   std::printf("}\n");

@@ -2,6 +2,15 @@
 import { join } from 'node:path';
 import { config, paddedTokens } from '../base-model.mjs';
 
+/** Settings that are tried for every workload; the fastest is the peer. */
+const candidates = {
+  'threads spin': {},
+  'threads sleep': { extra: { session: { intra_op: { allow_spinning: '0' } } } },
+  'denormals are zero': { extra: { session: { set_denormal_as_zero: '1' } } },
+  'extended graph': { graphOptimizationLevel: 'extended' },
+};
+const tries = 3;
+
 /** @returns the peer, or undefined where the package is not installed */
 export async function onnxruntimePeer(folder, threads) {
   const ort = await import('onnxruntime-node').then(
@@ -17,32 +26,37 @@ export async function onnxruntimePeer(folder, threads) {
     enableCpuMemArena: true,
     enableMemPattern: true,
   };
-  const sessions = new Map();
-  const session = async (name) => {
-    if (!sessions.has(name))
-      sessions.set(name, await ort.InferenceSession.create(join(folder, `${name}.onnx`), options));
-    return sessions.get(name);
+  const open = (graph, settings) =>
+    ort.InferenceSession.create(join(folder, `${graph}.onnx`), { ...options, ...settings });
+  const sessions = [];
+  /** A call of `graph` with the settings that suit these feeds best; `settings` of the call names them. */
+  const fastest = async (graph, feeds, output) => {
+    let best;
+    for (const [settings, own] of Object.entries(candidates)) {
+      const session = await open(graph, own);
+      await session.run(feeds);
+      let milliseconds = Number.POSITIVE_INFINITY;
+      for (let i = 0; i < tries; i++) {
+        const started = performance.now();
+        await session.run(feeds);
+        milliseconds = Math.min(milliseconds, performance.now() - started);
+      }
+      const loser = !best || milliseconds < best.milliseconds ? best?.session : session;
+      if (loser !== session) best = { session, settings, milliseconds };
+      await loser?.release();
+    }
+    sessions.push(best.session);
+    return Object.assign(async () => (await best.session.run(feeds))[output].data, { settings: best.settings });
   };
   return {
     version: ort.env.versions.node ?? ort.env.versions.common,
-    image: async (images) => {
-      const image = await session('image');
-      const feeds = { pixels: pixelsOf(ort, images) };
-      return async () => (await image.run(feeds)).image_embed.data;
-    },
+    image: (images) => fastest('image', { pixels: pixelsOf(ort, images) }, 'image_embed'),
     /** Texts padded to `length` tokens. */
-    text: async (ids, length = paddedTokens) => {
-      const text = await session('text');
-      const feeds = textsOf(ort, ids, length);
-      return async () => (await text.run(feeds)).text_embed.data;
-    },
-    fusion: async (images, ids, length = paddedTokens) => {
-      const fusion = await session('fusion');
-      const feeds = { ...textsOf(ort, ids, length), pixels: pixelsOf(ort, images) };
-      return async () => (await fusion.run(feeds)).itm_logits.data;
-    },
+    text: (ids, length = paddedTokens) => fastest('text', textsOf(ort, ids, length), 'text_embed'),
+    fusion: (images, ids, length = paddedTokens) =>
+      fastest('fusion', { ...textsOf(ort, ids, length), pixels: pixelsOf(ort, images) }, 'itm_logits'),
     close: async () => {
-      for (const open of sessions.values()) await open.release();
+      for (const session of sessions) await session.release();
     },
   };
 }

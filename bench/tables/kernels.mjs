@@ -23,11 +23,11 @@ export async function kernelsTable({ rounds, log }) {
   const rows = lines
     .filter(({ kind }) => kind === 'kernel')
     .map((line) => {
-      const { op, direction, shape, dtype, threads, flops, ours } = line;
+      const { op, direction, shape, dtype, threads, flops, bytes, ours } = line;
       const peers = {};
       for (const peer of ['openblas', 'onednn']) if (line[peer]) peers[peer] = peerOf(line[peer], ours);
       const name = `${op}.${direction} ${shape} ${dtype} ${threads} thread${threads === 1 ? '' : 's'}`;
-      return rowOf({ name, dtype, threads, items: 1, unit: 'calls', flops }, ours, peers);
+      return rowOf({ name, dtype, threads, items: 1, unit: 'calls', flops, bytes }, ours, peers);
     });
   const absent = ['openblas', 'onednn']
     .filter((peer) => !rows.some(({ peers }) => peer in peers))

@@ -89,7 +89,9 @@ export async function modelTable({ folder, seed, rounds, threads, log }) {
     const seconds = await alternate(contestants, rounds);
     const peerNames = Object.keys(seconds).filter((name) => !dtypes.includes(name));
     for (const dtype of dtypes) {
-      const others = Object.fromEntries(peerNames.map((name) => [name, peerOf(seconds[name], seconds[dtype])]));
+      const others = Object.fromEntries(
+        peerNames.map((name) => [name, peerOf(seconds[name], seconds[dtype], contestants[name].settings)]),
+      );
       rows.push(rowOf({ ...work, dtype, threads }, seconds[dtype], others));
     }
   }

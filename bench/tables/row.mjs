@@ -2,15 +2,15 @@
 import { ratio, share, spread } from '../statistics.mjs';
 
 /** A peer beside our own seconds. */
-export function peerOf(seconds, ours) {
-  return { seconds: spread(seconds), ratio: ratio(seconds, ours) };
+export function peerOf(seconds, ours, note) {
+  return { seconds: spread(seconds), ratio: ratio(seconds, ours), samples: seconds, ...(note && { note }) };
 }
 
 /**
- * @param work { name, dtype, threads, items, unit, flops }
+ * @param work { name, dtype, threads, items, unit, flops, bytes }; `bytes` where moving them bounds the work
  */
 export function rowOf(work, seconds, peers) {
-  const { name, dtype, threads, items, unit, flops, note } = work;
+  const { name, dtype, threads, items, unit, flops, bytes, note } = work;
   const own = spread(seconds);
   return {
     name,
@@ -18,8 +18,8 @@ export function rowOf(work, seconds, peers) {
     threads,
     items,
     unit,
-    work: flops ? { flops } : null,
-    ours: { seconds: own },
+    work: flops ? { flops, ...(bytes && { bytes }) } : null,
+    ours: { seconds: own, samples: seconds },
     perSecond: {
       fastDecile: items / own.fastDecile,
       median: items / own.median,
@@ -32,15 +32,16 @@ export function rowOf(work, seconds, peers) {
 }
 
 /**
- * The row with its share of the peak: int8 is held against that of VNNI, everything else against that of FMA, each the better of before
- * and after the table, so that a neighbour who slowed the peak does not make a share too high.
+ * The row with its share of the peak: int8 is held against that of VNNI, work bound by memory against reading, everything else against
+ * that of FMA, each the better of before and after the table, so that a neighbour who slowed the peak does not make a share too high.
  */
 export function withShare(row, before, after) {
+  if (!row.work) return row;
   const scope = row.threads === 1 ? 'one' : 'all';
-  const of = row.dtype === 'int8' ? 'vnni' : 'fma';
-  const peak = Math.max(
-    ...[before, after].map((peaks) => (of === 'vnni' ? peaks.vnni_gops : peaks.fma_gflops)?.[scope] ?? Number.NaN),
-  );
-  if (!row.work || !Number.isFinite(peak)) return row;
-  return { ...row, shareOfPeak: { of, ...share(row.work.flops, row.ours.seconds, peak * 1e9) } };
+  const { flops, bytes } = row.work;
+  const of = bytes ? 'read' : row.dtype === 'int8' ? 'vnni' : 'fma';
+  const rates = { read: 'read_gbs', vnni: 'vnni_gops', fma: 'fma_gflops' };
+  const peak = Math.max(...[before, after].map((peaks) => peaks[rates[of]]?.[scope] ?? Number.NaN));
+  if (!Number.isFinite(peak)) return row;
+  return { ...row, shareOfPeak: { of, ...share(bytes || flops, row.ours.seconds, peak * 1e9) } };
 }
