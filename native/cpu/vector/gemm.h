@@ -112,7 +112,7 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
           const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
           float* tile = partial;
           if (depth_blocks > 1) tile += ((panel - first_panel) * block_rows + (row - origin)) * kPanel;
-          tile_kernel<Panel>(tile_rows, wide, tiles.count == 1)(k_count, packed_a + row * depth + k * tile_rows, b, panel_stride, tile, step > 0);
+          tile_kernel<Panel>(tile_rows, wide, t == first_tile)(k_count, packed_a + row * depth + k * tile_rows, b, panel_stride, tile, step > 0);
           if (step + 1 < depth_blocks) continue;
           for (int64_t w = 0; w < wide; ++w) {
             const int64_t column = (panel + w) * kPanel;

@@ -129,7 +129,7 @@ DotKernel select_dot_kernel(int rows) {
   }
   return dot_tile<kRows, kStream>;
 }
-// `stream`: the tile is the only one.
+// `stream`: the tile is the first to read its weights.
 inline DotKernel dot_kernel(int64_t rows, bool stream) {
   const int r = static_cast<int>(rows);
   return stream ? select_dot_kernel<kMaxTileRows, true>(r) : select_dot_kernel<kMaxTileRows, false>(r);
@@ -179,9 +179,10 @@ void multiply_i8_groups(ThreadPool& pool, int64_t rows, const PanelGroups& group
     const int64_t row_block = item / groups.count;
     const int64_t first_panel = groups.first(item % groups.count), last_panel = groups.first(item % groups.count + 1);
     float* finished = scratch + worker * scratch_stride;
-    for (int64_t t = tiles.count * row_block / row_blocks; t < tiles.count * (row_block + 1) / row_blocks; ++t) {
+    const int64_t first_tile = tiles.count * row_block / row_blocks, last_tile = tiles.count * (row_block + 1) / row_blocks;
+    for (int64_t t = first_tile; t < last_tile; ++t) {
       const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
-      const DotKernel kernel = dot_kernel(tile_rows, tiles.count == 1);
+      const DotKernel kernel = dot_kernel(tile_rows, t == first_tile);
       for (int64_t panel = first_panel; panel < last_panel; ++panel) {
         dot_panel(kernel, tile_rows, steps, block_steps, a.tile_words(row), a.tile_scales(row),
                   I8Panel{packed_b + panel * panel_bytes, a.depth}, finished + (panel - first_panel) * tile_rows * kPanel);

@@ -29,8 +29,8 @@ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// With a single tile of rows every weight is read once and from memory, faster than the processor's own prefetchers, which stop at
-// every page, bring it: the tile kernels for that case ask for it this far ahead, over the end of the panel into the next.
+// The first tile of rows to read a panel, often the only one, gets it from memory, and the processor's own prefetchers, which stop at
+// every page, are too slow: the tile kernels for that case ask for it this far ahead, over the end of the panel into the next.
 inline constexpr int64_t kStreamAhead = 8 << 10;
 
 template <bool kStream, int64_t kBytes>
@@ -120,7 +120,7 @@ TileKernel select_tile_kernel(int rows, int panels) {
 }
 
 // The kernel for `rows` in [1, kMaxTileRows] and `panels` in {1, 2, 4}, where panels_at_once(rows) is the most it may be. `stream`:
-// the tile is the only one.
+// the tile is the first to read these panels.
 template <typename Panel>
 TileKernel tile_kernel(int64_t rows, int64_t panels, bool stream) {
   const int r = static_cast<int>(rows), p = static_cast<int>(panels);
