@@ -228,6 +228,7 @@ def golden(run):
                     if "rows" in output:
                         rows = output["rows"]
                         actual = padded(actual.reshape(-1, stored["width"]), rows["begins"], rows["lengths"], rows["length"])
+                    actual = actual.ravel()[:expected.size]  # rows behind the last sequence round the size up
                     checks.append({"name": f"{case} {output['golden']} {dtype}", **compare(actual, expected, dtype, False)})
                     noticed.append(not compare(actual, expected, dtype, True)["passed"])
     failed = [check for check in checks if not check["passed"]]

@@ -2,6 +2,7 @@
  * Lays out a ragged batch: which rows each sequence takes, in the modality-sorted order the encoder expects.
  */
 import { check } from '../runtime/errors.ts';
+import { bucket, imageStep, sequenceStep, textRowStep } from './bucket.ts';
 import { imageTokensOf, type VlmoConfig } from './config.ts';
 
 /** A text as word pieces with CLS and SEP: 1 to `maxTextLength` ids. */
@@ -27,6 +28,8 @@ export interface BatchItems {
 export interface Batch {
   readonly dims: Readonly<Record<string, number>>;
   readonly inputs: Readonly<Record<string, Int32Array>>;
+  /** Rows of `kept_text`, `kept_pair` and `kept_image` that are sequences, by the dimension that counts all: the first ones. */
+  readonly counts: Readonly<Record<'texts' | 'pairs' | 'image_count', number>>;
   /** CLS row of each text-only sequence. */
   readonly textCls: Int32Array;
   /** Text CLS row of each fused sequence: its text rows follow. */
@@ -40,17 +43,12 @@ export interface Batch {
 }
 
 /**
- * What the text rows of a part are rounded up to on a CUDA device: texts of other lengths then make the same launches, which are
- * recorded once. The rows added belong to no sequence.
- */
-export const deviceRowStep = 64;
-
-/**
  * @param pictures number of distinct pictures whose pixels the run gives
- * @param rowStep each part's text rows are rounded up to a multiple of it
+ * @param inBuckets whether sizes are rounded up, so that a device meets them again. The rows added belong to no sequence and no expert: text
+ *   rows lie before the first text, images behind the last, and what picks rows picks the first one more often
  * @throws MomeError `MOME_INVALID_ARGUMENT` for a text that is empty or too long, or a picture out of range
  */
-export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: number, rowStep = 1): Batch {
+export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: number, inBuckets = false): Batch {
   const { texts = [], pairs = [], images = [] } = items;
   for (const [i, text] of [...texts, ...pairs.map((pair) => pair.text)].entries()) {
     check(
@@ -60,19 +58,30 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
     );
   }
   const tokens = imageTokensOf(config);
-  const stepped = (count: number) => Math.ceil(count / rowStep) * rowStep;
-  const textOnlyEnd = stepped(total(texts));
-  const textRows = textOnlyEnd + stepped(total(pairs.map((pair) => pair.text)));
+  const rounded = (count: number, step: number) => (inBuckets ? bucket(count, step) : count);
+  const textOnlyRows = total(texts);
+  const usedTextRows = textOnlyRows + total(pairs.map((pair) => pair.text));
+  const textRows = rounded(usedTextRows, textRowStep);
+  const textBegin = textRows - usedTextRows;
+  const shown = [...pairs, ...images];
+  const imageCount = rounded(shown.length, imageStep);
   const fusedEnd = textRows + pairs.length * tokens;
-  const rows = fusedEnd + images.length * tokens;
-  const sequenceCount = texts.length + pairs.length + images.length;
+  const imageEnd = textRows + shown.length * tokens;
+  const rows = textRows + imageCount * tokens;
+  const keptTexts = rounded(texts.length, sequenceStep);
+  const keptPairs = rounded(pairs.length, sequenceStep);
+  const keptImages = rounded(images.length, sequenceStep);
+  const kept = keptTexts + keptPairs + keptImages;
 
   const ids = new Int32Array(textRows);
   const index = new Int32Array(textRows);
-  const sequences = new Int32Array(4 * sequenceCount);
-  const shown = [...pairs, ...images];
-  const picture = Int32Array.from(shown, (item) => item.picture);
-  const typeIndex = Int32Array.from(shown, (item) => item.type ?? 1);
+  const sequences = new Int32Array(4 * kept);
+  const picture = new Int32Array(imageCount);
+  const typeIndex = new Int32Array(imageCount).fill(1);
+  for (const [i, item] of shown.entries()) {
+    picture[i] = item.picture;
+    typeIndex[i] = item.type ?? 1;
+  }
   for (const [i, shows] of picture.entries()) {
     check(
       shows >= 0 && shows < pictures,
@@ -85,7 +94,7 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
   const pairImageCls = new Int32Array(pairs.length);
   const imageCls = new Int32Array(images.length);
 
-  let row = 0;
+  let row = textBegin;
   let sequence = 0;
   let scorePairs = 0;
   const placeText = (text: TokenIds): number => {
@@ -102,7 +111,6 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
     textCls[i] = placeText(text);
     place(textCls[i]!, text.length, 0, 0);
   }
-  row = textOnlyEnd;
   for (const [i, pair] of pairs.entries()) {
     pairTextCls[i] = placeText(pair.text);
     pairImageCls[i] = textRows + i * tokens;
@@ -112,23 +120,31 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
     imageCls[i] = fusedEnd + i * tokens;
     place(0, 0, imageCls[i]!, tokens);
   }
-  const fusedKept = textCls.length + pairTextCls.length;
-  const cls = new Int32Array(sequenceCount);
+  const keptFusedEnd = texts.length + pairs.length;
+  const keptEnd = keptFusedEnd + images.length;
+  const cls = new Int32Array(kept);
   cls.set(textCls);
-  cls.set(pairTextCls, textCls.length);
-  cls.set(imageCls, fusedKept);
+  cls.set(pairTextCls, texts.length);
+  cls.set(imageCls, keptFusedEnd);
   return {
     dims: {
       rows,
       text_rows: textRows,
       image_rows: rows - textRows,
-      text_only_end: textOnlyEnd,
+      text_begin: textBegin,
+      text_only_end: textBegin + textOnlyRows,
       fused_end: fusedEnd,
-      sequences: sequenceCount,
-      images: shown.length,
+      image_end: imageEnd,
+      sequences: kept,
+      images: imageCount,
       pictures,
-      kept: cls.length,
-      kept_fused_end: fusedKept,
+      kept,
+      kept_text_end: texts.length,
+      kept_fused_end: keptFusedEnd,
+      kept_end: keptEnd,
+      texts: keptTexts,
+      pairs: keptPairs,
+      image_count: keptImages,
     },
     inputs: {
       text_ids: ids,
@@ -137,10 +153,11 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
       picture,
       type_index: typeIndex,
       cls,
-      kept_text: places(0, textCls.length),
-      kept_pair: places(textCls.length, fusedKept),
-      kept_image: places(fusedKept, cls.length),
+      kept_text: places(0, texts.length, keptTexts),
+      kept_pair: places(texts.length, keptFusedEnd, keptPairs),
+      kept_image: places(keptFusedEnd, keptEnd, keptImages),
     },
+    counts: { texts: texts.length, pairs: pairs.length, image_count: images.length },
     textCls,
     pairTextCls,
     pairImageCls,
@@ -149,8 +166,9 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
   };
 }
 
-function places(first: number, end: number): Int32Array {
-  return Int32Array.from({ length: end - first }, (_, i) => first + i);
+/** `first`, `first + 1`, ... up to `end`, then zeros up to `count` numbers. */
+function places(first: number, end: number, count: number): Int32Array {
+  return Int32Array.from({ length: count }, (_, i) => (first + i < end ? first + i : 0));
 }
 
 function total(texts: readonly TokenIds[]): number {

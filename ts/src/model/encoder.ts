@@ -3,7 +3,8 @@
  *
  *   [ text of text-only | text of fused | image of fused | image of image-only ]
  *
- * so that every expert's rows are one contiguous range in every layer.
+ * so that every expert's rows are one contiguous range in every layer. Rows that only round sizes up lie before the first text and behind
+ * the last image; they belong to no sequence and no expert.
  */
 import {
   type Activation,
@@ -28,10 +29,14 @@ export const batchDims = {
   /** Rows of all texts = where the image rows begin. */
   textRows: perRun('textRows'),
   imageRows: perRun('imageRows'),
+  /** Where the first text begins. */
+  textBegin: perRun('textBegin'),
   /** Where the text-only rows end. */
   textOnlyEnd: perRun('textOnlyEnd'),
   /** Where the image rows of fused sequences end. */
   fusedEnd: perRun('fusedEnd'),
+  /** Where the rows of the last image end. */
+  imageEnd: perRun('imageEnd'),
   sequences: perRun('sequences'),
   /** Image sequences (fused and image-only). */
   images: perRun('images'),
@@ -42,9 +47,10 @@ export const batchDims = {
 /** Per-run dimensions of the CLS rows: of texts, then of pairs (their text's), then of images. */
 export const keptDims = {
   kept: perRun('kept'),
-  texts: perRun('texts'),
-  /** Where the rows of pairs end. */
+  /** Where the rows of texts, of pairs and of images end. */
+  keptTextEnd: perRun('keptTextEnd'),
   keptFusedEnd: perRun('keptFusedEnd'),
+  keptEnd: perRun('keptEnd'),
 } as const;
 
 export interface EncoderOptions {
@@ -78,13 +84,13 @@ export function encodeCls(
 ): { readonly weights: ModelWeights; readonly hidden: Activation<['kept', 'width']> } {
   const last = config.layers - 1;
   const { weights, hidden, sequences } = encodeUntil(last, graph, config, options);
-  const { kept, texts, keptFusedEnd } = keptDims;
+  const { kept, keptTextEnd, keptFusedEnd, keptEnd } = keptDims;
   const blockWeights = weights.block(last);
   const fused = last < config.firstVlLayer ? 'text' : 'vl';
   const experts: ExpertRange[] = [
-    { begin: 0, end: texts, expert: blockWeights.expert('text') },
-    { begin: texts, end: keptFusedEnd, expert: blockWeights.expert(fused) },
-    { begin: keptFusedEnd, end: kept, expert: blockWeights.expert('image') },
+    { begin: 0, end: keptTextEnd, expert: blockWeights.expert('text') },
+    { begin: keptTextEnd, end: keptFusedEnd, expert: blockWeights.expert(fused) },
+    { begin: keptFusedEnd, end: keptEnd, expert: blockWeights.expert('image') },
   ];
   const keep = graph.input('cls', 'i32', [kept]);
   return { weights, hidden: lastBlock(hidden, sequences, blockWeights, keep, experts, weights.attentionOptions) };
@@ -116,7 +122,8 @@ export function vlBranch(encoded: Encoded, options: EncoderOptions): Activation<
   let x = encoded.atFirstVlLayer;
   for (let layer = config.firstVlLayer; layer < config.layers; layer++) {
     const blockWeights = weights.block(layer);
-    const everything: ExpertRange = { begin: 0, end: batchDims.rows, expert: blockWeights.expert('vl') };
+    const { textBegin, imageEnd } = batchDims;
+    const everything: ExpertRange = { begin: textBegin, end: imageEnd, expert: blockWeights.expert('vl') };
     const dropPath = dropPathInputs(graph, layer, options, 'branch');
     const input = x;
     x = graph.segment(() => block(input, sequences, blockWeights, [everything], weights.attentionOptions, dropPath));
@@ -157,20 +164,20 @@ function embed(
 
 /** Below the first VL layer: text rows read `text`, image rows read `image`. */
 function expertsBelow(weights: BlockWeights): readonly ExpertRange[] {
-  const { textRows, rows } = batchDims;
+  const { textBegin, textRows, imageEnd } = batchDims;
   return [
-    { begin: 0, end: textRows, expert: weights.expert('text') },
-    { begin: textRows, end: rows, expert: weights.expert('image') },
+    { begin: textBegin, end: textRows, expert: weights.expert('text') },
+    { begin: textRows, end: imageEnd, expert: weights.expert('image') },
   ];
 }
 
 /** From the first VL layer on: fused rows read `vl`, unimodal rows keep their own expert. */
 function expertsFrom(weights: BlockWeights): readonly ExpertRange[] {
-  const { textOnlyEnd, fusedEnd, rows } = batchDims;
+  const { textBegin, textOnlyEnd, fusedEnd, imageEnd } = batchDims;
   return [
-    { begin: 0, end: textOnlyEnd, expert: weights.expert('text') },
+    { begin: textBegin, end: textOnlyEnd, expert: weights.expert('text') },
     { begin: textOnlyEnd, end: fusedEnd, expert: weights.expert('vl') },
-    { begin: fusedEnd, end: rows, expert: weights.expert('image') },
+    { begin: fusedEnd, end: imageEnd, expert: weights.expert('image') },
   ];
 }
 

@@ -4,12 +4,12 @@
  */
 import { forwardSequence, Graph, type Lowered, lower, perRun } from '../graph/index.ts';
 import type { VlmoConfig } from './config.ts';
-import { type EncoderOptions, encode, encodeCls, finalNorm, keptDims, vlBranch } from './encoder.ts';
+import { type EncoderOptions, encode, encodeCls, finalNorm, vlBranch } from './encoder.ts';
 import { embedding, itmLogits, mlmLogits, nlvr2Logits, pooled, rowIndex, vqaLogits } from './heads.ts';
 
 /** Per-run dimensions of the heads. */
 export const headDims = {
-  texts: keptDims.texts,
+  texts: perRun('texts'),
   imageCount: perRun('imageCount'),
   pairs: perRun('pairs'),
   tokens: perRun('tokens'),

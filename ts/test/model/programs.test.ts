@@ -1,6 +1,6 @@
 /**
  * Lowered programs as files, for machines without Node (native/tools/mome_run.cc, scripts/gpu/run.py): the reference cases and the base model
- * at the sizes that are measured. `vitest run -u ts/test/model/programs.test.ts` writes them anew after a change of the graph.
+ * at the sizes that are measured. `vitest run ts/test/model/programs.test.ts -u` writes them anew after a change of the graph.
  */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -21,21 +21,17 @@ import { golden } from '../helpers.ts';
 
 const folder = new URL('../../../native/test/programs/', import.meta.url).pathname;
 
-const dimsOf = (layout: Batch) => ({
-  ...layout.dims,
-  texts: layout.textCls.length,
-  image_count: layout.imageCls.length,
-  pairs: layout.pairTextCls.length,
-});
-const inputsOf = (layout: Batch) =>
-  Object.fromEntries(
+const inputsOf = ({ inputs, dims, textCls, imageCls, pairTextCls }: Batch) => {
+  const all = (rows: Int32Array, count: number) => Int32Array.from({ length: count }, (_, i) => rows[i] ?? 0);
+  return Object.fromEntries(
     Object.entries({
-      ...layout.inputs,
-      text_cls: layout.textCls,
-      image_cls: layout.imageCls,
-      pair_cls: layout.pairTextCls,
+      ...inputs,
+      text_cls: all(textCls, dims.texts!),
+      image_cls: all(imageCls, dims.image_count!),
+      pair_cls: all(pairTextCls, dims.pairs!),
     }).map(([name, values]) => [name, [...values]]),
   );
+};
 const stored = (value: object): string => `${JSON.stringify(value)}\n`;
 
 describe('programs of the reference cases', () => {
@@ -52,19 +48,24 @@ describe('programs of the reference cases', () => {
         lengths: each,
         length,
       });
-      const part = (build: ModelFunction, items: BatchItems, outputs: (layout: Batch) => object[]) => {
-        const layout = layoutBatch(config, items, batch);
+      const part = (
+        build: ModelFunction,
+        items: BatchItems,
+        inBuckets: boolean,
+        outputs: (layout: Batch) => object[],
+      ) => {
+        const layout = layoutBatch(config, items, batch, inBuckets);
         return {
           program: lowerFunction(build, config, { pixels: 'f32' }).text,
-          dims: dimsOf(layout),
+          dims: layout.dims,
           inputs: inputsOf(layout),
           outputs: outputs(layout),
         };
       };
       const tokens = imageTokensOf(config);
       const L = config.maxTextLength;
-      const parts = {
-        dual: part(dualOutputs, { texts, images }, (layout) => [
+      const dual = (inBuckets: boolean) =>
+        part(dualOutputs, { texts, images }, inBuckets, (layout) => [
           {
             name: 'hidden',
             golden: 'dual/image_hidden',
@@ -79,8 +80,10 @@ describe('programs of the reference cases', () => {
             name: output,
             golden: `dual/${output}`,
           })),
-        ]),
-        fusion: part(fusionOutputs, { pairs: texts.map((text, picture) => ({ text, picture })) }, (layout) => [
+        ]);
+      const pairs = texts.map((text, picture) => ({ text, picture }));
+      const fusion = (inBuckets: boolean) =>
+        part(fusionOutputs, { pairs }, inBuckets, (layout) => [
           { name: 'hidden', golden: 'fusion/text_hidden', rows: rows(layout.pairTextCls, lengths, L) },
           {
             name: 'hidden',
@@ -92,7 +95,12 @@ describe('programs of the reference cases', () => {
             ),
           },
           ...['pooled', 'itm_logits'].map((output) => ({ name: output, golden: `fusion/${output}` })),
-        ]),
+        ]);
+      const parts = {
+        dual: dual(false),
+        fusion: fusion(false),
+        'dual in buckets': dual(true),
+        'fusion in buckets': fusion(true),
       };
       await expect(stored({ width: config.width, parts })).toMatchFileSnapshot(join(folder, `${name}.json`));
     });
@@ -107,7 +115,7 @@ describe('programs of the base model', () => {
     Object.fromEntries(
       Object.entries(items).map(([name, [batch, count]]) => {
         const layout = layoutBatch(config, batch, count);
-        return [name, { dims: dimsOf(layout), inputs: inputsOf(layout) }];
+        return [name, { dims: layout.dims, inputs: inputsOf(layout) }];
       }),
     );
   const texts = (count: number) => Array.from({ length: count }, () => text);
