@@ -10,7 +10,7 @@
 namespace mome {
 namespace {
 
-constexpr size_t kMaxRecordings = 32;
+constexpr size_t kMaxRecordings = 64;
 constexpr size_t kDeviceAlignment = 256;  // of every input and of the workspace
 
 size_t align(size_t bytes) { return (bytes + kDeviceAlignment - 1) / kDeviceAlignment * kDeviceAlignment; }
