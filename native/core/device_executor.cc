@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "core/expert_bounds.h"
@@ -17,6 +19,12 @@ size_t align(size_t bytes) { return (bytes + kDeviceAlignment - 1) / kDeviceAlig
 
 size_t element_bytes(ElementType type) { return type == ElementType::u8 ? 1 : 4; }
 size_t element_bytes(WeightType type) { return type == WeightType::bf16 ? 2 : 4; }
+
+// MOME_TRACE=recordings says what became of each run's launches.
+void trace(const char* what, size_t kept) {
+  const char* wanted = std::getenv("MOME_TRACE");
+  if (wanted != nullptr && std::strcmp(wanted, "recordings") == 0) std::fprintf(stderr, "run: %s, %zu kept\n", what, kept);
+}
 
 }  // namespace
 
@@ -219,6 +227,7 @@ Status DeviceExecutor::run_calls(const CompiledProgram& compiled, const DecodedP
       if (recordings_.back().handle != nullptr) device_->release_recording(recordings_.back().handle);
       recordings_.pop_back();
     }
+    trace("launched", recordings_.size());
     return launch_all(compiled, decoded, workspace, request, cancelled, result);
   }
   recordings_.splice(recordings_.begin(), recordings_, found);
@@ -232,6 +241,9 @@ Status DeviceExecutor::run_calls(const CompiledProgram& compiled, const DecodedP
       return launched.ok() ? ended : launched;
     }
     found->handle = handle;
+    trace("recorded", recordings_.size());
+  } else {
+    trace("replayed", recordings_.size());
   }
   return device_->replay(found->handle);
 }

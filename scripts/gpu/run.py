@@ -226,7 +226,10 @@ def golden(run):
                     manifest = write_manifest(Path(folder), part["program"], part["dims"], arrays(part), weights=weights, between=between)
                     out = Path(folder) / "out"
                     # Three runs: launched, recorded, replayed.
-                    done = run.command(run.build / "mome_run", manifest, "--device", "cuda", "--dtype", dtype, "--repeat", 3, "--out", out, timeout=30)
+                    done = run.command(run.build / "mome_run", manifest, "--device", "cuda", "--dtype", dtype, "--repeat", 3, "--out", out, timeout=30, MOME_TRACE="recordings")
+                    ways = [line.split()[1] for line in done.stderr.splitlines() if line.startswith("run: ")]
+                    once = ways == ["launched,", "recorded,"] + ["replayed,"] * (4 if between else 1)
+                    checks.append({"name": f"{case} {name} {dtype} is recorded once", "passed": once})
                     if done.returncode != 0:
                         checks.append({"name": f"{case} {name} {dtype}", "passed": False, "error": done.stderr[-500:]})
                         continue

@@ -143,6 +143,42 @@ describe('a CUDA device', () => {
     }
   });
 
+  it('replays one recording for calls of one bucket', () => {
+    const calls = [
+      [['a red square', 'green'], 2],
+      [['a blue circle on white', 'a', 'red', 'square'], 1],
+      [['a picture of a red , white square .'], 3],
+      [['a', 'a red square on a blue square'], 2],
+    ] as const;
+    const script = `import { Vlmo } from ${JSON.stringify(join(packageRoot(), 'dist', 'index.mjs'))};
+      const model = await Vlmo.load(${JSON.stringify(folder)}, { device: 'cuda' });
+      const image = (value) => ({ data: new Uint8Array(3 * 64 * 64).fill(value), width: 64, height: 64, channels: 3 });
+      const all = [image(1), image(2), image(3), image(4)];
+      for (const [texts, pairs] of ${JSON.stringify(calls)}) await model.mixed({
+        texts,
+        images: all.slice(pairs),
+        pairs: all.slice(0, pairs).map((image) => ({ image, text: 'a red square' })),
+      });
+      for (const count of [3, 2]) {
+        await model.match(all.map((_, i) => ({ image: all[i % count], text: 'red' })));
+      }
+      await model.dispose();`;
+    const { stderr, status } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+      encoding: 'utf8',
+      env: { ...process.env, MOME_TRACE: 'recordings' },
+    });
+    expect(status, stderr).toBe(0);
+    expect([...stderr.matchAll(/^run: (\w+), (\d) kept$/gm)].map(([, what, kept]) => `${what} ${kept}`)).toEqual([
+      'launched 1',
+      'recorded 1',
+      'replayed 1',
+      'replayed 1',
+      // Another function, and fewer distinct pictures.
+      'launched 2',
+      'recorded 2',
+    ]);
+  });
+
   it('answers, reasons and fills masks as the processor does', async () => {
     await using cpu = await Vlmo.load(folder, { device: 'cpu' });
     await using gpu = await Vlmo.load(folder, { device: 'cuda' });
