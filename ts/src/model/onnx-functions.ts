@@ -28,7 +28,7 @@ const functions: Readonly<Record<OnnxFunctionName, OnnxFunction>> = {
 };
 
 /** Row offsets of a batch in ascending order. */
-const rowOffsets = ['textBegin', 'textOnlyEnd', 'textRows', 'fusedEnd', 'imageEnd'] as const;
+const rowOffsets = ['textBegin', 'textOnlyEnd', 'textRows', 'fusedEnd', 'imageEnd', 'rows'] as const;
 
 /** Row of the token type table that the first, or only, picture of a sequence reads. */
 const firstPicture = 1;
