@@ -166,6 +166,24 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
   };
 }
 
+/**
+ * Outputs without the rows that round their size up.
+ *
+ * @param outputRows the dimension that counts the rows of each output
+ */
+export function withoutSurplus(
+  { counts, dims }: Batch,
+  outputRows: Readonly<Record<string, string>>,
+  outputs: Readonly<Record<string, Float32Array>>,
+): Readonly<Record<string, Float32Array>> {
+  const cut = (values: Float32Array, counter: string | undefined): Float32Array => {
+    if (counter !== 'texts' && counter !== 'pairs' && counter !== 'image_count') return values;
+    const [count, all] = [counts[counter], dims[counter]!];
+    return count === all ? values : values.slice(0, (values.length / all) * count);
+  };
+  return Object.fromEntries(Object.entries(outputs).map(([name, values]) => [name, cut(values, outputRows[name])]));
+}
+
 /** `first`, `first + 1`, ... up to `end`, then zeros up to `count` numbers. */
 function places(first: number, end: number, count: number): Int32Array {
   return Int32Array.from({ length: count }, (_, i) => (first + i < end ? first + i : 0));

@@ -6,7 +6,7 @@ import type { Engine, Program, Weights } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { type Batch, type BatchItems, type ImageItem, layoutBatch } from './batch.ts';
+import { type Batch, type BatchItems, type ImageItem, layoutBatch, withoutSurplus } from './batch.ts';
 import { imageTokensOf, type VlmoConfig } from './config.ts';
 import { answer, embed, fillMask, lowerFunction, type ModelFunction, match, mixed, reason } from './functions.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
@@ -338,17 +338,11 @@ export class Vlmo {
     const pictures =
       image === null ? PictureSet.empty : await PictureSet.prepare([image], this.config.imageSize, options.signal);
     const items: BatchItems = image === null ? { texts: [ids] } : { pairs: [{ text: ids, picture: 0 }] };
-    const { mlm_logits } = await this.#run(
-      'fillMask',
-      items,
-      pictures,
-      { tokens: positions.length },
-      options.signal,
-      ({ textCls, pairTextCls }) => {
-        const first = (image === null ? textCls : pairTextCls)[0]!;
-        return { mlm_rows: Int32Array.from(positions, (position) => first + position) };
-      },
-    );
+    const dims = { tokens: positions.length };
+    const { mlm_logits } = await this.#run('fillMask', items, pictures, dims, options.signal, (batch) => {
+      const first = (image === null ? batch.textCls : batch.pairTextCls)[0]!;
+      return { mlm_rows: Int32Array.from(positions, (position) => first + position) };
+    });
     const V = this.config.vocabularySize;
     return positions.map((position, i) => {
       const logits = mlm_logits!.subarray(i * V, (i + 1) * V);
@@ -393,9 +387,10 @@ export class Vlmo {
     this.#requireAlive();
     const { program, outputRows } = this.#compiled(name);
     const batch = this.#layout(items, pictures);
-    const outputs = await program.run(this.#arguments(batch, pictures, dims, extra(batch)), signal);
-    return Object.fromEntries(
-      Object.entries(outputs).map(([output, values]) => [output, ofSequences(values, outputRows[output], batch)]),
+    return withoutSurplus(
+      batch,
+      outputRows,
+      await program.run(this.#arguments(batch, pictures, dims, extra(batch)), signal),
     );
   }
 
@@ -410,10 +405,7 @@ export class Vlmo {
     dims: Readonly<Record<string, number>> = {},
     extra: Readonly<Record<string, Int32Array>> = {},
   ): RunArguments {
-    return {
-      dims: { ...batch.dims, ...dims },
-      inputs: { ...batch.inputs, ...extra, bytes: pictures.bytes },
-    };
+    return { dims: { ...batch.dims, ...dims }, inputs: { ...batch.inputs, ...extra, bytes: pictures.bytes } };
   }
 
   #compiled(name: FunctionName): Compiled {
@@ -487,13 +479,6 @@ export class Vlmo {
 }
 
 export type { ImageInput, ImageItem, LoadOptions };
-
-/** The rows of an output that are sequences of the batch, without those that round its size up. */
-function ofSequences(values: Float32Array, counter: string | undefined, { counts, dims }: Batch): Float32Array {
-  if (counter !== 'texts' && counter !== 'pairs' && counter !== 'image_count') return values;
-  const [count, all] = [counts[counter], dims[counter]!];
-  return count === all ? values : values.slice(0, (values.length / all) * count);
-}
 
 /** Probability of the second of two logits. */
 function secondProbability(logits: Float32Array, row: number): number {
