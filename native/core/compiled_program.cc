@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/device_types.h"
+#include "core/expert_bounds.h"
 
 namespace mome {
 namespace {
@@ -30,18 +31,26 @@ Status CompiledProgram::create(std::string_view text, WeightStore& weights, Targ
       return error(Code::unsupported, "program: no kernel %s.%s for target %s", op_name(instruction.op).data(),
                    direction_name(instruction.direction).data(), target_name(target).data());
     }
-    fresh->per_run.push_back(std::any_of(instruction.operands.begin(), instruction.operands.end(), [](const Operand& operand) {
+    const bool reads_bounds = target == Target::cuda && instruction.op == Op::expert_ffn;
+    fresh->per_run.push_back(reads_bounds || std::any_of(instruction.operands.begin(), instruction.operands.end(), [](const Operand& operand) {
       return operand.kind == Operand::Kind::input || operand.kind == Operand::Kind::scalar;
     }));
   }
+  fresh->plan_dims = target == Target::cuda ? launch_dims(*fresh->program) : std::vector<bool>(fresh->program->dims.size(), true);
   if (target == Target::cuda) MOME_RETURN_IF_ERROR(infer_types(*fresh->program, weights.type(), fresh->types, fresh->row_types));
   compiled = std::move(fresh);
   return {};
 }
 
 Status CompiledProgram::plan(std::span<const int64_t> dims, std::shared_ptr<DecodedPlan>& plan) {
+  const auto same = [&](const std::vector<int64_t>& other) {
+    for (size_t i = 0; i < dims.size(); i++) {
+      if (plan_dims[i] && other[i] != dims[i]) return false;
+    }
+    return true;
+  };
   for (auto entry = plans_.begin(); entry != plans_.end(); ++entry) {
-    if (!std::equal(entry->first.begin(), entry->first.end(), dims.begin(), dims.end())) continue;
+    if (!same(entry->first)) continue;
     plans_.splice(plans_.begin(), plans_, entry);
     plan = entry->second;
     return {};
@@ -56,7 +65,7 @@ Status CompiledProgram::plan(std::span<const int64_t> dims, std::shared_ptr<Deco
 
 Status DecodedPlan::decode(const Program& program, WeightStore& weights, Target target, std::span<const int> parameters,
                            const std::vector<bool>& per_run, const std::byte* arena_memory, int threads, std::span<const int64_t> dims,
-                           std::span<const double> scalars, std::span<const Located> inputs, size_t& workspace) {
+                           std::span<const double> scalars, std::span<const Located> inputs, size_t& workspace, const int32_t* expert_bounds) {
   const size_t count = program.instructions.size();
   const bool fresh = generation != weights.generation() || arena != arena_memory;
   if (fresh) {
@@ -70,9 +79,13 @@ Status DecodedPlan::decode(const Program& program, WeightStore& weights, Target 
     calls.resize(count);
     workspaces.assign(count, 0);
   }
-  const Binding binding{program, weights, target, parameters, dims, scalars, inputs, buffers};
+  Binding binding{program, weights, target, parameters, dims, scalars, inputs, buffers};
   workspace = 0;
   for (size_t i = 0; i < count; i++) {
+    if (expert_bounds != nullptr && program.instructions[i].op == Op::expert_ffn) {
+      binding.expert_bounds = expert_bounds;
+      expert_bounds += kExpertBounds;
+    }
     if (fresh || per_run[i]) {
       Call& call = calls[i];
       MOME_RETURN_IF_ERROR(mome::decode(program.instructions[i], binding, call));

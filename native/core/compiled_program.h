@@ -26,9 +26,10 @@ struct DecodedPlan {
   std::vector<size_t> workspaces;     // bytes each call asks for
 
   // Fills all of it for this run, taking over what an earlier run of the shape left; `workspace` is the most a call asks for.
+  // `expert_bounds`: where a device has those of the run (core/expert_bounds.h).
   Status decode(const Program& program, WeightStore& weights, Target target, std::span<const int> parameters, const std::vector<bool>& per_run,
                 const std::byte* arena_memory, int threads, std::span<const int64_t> dims, std::span<const double> scalars,
-                std::span<const Located> inputs, size_t& workspace);
+                std::span<const Located> inputs, size_t& workspace, const int32_t* expert_bounds = nullptr);
 };
 
 // A program tied to the weights it reads; keeps the plans of the last few shapes.
@@ -38,7 +39,8 @@ class CompiledProgram {
 
   std::unique_ptr<Program> program;
   std::vector<int> parameters;  // program parameter -> weight store index
-  std::vector<bool> per_run;    // instructions that read an input or a scalar: decoded at every run
+  std::vector<bool> per_run;    // instructions that read an input, a scalar or, on a device, expert bounds: decoded at every run
+  std::vector<bool> plan_dims;  // dimensions that plans depend on: all, but on a device those of core/expert_bounds.h
   std::vector<WeightType> types;      // per buffer, and what each instruction's rows are: cuda only
   std::vector<WeightType> row_types;
   uint64_t prepared = 0;        // generation of the weights for which all are loaded and packed

@@ -45,6 +45,7 @@ struct Binding {
   std::span<const double> scalars;
   std::span<const Located> inputs;
   std::span<const Located> buffers;
+  const int32_t* expert_bounds = nullptr;  // of this instruction, in the device's memory (core/expert_bounds.h); cuda only
 };
 
 // Bytes of the largest argument struct.
@@ -82,6 +83,8 @@ class Decoder {
   // An operand's integers as this processor can read them: what `integers` has checked.
   const int32_t* host_integers(std::string_view key);
   const uint8_t* bytes(std::string_view key, int64_t count);
+  // Where a device reads the row ranges of experts, checked elsewhere; null on a processor.
+  const int32_t* expert_bounds() const { return binding_.expert_bounds; }
   Matrix matrix(std::string_view key, int64_t rows, int64_t columns);
   // A number, dimension or scalar; `fallback` when absent.
   double number(std::string_view key, double fallback);

@@ -115,8 +115,9 @@ void decode_attention(Decoder& d, Args& a) {
   }
 }
 
+// `ranges_elsewhere`: a device reads the row ranges from its own memory, and they are no arguments.
 template <typename Args>
-void decode_experts(Decoder& d, Args& a) {
+void decode_experts(Decoder& d, Args& a, bool ranges_elsewhere) {
   a.rows = d.rows("x");
   a.width = d.columns("x");
   a.eps = static_cast<float>(d.number("eps", 1e-6));
@@ -131,19 +132,21 @@ void decode_experts(Decoder& d, Args& a) {
     if (!d.has("fc1_" + i)) break;
     ExpertForward& expert = a.expert[e];
     if (e == 0) a.hidden = d.rows("fc1_0");
-    expert.begin = d.integer("begin" + i);
-    expert.end = d.integer("end" + i);
+    if (!ranges_elsewhere) {
+      expert.begin = d.integer("begin" + i);
+      expert.end = d.integer("end" + i);
+      d.expect(expert.begin == covered && expert.end >= expert.begin, "expected row ranges in order without gaps");
+      covered = expert.end;
+    }
     expert.norm_gamma = d.tensor("norm_gamma_" + i, a.width);
     expert.norm_beta = d.tensor("norm_beta_" + i, a.width);
     expert.fc1 = d.matrix("fc1_" + i, a.hidden, a.width);
     expert.fc1_bias = d.tensor("fc1_bias_" + i, a.hidden);
     expert.fc2 = d.matrix("fc2_" + i, a.width, a.hidden);
     expert.fc2_bias = d.tensor("fc2_bias_" + i, a.width);
-    d.expect(expert.begin == covered && expert.end >= expert.begin, "expected row ranges in order without gaps");
-    covered = expert.end;
     a.experts++;
   }
-  d.expect(a.experts > 0 && covered == a.rows, "expected row ranges that cover all rows");
+  d.expect(a.experts > 0 && (ranges_elsewhere || covered == a.rows), "expected row ranges that cover all rows");
 }
 
 template <typename Args>
@@ -154,12 +157,12 @@ void decode_pictures(Decoder& d, Args& a) {
   d.expect(a.patch_size > 0 && a.image_size > 0 && a.image_size % a.patch_size == 0, "expected whole patches");
   d.expect(d.has("pixels") != d.has("bytes"), "expected either pixels or bytes");
   if (!d.status().ok()) return;
-  a.pictures = d.rows(d.has("pixels") ? "pixels" : "bytes");
-  const int64_t count = a.pictures * 3 * a.image_size * a.image_size;
+  const int64_t pictures = d.rows(d.has("pixels") ? "pixels" : "bytes");
+  const int64_t count = pictures * 3 * a.image_size * a.image_size;
   a.pixels = d.tensor("pixels", count, true);
   a.bytes = d.bytes("bytes", count);
-  a.picture = d.integers("picture", a.images, 0, a.pictures);
-  d.expect(a.images == 0 || a.pictures > 0, "expected at least one picture");
+  a.picture = d.integers("picture", a.images, 0, pictures);
+  d.expect(a.images == 0 || pictures > 0, "expected at least one picture");
 }
 
 template <typename Args>
@@ -231,14 +234,15 @@ void decode(Decoder& d, ProjResidualBackward& a) {
 }
 
 void decode(Decoder& d, ExpertFfnForward& a) {
-  decode_experts(d, a);
+  a.bounds = d.expert_bounds();
+  decode_experts(d, a, a.bounds != nullptr);
   a.out = d.output("out", a.rows * a.width);
   a.pre_activation = d.output("pre_activation", a.rows * a.hidden, true);
   d.expect(a.pre_activation == nullptr || a.experts == 0 || a.expert[0].fc1.type == WeightType::f32, "expected float32 weights to save activations");
 }
 
 void decode(Decoder& d, ExpertFfnBackward& a) {
-  decode_experts(d, a);
+  decode_experts(d, a, false);
   a.pre_activation = d.tensor("pre_activation", a.rows * a.hidden);
   a.dout = d.tensor("dout", a.rows * a.width);
   a.dx = d.output("dx", a.rows * a.width);

@@ -117,7 +117,7 @@ struct DeviceApi {
   Status (*describe)(int index, DeviceDescription& description);
   Status (*open)(const DeviceOptions& options, std::shared_ptr<Device>& device);
 };
-inline constexpr const char* kDeviceBuild = "mome device interface 1";
+inline constexpr const char* kDeviceBuild = "mome device interface 2";
 
 struct DeviceLibrary {
   const DeviceApi* api = nullptr;  // null: `reason` says why

@@ -3,18 +3,28 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+
+#include "core/expert_bounds.h"
 
 namespace mome {
 namespace {
 
-constexpr size_t kMaxRecordings = 32;
+constexpr size_t kMaxRecordings = 64;
 constexpr size_t kDeviceAlignment = 256;  // of every input and of the workspace
 
 size_t align(size_t bytes) { return (bytes + kDeviceAlignment - 1) / kDeviceAlignment * kDeviceAlignment; }
 
 size_t element_bytes(ElementType type) { return type == ElementType::u8 ? 1 : 4; }
 size_t element_bytes(WeightType type) { return type == WeightType::bf16 ? 2 : 4; }
+
+// MOME_TRACE=recordings says what became of each run's launches.
+void trace(const char* what, size_t kept) {
+  const char* wanted = std::getenv("MOME_TRACE");
+  if (wanted != nullptr && std::strcmp(wanted, "recordings") == 0) std::fprintf(stderr, "run: %s, %zu kept\n", what, kept);
+}
 
 }  // namespace
 
@@ -76,12 +86,26 @@ Status DeviceExecutor::reserve(Lane& lane, const Transfers& transfers, size_t ar
 }
 
 Status DeviceExecutor::send_inputs(Lane& lane, const RunRequest& request, const std::vector<Located>& inputs, const Transfers& transfers) {
+  if (!transfers.expert_bounds.empty()) std::memcpy(lane.up.data(), transfers.expert_bounds.data(), transfers.expert_bounds.size() * sizeof(int32_t));
   for (size_t i = 0; i < inputs.size(); i++) {
     const size_t bytes = request.inputs[i].count * element_bytes(inputs[i].type);
     if (bytes == 0) continue;
     std::memcpy(lane.up.data() + transfers.input_places[i], request.inputs[i].data, bytes);
   }
   return transfers.up == 0 ? Status() : device_->upload_ahead(lane.inputs.data(), lane.up.data(), transfers.up);
+}
+
+// Inputs of bytes go behind all others: they are pictures, and runs whose number of those differs have everything else at the same addresses.
+void DeviceExecutor::place(const Program& program, const RunRequest& request, const std::vector<Located>& inputs, Transfers& transfers) {
+  transfers.up = align(transfers.expert_bounds.size() * sizeof(int32_t));
+  transfers.input_places.assign(inputs.size(), 0);
+  for (const bool bytes : {false, true}) {
+    for (size_t i = 0; i < inputs.size(); i++) {
+      if ((program.inputs[i].type == ElementType::u8) != bytes) continue;
+      transfers.input_places[i] = transfers.up;
+      transfers.up += align(request.inputs[i].count * element_bytes(inputs[i].type));
+    }
+  }
 }
 
 // Gives a run's work to the device, up to the mark of its end.
@@ -97,10 +121,8 @@ Status DeviceExecutor::begin(Lane& lane, CompiledProgram& compiled, WeightStore&
   MOME_RETURN_IF_ERROR(send_weights(compiled, weights));
   const ArenaPlan& plan = decoded->plan;
 
-  for (size_t i = 0; i < inputs.size(); i++) {
-    transfers.input_places.push_back(transfers.up);
-    transfers.up += align(request.inputs[i].count * element_bytes(inputs[i].type));
-  }
+  MOME_RETURN_IF_ERROR(expert_bounds(program, request.dims, plan, transfers.expert_bounds));
+  place(program, request, inputs, transfers);
   for (const ProgramOutput& output : program.outputs) {
     size_t count = 1;
     for (const int64_t size : plan.shapes[output.buffer]) count *= static_cast<size_t>(size);
@@ -118,7 +140,7 @@ Status DeviceExecutor::begin(Lane& lane, CompiledProgram& compiled, WeightStore&
       inputs[i].data = lane.inputs.data() == nullptr ? nullptr : lane.inputs.data() + transfers.input_places[i];
     }
     return decoded->decode(program, weights, Target::cuda, compiled.parameters, compiled.per_run, arena_.data(), pool_.threads(), request.dims, request.scalars,
-                           inputs, workspace);
+                           inputs, workspace, reinterpret_cast<const int32_t*>(lane.inputs.data()));
   };
   MOME_RETURN_IF_ERROR(decode());
   if (arena_.bytes() < workspace_offset_ + workspace) MOME_RETURN_IF_ERROR(decode());
@@ -205,6 +227,7 @@ Status DeviceExecutor::run_calls(const CompiledProgram& compiled, const DecodedP
       if (recordings_.back().handle != nullptr) device_->release_recording(recordings_.back().handle);
       recordings_.pop_back();
     }
+    trace("launched", recordings_.size());
     return launch_all(compiled, decoded, workspace, request, cancelled, result);
   }
   recordings_.splice(recordings_.begin(), recordings_, found);
@@ -218,6 +241,9 @@ Status DeviceExecutor::run_calls(const CompiledProgram& compiled, const DecodedP
       return launched.ok() ? ended : launched;
     }
     found->handle = handle;
+    trace("recorded", recordings_.size());
+  } else {
+    trace("replayed", recordings_.size());
   }
   return device_->replay(found->handle);
 }

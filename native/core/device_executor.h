@@ -30,8 +30,8 @@ class DeviceExecutor {
   size_t arena_bytes() const { return arena_bytes_.load(std::memory_order_relaxed); }
 
  private:
-  // The launches of one run as a whole. Two runs whose decoded arguments are the same bytes are the same launches: lengths, indices and
-  // pixels are read from device memory, sizes and addresses are in the arguments.
+  // The launches of one run as a whole. Two runs whose decoded arguments are the same bytes are the same launches: lengths, indices, pixels
+  // and the ranges of experts are read from device memory, sizes and addresses are in the arguments.
   struct Recording {
     std::vector<std::byte> arguments;
     void* handle = nullptr;  // null: seen once, not recorded yet
@@ -43,13 +43,15 @@ class DeviceExecutor {
     void* done = nullptr;  // mark of the end of its work
     bool taken = false;
   };
-  // Where inputs and outputs lie in a lane's memory.
+  // Where inputs and outputs lie in a lane's memory. The bounds of experts go up before the inputs.
   struct Transfers {
+    std::vector<int32_t> expert_bounds;
     std::vector<size_t> input_places, output_places, output_bytes;
     size_t up = 0, down = 0;
   };
 
   Lane& take_lane();
+  static void place(const Program& program, const RunRequest& request, const std::vector<Located>& inputs, Transfers& transfers);
   Status begin(Lane& lane, CompiledProgram& compiled, WeightStore& weights, const RunRequest& request, const std::function<bool()>& cancelled,
                Transfers& transfers, RunResult& result);
   Status reserve(Lane& lane, const Transfers& transfers, size_t arena_bytes);

@@ -18,13 +18,13 @@ OpCase patch_embed(const std::string& name, int64_t grid, int64_t patch, int64_t
   if (absolute) test.inputs["position"] = random.normal((1 + grid * grid) * width);
   test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
     out["y"].resize(rows * width);
-    return run.run(PatchEmbedForward{images, pictures, size, patch, width, bytes ? nullptr : pixels.data(), bytes ? raw.data() : nullptr, picture.data(),
+    return run.run(PatchEmbedForward{images, size, patch, width, bytes ? nullptr : pixels.data(), bytes ? raw.data() : nullptr, picture.data(),
                                      type_index.data(), run.matrix(in.at("weight"), width, depth), in.at("bias").data(), in.at("cls").data(),
                                      absolute ? in.at("position").data() : nullptr, in.at("type").data(), types, out["y"].data()});
   };
   test.backward = [=](Runner& run, const Tensors& in, const Tensors&, const Tensors& dout, Tensors& g) {
     for (const auto& [key, values] : in) g[key].assign(values.size(), 0);
-    return run.run(PatchEmbedBackward{images, pictures, size, patch, width, bytes ? nullptr : pixels.data(), bytes ? raw.data() : nullptr, picture.data(),
+    return run.run(PatchEmbedBackward{images, size, patch, width, bytes ? nullptr : pixels.data(), bytes ? raw.data() : nullptr, picture.data(),
                                       type_index.data(), types, dout.at("y").data(), g["weight"].data(), g["bias"].data(), g["cls"].data(),
                                       absolute ? g["position"].data() : nullptr, g["type"].data()});
   };

@@ -104,22 +104,23 @@ OpCase proj_residual(int64_t rows, int64_t width, bool scaled) {
 
 const char* const kExpertKeys[] = {"norm_gamma", "norm_beta", "fc1", "fc1_bias", "fc2", "fc2_bias"};
 
-// The experts of a case; `ends` are the ends of their row ranges.
-void fill_experts(Runner& run, const Tensors& in, const std::vector<int64_t>& ends, int64_t width, int64_t hidden, ExpertForward* expert) {
-  for (size_t e = 0; e < ends.size(); e++) {
+// The experts of a case; `bounds` are the begin of the first row range and the end of each.
+void fill_experts(Runner& run, const Tensors& in, const std::vector<int64_t>& bounds, int64_t width, int64_t hidden, ExpertForward* expert) {
+  for (size_t e = 0; e + 1 < bounds.size(); e++) {
     const auto at = [&](const char* key) -> const Tensor& { return in.at(key + std::to_string(e)); };
-    expert[e] = {e == 0 ? 0 : ends[e - 1], ends[e], at("norm_gamma").data(), at("norm_beta").data(), run.matrix(at("fc1"), hidden, width), at("fc1_bias").data(),
+    expert[e] = {bounds[e], bounds[e + 1], at("norm_gamma").data(), at("norm_beta").data(), run.matrix(at("fc1"), hidden, width), at("fc1_bias").data(),
                  run.matrix(at("fc2"), width, hidden), at("fc2_bias").data()};
   }
 }
 
-OpCase expert_ffn(std::vector<int64_t> ends, int64_t width, int64_t hidden, bool scaled) {
+// `given`: what a device is told instead of the bounds.
+OpCase expert_rows(int64_t rows, std::vector<int64_t> bounds, std::vector<int32_t> given, int64_t width, int64_t hidden, bool scaled) {
   Random random(15);
-  const int64_t rows = ends.back();
-  OpCase test{sized("expert_ffn", rows, width) + "/" + std::to_string(ends.size()) + (scaled ? "_scaled" : ""), Op::expert_ffn, {}, {}, {}};
+  const size_t experts = bounds.size() - 1;
+  OpCase test{sized("expert_ffn", rows, width) + "/" + std::to_string(experts) + (scaled ? "_scaled" : ""), Op::expert_ffn, {}, {}, {}};
   test.inputs["x"] = random.normal(rows * width);
   if (scaled) test.inputs["gamma"] = random.normal(width, 0.3f);
-  for (size_t e = 0; e < ends.size(); e++) {
+  for (size_t e = 0; e < experts; e++) {
     const int64_t counts[] = {width, width, hidden * width, hidden, width * hidden, width};
     for (int key = 0; key < 6; key++) {
       test.inputs[kExpertKeys[key] + std::to_string(e)] = random.normal(counts[key], key == 0 ? 0.3f : 0.15f, key == 0 ? 1.0f : 0.0f);
@@ -131,8 +132,9 @@ OpCase expert_ffn(std::vector<int64_t> ends, int64_t width, int64_t hidden, bool
     const bool saved = run.type() == WeightType::f32;
     if (saved) out["u"].resize(rows * hidden);
     ExpertFfnForward args{};
-    args.rows = rows, args.width = width, args.hidden = hidden, args.eps = 1e-6f, args.x = in.at("x").data(), args.experts = static_cast<int>(ends.size());
-    fill_experts(run, in, ends, width, hidden, args.expert);
+    args.rows = rows, args.width = width, args.hidden = hidden, args.eps = 1e-6f, args.x = in.at("x").data(), args.experts = static_cast<int>(experts);
+    fill_experts(run, in, bounds, width, hidden, args.expert);
+    args.bounds = given.data();
     args.gamma = scaled ? in.at("gamma").data() : nullptr;
     args.row_scale = scaled ? scales.data() : nullptr;
     args.out = out["y"].data(), args.pre_activation = saved ? out["u"].data() : nullptr;
@@ -140,14 +142,14 @@ OpCase expert_ffn(std::vector<int64_t> ends, int64_t width, int64_t hidden, bool
   };
   test.backward = [=](Runner& run, const Tensors& in, const Tensors& out, const Tensors& dout, Tensors& g) {
     ExpertFfnBackward args{};
-    args.rows = rows, args.width = width, args.hidden = hidden, args.eps = 1e-6f, args.x = in.at("x").data(), args.experts = static_cast<int>(ends.size());
-    fill_experts(run, in, ends, width, hidden, args.expert);
+    args.rows = rows, args.width = width, args.hidden = hidden, args.eps = 1e-6f, args.x = in.at("x").data(), args.experts = static_cast<int>(experts);
+    fill_experts(run, in, bounds, width, hidden, args.expert);
     args.gamma = scaled ? in.at("gamma").data() : nullptr;
     args.row_scale = scaled ? scales.data() : nullptr;
     args.pre_activation = out.at("u").data();
     g["x"] = dout.at("y");  // in place
     args.dout = g["x"].data(), args.dx = g["x"].data();
-    for (size_t e = 0; e < ends.size(); e++) {
+    for (size_t e = 0; e < experts; e++) {
       float* pointers[6];
       for (int key = 0; key < 6; key++) {
         const std::string name = kExpertKeys[key] + std::to_string(e);
@@ -162,6 +164,24 @@ OpCase expert_ffn(std::vector<int64_t> ends, int64_t width, int64_t hidden, bool
     }
     return run.run(args);
   };
+  return test;
+}
+
+// Experts that take all rows; `ends` are the ends of their row ranges.
+OpCase expert_ffn(std::vector<int64_t> ends, int64_t width, int64_t hidden, bool scaled) {
+  const int64_t rows = ends.back();
+  ends.insert(ends.begin(), 0);
+  return expert_rows(rows, ends, {ends.begin(), ends.end()}, width, hidden, scaled);
+}
+
+// Rows of no expert before and behind the ranges: NaNs, which must not be read, and results that must stay as they were.
+OpCase surplus_rows(int64_t rows, std::vector<int64_t> bounds, std::vector<int32_t> given, int64_t width, int64_t hidden) {
+  OpCase test = expert_rows(rows, bounds, given.empty() ? std::vector<int32_t>(bounds.begin(), bounds.end()) : given, width, hidden, rows % 2 == 0);
+  test.name += "/" + std::to_string(bounds.front()) + "_to_" + std::to_string(bounds.back()) + (given.empty() ? "" : "_given_wrong");
+  Tensor& x = test.inputs["x"];
+  std::fill(x.begin(), x.begin() + bounds.front() * width, NAN);
+  std::fill(x.begin() + bounds.back() * width, x.end(), NAN);
+  test.backward = nullptr;
   return test;
 }
 
@@ -227,6 +247,18 @@ void add_expert_cases(std::vector<OpCase>& cases) {
   cases.push_back(expert_ffn({9, 9, 31}, 34, 136, true));
   cases.push_back(expert_ffn({40, 100}, 48, 192, false));
   cases.push_back(expert_ffn({0, 300, 310}, 20, 40, true));
+  // Ranges that end anywhere, empty ones, and rows of none.
+  cases.push_back(surplus_rows(200, {7, 7, 71, 133}, {}, 48, 192));
+  cases.push_back(surplus_rows(333, {0, 64, 192, 257}, {}, 64, 64));
+  cases.push_back(surplus_rows(130, {128, 129, 130, 130}, {}, 48, 96));
+  cases.push_back(surplus_rows(129, {0, 1, 2, 3}, {}, 34, 136));
+  cases.push_back(surplus_rows(40, {0, 40, 40, 40}, {}, 48, 96));
+  cases.push_back(surplus_rows(10, {3, 3, 3, 3}, {}, 16, 32));
+  cases.push_back(surplus_rows(65, {1, 64}, {}, 48, 96));
+  // Numbers a device must not believe: what is left of them lies inside the rows, in order.
+  cases.push_back(surplus_rows(131, {0, 9, 9, 131}, {-5, 9, 4, 1000}, 48, 96));
+  cases.push_back(surplus_rows(66, {66, 66, 66, 66}, {INT32_MAX, 3, 70, INT32_MIN}, 48, 96));
+  cases.push_back(surplus_rows(70, {0, 0, 65, 65}, {INT32_MIN, INT32_MIN, 65, 64}, 48, 96));
   for (const WeightType type : {WeightType::bf16, WeightType::i8}) {
     cases.push_back(with_weights(expert_ffn({1}, 8, 32, false), type));
     cases.push_back(with_weights(expert_ffn({9, 9, 31}, 34, 136, true), type));

@@ -35,7 +35,7 @@ void visit(ProjResidualForward& a, Visitor& v) {
 }
 template <typename Visitor>
 void visit(ExpertFfnForward& a, Visitor& v) {
-  v.rows(a.x, a.rows * a.width), v.plain(a.gamma, a.width), v.plain(a.row_scale, a.rows);
+  v.rows(a.x, a.rows * a.width), v.plain(a.bounds, a.experts + 1), v.plain(a.gamma, a.width), v.plain(a.row_scale, a.rows);
   for (int e = 0; e < a.experts; e++) {
     ExpertForward& expert = a.expert[e];
     v.plain(expert.norm_gamma, a.width), v.plain(expert.norm_beta, a.width), v.plain(expert.fc1_bias, a.hidden), v.plain(expert.fc2_bias, a.width);
@@ -49,7 +49,9 @@ void visit(AttentionForward& a, Visitor& v) {
 }
 template <typename Visitor>
 void visit(PatchEmbedForward& a, Visitor& v) {
-  const int64_t pixels = a.pictures * 3 * a.image_size * a.image_size, tokens = 1 + (a.image_size / a.patch_size) * (a.image_size / a.patch_size);
+  int64_t pictures = 0;  // as many as are shown
+  for (int64_t i = 0; i < a.images; i++) pictures = a.picture[i] < pictures ? pictures : a.picture[i] + 1;
+  const int64_t pixels = pictures * 3 * a.image_size * a.image_size, tokens = 1 + (a.image_size / a.patch_size) * (a.image_size / a.patch_size);
   v.plain(a.pixels, pixels), v.plain(a.bytes, pixels), v.plain(a.picture, a.images), v.plain(a.type_index, a.images), v.plain(a.bias, a.width), v.plain(a.cls, a.width);
   v.plain(a.position, tokens * a.width), v.plain(a.type, a.type_rows * a.width), v.rows_out(a.out, a.images * tokens * a.width);
 }

@@ -27,14 +27,14 @@ using cuda::GemmChoice;
 using cuda::GemmFamily;
 using cuda::GemmShape;
 using cuda::model_gemm_tile;
+using cuda::most_row_tiles;
 
 constexpr int kHopper = 132;
 
 // 64 pictures of 197 tokens are 99 rows of tiles, three quarters of 132 multiprocessors: every product of the base model in full waves.
 void sixty_four_pictures() {
-  const int64_t rows[] = {64 * 197};
   for (const auto& [columns, depth] : {std::pair<int64_t, int64_t>{768, 768}, {2304, 768}, {3072, 768}, {768, 3072}}) {
-    const GemmChoice choice = choose_gemm_tile(GemmFamily::sm90, {rows, columns, depth}, kHopper);
+    const GemmChoice choice = choose_gemm_tile(GemmFamily::sm90, {64 * 197, columns, depth, 3}, kHopper);
     const std::string name = std::to_string(columns) + " columns of " + std::to_string(depth);
     expect(gemm_tiles(GemmFamily::sm90)[choice.tile].columns == 192, name + ": 192 columns divide all widths");
     expect(choice.waves == std::floor(choice.waves), name + ": full waves");
@@ -43,20 +43,39 @@ void sixty_four_pictures() {
 }
 
 void counts() {
-  const int64_t rows[] = {1, 0, 129};
-  const GemmShape shape{rows, 200, 64};
+  const GemmShape shape{130, 200, 64, 3};
   const GemmChoice choice = model_gemm_tile(GemmFamily::sm80, shape, 0, 4);  // 128 x 128
-  expect(choice.tiles == (1 + 0 + 2) * 2, "each group begins a row of tiles of its own, an empty one has none");
-  expect(choice.waves == 1.5, "six tiles on four multiprocessors");
-  expect(std::fabs(choice.utilisation - 130.0 * 200 / (8 * 128 * 128)) < 1e-12, "idle multiprocessors of the last wave count");
+  expect(choice.tiles == 3 * 2, "a launch has tiles for three groups, two of them of one row");
+  expect(choice.waves == 1, "and is taken to need those of one group: four on four multiprocessors");
+  expect(std::fabs(choice.utilisation - 130.0 * 200 / (4 * 128 * 128)) < 1e-12, "products of part-filled tiles count");
+}
+
+// The most row tiles there can be, against every way to cut rows into groups.
+void row_tiles() {
+  for (const int64_t tile : {1, 2, 4, 7}) {
+    for (int64_t rows = 0; rows <= 20; rows++) {
+      for (int groups = 1; groups <= 3; groups++) {
+        int64_t most = 0;
+        for (int64_t first = 0; first <= rows; first++) {
+          for (int64_t second = first; second <= rows; second++) {
+            const int64_t ends[] = {0, groups == 3 ? first : 0, groups >= 2 ? second : 0, rows};
+            int64_t tiles = 0;
+            for (int i = 0; i < 3; i++) tiles += (ends[i + 1] - ends[i] + tile - 1) / tile;
+            most = tiles > most ? tiles : most;
+          }
+        }
+        expect(most_row_tiles(rows, groups, static_cast<int>(tile)) == most,
+               std::to_string(rows) + " rows in " + std::to_string(groups) + " groups, tiles of " + std::to_string(tile));
+      }
+    }
+  }
 }
 
 // No tile that was left out is better than the one chosen.
 void best_of_all() {
   for (const int64_t count : {1, 12, 197, 640, 1576, 6304, 25216, 50432}) {
-    const int64_t rows[] = {count};
     for (const GemmFamily family : {GemmFamily::sm80, GemmFamily::sm90}) {
-      const GemmShape shape{rows, 2304, 768};
+      const GemmShape shape{count, 2304, 768};
       const GemmChoice best = choose_gemm_tile(family, shape, kHopper);
       for (int tile = 0; tile < static_cast<int>(gemm_tiles(family).size()); tile++) {
         expect(model_gemm_tile(family, shape, tile, kHopper).cycles >= best.cycles, std::to_string(count) + " rows: tile " + std::to_string(tile) + " is no better");
@@ -66,8 +85,7 @@ void best_of_all() {
   }
   expect(cuda::gemm_family(90) == GemmFamily::sm90 && cuda::gemm_family(80) == GemmFamily::sm80 && cuda::gemm_family(100) == GemmFamily::sm80,
          "code for Hopper runs on Hopper alone");
-  const int64_t few[] = {12}, many[] = {50432};
-  const GemmChoice small = choose_gemm_tile(GemmFamily::sm90, {few, 2304, 768}, kHopper), large = choose_gemm_tile(GemmFamily::sm90, {many, 2304, 768}, kHopper);
+  const GemmChoice small = choose_gemm_tile(GemmFamily::sm90, {12, 2304, 768}, kHopper), large = choose_gemm_tile(GemmFamily::sm90, {50432, 2304, 768}, kHopper);
   expect(small.tiles > 12, "few rows are spread over many multiprocessors");
   expect(gemm_tiles(GemmFamily::sm90)[large.tile].rows == 128, "many rows take tall tiles");
 }
@@ -131,6 +149,7 @@ void types() {
 int main() {
   mome::sixty_four_pictures();
   mome::counts();
+  mome::row_tiles();
   mome::best_of_all();
   mome::types();
   std::printf("device_config: %s\n", mome::failures == 0 ? "passed" : "FAILED");

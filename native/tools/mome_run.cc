@@ -7,8 +7,9 @@
 //   input <name> <f32|i32|u8> <count> <offset | random>
 //   weight <name> <sizes joined by x> <offset>
 //   random_weights                      normal ones, deviation 0.02 (scales: about 1), for every parameter the program names
-// Writes the outputs of the last run as float32, one after the other, to FILE, and a JSON report to standard output: names and sizes of the
-// outputs, seconds of each run from inputs in this processor's memory to outputs there, and with --profile nanoseconds by op.
+//   between                             dims and inputs that follow are another run's, made before each of the one above
+// Writes the outputs of the last run of the first kind as float32, one after the other, to FILE, and a JSON report to standard output: names and
+// sizes of the outputs, seconds of each such run from inputs in this processor's memory to outputs there, and with --profile nanoseconds by op.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -34,13 +35,16 @@ struct Options {
 struct Manifest {
   std::string program;
   std::vector<char> blob;
-  std::map<std::string, int64_t> dims;
   struct Input {
     ElementType type;
     std::vector<char> bytes;
     size_t count;
   };
-  std::map<std::string, Input> inputs;
+  struct Run {
+    std::map<std::string, int64_t> dims;
+    std::map<std::string, Input> inputs;
+  };
+  std::vector<Run> runs = {{}};  // the one asked for, then those between
   struct Weight {
     std::string name;
     std::vector<int64_t> shape;
@@ -70,7 +74,9 @@ Status read_manifest(const std::string& path, Manifest& manifest) {
       if (kind == "program") manifest.program.assign(content.begin(), content.end());
       else manifest.blob = std::move(content);
     } else if (kind == "dim") {
-      words >> manifest.dims[name];
+      words >> manifest.runs.back().dims[name];
+    } else if (kind == "between") {
+      manifest.runs.emplace_back();
     } else if (kind == "input") {
       std::string type, from;
       Manifest::Input input{};
@@ -84,7 +90,7 @@ Status read_manifest(const std::string& path, Manifest& manifest) {
         if (offset > manifest.blob.size() || input.bytes.size() > manifest.blob.size() - offset) return error(Code::invalid_file, "%s: %s lies outside the blob", path.c_str(), name.c_str());
         if (!input.bytes.empty()) std::memcpy(input.bytes.data(), manifest.blob.data() + offset, input.bytes.size());
       }
-      manifest.inputs[name] = std::move(input);
+      manifest.runs.back().inputs[name] = std::move(input);
     } else if (kind == "weight") {
       std::string sizes;
       Manifest::Weight weight{name, {}, 1, 0};
@@ -131,6 +137,20 @@ Status fill_weights(const Manifest& manifest, const Program& program, WeightStor
   return {};
 }
 
+Status request_of(const Program& program, const Manifest::Run& run, RunRequest& request) {
+  for (const std::string& name : program.dims) {
+    const auto found = run.dims.find(name);
+    if (found == run.dims.end()) return error(Code::invalid_argument, "expected dimension %s in the manifest", name.c_str());
+    request.dims.push_back(found->second);
+  }
+  for (const ProgramInput& input : program.inputs) {
+    const auto found = run.inputs.find(input.name);
+    if (found == run.inputs.end()) return error(Code::invalid_argument, "expected input %s in the manifest", input.name.c_str());
+    request.inputs.push_back({found->second.type, found->second.bytes.data(), found->second.count});
+  }
+  return {};
+}
+
 Status run(const Options& options) {
   Manifest manifest;
   MOME_RETURN_IF_ERROR(read_manifest(options.manifest, manifest));
@@ -158,20 +178,14 @@ Status run(const Options& options) {
   MOME_RETURN_IF_ERROR(fill_weights(manifest, *program, store));
   std::shared_ptr<CompiledProgram> compiled;
   MOME_RETURN_IF_ERROR(CompiledProgram::create(manifest.program, store, target, compiled));
-  RunRequest request;
-  for (const std::string& name : program->dims) {
-    if (manifest.dims.count(name) == 0) return error(Code::invalid_argument, "expected dimension %s in the manifest", name.c_str());
-    request.dims.push_back(manifest.dims[name]);
-  }
-  for (const ProgramInput& input : program->inputs) {
-    const auto found = manifest.inputs.find(input.name);
-    if (found == manifest.inputs.end()) return error(Code::invalid_argument, "expected input %s in the manifest", input.name.c_str());
-    request.inputs.push_back({found->second.type, found->second.bytes.data(), found->second.count});
-  }
+  std::vector<RunRequest> requests(manifest.runs.size());
+  for (size_t i = 0; i < requests.size(); i++) MOME_RETURN_IF_ERROR(request_of(*program, manifest.runs[i], requests[i]));
+  RunRequest& request = requests[0];
 
   std::vector<double> seconds;
-  RunResult result;
+  RunResult result, between;
   for (int i = 0; i < options.repeat; i++) {
+    for (size_t other = 1; other < requests.size(); other++) MOME_RETURN_IF_ERROR(engine.run(*compiled, store, requests[other], between));
     const auto started = std::chrono::steady_clock::now();
     MOME_RETURN_IF_ERROR(engine.run(*compiled, store, request, result));
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());

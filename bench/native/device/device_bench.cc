@@ -123,16 +123,17 @@ void run(Bench& bench) {
   const Matrix fc1 = bench.matrix(kHidden, kWidth), fc2 = bench.matrix(kWidth, kHidden);
   ExpertFfnForward ffn{};
   ffn.rows = kRows, ffn.width = kWidth, ffn.hidden = kHidden, ffn.eps = 1e-6f, ffn.x = x, ffn.gamma = vector, ffn.out = out;
-  const auto experts = [&](std::vector<int64_t> ends) {
-    ffn.experts = static_cast<int>(ends.size());
-    for (size_t e = 0; e < ends.size(); e++) {
+  const auto experts = [&](std::vector<int32_t> bounds) {
+    ffn.bounds = static_cast<const int32_t*>(bench.bytes(bounds.data(), bounds.size() * sizeof(int32_t)));
+    ffn.experts = static_cast<int>(bounds.size()) - 1;
+    for (int e = 0; e < ffn.experts; e++) {
       const Matrix own_fc1 = e == 0 ? fc1 : bench.matrix(kHidden, kWidth), own_fc2 = e == 0 ? fc2 : bench.matrix(kWidth, kHidden);
-      ffn.expert[e] = {e == 0 ? 0 : ends[e - 1], ends[e], vector, vector, own_fc1, vector, own_fc2, vector};
+      ffn.expert[e] = {0, 0, vector, vector, own_fc1, vector, own_fc2, vector};
     }
   };
-  experts({kRows});
+  experts({0, kRows});
   bench.measure("expert_ffn", ffn, 2 * gemm * kHidden);
-  experts({kRows / 8, kRows / 2, kRows});
+  experts({0, kRows / 8, kRows / 2, kRows});
   bench.measure("expert_ffn, 3 experts", ffn, 2 * gemm * kHidden);
 
   const RelativePosition position{14, 196};

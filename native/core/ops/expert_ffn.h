@@ -1,6 +1,7 @@
 // expert_ffn: per row range with its own expert e,
 //   out = x + row_scale * gamma * (fc2_e(gelu(fc1_e(layer_norm_e(x)))))
-// GELU is exact (erf). The ranges are in ascending order and cover [0, rows); a range may be empty.
+// GELU is exact (erf). The ranges are in ascending order without gaps; a range may be empty. On a processor they cover [0, rows). On a device
+// rows may lie before the first and behind the last: they belong to no expert and `out` is left as it is there.
 #pragma once
 
 #include "core/ops/common.h"
@@ -10,7 +11,7 @@ namespace mome {
 inline constexpr int kMaxExperts = 3;
 
 struct ExpertForward {
-  int64_t begin, end;          // rows of this expert
+  int64_t begin, end;          // rows of this expert; devices read `bounds` instead
   const float* norm_gamma;     // [width]
   const float* norm_beta;      // [width]
   Matrix fc1;                  // [hidden, width]
@@ -27,6 +28,7 @@ struct ExpertFfnForward {
   const float* x;              // [rows, width]
   int experts;
   ExpertForward expert[kMaxExperts];
+  const int32_t* bounds;       // devices: [experts + 1] in their memory, expert e has rows [bounds[e], bounds[e + 1])
   const float* gamma;          // [width] or null
   const float* row_scale;      // [rows] or null
   float* out;                  // [rows, width]; may be x itself

@@ -13,7 +13,6 @@ struct PatchEmbedForward {
   static constexpr Op kOp = Op::patch_embed;
   static constexpr Direction kDirection = Direction::forward;
   int64_t images;              // image sequences; output rows = images * (1 + grid^2)
-  int64_t pictures;
   int64_t image_size, patch_size, width;
   const float* pixels;         // [pictures, 3, image_size, image_size] or null
   const uint8_t* bytes;        // [pictures, image_size, image_size, 3] or null; exactly one is given
@@ -31,7 +30,7 @@ struct PatchEmbedForward {
 struct PatchEmbedBackward {
   static constexpr Op kOp = Op::patch_embed;
   static constexpr Direction kDirection = Direction::backward;
-  int64_t images, pictures, image_size, patch_size, width;
+  int64_t images, image_size, patch_size, width;
   const float* pixels;
   const uint8_t* bytes;
   const int32_t* picture;

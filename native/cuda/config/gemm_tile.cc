@@ -38,22 +38,24 @@ GemmFamily gemm_family(int capability) {
   return capability == 90 && !older ? GemmFamily::sm90 : GemmFamily::sm80;
 }
 
+int64_t most_row_tiles(int64_t rows, int groups, int tile_rows) {
+  if (rows <= groups) return rows;
+  // All groups but one have a single row: a tile each.
+  return groups - 1 + ceil_divide(rows - (groups - 1), tile_rows);
+}
+
 GemmChoice model_gemm_tile(GemmFamily family, const GemmShape& shape, int tile, int multiprocessors) {
   const GemmTile& t = gemm_tiles(family)[static_cast<size_t>(tile)];
   const Rates& rates = kRates[static_cast<int>(family)];
   GemmChoice choice;
   choice.family = family;
   choice.tile = tile;
-  int64_t row_tiles = 0, rows = 0;
-  for (const int64_t count : shape.group_rows) {
-    row_tiles += ceil_divide(count, t.rows);
-    rows += count;
-  }
-  choice.tiles = row_tiles * ceil_divide(shape.columns, t.columns);
-  choice.waves = static_cast<double>(choice.tiles) / multiprocessors;
+  const int64_t column_tiles = ceil_divide(shape.columns, t.columns);
+  choice.tiles = most_row_tiles(shape.rows, shape.groups, t.rows) * column_tiles;
+  choice.waves = static_cast<double>(ceil_divide(shape.rows, t.rows) * column_tiles) / multiprocessors;
   const double area = static_cast<double>(t.rows) * t.columns, full_waves = std::ceil(choice.waves);
   const double computed = full_waves * multiprocessors * area;
-  choice.utilisation = computed == 0 ? 0 : static_cast<double>(rows) * static_cast<double>(shape.columns) / computed;
+  choice.utilisation = computed == 0 ? 0 : static_cast<double>(shape.rows) * static_cast<double>(shape.columns) / computed;
   const double products = area * static_cast<double>(shape.depth) / (rates.products_per_cycle * t.efficiency);
   const double epilogue = rates.epilogue_cycles * area / (128 * 128);
   choice.cycles = rates.hides_epilogue ? rates.fill_cycles + full_waves * (products > epilogue / 2 ? products : epilogue / 2) + epilogue
@@ -72,11 +74,9 @@ GemmChoice choose_gemm_tile(GemmFamily family, const GemmShape& shape, int multi
     if (tile >= first && tile < static_cast<int>(gemm_tiles(family).size())) best = model_gemm_tile(family, shape, tile, multiprocessors);
   }
   if (traced()) {
-    int64_t rows = 0;
-    for (const int64_t count : shape.group_rows) rows += count;
     const GemmTile& tile = gemm_tiles(family)[static_cast<size_t>(best.tile)];
-    std::fprintf(stderr, "gemm %lld x %lld x %lld in %zu groups: %s %d x %d, %lld tiles, %.2f waves, %.0f %% used\n", static_cast<long long>(rows),
-                 static_cast<long long>(shape.columns), static_cast<long long>(shape.depth), shape.group_rows.size(), family == GemmFamily::sm80 ? "sm80" : "sm90",
+    std::fprintf(stderr, "gemm %lld x %lld x %lld in %d groups: %s %d x %d, at most %lld tiles, %.2f waves, %.0f %% used\n", static_cast<long long>(shape.rows),
+                 static_cast<long long>(shape.columns), static_cast<long long>(shape.depth), shape.groups, family == GemmFamily::sm80 ? "sm80" : "sm90",
                  tile.rows, tile.columns, static_cast<long long>(best.tiles), best.waves, 100 * best.utilisation);
   }
   return best;

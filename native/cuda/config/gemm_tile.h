@@ -2,7 +2,8 @@
 //
 // A kernel call cuts its output into tiles. The device works them off in waves of one per multiprocessor (on Hopper a block stays and takes
 // one after the other). Large tiles read less per product, small ones waste less of the last wave and of the last rows. The choice is the
-// tile of least modelled time. MOME_TRACE=config prints it; MOME_GEMM_TILE=<index> takes one tile for all products
+// tile of least modelled time, for one group that has all rows: each further one adds at most one row of tiles, and which do is not known
+// where the choice is made. MOME_TRACE=config prints it; MOME_GEMM_TILE=<index> takes one tile for all products
 // and MOME_GEMM_FAMILY=sm80 the older family on Hopper, to measure and test them.
 #pragma once
 
@@ -25,15 +26,18 @@ std::span<const GemmTile> gemm_tiles(GemmFamily family);
 GemmFamily gemm_family(int capability);
 
 struct GemmShape {
-  std::span<const int64_t> group_rows;  // rows of each expert, tiled apart
-  int64_t columns = 0, depth = 0;
+  int64_t rows = 0, columns = 0, depth = 0;
+  int groups = 1;  // of rows with a weight of their own, tiled apart; where they end is known to the device alone
 };
+
+// Row tiles of a launch: as many as `rows` rows can give in so many groups. Blocks that find no tile end at once.
+int64_t most_row_tiles(int64_t rows, int groups, int tile_rows);
 
 struct GemmChoice {
   GemmFamily family = GemmFamily::sm80;
   int tile = 0;            // index into gemm_tiles(family)
-  int64_t tiles = 0;       // of the launch
-  double waves = 0;        // tiles / multiprocessors, not rounded
+  int64_t tiles = 0;       // of the launch: the most there can be
+  double waves = 0;        // tiles of one group that has all rows / multiprocessors, not rounded
   double utilisation = 0;  // products wanted / products computed, counting multiprocessors that idle in the last wave
   double cycles = 0;       // modelled time
 };

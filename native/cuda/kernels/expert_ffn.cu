@@ -1,7 +1,8 @@
 // expert_ffn: out = x + row_scale * gamma * (fc2_e(gelu(fc1_e(layer_norm_e(x))))) per row range with its expert e.
 //
 // Three launches, each over all experts at once: the normalisation, fc1 with bias and GELU in its epilogue, fc2 with bias, layer
-// scale and residual in its own. Tiles never cross a range, so a range costs at most one part-filled row of tiles.
+// scale and residual in its own. Tiles never cross a range, so a range costs at most one part-filled row of tiles. Where the ranges lie is
+// read on the device (row_groups.h); rows of none are left alone.
 #include "cuda/kernels/layer_norm.h"
 #include "cuda/kernels/register.h"
 #include "cuda/kernels/residual.h"
@@ -37,17 +38,12 @@ size_t normed_bytes(const ExpertFfnForward& a) { return rounded(static_cast<size
 
 size_t workspace(const ExpertFfnForward& a, int) { return normed_bytes(a) + static_cast<size_t>(a.rows * a.hidden) * element_bytes(a); }
 
-// The operands of one of the two products, and the rows of each group.
+// The operands of one of the two products.
 template <typename T>
-Status operands_of(const ExpertFfnForward& a, const T* x, Matrix ExpertForward::* weight, GemmOperands<T>& g, int64_t (&group_rows)[kMaxExperts]) {
+Status operands_of(const ExpertFfnForward& a, const T* x, Matrix ExpertForward::* weight, GemmOperands<T>& g) {
   MOME_RETURN_IF_ERROR(gemm_operands(x, a.rows, a.expert[0].*weight, g));
-  g.groups = a.experts;
-  for (int e = 0; e < a.experts; e++) {
-    g.begin[e] = static_cast<int>(a.expert[e].begin);
-    g.end[e] = static_cast<int>(a.expert[e].end);
-    g.weight[e] = static_cast<const T*>((a.expert[e].*weight).packed);
-    group_rows[e] = a.expert[e].end - a.expert[e].begin;
-  }
+  g.rows = {static_cast<int>(a.rows), a.experts, a.bounds};
+  for (int e = 0; e < a.experts; e++) g.weight[e] = static_cast<const T*>((a.expert[e].*weight).packed);
   return {};
 }
 
@@ -55,28 +51,26 @@ template <typename T>
 Status forward_as(const ExpertFfnForward& a, OpContext& context) {
   const Queue& queue = context.device;
   if (a.rows == 0) return {};
+  if (a.bounds == nullptr) return error(Code::internal, "expert_ffn: expected the bounds of its experts on the device");
   T* normed = reinterpret_cast<T*>(context.workspace);
   T* hidden = reinterpret_cast<T*>(context.workspace + normed_bytes(a));
-  NormGroups groups{};
+  GemmOperands<T> fc1{}, fc2{};
+  MOME_RETURN_IF_ERROR(operands_of<T>(a, normed, &ExpertForward::fc1, fc1));
+  MOME_RETURN_IF_ERROR(operands_of<T>(a, hidden, &ExpertForward::fc2, fc2));
+  NormGroups groups{fc1.rows, {}, {}};
   HiddenEpilogue<T> into_hidden{{}, hidden, a.pre_activation, a.hidden, a.hidden % kRun == 0 && is_aligned({a.pre_activation})};
   ResidualEpilogue<T> into_out{as<T>(a.x), {}, a.gamma, a.row_scale, as<T>(a.out), a.width, a.width % kRun == 0 && is_aligned({a.x, a.gamma, a.out})};
-  groups.groups = a.experts;
   for (int e = 0; e < a.experts; e++) {
     const ExpertForward& expert = a.expert[e];
-    groups.end[e] = expert.end, groups.gamma[e] = expert.norm_gamma, groups.beta[e] = expert.norm_beta;
+    groups.gamma[e] = expert.norm_gamma, groups.beta[e] = expert.norm_beta;
     into_hidden.bias[e] = expert.fc1_bias;
     into_out.bias[e] = expert.fc2_bias;
     into_hidden.aligned &= is_aligned({expert.fc1_bias});
     into_out.aligned &= is_aligned({expert.fc2_bias});
   }
-  int64_t group_rows[kMaxExperts] = {};
-  const std::span<const int64_t> rows(group_rows, static_cast<size_t>(a.experts));
-  MOME_RETURN_IF_ERROR(normalise(queue, as<T>(a.x), a.rows, a.width, a.eps, groups, normed));
-  GemmOperands<T> fc1{}, fc2{};
-  MOME_RETURN_IF_ERROR(operands_of<T>(a, normed, &ExpertForward::fc1, fc1, group_rows));
-  MOME_RETURN_IF_ERROR(launch_gemm(queue, fc1, rows, into_hidden));
-  MOME_RETURN_IF_ERROR(operands_of<T>(a, hidden, &ExpertForward::fc2, fc2, group_rows));
-  return launch_gemm(queue, fc2, rows, into_out);
+  MOME_RETURN_IF_ERROR(normalise(queue, as<T>(a.x), a.width, a.eps, groups, normed));
+  MOME_RETURN_IF_ERROR(launch_gemm(queue, fc1, into_hidden));
+  return launch_gemm(queue, fc2, into_out);
 }
 
 Status forward(const ExpertFfnForward& a, OpContext& context) {

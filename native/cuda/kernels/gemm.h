@@ -1,8 +1,6 @@
 // The one product of all layers: y = epilogue(x W^T), on the kernels that suit the type of its rows and the device.
 #pragma once
 
-#include <span>
-
 #include "cuda/kernels/gemm_sm80.h"
 #include "cuda/kernels/gemm_sm90.h"
 
@@ -16,15 +14,12 @@ Status launch_tile(const Queue& queue, const GemmOperands<bf16>& g, int64_t tile
 }
 
 template <typename Epilogue>
-Status launch_gemm(const Queue& queue, GemmOperands<bf16> g, std::span<const int64_t> group_rows, const Epilogue& epilogue) {
+Status launch_gemm(const Queue& queue, const GemmOperands<bf16>& g, const Epilogue& epilogue) {
   constexpr int kUnaligned = 2;  // the tile of rows that cannot be read in 16-byte pieces
-  const GemmShape shape{group_rows, g.columns, g.depth};
+  const GemmShape shape{g.rows.rows, g.columns, g.depth, g.rows.groups};
   const GemmFamily family = g.aligned && epilogue.aligned ? gemm_family(queue.capability) : GemmFamily::sm80;
   const GemmChoice choice =
       g.aligned ? choose_gemm_tile(family, shape, queue.multiprocessors, family == GemmFamily::sm90 && !Epilogue::kLight ? 1 : 0) : model_gemm_tile(family, shape, kUnaligned, queue.multiprocessors);
-  const GemmTile& tile = gemm_tiles(family)[static_cast<size_t>(choice.tile)];
-  g.row_tiles = 0;
-  for (const int64_t rows : group_rows) g.row_tiles += static_cast<int>((rows + tile.rows - 1) / tile.rows);
   if (family == GemmFamily::sm90) {
     switch (choice.tile) {
       case 0:
@@ -52,15 +47,13 @@ Status launch_gemm(const Queue& queue, GemmOperands<bf16> g, std::span<const int
 }
 
 template <typename Epilogue>
-Status launch_gemm(const Queue& queue, GemmOperands<float> g, std::span<const int64_t> group_rows, const Epilogue& epilogue) {
-  g.row_tiles = 0;
-  for (const int64_t rows : group_rows) g.row_tiles += static_cast<int>((rows + kPlainRows - 1) / kPlainRows);
-  const int64_t tiles = g.row_tiles * ((g.columns + kPlainColumns - 1) / kPlainColumns);
+Status launch_gemm(const Queue& queue, const GemmOperands<float>& g, const Epilogue& epilogue) {
+  const int64_t tiles = most_row_tiles(g.rows.rows, g.rows.groups, kPlainRows) * ((g.columns + kPlainColumns - 1) / kPlainColumns);
   constexpr size_t kShared = size_t{kPlainDepth} * (kPlainRows + 4 + kPlainColumns + 4) * sizeof(float);
   return launch(gemm_forward_f32<Epilogue>, {static_cast<unsigned>(tiles), 1, 1}, kPlainThreads, kShared, queue.stream, g, epilogue);
 }
 
-// Operands over `depth` columns of x and outputs of `weight`'s shape; groups are filled in by the caller.
+// Operands over `depth` columns of x and outputs of `weight`'s shape, one group that covers all rows; others are filled in by the caller.
 template <typename T>
 Status gemm_operands(const T* x, int64_t rows, const Matrix& weight, GemmOperands<T>& g) {
   if (rows > INT32_MAX || weight.rows > INT32_MAX || weight.columns > INT32_MAX) return error(Code::too_large, "gemm: expected sizes below 2^31");
@@ -68,6 +61,8 @@ Status gemm_operands(const T* x, int64_t rows, const Matrix& weight, GemmOperand
   g.depth = static_cast<int>(weight.columns);
   g.columns = static_cast<int>(weight.rows);
   g.pitch = static_cast<int>(weight_pitch(weight.columns));
+  g.rows = {static_cast<int>(rows), 1, nullptr};
+  g.weight[0] = static_cast<const T*>(weight.packed);
   g.aligned = reinterpret_cast<uintptr_t>(x) % 16 == 0 && weight.columns % kRun == 0;
   return {};
 }
@@ -78,9 +73,7 @@ Status gemm(const Queue& queue, const T* x, int64_t rows, const Matrix& weight, 
   if (rows == 0 || weight.rows == 0) return {};
   GemmOperands<T> g{};
   MOME_RETURN_IF_ERROR(gemm_operands(x, rows, weight, g));
-  g.groups = 1, g.end[0] = static_cast<int>(rows), g.weight[0] = static_cast<const T*>(weight.packed);
-  const int64_t group_rows[] = {rows};
-  return launch_gemm(queue, g, group_rows, epilogue);
+  return launch_gemm(queue, g, epilogue);
 }
 
 }  // namespace mome::cuda

@@ -13,25 +13,21 @@
 #pragma once
 
 #include "core/matrix.h"
-#include "core/ops/expert_ffn.h"
 #include "cuda/config/gemm_tile.h"
+#include "cuda/kernels/row_groups.h"
 #include "cuda/prim/mma.h"
 #include "cuda/prim/queue.h"
 
 namespace mome::cuda {
-
-inline constexpr int kMaxGroups = kMaxExperts;
 
 template <typename T>
 struct GemmOperands {
   const T* x;                 // [rows, depth]
   int depth, columns;
   int pitch;                  // elements from one output's weights to the next
-  int groups;
-  int begin[kMaxGroups], end[kMaxGroups];
+  RowGroups rows;
   const T* weight[kMaxGroups];  // [columns, pitch]
   bool aligned;               // rows of x may be read in 16-byte pieces
-  int row_tiles;              // of all groups
 };
 
 // Pitch of a packed weight: rows begin on 16 bytes.
@@ -43,26 +39,37 @@ struct TilePlace {
   int column;
 };
 
-// Where block `index` works. Row tiles go in bands of kBand with the columns inside, so that the blocks of a wave share weights and
-// rows in the second-level cache.
+// The tiles of a product, cut where groups begin. A launch has as many as its rows can give (most_row_tiles); how many there are is known here.
+struct TileGrid {
+  GroupBounds bounds;
+  int row_tiles, tiles;
+};
+
 template <typename T>
-MOME_DEVICE TilePlace place_tile(const GemmOperands<T>& g, int index, int rows, int columns) {
+MOME_DEVICE TileGrid cut_tiles(const GemmOperands<T>& g, int rows, int columns) {
+  TileGrid grid{read_bounds(g.rows), 0, 0};
+#pragma unroll
+  for (int group = 0; group < kMaxGroups; group++) grid.row_tiles += (grid.bounds.at[group + 1] - grid.bounds.at[group] + rows - 1) / rows;
+  grid.tiles = grid.row_tiles * ((g.columns + columns - 1) / columns);
+  return grid;
+}
+
+// Where tile `index` lies, one of grid.tiles. Row tiles go in bands of kBand with the columns inside, so that the blocks of a wave share weights
+// and rows in the second-level cache.
+MOME_DEVICE TilePlace place_tile(const TileGrid& grid, int all_columns, int index, int rows, int columns) {
   constexpr int kBand = 16;
-  const int column_tiles = (g.columns + columns - 1) / columns;
+  const int column_tiles = (all_columns + columns - 1) / columns;
   const int per_band = kBand * column_tiles;
   const int band = index / per_band, inside = index % per_band;
-  const int height = g.row_tiles - band * kBand < kBand ? g.row_tiles - band * kBand : kBand;
-  int row_tile = band * kBand + inside % height;
-  TilePlace place{0, 0, 0, inside / height * columns};
-  for (int group = 0; group < g.groups; group++) {
-    const int tiles = (g.end[group] - g.begin[group] + rows - 1) / rows;
-    if (row_tile < tiles || group == g.groups - 1) {
-      place.group = group;
-      place.row = g.begin[group] + row_tile * rows;
-      place.end = g.end[group];
-      break;
-    }
-    row_tile -= tiles;
+  const int height = grid.row_tiles - band * kBand < kBand ? grid.row_tiles - band * kBand : kBand;
+  const int across = inside / height;
+  int row_tile = band * kBand + inside - across * height;
+  TilePlace place{0, 0, 0, across * columns};
+#pragma unroll
+  for (int group = 0; group < kMaxGroups; group++) {
+    const int begin = grid.bounds.at[group], end = grid.bounds.at[group + 1], tiles = (end - begin + rows - 1) / rows;
+    if (row_tile >= 0 && row_tile < tiles) place = {group, begin + row_tile * rows, end, place.column};
+    row_tile -= tiles;  // below 0 once found
   }
   return place;
 }
@@ -126,7 +133,9 @@ gemm_forward_bf16_sm80(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER Epilo
   constexpr int kTall = kWarpRows / 16, kWide = kWarpColumns / 16;
   constexpr int kStage = (kRows + kColumns) * kGemmDepth;
   bf16* ring = shared_memory<bf16>();
-  const TilePlace place = place_tile(g, static_cast<int>(blockIdx.x), kRows, kColumns);
+  const TileGrid grid = cut_tiles(g, kRows, kColumns);
+  if (static_cast<int>(blockIdx.x) >= grid.tiles) return;
+  const TilePlace place = place_tile(grid, g.columns, static_cast<int>(blockIdx.x), kRows, kColumns);
   const bf16* weight = g.weight[place.group];
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int warp_row = warp / (kColumns / kWarpColumns) * kWarpRows, warp_column = warp % (kColumns / kWarpColumns) * kWarpColumns;
@@ -197,7 +206,9 @@ gemm_forward_f32(MOME_PARAMETER GemmOperands<float> g, MOME_PARAMETER Epilogue e
   constexpr int kRowPitch = kPlainRows + 4, kColumnPitch = kPlainColumns + 4;
   float* rows = shared_memory<float>();               // [kPlainDepth, kRowPitch]
   float* columns = rows + kPlainDepth * kRowPitch;    // [kPlainDepth, kColumnPitch]
-  const TilePlace place = place_tile(g, static_cast<int>(blockIdx.x), kPlainRows, kPlainColumns);
+  const TileGrid grid = cut_tiles(g, kPlainRows, kPlainColumns);
+  if (static_cast<int>(blockIdx.x) >= grid.tiles) return;
+  const TilePlace place = place_tile(grid, g.columns, static_cast<int>(blockIdx.x), kPlainRows, kPlainColumns);
   const float* weight = g.weight[place.group];
   const int thread = static_cast<int>(threadIdx.x), down = thread / 16 * 4, across = thread % 16 * 8;
 

@@ -29,7 +29,8 @@ template <int kRows, int kColumns>
 struct Sm90Tile {
   static constexpr int kStageBytes = (kRows + kColumns) * kGemmDepth * static_cast<int>(sizeof(bf16));
   static constexpr int kStages = 200 * 1024 / kStageBytes < 8 ? 200 * 1024 / kStageBytes : 8;  // of 227 KiB
-  static constexpr size_t kSharedBytes = size_t{kStages} * kStageBytes + 2 * kStages * sizeof(uint64_t);
+  static constexpr size_t kSharedBytes =
+      size_t{kStages} * kStageBytes + 2 * kStages * sizeof(uint64_t) + sizeof(TileGrid) + kSm90Threads / kWarp * sizeof(TilePlace);
 };
 
 // The barriers of the ring: a slice is full when its bytes have come, empty when the warps that read it are done.
@@ -44,12 +45,12 @@ struct Ring {
 
 // The warpgroup that fetches: one thread of it.
 template <int kRows, int kColumns>
-MOME_DEVICE void fetch_tiles(const GemmOperands<bf16>& g, const GemmMaps& maps, std::byte* stages, Ring<Sm90Tile<kRows, kColumns>::kStages> ring, int tiles,
-                             int slices) {
+MOME_DEVICE void fetch_tiles(const GemmOperands<bf16>& g, const GemmMaps& maps, std::byte* stages, Ring<Sm90Tile<kRows, kColumns>::kStages> ring,
+                             const TileGrid& grid, int slices) {
   using Tile = Sm90Tile<kRows, kColumns>;
   int n = 0;
-  for (int tile = static_cast<int>(blockIdx.x); tile < tiles; tile += static_cast<int>(gridDim.x)) {
-    const TilePlace place = place_tile(g, tile, kRows, kColumns);
+  for (int tile = static_cast<int>(blockIdx.x); tile < grid.tiles; tile += static_cast<int>(gridDim.x)) {
+    const TilePlace place = place_tile(grid, g.columns, tile, kRows, kColumns);
 #pragma unroll 1
     for (int slice = 0; slice < slices; slice++, n++) {
       const int stage = ring.stage(n);
@@ -144,12 +145,15 @@ MOME_DEVICE void finish_sums(const float (&sum)[kRows / 64][kColumns / 2], const
 
 template <int kRows, int kColumns, typename Epilogue>
 MOME_SHARED_KERNEL(kSm90Threads, 1)
-gemm_forward_bf16_sm90(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER GemmMaps maps, int tiles, MOME_PARAMETER Epilogue epilogue) {
+gemm_forward_bf16_sm90(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER GemmMaps maps, MOME_PARAMETER Epilogue epilogue) {
 #if defined(MOME_EMULATION) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using Tile = Sm90Tile<kRows, kColumns>;
   std::byte* stages = shared_memory<std::byte>();
   uint64_t* barriers = reinterpret_cast<uint64_t*>(stages + size_t{Tile::kStages} * Tile::kStageBytes);
   const Ring<Tile::kStages> ring{barriers, barriers + Tile::kStages};
+  // In shared memory: a register for each of their numbers would be one too many where a tile has 192 sums.
+  TileGrid& grid = *reinterpret_cast<TileGrid*>(barriers + 2 * Tile::kStages);
+  TilePlace* places = reinterpret_cast<TilePlace*>(&grid + 1);  // of each warp
   const int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup;
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < Tile::kStages; stage++) {
@@ -157,18 +161,23 @@ gemm_forward_bf16_sm90(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER GemmM
       phase_init(&ring.empty[stage], kWarpgroup / kWarp);
     }
     phase_init_done();
+    grid = cut_tiles(g, kRows, kColumns);
   }
   block_barrier();
 
   if (warpgroup == 0) {
     release_registers<kFetchRegisters>();
-    if (threadIdx.x == 0) fetch_tiles<kRows, kColumns>(g, maps, stages, ring, tiles, (g.depth + kGemmDepth - 1) / kGemmDepth);
+    if (threadIdx.x == 0) fetch_tiles<kRows, kColumns>(g, maps, stages, ring, grid, (g.depth + kGemmDepth - 1) / kGemmDepth);
     return;
   }
   take_registers<kMultiplyRegisters>();
   const int mine = warpgroup - 1;
   const auto tile_of = [](int turn) { return static_cast<int>(blockIdx.x) + turn * static_cast<int>(gridDim.x); };
-  for (int turn = mine; tile_of(turn) < tiles; turn += 2) {
+  for (int turn = mine; tile_of(turn) < grid.tiles; turn += 2) {
+    // Found while the other warpgroup multiplies, and before there are sums, whose registers leave no room for it.
+    warp_barrier();  // all have read the one before
+    if (threadIdx.x % kWarp == 0) places[threadIdx.x / kWarp] = place_tile(grid, g.columns, tile_of(turn), kRows, kColumns);
+    warp_barrier();
     // A turn begins when the other warpgroup has multiplied its tile: slices come in the order of tiles.
     if (turn > 0) named_barrier_wait(1 + mine, 2 * kWarpgroup);
     float sum[kRows / 64][kColumns / 2];
@@ -176,8 +185,8 @@ gemm_forward_bf16_sm90(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER GemmM
     keep_here(depth);  // not kept in a register over the epilogue
     const int slices = (depth + kGemmDepth - 1) / kGemmDepth;
     multiply_tile<kRows, kColumns>(sum, stages, ring, turn * slices, slices);
-    if (tile_of(turn + 1) < tiles) named_barrier_arrive(1 + (1 - mine), 2 * kWarpgroup);
-    finish_sums<kRows, kColumns>(sum, place_tile(g, tile_of(turn), kRows, kColumns), g.columns, epilogue);
+    if (tile_of(turn + 1) < grid.tiles) named_barrier_arrive(1 + (1 - mine), 2 * kWarpgroup);
+    finish_sums<kRows, kColumns>(sum, TilePlace(places[threadIdx.x / kWarp]), g.columns, epilogue);
   }
 #endif
 }
@@ -186,11 +195,10 @@ template <int kRows, int kColumns, typename Epilogue>
 Status launch_sm90(const Queue& queue, const GemmOperands<bf16>& g, int64_t tiles, const Epilogue& epilogue) {
   using Tile = Sm90Tile<kRows, kColumns>;
   GemmMaps maps{};
-  MOME_RETURN_IF_ERROR(make_tensor_map(g.x, g.end[g.groups - 1], g.depth, g.depth, kRows, maps.x));
-  for (int group = 0; group < g.groups; group++) MOME_RETURN_IF_ERROR(make_tensor_map(g.weight[group], g.columns, g.depth, g.pitch, kColumns, maps.weight[group]));
+  MOME_RETURN_IF_ERROR(make_tensor_map(g.x, g.rows.rows, g.depth, g.depth, kRows, maps.x));
+  for (int group = 0; group < g.rows.groups; group++) MOME_RETURN_IF_ERROR(make_tensor_map(g.weight[group], g.columns, g.depth, g.pitch, kColumns, maps.weight[group]));
   const unsigned blocks = static_cast<unsigned>(tiles < queue.multiprocessors ? tiles : queue.multiprocessors);
-  return launch(gemm_forward_bf16_sm90<kRows, kColumns, Epilogue>, {blocks, 1, 1}, kSm90Threads, Tile::kSharedBytes, queue.stream, g, maps, static_cast<int>(tiles),
-                epilogue);
+  return launch(gemm_forward_bf16_sm90<kRows, kColumns, Epilogue>, {blocks, 1, 1}, kSm90Threads, Tile::kSharedBytes, queue.stream, g, maps, epilogue);
 }
 
 }  // namespace mome::cuda

@@ -8,11 +8,11 @@ namespace mome::cuda {
 namespace {
 
 Status forward(const LayerNormForward& a, OpContext& context) {
-  NormGroups groups{};
-  groups.groups = 1, groups.end[0] = a.rows, groups.gamma[0] = a.gamma, groups.beta[0] = a.beta;
+  if (a.rows > INT32_MAX) return error(Code::too_large, "layer_norm: expected fewer than 2^31 rows");
+  const NormGroups groups{{static_cast<int>(a.rows), 1, nullptr}, {a.gamma}, {a.beta}};
   return with_element(context.device, [&](auto element) {
     using T = decltype(element);
-    return normalise(context.device, as<T>(a.x), a.rows, a.width, a.eps, groups, as<T>(a.y));
+    return normalise(context.device, as<T>(a.x), a.width, a.eps, groups, as<T>(a.y));
   });
 }
 

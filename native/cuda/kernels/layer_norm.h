@@ -3,7 +3,7 @@
 // memory.
 #pragma once
 
-#include "core/ops/expert_ffn.h"
+#include "cuda/kernels/row_groups.h"
 #include "cuda/prim/queue.h"
 #include "cuda/prim/types.h"
 #include "cuda/prim/warp.h"
@@ -11,10 +11,9 @@
 namespace mome::cuda {
 
 struct NormGroups {
-  int groups;
-  int64_t end[kMaxExperts];
-  const float* gamma[kMaxExperts];
-  const float* beta[kMaxExperts];
+  RowGroups rows;  // those of no group are left out
+  const float* gamma[kMaxGroups];
+  const float* beta[kMaxGroups];
 };
 
 inline constexpr int kNormWarps = 4;
@@ -31,14 +30,19 @@ MOME_DEVICE void for_lane_runs(int64_t width, Body&& body) {
 
 template <typename T, int kRuns>
 MOME_KERNEL(kNormWarps * 32)
-layer_norm_forward_cuda(const T* x, int64_t rows, int64_t width, float eps, MOME_PARAMETER NormGroups groups, bool aligned, T* y) {
+layer_norm_forward_cuda(const T* x, int64_t width, float eps, MOME_PARAMETER NormGroups groups, bool aligned, T* y) {
   const int64_t row = int64_t{blockIdx.x} * kNormWarps + threadIdx.x / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  if (row >= rows) return;
-  int group = 0;
-  while (group < groups.groups - 1 && row >= groups.end[group]) group++;
-  const float* gamma = groups.gamma[group];
-  const float* beta = groups.beta[group];
+  const GroupBounds bounds = read_bounds(groups.rows);
+  if (row < bounds.at[0] || row >= bounds.at[kMaxGroups]) return;
+  const float* gamma = groups.gamma[0];
+  const float* beta = groups.beta[0];
+#pragma unroll
+  for (int group = 1; group < kMaxGroups; group++) {
+    if (row < bounds.at[group]) continue;
+    gamma = groups.gamma[group];
+    beta = groups.beta[group];
+  }
   const T* from = x + row * width;
   T* to = y + row * width;
 
@@ -97,15 +101,15 @@ layer_norm_forward_cuda(const T* x, int64_t rows, int64_t width, float eps, MOME
 }
 
 template <typename T>
-Status normalise(const Queue& queue, const T* x, int64_t rows, int64_t width, float eps, const NormGroups& groups, T* y) {
+Status normalise(const Queue& queue, const T* x, int64_t width, float eps, const NormGroups& groups, T* y) {
   bool aligned = width % kRun == 0;
   for (const void* pointer : {static_cast<const void*>(x), static_cast<const void*>(y)}) aligned &= reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
-  for (int group = 0; group < groups.groups; group++) {
+  for (int group = 0; group < groups.rows.groups; group++) {
     aligned &= reinterpret_cast<uintptr_t>(groups.gamma[group]) % 16 == 0 && reinterpret_cast<uintptr_t>(groups.beta[group]) % 16 == 0;
   }
   const int64_t runs = (width + kWarp * kRun - 1) / (kWarp * kRun);
-  const Dim3 grid = {static_cast<unsigned>((rows + kNormWarps - 1) / kNormWarps), 1, 1};
-  const auto run = [&](auto kernel) { return launch(kernel, grid, kNormWarps * kWarp, 0, queue.stream, x, rows, width, eps, groups, aligned, y); };
+  const Dim3 grid = {static_cast<unsigned>((groups.rows.rows + kNormWarps - 1) / kNormWarps), 1, 1};
+  const auto run = [&](auto kernel) { return launch(kernel, grid, kNormWarps * kWarp, 0, queue.stream, x, width, eps, groups, aligned, y); };
   if (!aligned || runs > kNormMaxRuns) return run(layer_norm_forward_cuda<T, 0>);
   if (runs == 1) return run(layer_norm_forward_cuda<T, 1>);
   if (runs == 2) return run(layer_norm_forward_cuda<T, 2>);

@@ -129,9 +129,8 @@ Status contrastive_forward(const ContrastiveForward& a, OpContext& context) {
   if (a.rows > 0) {
     GemmOperands<float> g{};
     MOME_RETURN_IF_ERROR(gemm_operands(a.image, a.rows, {a.rows, a.width}, g));
-    g.pitch = g.depth, g.groups = 1, g.end[0] = static_cast<int>(a.rows), g.weight[0] = a.text;
-    const int64_t rows[] = {a.rows};
-    MOME_RETURN_IF_ERROR(launch_gemm(context.device, g, rows, SimilarityEpilogue{a.log_scale, a.similarity, a.rows, false}));
+    g.pitch = g.depth, g.weight[0] = a.text;
+    MOME_RETURN_IF_ERROR(launch_gemm(context.device, g, SimilarityEpilogue{a.log_scale, a.similarity, a.rows, false}));
   }
   MOME_RETURN_IF_ERROR(launch(contrastive_terms_forward_cuda, {static_cast<unsigned>(2 * a.rows), 1, 1}, kThreads, kWarps * sizeof(double), context.device.stream,
                               static_cast<const float*>(a.similarity), a.rows, a.group, reinterpret_cast<Term*>(context.workspace)));

@@ -17,6 +17,8 @@ export interface Lowered {
   readonly dims: readonly string[];
   /** Per-run scalars. */
   readonly scalars: readonly string[];
+  /** The per-run dimension that counts the rows of each output that has one. */
+  readonly outputRows: Readonly<Record<string, string>>;
   readonly instructions: readonly Instruction[];
 }
 
@@ -73,8 +75,13 @@ export function lower(graph: Graph, sequence: Sequence): Lowered {
     }
     lines.push(`op ${op}.${direction} ${fields.join(' ')}`);
   }
+  const outputRows: Record<string, string> = {};
+  for (const [name, { shape: sizes }] of graph.outputs) {
+    const first = sizes[0];
+    if (first !== undefined && first.size === undefined) outputRows[name] = dim(first);
+  }
   const text = ['mome-program 1', `dims ${[...dims].join(' ')}`.trimEnd(), ...lines, ''].join('\n');
-  return { text, dims: [...dims], scalars: [...scalars], instructions: plan.instructions };
+  return { text, dims: [...dims], scalars: [...scalars], outputRows, instructions: plan.instructions };
 }
 
 /** Program names of dimensions: `textRows` -> `text_rows`. */

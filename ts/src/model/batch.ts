@@ -2,6 +2,7 @@
  * Lays out a ragged batch: which rows each sequence takes, in the modality-sorted order the encoder expects.
  */
 import { check } from '../runtime/errors.ts';
+import { bucket, imageStep, sequenceStep, textRowStep } from './bucket.ts';
 import { imageTokensOf, type VlmoConfig } from './config.ts';
 
 /** A text as word pieces with CLS and SEP: 1 to `maxTextLength` ids. */
@@ -31,6 +32,8 @@ export interface BatchInputs {
 
 /** Sizes, index inputs and row positions of a laid-out batch. What is kept are its CLS rows: `keepRows` chooses others. */
 export interface Batch extends BatchInputs {
+  /** Rows of `kept_text`, `kept_pair` and `kept_image` that are sequences, by the dimension that counts all: the first ones. */
+  readonly counts: Readonly<Record<'texts' | 'pairs' | 'image_count', number>>;
   /** CLS row of each text-only sequence. */
   readonly textCls: Int32Array;
   /** Text CLS row of each fused sequence: its text rows follow. */
@@ -44,17 +47,12 @@ export interface Batch extends BatchInputs {
 }
 
 /**
- * What the text rows of a part are rounded up to on a CUDA device: texts of other lengths then make the same launches, which are
- * recorded once. The rows added belong to no sequence.
- */
-export const deviceRowStep = 64;
-
-/**
  * @param pictures number of distinct pictures whose pixels the run gives
- * @param rowStep each part's text rows are rounded up to a multiple of it
+ * @param inBuckets whether sizes are rounded up, so that a device meets them again. The rows added belong to no sequence and no expert: text
+ *   rows lie before the first text, images behind the last, and what picks rows picks the first one more often
  * @throws MomeError `MOME_INVALID_ARGUMENT` for a text that is empty or too long, or a picture out of range
  */
-export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: number, rowStep = 1): Batch {
+export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: number, inBuckets = false): Batch {
   const { texts = [], pairs = [], images = [] } = items;
   for (const [i, text] of [...texts, ...pairs.map((pair) => pair.text)].entries()) {
     check(
@@ -64,19 +62,28 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
     );
   }
   const tokens = imageTokensOf(config);
-  const stepped = (count: number) => Math.ceil(count / rowStep) * rowStep;
-  const textOnlyEnd = stepped(total(texts));
-  const textRows = textOnlyEnd + stepped(total(pairs.map((pair) => pair.text)));
+  const rounded = (count: number, step: number) => (inBuckets ? bucket(count, step) : count);
+  const textOnlyRows = total(texts);
+  const usedTextRows = textOnlyRows + total(pairs.map((pair) => pair.text));
+  const textRows = rounded(usedTextRows, textRowStep);
+  const textBegin = textRows - usedTextRows;
+  const shown = [...pairs, ...images];
+  const imageCount = rounded(shown.length, imageStep);
   const fusedEnd = textRows + pairs.length * tokens;
-  const rows = fusedEnd + images.length * tokens;
-  const sequenceCount = texts.length + pairs.length + images.length;
+  const imageEnd = textRows + shown.length * tokens;
+  const rows = textRows + imageCount * tokens;
+  const roundedCount = (count: number) => rounded(count, sequenceStep);
+  const sequenceCount = roundedCount(texts.length) + roundedCount(pairs.length) + roundedCount(images.length);
 
   const ids = new Int32Array(textRows);
   const index = new Int32Array(textRows);
   const sequences = new Int32Array(4 * sequenceCount);
-  const shown = [...pairs, ...images];
-  const picture = Int32Array.from(shown, (item) => item.picture);
-  const typeIndex = Int32Array.from(shown, (item) => item.type ?? 1);
+  const picture = new Int32Array(imageCount);
+  const typeIndex = new Int32Array(imageCount).fill(1);
+  for (const [i, item] of shown.entries()) {
+    picture[i] = item.picture;
+    typeIndex[i] = item.type ?? 1;
+  }
   for (const [i, shows] of picture.entries()) {
     check(
       shows >= 0 && shows < pictures,
@@ -89,7 +96,7 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
   const pairImageCls = new Int32Array(pairs.length);
   const imageCls = new Int32Array(images.length);
 
-  let row = 0;
+  let row = textBegin;
   let sequence = 0;
   let scorePairs = 0;
   const placeText = (text: TokenIds): number => {
@@ -106,7 +113,6 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
     textCls[i] = placeText(text);
     place(textCls[i]!, text.length, 0, 0);
   }
-  row = textOnlyEnd;
   for (const [i, pair] of pairs.entries()) {
     pairTextCls[i] = placeText(pair.text);
     pairImageCls[i] = textRows + i * tokens;
@@ -116,18 +122,26 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
     imageCls[i] = fusedEnd + i * tokens;
     place(0, 0, imageCls[i]!, tokens);
   }
-  const kept = keepRows({ texts: { text: textCls }, pairs: { pair: pairTextCls }, images: { image: imageCls } });
+  const kept = keepRows(
+    { texts: { text: textCls }, pairs: { pair: pairTextCls }, images: { image: imageCls } },
+    roundedCount,
+  );
   return {
     dims: {
       rows,
       text_rows: textRows,
       image_rows: rows - textRows,
-      text_only_end: textOnlyEnd,
+      text_begin: textBegin,
+      text_only_end: textBegin + textOnlyRows,
       fused_end: fusedEnd,
+      image_end: imageEnd,
       sequences: sequenceCount,
-      images: shown.length,
+      images: imageCount,
       pictures,
       ...kept.dims,
+      texts: roundedCount(texts.length),
+      pairs: roundedCount(pairs.length),
+      image_count: roundedCount(images.length),
     },
     inputs: {
       text_ids: ids,
@@ -137,6 +151,7 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
       type_index: typeIndex,
       ...kept.inputs,
     },
+    counts: { texts: texts.length, pairs: pairs.length, image_count: images.length },
     textCls,
     pairTextCls,
     pairImageCls,
@@ -151,26 +166,53 @@ type Readers = Readonly<Record<string, Int32Array>>;
 /**
  * The rows that are read after the encoder, so that its last block can leave out all others: input `kept`, and for each reader the
  * places of its rows among them, `kept_<reader>`.
+ *
+ * @param rounded what the number of a reader's rows is rounded up to; what is added reads row 0 of the batch and place 0
  */
-export function keepRows(parts: {
-  readonly texts?: Readers;
-  readonly pairs?: Readers;
-  readonly images?: Readers;
-}): BatchInputs {
+export function keepRows(
+  parts: { readonly texts?: Readers; readonly pairs?: Readers; readonly images?: Readers },
+  rounded: (count: number) => number = (count) => count,
+): BatchInputs {
   const inputs: Record<string, Int32Array> = {};
   const rows: number[] = [];
+  let count = 0;
   const keep = (readers: Readers = {}): number => {
     for (const [reader, own] of Object.entries(readers)) {
-      inputs[`kept_${reader}`] = Int32Array.from(own, (_, i) => rows.length + i);
-      for (const row of own) rows.push(row);
+      const places = new Int32Array(rounded(own.length));
+      for (const [i, row] of own.entries()) {
+        places[i] = rows.length;
+        rows.push(row);
+      }
+      inputs[`kept_${reader}`] = places;
+      count += places.length;
     }
     return rows.length;
   };
   const [textEnd, fusedEnd, end] = [keep(parts.texts), keep(parts.pairs), keep(parts.images)];
+  const kept = new Int32Array(count);
+  kept.set(rows);
   return {
-    dims: { kept: end, kept_text_end: textEnd, kept_fused_end: fusedEnd },
-    inputs: { ...inputs, kept: Int32Array.from(rows) },
+    dims: { kept: count, kept_text_end: textEnd, kept_fused_end: fusedEnd, kept_end: end },
+    inputs: { ...inputs, kept },
   };
+}
+
+/**
+ * Outputs without the rows that round their size up.
+ *
+ * @param outputRows the dimension that counts the rows of each output
+ */
+export function withoutSurplus(
+  { counts, dims }: Batch,
+  outputRows: Readonly<Record<string, string>>,
+  outputs: Readonly<Record<string, Float32Array>>,
+): Readonly<Record<string, Float32Array>> {
+  const cut = (values: Float32Array, counter: string | undefined): Float32Array => {
+    if (counter !== 'texts' && counter !== 'pairs' && counter !== 'image_count') return values;
+    const [count, all] = [counts[counter], dims[counter]!];
+    return count === all ? values : values.slice(0, (values.length / all) * count);
+  };
+  return Object.fromEntries(Object.entries(outputs).map(([name, values]) => [name, cut(values, outputRows[name])]));
 }
 
 function total(texts: readonly TokenIds[]): number {

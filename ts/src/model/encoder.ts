@@ -3,7 +3,8 @@
  *
  *   [ text of text-only | text of fused | image of fused | image of image-only ]
  *
- * so that every expert's rows are one contiguous range in every layer.
+ * so that every expert's rows are one contiguous range in every layer. Rows that only round sizes up lie before the first text and behind
+ * the last image; they belong to no sequence and no expert.
  */
 import {
   type Activation,
@@ -28,10 +29,14 @@ export const batchDims = {
   /** Rows of all texts = where the image rows begin. */
   textRows: perRun('textRows'),
   imageRows: perRun('imageRows'),
+  /** Where the first text begins. */
+  textBegin: perRun('textBegin'),
   /** Where the text-only rows end. */
   textOnlyEnd: perRun('textOnlyEnd'),
   /** Where the image rows of fused sequences end. */
   fusedEnd: perRun('fusedEnd'),
+  /** Where the rows of the last image end. */
+  imageEnd: perRun('imageEnd'),
   sequences: perRun('sequences'),
   /** Image sequences (fused and image-only). */
   images: perRun('images'),
@@ -42,10 +47,10 @@ export const batchDims = {
 /** Per-run dimensions of the rows that are read after the encoder: of texts, then of pairs (their text's), then of images. */
 export const keptDims = {
   kept: perRun('kept'),
-  /** Where the rows of texts end. */
+  /** Where the rows of texts, of pairs and of images end. */
   keptTextEnd: perRun('keptTextEnd'),
-  /** Where the rows of pairs end. */
   keptFusedEnd: perRun('keptFusedEnd'),
+  keptEnd: perRun('keptEnd'),
 } as const;
 
 export interface EncoderOptions {
@@ -78,13 +83,13 @@ export function encode(graph: Graph, config: VlmoConfig, options: EncoderOptions
 export function encodeKept(graph: Graph, config: VlmoConfig, options: EncoderOptions): Encoded<'kept'> {
   const last = config.layers - 1;
   const { hidden, ...encoded } = encodeUntil(last, graph, config, options);
-  const { kept, keptTextEnd, keptFusedEnd } = keptDims;
+  const { keptTextEnd, keptFusedEnd, keptEnd } = keptDims;
   const blockWeights = encoded.weights.block(last);
   const fused = last < config.firstVlLayer ? 'text' : 'vl';
   const experts: ExpertRange[] = [
     { begin: 0, end: keptTextEnd, expert: blockWeights.expert('text') },
     { begin: keptTextEnd, end: keptFusedEnd, expert: blockWeights.expert(fused) },
-    { begin: keptFusedEnd, end: kept, expert: blockWeights.expert('image') },
+    { begin: keptFusedEnd, end: keptEnd, expert: blockWeights.expert('image') },
   ];
   return { ...encoded, hidden: lastBlockOf(encoded, hidden, experts, options, 'block') };
 }
@@ -118,12 +123,13 @@ export function vlBranch(encoded: Encoded<'kept'>, options: EncoderOptions): Act
   let x = encoded.atFirstVlLayer;
   for (let layer = config.firstVlLayer; layer < last; layer++) {
     const blockWeights = weights.block(layer);
-    const everything: ExpertRange = { begin: 0, end: batchDims.rows, expert: blockWeights.expert('vl') };
+    const { textBegin, imageEnd } = batchDims;
+    const everything: ExpertRange = { begin: textBegin, end: imageEnd, expert: blockWeights.expert('vl') };
     const dropPath = dropPathInputs(graph, layer, options, batchDims.rows, 'branch');
     const input = x;
     x = graph.segment(() => block(input, sequences, blockWeights, [everything], weights.attentionOptions, dropPath));
   }
-  const everything: ExpertRange = { begin: 0, end: keptDims.kept, expert: weights.block(last).expert('vl') };
+  const everything: ExpertRange = { begin: 0, end: keptDims.keptEnd, expert: weights.block(last).expert('vl') };
   return lastBlockOf(encoded, x, [everything], options, 'branch');
 }
 
@@ -174,20 +180,20 @@ function embed(
 
 /** Below the first VL layer: text rows read `text`, image rows read `image`. */
 function expertsBelow(weights: BlockWeights): readonly ExpertRange[] {
-  const { textRows, rows } = batchDims;
+  const { textBegin, textRows, imageEnd } = batchDims;
   return [
-    { begin: 0, end: textRows, expert: weights.expert('text') },
-    { begin: textRows, end: rows, expert: weights.expert('image') },
+    { begin: textBegin, end: textRows, expert: weights.expert('text') },
+    { begin: textRows, end: imageEnd, expert: weights.expert('image') },
   ];
 }
 
 /** From the first VL layer on: fused rows read `vl`, unimodal rows keep their own expert. */
 function expertsFrom(weights: BlockWeights): readonly ExpertRange[] {
-  const { textOnlyEnd, fusedEnd, rows } = batchDims;
+  const { textBegin, textOnlyEnd, fusedEnd, imageEnd } = batchDims;
   return [
-    { begin: 0, end: textOnlyEnd, expert: weights.expert('text') },
+    { begin: textBegin, end: textOnlyEnd, expert: weights.expert('text') },
     { begin: textOnlyEnd, end: fusedEnd, expert: weights.expert('vl') },
-    { begin: fusedEnd, end: rows, expert: weights.expert('image') },
+    { begin: fusedEnd, end: imageEnd, expert: weights.expert('image') },
   ];
 }
 

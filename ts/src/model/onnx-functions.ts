@@ -18,7 +18,7 @@ interface OnnxFunction {
 }
 
 const functions: Readonly<Record<OnnxFunctionName, OnnxFunction>> = {
-  image: { build: dualOutputs, outputs: ['image_embed'], rowEnds: { rows: 'image' } },
+  image: { build: dualOutputs, outputs: ['image_embed'], rowEnds: { imageEnd: 'image' } },
   text: { build: dualOutputs, outputs: ['text_embed'], rowEnds: { textOnlyEnd: 'text' } },
   fusion: {
     build: fusionOutputs,
@@ -28,7 +28,7 @@ const functions: Readonly<Record<OnnxFunctionName, OnnxFunction>> = {
 };
 
 /** Row offsets of a batch in ascending order. */
-const rowOffsets = ['textOnlyEnd', 'textRows', 'fusedEnd', 'rows'] as const;
+const rowOffsets = ['textBegin', 'textOnlyEnd', 'textRows', 'fusedEnd', 'imageEnd', 'rows'] as const;
 
 /** Row of the token type table that the first, or only, picture of a sequence reads. */
 const firstPicture = 1;

@@ -6,7 +6,7 @@ import type { Engine, Program, Weights } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { type BatchItems, deviceRowStep, type ImageItem, layoutBatch } from './batch.ts';
+import { type Batch, type BatchItems, type ImageItem, layoutBatch, withoutSurplus } from './batch.ts';
 import { imageTokensOf, type VlmoConfig } from './config.ts';
 import { answer, embed, fillMask, lowerFunction, type ModelFunction, match, mixed, reason } from './functions.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
@@ -46,10 +46,11 @@ export interface MaskCandidates {
   readonly candidates: readonly { readonly token: string; readonly score: number }[];
 }
 
-/** A function of the model, ready to run, and the op of each of its instructions. */
+/** A function of the model, ready to run, the op of each of its instructions, and what counts the rows of its outputs. */
 interface Compiled {
   readonly program: Program;
   readonly ops: readonly string[];
+  readonly outputRows: Readonly<Record<string, string>>;
 }
 
 /** Where the time of one call went. */
@@ -224,7 +225,7 @@ export class Vlmo {
     const { batch, pictures } = await this.#prepareMixed(items);
     await this.#run('mixed', batch, pictures, {});
     const { program, ops } = this.#compiled('mixed');
-    const args = this.#arguments(batch, pictures);
+    const args = this.#arguments(this.#layout(batch, pictures), pictures);
     const started = performance.now();
     const { nanoseconds } = await program.profile(args);
     const milliseconds = performance.now() - started;
@@ -337,15 +338,11 @@ export class Vlmo {
     const pictures =
       image === null ? PictureSet.empty : await PictureSet.prepare([image], this.config.imageSize, options.signal);
     const items: BatchItems = image === null ? { texts: [ids] } : { pairs: [{ text: ids, picture: 0 }] };
-    const extra = { mlm_rows: Int32Array.from(positions) };
-    const { mlm_logits } = await this.#run(
-      'fillMask',
-      items,
-      pictures,
-      { tokens: positions.length },
-      options.signal,
-      extra,
-    );
+    const dims = { tokens: positions.length };
+    const { mlm_logits } = await this.#run('fillMask', items, pictures, dims, options.signal, (batch) => {
+      const first = (image === null ? batch.textCls : batch.pairTextCls)[0]!;
+      return { mlm_rows: Int32Array.from(positions, (position) => first + position) };
+    });
     const V = this.config.vocabularySize;
     return positions.map((position, i) => {
       const logits = mlm_logits!.subarray(i * V, (i + 1) * V);
@@ -385,29 +382,30 @@ export class Vlmo {
     pictures: PictureSet,
     dims: Readonly<Record<string, number>>,
     signal?: AbortSignal,
-    extra: Readonly<Record<string, Int32Array>> = {},
+    extra: (batch: Batch) => Readonly<Record<string, Int32Array>> = () => ({}),
   ): Promise<Readonly<Record<string, Float32Array>>> {
     this.#requireAlive();
-    return this.#compiled(name).program.run(this.#arguments(items, pictures, dims, extra), signal);
+    const { program, outputRows } = this.#compiled(name);
+    const batch = this.#layout(items, pictures);
+    return withoutSurplus(
+      batch,
+      outputRows,
+      await program.run(this.#arguments(batch, pictures, dims, extra(batch)), signal),
+    );
+  }
+
+  /** On a device in buckets: what one run launches is recorded for others of the same sizes. */
+  #layout(items: BatchItems, pictures: PictureSet): Batch {
+    return layoutBatch(this.config, items, pictures.count, this.device !== 'cpu');
   }
 
   #arguments(
-    items: BatchItems,
+    batch: Batch,
     pictures: PictureSet,
     dims: Readonly<Record<string, number>> = {},
     extra: Readonly<Record<string, Int32Array>> = {},
   ): RunArguments {
-    const batch = layoutBatch(this.config, items, pictures.count, this.device === 'cpu' ? 1 : deviceRowStep);
-    return {
-      dims: {
-        ...batch.dims,
-        texts: batch.textCls.length,
-        image_count: batch.imageCls.length,
-        pairs: batch.pairTextCls.length,
-        ...dims,
-      },
-      inputs: { ...batch.inputs, ...extra, bytes: pictures.bytes },
-    };
+    return { dims: { ...batch.dims, ...dims }, inputs: { ...batch.inputs, ...extra, bytes: pictures.bytes } };
   }
 
   #compiled(name: FunctionName): Compiled {
@@ -422,8 +420,9 @@ export class Vlmo {
 
   #compile(name: FunctionName): Compiled {
     try {
-      const { text, instructions } = lowerFunction(functions[name], this.config);
-      return { program: this.#engine.createProgram(this.#weights, text), ops: instructions.map(({ op }) => op) };
+      const { text, instructions, outputRows } = lowerFunction(functions[name], this.config);
+      const program = this.#engine.createProgram(this.#weights, text);
+      return { program, ops: instructions.map(({ op }) => op), outputRows };
     } catch (error) {
       if (!(error instanceof MomeError) || error.code !== 'MOME_NOT_FOUND') throw error;
       throw new MomeError('MOME_UNSUPPORTED', `vlmo: expected a model with a head for "${name}", this one has none`, {

@@ -122,13 +122,7 @@ export class ModelCase {
     const program = this.engine.createProgram(this.weights, lowerFunction(build, this.config, { pixels: 'f32' }).text);
     try {
       return await program.run({
-        dims: {
-          ...layout.dims,
-          texts: layout.textCls.length,
-          image_count: layout.imageCls.length,
-          pairs: layout.pairTextCls.length,
-          ...extra.dims,
-        },
+        dims: { ...layout.dims, ...extra.dims },
         inputs: {
           ...layout.inputs,
           text_cls: layout.textCls,

@@ -1,6 +1,6 @@
 /**
  * Lowered programs as files, for machines without Node (native/tools/mome_run.cc, scripts/gpu/run.py): the reference cases and the base model
- * at the sizes that are measured. `vitest run -u ts/test/model/programs.test.ts` writes them anew after a change of the graph.
+ * at the sizes that are measured. `vitest run ts/test/model/programs.test.ts -u` writes them anew after a change of the graph.
  */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -21,21 +21,17 @@ import { golden } from '../helpers.ts';
 
 const folder = new URL('../../../native/test/programs/', import.meta.url).pathname;
 
-const dimsOf = (layout: Batch) => ({
-  ...layout.dims,
-  texts: layout.textCls.length,
-  image_count: layout.imageCls.length,
-  pairs: layout.pairTextCls.length,
-});
-const inputsOf = (layout: Batch) =>
-  Object.fromEntries(
+const inputsOf = ({ inputs, dims, textCls, imageCls, pairTextCls }: Batch) => {
+  const all = (rows: Int32Array, count: number) => Int32Array.from({ length: count }, (_, i) => rows[i] ?? 0);
+  return Object.fromEntries(
     Object.entries({
-      ...layout.inputs,
-      text_cls: layout.textCls,
-      image_cls: layout.imageCls,
-      pair_cls: layout.pairTextCls,
+      ...inputs,
+      text_cls: all(textCls, dims.texts!),
+      image_cls: all(imageCls, dims.image_count!),
+      pair_cls: all(pairTextCls, dims.pairs!),
     }).map(([name, values]) => [name, [...values]]),
   );
+};
 const stored = (value: object): string => `${JSON.stringify(value)}\n`;
 
 describe('programs of the reference cases', () => {
@@ -52,19 +48,32 @@ describe('programs of the reference cases', () => {
         lengths: each,
         length,
       });
-      const part = (build: ModelFunction, items: BatchItems, outputs: (layout: Batch) => object[]) => {
-        const layout = layoutBatch(config, items, batch);
+      // With a batch that runs between the others, sizes are in buckets, the same for both: one recording serves them.
+      const part = (
+        build: ModelFunction,
+        items: BatchItems,
+        between: BatchItems | undefined,
+        outputs: (layout: Batch) => object[],
+      ) => {
+        const layout = layoutBatch(config, items, batch, between !== undefined);
+        const other = between && layoutBatch(config, between, batch, true);
+        if (other) {
+          const differing = Object.keys(layout.dims).filter((dim) => layout.dims[dim] !== other.dims[dim]);
+          expect(differing).not.toEqual([]);
+          for (const dim of differing) expect(dim).toMatch(/_(begin|end)$/);
+        }
         return {
           program: lowerFunction(build, config, { pixels: 'f32' }).text,
-          dims: dimsOf(layout),
+          dims: layout.dims,
           inputs: inputsOf(layout),
+          ...(other && { between: { dims: other.dims, inputs: inputsOf(other) } }),
           outputs: outputs(layout),
         };
       };
       const tokens = imageTokensOf(config);
       const L = config.maxTextLength;
-      const parts = {
-        dual: part(dualOutputs, { texts, images }, (layout) => [
+      const dual = (between?: BatchItems) =>
+        part(dualOutputs, { texts, images }, between, (layout) => [
           {
             name: 'hidden',
             golden: 'dual/image_hidden',
@@ -79,8 +88,10 @@ describe('programs of the reference cases', () => {
             name: output,
             golden: `dual/${output}`,
           })),
-        ]),
-        fusion: part(fusionOutputs, { pairs: texts.map((text, picture) => ({ text, picture })) }, (layout) => [
+        ]);
+      const pairs = texts.map((text, picture) => ({ text, picture }));
+      const fusion = (between?: BatchItems) =>
+        part(fusionOutputs, { pairs }, between, (layout) => [
           { name: 'hidden', golden: 'fusion/text_hidden', rows: rows(layout.pairTextCls, lengths, L) },
           {
             name: 'hidden',
@@ -92,7 +103,12 @@ describe('programs of the reference cases', () => {
             ),
           },
           ...['pooled', 'itm_logits'].map((output) => ({ name: output, golden: `fusion/${output}` })),
-        ]),
+        ]);
+      const parts = {
+        dual: dual(),
+        fusion: fusion(),
+        'dual in buckets': dual({ texts: texts.slice(1), images }),
+        'fusion in buckets': fusion({ pairs: pairs.map(({ picture }) => ({ picture, text: texts[0]! })) }),
       };
       await expect(stored({ width: config.width, parts })).toMatchFileSnapshot(join(folder, `${name}.json`));
     });
@@ -107,7 +123,7 @@ describe('programs of the base model', () => {
     Object.fromEntries(
       Object.entries(items).map(([name, [batch, count]]) => {
         const layout = layoutBatch(config, batch, count);
-        return [name, { dims: dimsOf(layout), inputs: inputsOf(layout) }];
+        return [name, { dims: layout.dims, inputs: inputsOf(layout) }];
       }),
     );
   const texts = (count: number) => Array.from({ length: count }, () => text);

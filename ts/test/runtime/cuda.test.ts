@@ -5,11 +5,16 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { layoutBatch } from '../../src/model/batch.ts';
+import { configFromArch, imageTokensOf } from '../../src/model/config.ts';
+import { fusionOutputs } from '../../src/model/functions.ts';
 import { Vlmo } from '../../src/model/vlmo.ts';
 import { packageRoot } from '../../src/runtime/addon.ts';
 import { cudaInfo, resolveDevice } from '../../src/runtime/device.ts';
 import { Engine } from '../../src/runtime/engine.ts';
+import { readCaseConfig } from '../../src/verify/case-files.ts';
 import { verifyCase } from '../../src/verify/index.ts';
+import { ModelCase } from '../../src/verify/model-case.ts';
 import { expectCode, golden, testImage, tinyModel } from '../helpers.ts';
 
 const emulation = join(packageRoot(), 'build', 'emulation', 'mome_cuda_emulation.so');
@@ -65,6 +70,137 @@ describe('a CUDA device', () => {
     expect(mixed.images.embeddings).toEqual((await gpu.embedImages([image])).embeddings);
     expect(mixed.texts.embeddings).toEqual((await gpu.embedTexts(texts)).embeddings);
     expect(mixed.pairs).toEqual(await gpu.match(pairs));
+  });
+
+  it('gives the same to the items of a call whose sizes are rounded up, and in a call of other sizes', async () => {
+    await using cpu = await Vlmo.load(folder, { device: 'cpu' });
+    await using gpu = await Vlmo.load(folder, { device: 'cuda', dtype: 'bfloat16' });
+    const { width } = cpu.config;
+    const images = Array.from({ length: 15 }, (_, i) => testImage(i));
+    const texts = ['a red circle', 'green', 'a blue square on white'];
+    const pairs = ['a blue circle', 'a picture of a red , white square .'].map((text) => ({ image: images[0]!, text }));
+    // 17 images are rounded up to 18; the second call moves every range and has 17 again; the third replays what the second recorded.
+    const calls = [
+      { images, texts, pairs },
+      { images: images.slice(1), texts: texts.slice(1), pairs: [...pairs, pairs[0]!] },
+      { images, texts, pairs },
+    ];
+    const results: Awaited<ReturnType<Vlmo['mixed']>>[] = [];
+    for (const call of calls) results.push(await gpu.mixed(call));
+    const [first, second, third] = results;
+    expect(third).toEqual(first);
+    expect(second!.images.embeddings).toEqual(first!.images.embeddings.subarray(width));
+    expect(second!.texts.embeddings).toEqual(first!.texts.embeddings.subarray(width));
+    expect([...second!.pairs]).toEqual([...first!.pairs, first!.pairs[0]]);
+    expect((await gpu.embedImages(images.slice(3, 4))).embeddings).toEqual(
+      first!.images.embeddings.slice(3 * width, 4 * width),
+    );
+    const expected = await cpu.mixed(calls[0]!);
+    for (const part of ['images', 'texts'] as const) {
+      expect(first![part].embeddings).toHaveLength(expected[part].embeddings.length);
+      for (let at = 0; at < expected[part].embeddings.length; at += width) {
+        const [ours, theirs] = [first![part], expected[part]].map((each) => each.embeddings.subarray(at, at + width));
+        expect(cosine(ours!, theirs!)).toBeGreaterThan(0.999);
+      }
+    }
+    for (const [i, probability] of expected.pairs.entries()) expect(first!.pairs[i]).toBeCloseTo(probability, 2);
+  });
+
+  it('gives every row of every sequence the same bits when sizes are rounded up', async () => {
+    const config = configFromArch((await readCaseConfig(golden('tiny_relative'))).arch);
+    const device = { kind: 'cuda', index: 0 } as const;
+    const open = (where: typeof device | { readonly kind: 'cpu' }) =>
+      ModelCase.open(golden('tiny_relative'), join(golden('tiny_relative'), 'weights.pt'), config, { device: where });
+    const [gpu, cpu] = [await open(device), await open({ kind: 'cpu' })];
+    try {
+      const { texts, batch } = gpu;
+      const items = {
+        texts: texts.slice(1),
+        pairs: texts.slice(0, 3).map((text, picture) => ({ text, picture })),
+        images: Array.from({ length: 14 }, (_, i) => ({ picture: i % batch })),
+      };
+      const rowsOf = async (model: ModelCase, inBuckets: boolean) => {
+        const layout = layoutBatch(config, items, batch, inBuckets);
+        const pairCls = Int32Array.from({ length: layout.dims.pairs! }, (_, i) => layout.pairTextCls[i] ?? 0);
+        const { hidden } = await model.run(fusionOutputs, layout, { inputs: { pair_cls: pairCls } });
+        const rows = (begins: Int32Array, length: (i: number) => number) =>
+          [...begins].map((begin, i) => hidden!.slice(begin * config.width, (begin + length(i)) * config.width));
+        return [
+          ...rows(layout.textCls, (i) => items.texts[i]!.length),
+          ...rows(layout.pairTextCls, (i) => items.pairs[i]!.text.length),
+          ...rows(layout.pairImageCls, () => imageTokensOf(config)),
+          ...rows(layout.imageCls, () => imageTokensOf(config)),
+        ];
+      };
+      const exact = await rowsOf(gpu, false);
+      expect(await rowsOf(gpu, true)).toEqual(exact);
+      for (const [i, row] of (await rowsOf(cpu, false)).entries()) {
+        for (const [j, value] of row.entries()) expect(Math.abs(exact[i]![j]! - value)).toBeLessThan(1e-4);
+      }
+    } finally {
+      gpu.dispose();
+      cpu.dispose();
+    }
+  });
+
+  it('replays one recording for calls of one bucket', () => {
+    const calls = [
+      [['a red square', 'green'], 2],
+      [['a blue circle on white', 'a', 'red', 'square'], 1],
+      [['a picture of a red , white square .'], 3],
+      [['a', 'a red square on a blue square'], 2],
+    ] as const;
+    const script = `import { Vlmo } from ${JSON.stringify(join(packageRoot(), 'dist', 'index.mjs'))};
+      const model = await Vlmo.load(${JSON.stringify(folder)}, { device: 'cuda' });
+      const image = (value) => ({ data: new Uint8Array(3 * 64 * 64).fill(value), width: 64, height: 64, channels: 3 });
+      const all = [image(1), image(2), image(3), image(4)];
+      for (const [texts, pairs] of ${JSON.stringify(calls)}) await model.mixed({
+        texts,
+        images: all.slice(pairs),
+        pairs: all.slice(0, pairs).map((image) => ({ image, text: 'a red square' })),
+      });
+      for (const count of [3, 2]) {
+        await model.match(all.map((_, i) => ({ image: all[i % count], text: 'red' })));
+      }
+      await model.dispose();`;
+    const { stderr, status } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+      encoding: 'utf8',
+      env: { ...process.env, MOME_TRACE: 'recordings' },
+    });
+    expect(status, stderr).toBe(0);
+    expect([...stderr.matchAll(/^run: (\w+), (\d) kept$/gm)].map(([, what, kept]) => `${what} ${kept}`)).toEqual([
+      'launched 1',
+      'recorded 1',
+      'replayed 1',
+      'replayed 1',
+      // Another function, and fewer distinct pictures.
+      'launched 2',
+      'recorded 2',
+    ]);
+  });
+
+  it('answers, reasons and fills masks as the processor does', async () => {
+    await using cpu = await Vlmo.load(folder, { device: 'cpu' });
+    await using gpu = await Vlmo.load(folder, { device: 'cuda' });
+    const [image, other] = [testImage(1), testImage(2)];
+    const scores = async (model: Vlmo) => {
+      const [answers, reason, fused, alone] = [
+        await model.answer(image, 'red ?', { k: 3 }),
+        await model.reason([image, other], 'a red square'),
+        await model.fillMask(image, 'a [MASK] square [MASK]', { k: 3 }),
+        await model.fillMask(null, 'a [MASK] square', { k: 3 }),
+      ];
+      return [
+        ...answers.map(({ answer, score }) => [answer, score] as const),
+        ['true', reason.probability] as const,
+        ...[...fused, ...alone].flatMap(({ position, candidates }) =>
+          candidates.map(({ token, score }) => [`${position} ${token}`, score] as const),
+        ),
+      ];
+    };
+    const [ours, theirs] = [await scores(gpu), await scores(cpu)];
+    expect(ours.map(([name]) => name)).toEqual(theirs.map(([name]) => name));
+    for (const [i, [, score]] of ours.entries()) expect(score).toBeCloseTo(theirs[i]![1], 4);
   });
 
   it('gives the same when calls overlap', async () => {
