@@ -1,4 +1,4 @@
-// attention: one work item per (head, sequence), heads outside, so that a head's expanded biases are read again while in cache.
+// attention: one work item per (sequence, head), sequences outside, so that a sequence's rows are read again while in cache.
 // Forward of n tokens of head width K: 4 n^2 K FLOPs. K^T (padded) and V of the item lie in the thread's scratch; for each tile of
 // query rows the scores start from their biases, are made over d ascending, turned into unnormalised probabilities, and multiplied
 // with V over keys ascending. Every score row is its own chain of operations: nothing depends on neighbours or threads.
@@ -75,7 +75,14 @@ inline RowSoftmax exponentiate(float* scores, int64_t padded) {
   return {reduce_add(sum), highest};
 }
 
-inline void attend(const AttentionForward& a, const AttentionSizes& s, const HeadBias* bias, int64_t head, const Unit& unit, float* scratch) {
+// What is asked for while an item is worked on: the item that this thread is likely to take next.
+struct AheadItem {
+  Unit unit;
+  int64_t head;
+};
+
+inline void attend(const AttentionForward& a, const AttentionSizes& s, const HeadBias* bias, int64_t head, const Unit& unit, const AheadItem* ahead,
+                   float* scratch) {
   const int64_t tokens = unit.tokens();
   const int64_t padded = round_up(tokens, kLanes);
   float* keys = scratch;                                   // [K, padded]
@@ -89,6 +96,10 @@ inline void attend(const AttentionForward& a, const AttentionSizes& s, const Hea
 
   for (int64_t first = 0; first < tokens; first += kTileRows) {
     const int64_t rows = tokens - first < kTileRows ? tokens - first : kTileRows;
+    if (ahead != nullptr) {
+      const int64_t others = ahead->unit.tokens();
+      prefetch_head(ahead->unit, a.qkv, a.width, ahead->head * s.head_width, s.head_width, others * first / tokens, others * (first + rows) / tokens);
+    }
     for (int64_t r = 0; r < rows; r++) {
       const float* q = a.qkv + unit.row(first + r) * 3 * a.width + column;
       for (int64_t d = 0; d < s.head_width; d += kLanes) {
@@ -124,12 +135,16 @@ inline Status attention_forward(const AttentionForward& a, OpContext& context) {
   if (s.bias) {
     context.pool.parallel_for(a.heads, [&](int64_t head, int) { read_head_bias(a, head, s.longest_text, s.images, memory + head * s.bias_floats); });
   }
-  context.pool.parallel_for(a.heads * a.sequence_count, [&](int64_t item, int worker) {
-    const int64_t head = item / a.sequence_count;
-    const Unit unit{a.sequences[item % a.sequence_count]};
+  const int64_t items = a.heads * a.sequence_count;
+  context.pool.parallel_for(items, [&](int64_t item, int worker) {
+    const int64_t head = item % a.heads;
+    const Unit unit{a.sequences[item / a.heads]};
     HeadBias bias;
     if (s.bias) bias = head_bias_view(a, head, memory + head * s.bias_floats);
-    attend(a, s, s.bias ? &bias : nullptr, head, unit, scratch + worker * per_thread);
+    const int64_t next = item + context.pool.threads();
+    AheadItem ahead{};
+    if (next < items) ahead = {Unit{a.sequences[next / a.heads]}, next % a.heads};
+    attend(a, s, s.bias ? &bias : nullptr, head, unit, next < items ? &ahead : nullptr, scratch + worker * per_thread);
   });
   return {};
 }

@@ -10,6 +10,7 @@ import { type Batch, type BatchItems, type ImageItem, layoutBatch, withoutSurplu
 import { imageTokensOf, type VlmoConfig } from './config.ts';
 import { answer, embed, fillMask, lowerFunction, type ModelFunction, match, mixed, reason } from './functions.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
+import { type MixedItems, type MixedResults, partOf, prepareMixed, rowsOf, type TokenizedItems } from './mixed.ts';
 import { type ImageInput, PictureSet } from './pictures.ts';
 
 /** Options of every call. */
@@ -63,29 +64,17 @@ export interface Profile {
   readonly ops: readonly { readonly op: string; readonly calls: number; readonly milliseconds: number }[];
 }
 
-/** What one mixed call reads. */
-export interface MixedItems {
-  readonly images?: readonly ImageInput[];
-  readonly texts?: readonly string[];
-  readonly pairs?: readonly { readonly image: ImageInput; readonly text: string }[];
-}
-
-/** What it gives, in the order of the items. */
-export interface MixedResults {
-  readonly images: Embeddings;
-  readonly texts: Embeddings;
-  /** [pairs] probabilities of image-text matching. */
-  readonly pairs: Float32Array;
-}
-
 type FunctionName = 'embed' | 'match' | 'mixed' | 'answer' | 'reason' | 'fillMask';
 const functions: Readonly<Record<FunctionName, ModelFunction>> = { embed, match, mixed, answer, reason, fillMask };
 
 /**
- * Most token rows one native run takes: large enough to be compute-bound, small enough to keep the arena and latency bounded. A CUDA
- * device takes 64 pictures of 197 tokens, which fill the multiprocessors of a Hopper GPU evenly.
+ * Most token rows one native run takes on a processor: enough to be compute-bound, and so few that latency stays bounded and that the
+ * last-level cache keeps the q, k and v of a block, `cachedBytes` at most, until attention has read them.
  */
-const rowsPerRun = { cpu: 1600, cuda: 64 * 197 } as const;
+const processorRows = 1600;
+const cachedBytes = 8 * 2 ** 20;
+/** A CUDA device takes 64 pictures of 197 tokens, which fill the multiprocessors of a Hopper GPU evenly. */
+const deviceRows = 64 * 197;
 
 /** A loaded model. Safe under concurrent calls; `dispose` frees it, and is called by `await using`. */
 export class Vlmo {
@@ -197,23 +186,34 @@ export class Vlmo {
   }
 
   /**
-   * Embeds pictures and texts and judges pairs in one pass over the network: what a service has waiting at a moment, together. Every
-   * result is, to the last bit, that of `embedImages`, `embedTexts` and `match`. The items should fit one batch: nothing is split.
+   * Embeds pictures and texts and judges pairs together: what a service has waiting at a moment. Every result is, to the last bit, that
+   * of `embedImages`, `embedTexts` and `match`. A large call is cut into runs that hold an even share of each kind.
    *
    * @throws MomeError as `embedImages`, `embedTexts` and `match`
    */
   async mixed(items: MixedItems, options: CallOptions = {}): Promise<MixedResults> {
-    const { width } = this.config;
+    const { width, imageSize } = this.config;
     const { images = [], texts = [], pairs = [] } = items;
-    const { batch, pictures } = await this.#prepareMixed(items, options.signal);
-    const outputs = await this.#run('mixed', batch, pictures, {}, options.signal);
-    const total = images.length + texts.length + pairs.length;
-    options.onProgress?.(total, total);
-    return {
-      images: { embeddings: outputs.image_embed!, count: images.length, width },
-      texts: { embeddings: outputs.text_embed!, count: texts.length, width },
-      pairs: Float32Array.from(pairs, (_, i) => secondProbability(outputs.itm_logits!, i)),
+    const tokenized = await this.#tokenize(items);
+    const results: MixedResults = {
+      images: { embeddings: new Float32Array(images.length * width), count: images.length, width },
+      texts: { embeddings: new Float32Array(texts.length * width), count: texts.length, width },
+      pairs: new Float32Array(pairs.length),
     };
+    const total = images.length + texts.length + pairs.length;
+    const parts = Math.max(1, Math.ceil(rowsOf(tokenized, imageTokensOf(this.config)) / this.#rowsPerRun));
+    for (let part = 0; part < parts; part++) {
+      this.#requireNotAborted(options.signal);
+      const { items: own, first, end } = partOf(tokenized, part, parts);
+      const { batch, pictures } = await prepareMixed(own, imageSize, options.signal);
+      const outputs = await this.#run('mixed', batch, pictures, {}, options.signal);
+      results.images.embeddings.set(outputs.image_embed!, first.images * width);
+      results.texts.embeddings.set(outputs.text_embed!, first.texts * width);
+      for (let i = 0; i < own.pairs.length; i++)
+        results.pairs[first.pairs + i] = secondProbability(outputs.itm_logits!, i);
+      options.onProgress?.(end.images + end.texts + end.pairs, total);
+    }
+    return results;
   }
 
   /**
@@ -222,7 +222,7 @@ export class Vlmo {
    * @throws MomeError as `mixed`
    */
   async profile(items: MixedItems): Promise<Profile> {
-    const { batch, pictures } = await this.#prepareMixed(items);
+    const { batch, pictures } = await prepareMixed(await this.#tokenize(items), this.config.imageSize);
     await this.#run('mixed', batch, pictures, {});
     const { program, ops } = this.#compiled('mixed');
     const args = this.#arguments(this.#layout(batch, pictures), pictures);
@@ -239,19 +239,13 @@ export class Vlmo {
     return { milliseconds, outsideMilliseconds: milliseconds - inside, ops: sorted };
   }
 
-  async #prepareMixed({ images = [], texts = [], pairs = [] }: MixedItems, signal?: AbortSignal) {
+  async #tokenize({ images = [], texts = [], pairs = [] }: MixedItems): Promise<TokenizedItems> {
     const ids = await this.#encodeAll([...texts, ...pairs.map(({ text }) => text)]);
-    const shown = [...images, ...pairs.map(({ image }) => image)];
-    const pictures = await PictureSet.prepare(shown, this.config.imageSize, signal);
-    const batch: BatchItems = {
+    return {
+      images,
       texts: ids.slice(0, texts.length),
-      images: pictures.items.slice(0, images.length),
-      pairs: pairs.map((_, i) => ({
-        text: ids[texts.length + i]!,
-        picture: pictures.items[images.length + i]!.picture,
-      })),
+      pairs: pairs.map(({ image }, i) => ({ image, text: ids[texts.length + i]! })),
     };
-    return { batch, pictures };
   }
 
   /**
@@ -431,7 +425,13 @@ export class Vlmo {
     }
   }
 
-  /** Calls `run` on consecutive parts of `items` that hold at most `rowsPerRun` rows each. */
+  /** Most token rows one native run takes, unless a single item has more. */
+  get #rowsPerRun(): number {
+    if (this.device !== 'cpu') return deviceRows;
+    return Math.min(processorRows, Math.floor(cachedBytes / (3 * 4 * this.config.width)));
+  }
+
+  /** Calls `run` on consecutive parts of `items` that hold at most `#rowsPerRun` rows each. */
   async #batches<T>(
     items: readonly T[],
     rowsPerItem: number,
@@ -439,9 +439,9 @@ export class Vlmo {
     run: (part: readonly T[], first: number) => Promise<void>,
   ): Promise<void> {
     this.#requireAlive();
-    const size = Math.max(1, Math.floor(rowsPerRun[this.device === 'cpu' ? 'cpu' : 'cuda'] / rowsPerItem));
+    const size = Math.max(1, Math.floor(this.#rowsPerRun / rowsPerItem));
     for (let first = 0; first < items.length; first += size) {
-      if (signal?.aborted) throw new MomeError('MOME_ABORTED', 'vlmo: the call was aborted', { cause: signal.reason });
+      this.#requireNotAborted(signal);
       const part = items.slice(first, first + size);
       await run(part, first);
       onProgress?.(first + part.length, items.length);
@@ -473,12 +473,16 @@ export class Vlmo {
     return this.#tokenizer;
   }
 
+  #requireNotAborted(signal: AbortSignal | undefined): void {
+    if (signal?.aborted) throw new MomeError('MOME_ABORTED', 'vlmo: the call was aborted', { cause: signal.reason });
+  }
+
   #requireAlive(): void {
     check(!this.#disposed, 'MOME_DISPOSED', 'vlmo: expected a live model, got one that was disposed');
   }
 }
 
-export type { ImageInput, ImageItem, LoadOptions };
+export type { ImageInput, ImageItem, LoadOptions, MixedItems, MixedResults };
 
 /** Probability of the second of two logits. */
 function secondProbability(logits: Float32Array, row: number): number {

@@ -57,6 +57,27 @@ describe('Vlmo', () => {
     expect(only.pairs).toEqual(mixed.pairs);
   });
 
+  it('cuts a large mixed call into runs, each with its share, and gives the same numbers', async () => {
+    await using model = await Vlmo.load(folder);
+    const repeated = <T>(items: readonly T[], count: number) =>
+      Array.from({ length: count }, (_, i) => items[i % items.length]!);
+    const many = {
+      images: repeated(images, 83),
+      texts: repeated(texts, 41),
+      pairs: repeated(images, 61).map((image, i) => ({ image, text: texts[i % 4]! })),
+    };
+    const seen: [number, number][] = [];
+    const mixed = await model.mixed(many, { onProgress: (done, total) => seen.push([done, total]) });
+    expect(seen.length).toBeGreaterThan(1);
+    expect(seen.at(-1)).toEqual([185, 185]);
+    expect(mixed.images).toEqual(await model.embedImages(many.images));
+    expect(mixed.texts).toEqual(await model.embedTexts(many.texts));
+    expect(mixed.pairs).toEqual(await model.match(many.pairs));
+    const controller = new AbortController();
+    const running = model.mixed(many, { signal: controller.signal, onProgress: () => controller.abort() });
+    await expectCode(() => running, 'MOME_ABORTED');
+  });
+
   it('says where the time of a call goes', async () => {
     await using model = await Vlmo.load(folder);
     const { milliseconds, outsideMilliseconds, ops } = await model.profile({ images, texts });
