@@ -55,7 +55,7 @@ export function text() {
 
 /**
  * Multiplications and additions of the encoder for sequences of these lengths, as two operations each. The last block does what
- * follows its attention for the rows alone that are read afterwards: one of each sequence.
+ * follows its attention for the rows alone that are read afterwards: one of each sequence (masked words make it a few more).
  */
 export function encoderFlops(lengths, images) {
   const { width, layers, patchSize } = config;

@@ -6,7 +6,7 @@ import { Bench } from 'tinybench';
  * Milliseconds of rest before each call. Runtimes keep their threads spinning for a while after a call; without a rest the next
  * contestant would share the cores with them.
  */
-const restMs = 80;
+export const restMs = 80;
 
 /**
  * `async` must be said: tinybench finds out whether a plain function returns a promise by calling it, and that call would run beside

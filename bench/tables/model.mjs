@@ -33,7 +33,7 @@ function workloads(seed) {
     unit: 'images',
     flops: encoderFlops(Array(batch).fill(imageTokens), batch),
     ours: (model) => async () => (await model.embedImages(images.slice(0, batch))).embeddings,
-    onnxruntime: (ort) => ({ onnxruntime: ort.image(images.slice(0, batch)) }),
+    onnxruntime: (ort) => ({ onnxruntime: () => ort.image(images.slice(0, batch)) }),
     torch: (torch) => torch.call('image', { batch }),
   });
   const textRow = (batch, name) => ({
@@ -43,8 +43,8 @@ function workloads(seed) {
     flops: encoderFlops(Array(batch).fill(realTokens), 0),
     ours: (model) => async () => (await model.embedTexts(texts(batch))).embeddings,
     onnxruntime: (ort) => ({
-      onnxruntime: ort.text(tokens(batch), paddedTokens),
-      'onnxruntime, no padding': ort.text(tokens(batch), realTokens),
+      onnxruntime: () => ort.text(tokens(batch), paddedTokens),
+      'onnxruntime, no padding': () => ort.text(tokens(batch), realTokens),
     }),
     torch: (torch) => torch.call('text', { batch, length: paddedTokens, real: realTokens }),
   });
@@ -58,8 +58,8 @@ function workloads(seed) {
       flops: encoderFlops(Array(8).fill(fused), 8),
       ours: (model) => async () => model.match(pairs),
       onnxruntime: (ort) => ({
-        onnxruntime: ort.fusion(images, tokens(8), paddedTokens),
-        'onnxruntime, no padding': ort.fusion(images, tokens(8), realTokens),
+        onnxruntime: () => ort.fusion(images, tokens(8), paddedTokens),
+        'onnxruntime, no padding': () => ort.fusion(images, tokens(8), realTokens),
       }),
       torch: (torch) => torch.call('fusion', { batch: 8, length: paddedTokens, real: realTokens }),
     },
@@ -83,7 +83,7 @@ export async function modelTable({ folder, seed, rounds, threads, log }) {
     log(work.name);
     const contestants = Object.fromEntries(dtypes.map((dtype) => [dtype, work.ours(models[dtype])]));
     const peers = ort ? work.onnxruntime(ort) : {};
-    for (const [name, call] of Object.entries(peers)) contestants[name] = await call;
+    for (const [name, make] of Object.entries(peers)) contestants[name] = await make();
     await requireSameAnswer(work, contestants);
     if (torch) contestants.torch = work.torch(torch);
     const seconds = await alternate(contestants, rounds);
@@ -94,13 +94,13 @@ export async function modelTable({ folder, seed, rounds, threads, log }) {
       );
       rows.push(rowOf({ ...work, dtype, threads }, seconds[dtype], others));
     }
+    for (const name of Object.keys(peers)) await contestants[name].release();
   }
   rows.push(...(await mixedRows({ models, seed, rounds, threads, log })));
   const shipped = await Vlmo.load(undefined, { threads });
   rows.push(await overheadRow('shipped model', shipped, { threads, log }));
   rows.push(await overheadRow('base', models.int8, { threads, log }));
   await shipped.dispose();
-  await ort?.close();
   torch?.close();
   const versions = { ...(ort && { onnxruntime: ort.version }), ...(torch && { torch: await torchVersion(threads) }) };
   for (const model of Object.values(models)) await model.dispose();

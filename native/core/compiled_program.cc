@@ -8,7 +8,8 @@
 namespace mome {
 namespace {
 
-constexpr size_t kMaxPlans = 16;  // shapes a program remembers
+constexpr size_t kMaxPlans = 16;        // shapes a program remembers
+constexpr size_t kMaxDevicePlans = 64;  // on a device, whose shapes come in buckets, as many as are recorded
 
 }  // namespace
 
@@ -58,7 +59,7 @@ Status CompiledProgram::plan(std::span<const int64_t> dims, std::shared_ptr<Deco
   auto fresh = std::make_shared<DecodedPlan>();
   MOME_RETURN_IF_ERROR(plan_arena(*program, dims, types, fresh->plan));
   plans_.emplace_front(std::vector<int64_t>(dims.begin(), dims.end()), fresh);
-  if (plans_.size() > kMaxPlans) plans_.pop_back();
+  if (plans_.size() > (types.empty() ? kMaxPlans : kMaxDevicePlans)) plans_.pop_back();
   plan = std::move(fresh);
   return {};
 }
@@ -82,10 +83,9 @@ Status DecodedPlan::decode(const Program& program, WeightStore& weights, Target 
   Binding binding{program, weights, target, parameters, dims, scalars, inputs, buffers};
   workspace = 0;
   for (size_t i = 0; i < count; i++) {
-    if (expert_bounds != nullptr && program.instructions[i].op == Op::expert_ffn) {
-      binding.expert_bounds = expert_bounds;
-      expert_bounds += kExpertBounds;
-    }
+    const bool reads_bounds = expert_bounds != nullptr && program.instructions[i].op == Op::expert_ffn;
+    binding.expert_bounds = reads_bounds ? expert_bounds : nullptr;
+    if (reads_bounds) expert_bounds += kExpertBounds;
     if (fresh || per_run[i]) {
       Call& call = calls[i];
       MOME_RETURN_IF_ERROR(mome::decode(program.instructions[i], binding, call));

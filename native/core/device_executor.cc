@@ -70,14 +70,19 @@ Status DeviceExecutor::send_weights(CompiledProgram& compiled, WeightStore& weig
   return {};
 }
 
-// Grows memory where it is too small: recordings hold its old address, and work under way may use it.
+// Grows memory where it is too small: recordings hold its old address, and work under way may use it. Inputs of both lanes grow at once and
+// by half at least, where the limit has room for that, so that the recordings are seldom lost.
 Status DeviceExecutor::reserve(Lane& lane, const Transfers& transfers, size_t arena_bytes) {
   if (lane.done == nullptr) MOME_RETURN_IF_ERROR(device_->make_mark(lane.done));
   if (arena_.bytes() < arena_bytes || lane.inputs.bytes() < transfers.up) {
     MOME_RETURN_IF_ERROR(device_->finish());
     forget_recordings();
     if (arena_.bytes() < arena_bytes) MOME_RETURN_IF_ERROR(arena_.reserve(device_, arena_bytes));
-    if (lane.inputs.bytes() < transfers.up) MOME_RETURN_IF_ERROR(lane.inputs.reserve(device_, transfers.up));
+    if (const size_t had = lane.inputs.bytes(); had < transfers.up) {
+      for (Lane& each : lanes_) {
+        if (!each.inputs.reserve(device_, std::max(transfers.up, had + had / 2)).ok()) MOME_RETURN_IF_ERROR(each.inputs.reserve(device_, transfers.up));
+      }
+    }
     arena_bytes_.store(arena_.bytes() + lanes_[0].inputs.bytes() + lanes_[1].inputs.bytes(), std::memory_order_relaxed);
   }
   if (lane.up.bytes() < transfers.up) MOME_RETURN_IF_ERROR(lane.up.reserve(device_, transfers.up, true));

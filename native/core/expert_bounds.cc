@@ -26,7 +26,10 @@ Status expert_bounds(const Program& program, std::span<const int64_t> dims, cons
     for (int e = 0; e < kMaxExperts; e++) {
       const Operand* begin = instruction.find("begin" + std::to_string(e));
       const Operand* end = instruction.find("end" + std::to_string(e));
-      if (begin == nullptr || end == nullptr) break;
+      if ((instruction.find("fc1_" + std::to_string(e)) != nullptr) != (begin != nullptr && end != nullptr)) {
+        return error(Code::invalid_argument, "expert_ffn: expected a row range for every expert");
+      }
+      if (begin == nullptr) break;
       if (begin->kind != Operand::Kind::number || end->kind != Operand::Kind::number) return error(Code::invalid_argument, "expert_ffn: expected row ranges as numbers");
       const int64_t first = number(*begin);
       if (e == 0) bounds.push_back(static_cast<int32_t>(last = first));

@@ -80,6 +80,7 @@ void add_attention_cases(std::vector<OpCase>& cases) {
   cases.push_back(attention("mixed_head_34", lay_out({3, 12}, {5, 1, 9}, 2, 26), 68, 2, 5, false));
   cases.push_back(attention("long_image", lay_out({2}, {20}, 1, 197), 64, 1, 14, true));
   cases.push_back(attention("few_rows_read", lay_out({3, 12}, {5, 1, 9}, 2, 26), 48, 3, 5, true, 13));
+  cases.push_back(attention("few_sequences_read", lay_out({3, 12}, {5, 1, 9}, 2, 26), 48, 3, 5, true, 40));
   cases.push_back(attention("nothing", lay_out({}, {}, 0, 5), 16, 2, 2, true));
   Layout gap = lay_out({4, 6}, {}, 0, 0);
   gap.sequences.erase(gap.sequences.begin());  // rows of no sequence

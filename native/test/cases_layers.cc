@@ -247,6 +247,11 @@ void add_expert_cases(std::vector<OpCase>& cases) {
   cases.push_back(expert_ffn({9, 9, 31}, 34, 136, true));
   cases.push_back(expert_ffn({40, 100}, 48, 192, false));
   cases.push_back(expert_ffn({0, 300, 310}, 20, 40, true));
+  for (OpCase test : {expert_ffn({0, 1030, 1040}, 20, 530, true),  // more rows than are packed at a time
+                      expert_ffn({2, 600}, 8, 8200, false)}) {     // a deeper product than rows are packed for
+    test.processor_only = true;
+    cases.push_back(std::move(test));
+  }
   // Ranges that end anywhere, empty ones, and rows of none.
   cases.push_back(surplus_rows(200, {7, 7, 71, 133}, {}, 48, 192));
   cases.push_back(surplus_rows(333, {0, 64, 192, 257}, {}, 64, 64));

@@ -62,6 +62,7 @@ struct OpCase {
   std::vector<std::string> differentiable = {"y"};
   double bound = 2e-6;     // relative L2 against ref
   WeightType type = WeightType::f32;
+  bool processor_only = false;  // about how a processor's kernels cut their work: much of it, and nothing new to a device
 };
 
 // Numbers of a fixed seed.

@@ -221,7 +221,7 @@ void cuda(size_t step, bool products) {
   const std::vector<OpCase> cases = all_cases();
   for (size_t i = 0; i < cases.size(); i += step) {
     const OpCase& plain = cases[i];
-    if (plain.op == Op::adamw || plain.op == Op::squared_norm || plain.type == WeightType::i8 || (products && !is_product(plain.op))) continue;
+    if (plain.op == Op::adamw || plain.op == Op::squared_norm || plain.type == WeightType::i8 || plain.processor_only || (products && !is_product(plain.op))) continue;
     for (const WeightType type : {WeightType::f32, WeightType::bf16}) {
       if ((plain.type != WeightType::f32 || products) && type == WeightType::f32) continue;
       OpCase test = type == WeightType::bf16 ? in_bf16(plain) : plain;

@@ -16,7 +16,7 @@ namespace mome::MOME_ISA {
 inline constexpr int64_t kTableChunks = 8;
 
 struct AttentionSizes {
-  int64_t head_width, padded_width;  // K and K rounded up to whole tiles
+  int64_t head_width, padded_width;  // K and K rounded up to whole vectors
   int64_t tokens, padded_tokens;     // of the longest sequence
   bool bias;
   int64_t longest_text;              // 0 without texts

@@ -105,7 +105,7 @@ inline Status expert_ffn_forward(const ExpertFfnForward& args, OpContext& contex
   const int64_t width = args.width, hidden = args.hidden;
   for (int e = 0; e < args.experts; ++e) {
     const ExpertForward& expert = args.expert[e];
-    const int64_t step = even_step(expert.end - expert.begin, smaller(most_rows(width), most_rows(hidden)));
+    const int64_t step = even_step(expert.end - expert.begin, most_rows(width));
     for (int64_t begin = expert.begin; begin < expert.end; begin += step) {
       const int64_t rows = smaller(step, expert.end - begin);
       const float* x = args.x + begin * width;

@@ -30,7 +30,7 @@ inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The first tile of rows to read a panel, often the only one, gets it from memory, and the processor's own prefetchers, which stop at
-// every page, are too slow: the tile kernels for that case ask for it this far ahead, over the end of the panel into the next.
+// every page, are too slow: the tile kernels for that case ask for it this far ahead, over the end of an uncut panel into the next.
 inline constexpr int64_t kStreamAhead = 8 << 10;
 
 template <bool kStream, int64_t kBytes>

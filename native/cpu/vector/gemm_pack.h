@@ -85,7 +85,8 @@ inline int64_t panels_of(int64_t columns) { return ceil_div(columns, kPanel); }
 inline int64_t packed_columns_size(int64_t depth, int64_t columns) { return panels_of(columns) * depth * kPanel; }
 
 // Panels cut into groups, as even as possible in whole units of `unit` panels: of at most `most` panels each, and so many that
-// with `row_blocks` blocks of rows every thread gets `items_per_thread` items, and all threads equally many.
+// with `row_blocks` blocks of rows every thread gets `items_per_thread` items, and all threads equally many, where there are enough
+// units for that.
 struct PanelGroups {
   int64_t panels, unit, count;
   PanelGroups(int64_t panels, int64_t unit, int64_t most, int64_t row_blocks, int64_t items_per_thread, int64_t threads)

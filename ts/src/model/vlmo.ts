@@ -201,7 +201,8 @@ export class Vlmo {
       pairs: new Float32Array(pairs.length),
     };
     const total = images.length + texts.length + pairs.length;
-    const parts = Math.max(1, Math.ceil(rowsOf(tokenized, imageTokensOf(this.config)) / this.#rowsPerRun));
+    const wanted = Math.ceil(rowsOf(tokenized, imageTokensOf(this.config)) / this.#rowsPerRun);
+    const parts = Math.max(1, Math.min(wanted, Math.max(images.length, texts.length, pairs.length)));
     for (let part = 0; part < parts; part++) {
       this.#requireNotAborted(options.signal);
       const { items: own, first, end } = partOf(tokenized, part, parts);
@@ -425,7 +426,7 @@ export class Vlmo {
     }
   }
 
-  /** Most token rows one native run takes, unless a single item has more. */
+  /** Most token rows one native run takes, unless a single item has more; about so many in a mixed run. */
   get #rowsPerRun(): number {
     if (this.device !== 'cpu') return deviceRows;
     return Math.min(processorRows, Math.floor(cachedBytes / (3 * 4 * this.config.width)));
