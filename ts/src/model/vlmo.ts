@@ -12,6 +12,7 @@ import { answer, embed, fillMask, lowerFunction, type ModelFunction, match, mixe
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
 import { type MixedItems, type MixedResults, partOf, prepareMixed, rowsOf, type TokenizedItems } from './mixed.ts';
 import { type ImageInput, PictureSet } from './pictures.ts';
+import { type Profile, profileOf } from './profile.ts';
 
 /** Options of every call. */
 export interface CallOptions {
@@ -52,16 +53,6 @@ interface Compiled {
   readonly program: Program;
   readonly ops: readonly string[];
   readonly outputRows: Readonly<Record<string, string>>;
-}
-
-/** Where the time of one call went. */
-export interface Profile {
-  /** From the call to its answer. */
-  readonly milliseconds: number;
-  /** What no kernel accounts for: binding, planning, waking threads, the way to native code and back. */
-  readonly outsideMilliseconds: number;
-  /** By op, the longest first. */
-  readonly ops: readonly { readonly op: string; readonly calls: number; readonly milliseconds: number }[];
 }
 
 type FunctionName = 'embed' | 'match' | 'mixed' | 'answer' | 'reason' | 'fillMask';
@@ -230,14 +221,7 @@ export class Vlmo {
     const started = performance.now();
     const { nanoseconds } = await program.profile(args);
     const milliseconds = performance.now() - started;
-    const byOp = new Map<string, { calls: number; milliseconds: number }>();
-    for (const [i, time] of nanoseconds.entries()) {
-      const sum = byOp.get(ops[i]!) ?? { calls: 0, milliseconds: 0 };
-      byOp.set(ops[i]!, { calls: sum.calls + 1, milliseconds: sum.milliseconds + time / 1e6 });
-    }
-    const sorted = [...byOp].map(([op, sum]) => ({ op, ...sum })).sort((a, b) => b.milliseconds - a.milliseconds);
-    const inside = sorted.reduce((sum, each) => sum + each.milliseconds, 0);
-    return { milliseconds, outsideMilliseconds: milliseconds - inside, ops: sorted };
+    return profileOf(ops, nanoseconds, milliseconds);
   }
 
   async #tokenize({ images = [], texts = [], pairs = [] }: MixedItems): Promise<TokenizedItems> {
@@ -483,7 +467,7 @@ export class Vlmo {
   }
 }
 
-export type { ImageInput, ImageItem, LoadOptions, MixedItems, MixedResults };
+export type { ImageInput, ImageItem, LoadOptions, MixedItems, MixedResults, Profile };
 
 /** Probability of the second of two logits. */
 function secondProbability(logits: Float32Array, row: number): number {

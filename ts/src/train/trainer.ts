@@ -15,6 +15,7 @@ import {
 import { parameterShapes } from '../model/parameters.ts';
 import { Engine, type Program, type Weights } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
+import { dropPathScales } from './drop-path.ts';
 import { type MaskingVocabulary, maskWords } from './masking.ts';
 import { drawHardNegatives } from './mining.ts';
 import { createRandom, type Random, type RandomState } from './random.ts';
@@ -329,30 +330,11 @@ export class Trainer {
     return (this.options.textDropout ?? 0) > 0 ? { dropoutSeed: this.#random.integer(2 ** 31) } : {};
   }
 
-  /** Per-row scales of every residual branch, in the last block of the kept rows: 0 for dropped sequences, 1 / keep for the others. */
-  #dropPath({ dims, inputs }: BatchInputs, streams: readonly ('block' | 'branch')[]): Record<string, Float32Array> {
-    const highest = this.options.dropPath ?? 0;
-    if (highest === 0) return {};
-    const { layers, firstVlLayer } = this.config;
-    const scales: Record<string, Float32Array> = {};
-    const sequences = inputs.sequences!;
-    for (const stream of streams) {
-      if (stream === 'branch' && this.options.vlBranch === false) continue;
-      for (let layer = stream === 'branch' ? firstVlLayer : 0; layer < layers; layer++) {
-        const keep = 1 - (highest * layer) / Math.max(1, layers - 1);
-        for (const branch of ['attention', 'ffn']) {
-          const scale = new Float32Array(dims.rows!);
-          for (let s = 0; s < sequences.length; s += 4) {
-            const value = this.#random.chance(keep) ? 1 / keep : 0;
-            scale.fill(value, sequences[s]!, sequences[s]! + sequences[s + 1]!);
-            scale.fill(value, sequences[s + 2]!, sequences[s + 2]! + sequences[s + 3]!);
-          }
-          scales[`drop_path.${stream}.${layer}.${branch}`] =
-            layer < layers - 1 ? scale : Float32Array.from(inputs.kept!, (row) => scale[row]!);
-        }
-      }
-    }
-    return scales;
+  #dropPath(batch: BatchInputs, streams: readonly ('block' | 'branch')[]): Record<string, Float32Array> {
+    const { dropPath = 0, vlBranch } = this.options;
+    if (dropPath === 0) return {};
+    const used = streams.filter((stream) => stream === 'block' || vlBranch !== false);
+    return dropPathScales(this.config, batch, dropPath, used, this.#random);
   }
 
   #checkBatch({ bytes, texts, groups }: TrainingBatch): void {

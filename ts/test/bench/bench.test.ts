@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { checkBounds } from '../../../bench/check.mjs';
 import { replaceBetween, writeReport } from '../../../bench/report.mjs';
 import { ratio, share, spread } from '../../../bench/statistics.mjs';
+import { rowOf, withShare } from '../../../bench/tables/row.mjs';
 import { packageRoot } from '../../src/runtime/addon.ts';
 import { temporaryFolder } from '../helpers.ts';
 
@@ -209,5 +210,25 @@ describe('the report', () => {
 
   it('refuses a page without its markers', () => {
     expect(() => replaceBetween('nothing here', 'model', 'x')).toThrow('markers of model');
+  });
+});
+
+describe('shares of a peak', () => {
+  it.each([
+    ['float32', { flops: 4e9 }, 1, { of: 'fma', share: 0.04 / 2 }],
+    ['float32', { flops: 4e9 }, 2, { of: 'fma', share: 0.02 / 2 }],
+    ['int8', { flops: 4e9 }, 1, { of: 'vnni', share: 0.01 / 2 }],
+    ['float32', { flops: 4e9, bytes: 5e9 }, 1, { of: 'read', share: 0.5 / 2 }],
+  ])('%s work %j on %i threads is held to what bounds it', (dtype, work, threads, expected) => {
+    const before = {
+      fma_gflops: { one: 100, all: 200 },
+      vnni_gops: { one: 400, all: 800 },
+      read_gbs: { one: 10, all: 20 },
+    };
+    const after = { ...before, read_gbs: { one: 9, all: 18 } };
+    const made = rowOf({ name: 'x', dtype, threads, items: 1, unit: 'calls', ...work }, [2, 2, 2], {});
+    const { shareOfPeak } = withShare(made, before, after);
+    expect(shareOfPeak.of).toBe(expected.of);
+    expect(shareOfPeak.median).toBeCloseTo(expected.share, 10);
   });
 });

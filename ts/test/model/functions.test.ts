@@ -1,8 +1,13 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { configFromArch } from '../../src/model/config.ts';
-import { dualOutputs, embed, fusionOutputs, match } from '../../src/model/functions.ts';
+import { layoutBatch } from '../../src/model/batch.ts';
+import { configFromArch, presets } from '../../src/model/config.ts';
+import { dualOutputs, embed, fusionOutputs, lowerFunction, match } from '../../src/model/functions.ts';
+import { initialParameters } from '../../src/model/initialise.ts';
+import { parameterShapes } from '../../src/model/parameters.ts';
 import { addon } from '../../src/runtime/addon.ts';
+import { Engine } from '../../src/runtime/engine.ts';
+import { createRandom } from '../../src/train/random.ts';
 import { readCaseConfig } from '../../src/verify/case-files.ts';
 import { ModelCase } from '../../src/verify/model-case.ts';
 import { golden } from '../helpers.ts';
@@ -28,4 +33,36 @@ describe.each(addon().cpuInfo().targets)('the last block on %s', (target) => {
       model.dispose();
     }
   });
+});
+
+describe('the VL branch', () => {
+  it.each([0, 1, 2, 3])(
+    'is the plain encoder where all experts are alike, leaving at layer %i of 3',
+    async (firstVlLayer) => {
+      const small = { ...presets.base, imageSize: 16, patchSize: 8, width: 32, layers: 3, heads: 2, maxTextLength: 8 };
+      const config = { ...small, firstVlLayer, vocabularySize: 40, answers: 1 };
+      const parameters = initialParameters(config, createRandom(5));
+      // Every expert, and the projections of the branch, get one set of numbers.
+      const twin = (name: string) => name.replace('itc_vl_', 'itc_').replace(/(mlp|norm2)_(text|imag|vl)/, '$1');
+      const shared = new Map<string, Float32Array>();
+      const engine = new Engine();
+      const weights = engine.createWeights();
+      for (const [name, shape] of parameterShapes(config)) {
+        const values = shared.get(twin(name)) ?? parameters.get(name)!;
+        shared.set(twin(name), values);
+        weights.add(name, shape, values);
+      }
+      try {
+        const layout = layoutBatch(config, { texts: [Int32Array.of(2, 7, 3)], images: [{ picture: 0 }] }, 1);
+        const program = engine.createProgram(weights, lowerFunction(dualOutputs, config, { pixels: 'f32' }).text);
+        const pixels = Float32Array.from({ length: 3 * 16 * 16 }, (_, i) => Math.sin(i));
+        const cls = { text_cls: layout.textCls, image_cls: layout.imageCls };
+        const outputs = await program.run({ dims: layout.dims, inputs: { ...layout.inputs, ...cls, pixels } });
+        expect(outputs.text_embed_vl).toEqual(outputs.text_embed);
+        expect(outputs.image_embed_vl).toEqual(outputs.image_embed);
+      } finally {
+        engine.dispose();
+      }
+    },
+  );
 });

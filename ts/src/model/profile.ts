@@ -1,0 +1,25 @@
+/** Where the time of one call went. */
+export interface Profile {
+  /** From the call to its answer. */
+  readonly milliseconds: number;
+  /** What no kernel accounts for: binding, planning, waking threads, the way to native code and back. */
+  readonly outsideMilliseconds: number;
+  /** By op, the longest first. */
+  readonly ops: readonly { readonly op: string; readonly calls: number; readonly milliseconds: number }[];
+}
+
+/**
+ * @param ops op of each instruction
+ * @param nanoseconds time of each instruction
+ * @param milliseconds time of the whole call
+ */
+export function profileOf(ops: readonly string[], nanoseconds: ArrayLike<number>, milliseconds: number): Profile {
+  const byOp = new Map<string, { calls: number; milliseconds: number }>();
+  for (const [i, op] of ops.entries()) {
+    const sum = byOp.get(op) ?? { calls: 0, milliseconds: 0 };
+    byOp.set(op, { calls: sum.calls + 1, milliseconds: sum.milliseconds + nanoseconds[i]! / 1e6 });
+  }
+  const sorted = [...byOp].map(([op, sum]) => ({ op, ...sum })).sort((a, b) => b.milliseconds - a.milliseconds);
+  const inside = sorted.reduce((sum, each) => sum + each.milliseconds, 0);
+  return { milliseconds, outsideMilliseconds: milliseconds - inside, ops: sorted };
+}

@@ -1,0 +1,39 @@
+/**
+ * Drop path (stochastic depth, arXiv 1603.09382): whole residual branches of a sequence are left out, more of them in later blocks.
+ */
+import type { BatchInputs } from '../model/batch.ts';
+import type { VlmoConfig } from '../model/config.ts';
+import type { Random } from './random.ts';
+
+/**
+ * The `drop_path.*` inputs of a training program: scales of every residual branch per row, in the last block per kept row, 0 for dropped
+ * sequences and 1 / keep for the others.
+ *
+ * @param highest probability of dropping in the last block; it grows linearly with depth up to this
+ */
+export function dropPathScales(
+  { layers, firstVlLayer }: Pick<VlmoConfig, 'layers' | 'firstVlLayer'>,
+  { dims, inputs }: BatchInputs,
+  highest: number,
+  streams: readonly ('block' | 'branch')[],
+  random: Pick<Random, 'chance'>,
+): Record<string, Float32Array> {
+  const scales: Record<string, Float32Array> = {};
+  const sequences = inputs.sequences!;
+  for (const stream of streams) {
+    for (let layer = stream === 'branch' ? firstVlLayer : 0; layer < layers; layer++) {
+      const keep = 1 - (highest * layer) / Math.max(1, layers - 1);
+      for (const branch of ['attention', 'ffn']) {
+        const scale = new Float32Array(dims.rows!);
+        for (let s = 0; s < sequences.length; s += 4) {
+          const value = random.chance(keep) ? 1 / keep : 0;
+          scale.fill(value, sequences[s]!, sequences[s]! + sequences[s + 1]!);
+          scale.fill(value, sequences[s + 2]!, sequences[s + 2]! + sequences[s + 3]!);
+        }
+        scales[`drop_path.${stream}.${layer}.${branch}`] =
+          layer < layers - 1 ? scale : Float32Array.from(inputs.kept!, (row) => scale[row]!);
+      }
+    }
+  }
+  return scales;
+}

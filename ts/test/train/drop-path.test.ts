@@ -1,0 +1,28 @@
+import { describe, expect, it } from 'vitest';
+import { keepRows, layoutBatch } from '../../src/model/batch.ts';
+import { presets } from '../../src/model/config.ts';
+import { dropPathScales } from '../../src/train/drop-path.ts';
+
+describe('drop path', () => {
+  it('scales all rows of a sequence alike, and in the last block the kept rows of each', () => {
+    const config = { ...presets.base, imageSize: 32, layers: 3, firstVlLayer: 2 };
+    const text = (length: number) => Int32Array.from({ length }, (_, i) => i);
+    const pairs = [3, 4, 2].map((length) => ({ text: text(length), picture: 0 }));
+    const layout = layoutBatch(config, { pairs }, 1);
+    const { pairTextCls, pairImageCls } = layout;
+    const read = Int32Array.of(pairTextCls[2]! + 1, pairTextCls[0]! + 2, pairTextCls[1]!);
+    const kept = keepRows({ pairs: { mlm: read } });
+    const batch = { dims: { ...layout.dims, ...kept.dims }, inputs: { ...layout.inputs, ...kept.inputs } };
+    // Of each branch the second sequence is dropped.
+    let draws = 0;
+    const random = { chance: () => draws++ % 3 !== 1 };
+    const scales = dropPathScales(config, batch, 0.5, ['block', 'branch'], random);
+    expect(Object.keys(scales)).toHaveLength(2 * 3 + 2);
+    const middle = scales['drop_path.block.1.attention']!;
+    expect(middle).toHaveLength(layout.dims.rows!);
+    const rowsOf = (i: number) => [pairTextCls[i]!, pairTextCls[i]! + 1, pairImageCls[i]!, pairImageCls[i]! + 4];
+    for (const i of [0, 1, 2]) for (const row of rowsOf(i)) expect(middle[row]).toBeCloseTo(i === 1 ? 0 : 1 / 0.75);
+    for (const name of ['block.2.attention', 'block.2.ffn', 'branch.2.attention', 'branch.2.ffn'])
+      expect([...scales[`drop_path.${name}`]!]).toEqual([2, 2, 0]);
+  });
+});
