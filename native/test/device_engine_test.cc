@@ -133,6 +133,13 @@ buffer 0 f32 n live 0 0
 output y 0
 )";
 
+// kProgram, tied to `weights`; null after a failure, which is reported.
+std::shared_ptr<CompiledProgram> compile(WeightStore& weights) {
+  std::shared_ptr<CompiledProgram> compiled;
+  expect(CompiledProgram::create(kProgram, weights, Target::cuda, compiled).ok(), "a program without kernels is taken");
+  return compiled;
+}
+
 RunRequest request_of(const std::vector<float>& x) {
   RunRequest request;
   request.dims = {static_cast<int64_t>(x.size())};
@@ -144,8 +151,7 @@ void runs() {
   const auto device = std::make_shared<FakeDevice>();
   {
     WeightStore weights;
-    std::shared_ptr<CompiledProgram> compiled;
-    expect(CompiledProgram::create(kProgram, weights, Target::cuda, compiled).ok(), "a program without kernels is taken");
+    const std::shared_ptr<CompiledProgram> compiled = compile(weights);
     if (!compiled) return;
     Engine engine(1, Target::cuda, device);
     const std::vector<float> few(4, 1.0f), many(4000, 1.0f);
@@ -184,8 +190,7 @@ void runs() {
 void two_lanes() {
   const auto device = std::make_shared<FakeDevice>();
   WeightStore weights;
-  std::shared_ptr<CompiledProgram> compiled;
-  expect(CompiledProgram::create(kProgram, weights, Target::cuda, compiled).ok(), "a program without kernels is taken");
+  const std::shared_ptr<CompiledProgram> compiled = compile(weights);
   if (!compiled) return;
   Engine engine(1, Target::cuda, device);
   std::atomic<int> right = 0;

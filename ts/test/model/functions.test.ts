@@ -4,6 +4,7 @@ import { layoutBatch } from '../../src/model/batch.ts';
 import { configFromArch, presets } from '../../src/model/config.ts';
 import { dualOutputs, embed, fusionOutputs, lowerFunction, match } from '../../src/model/functions.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
+import { contrastiveFunction } from '../../src/model/objectives.ts';
 import { parameterShapes } from '../../src/model/parameters.ts';
 import { addon } from '../../src/runtime/addon.ts';
 import { Engine } from '../../src/runtime/engine.ts';
@@ -43,7 +44,11 @@ describe('the VL branch', () => {
       const config = { ...small, firstVlLayer, vocabularySize: 40, answers: 1 };
       const parameters = initialParameters(config, createRandom(5));
       // Every expert, and the projections of the branch, get one set of numbers.
-      const twin = (name: string) => name.replace('itc_vl_', 'itc_').replace(/(mlp|norm2)_(text|imag|vl)/, '$1');
+      const twin = (name: string) =>
+        name
+          .replace('itc_vl_', 'itc_')
+          .replace('logit_vl_', 'logit_')
+          .replace(/(mlp|norm2)_(text|imag|vl)/, '$1');
       const shared = new Map<string, Float32Array>();
       const engine = new Engine();
       const weights = engine.createWeights();
@@ -60,6 +65,19 @@ describe('the VL branch', () => {
         const outputs = await program.run({ dims: layout.dims, inputs: { ...layout.inputs, ...cls, pixels } });
         expect(outputs.text_embed_vl).toEqual(outputs.text_embed);
         expect(outputs.image_embed_vl).toEqual(outputs.image_embed);
+
+        // The same in training, where the last block works for the kept rows alone.
+        weights.enableTraining();
+        const training = engine.createProgram(
+          weights,
+          contrastiveFunction(config, 'itc', { pixels: 'f32' }).lowered.text,
+        );
+        const texts = [Int32Array.of(2, 7, 3), Int32Array.of(2, 9, 11, 3)];
+        const two = layoutBatch(config, { texts, images: [{ picture: 0 }, { picture: 1 }] }, 2);
+        const both = Float32Array.from({ length: 2 * 3 * 16 * 16 }, (_, i) => Math.sin(i * i));
+        const dims = { ...two.dims, pairs: 2 };
+        const losses = await training.run({ dims, inputs: { ...two.inputs, pixels: both } });
+        expect(losses['loss.itc_vl']).toEqual(losses['loss.itc']);
       } finally {
         engine.dispose();
       }
