@@ -2,7 +2,7 @@
  * `npm run bench`: kernels, model, training and memory against their peers in one run, as JSON under bench/results, then the tables
  * and charts of docs/performance.md.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
@@ -46,6 +46,18 @@ function printed(value) {
   return JSON.stringify(value, null, 2).replace(/\[[-\d.e+,\s]+\]/g, (list) => list.replace(/\s+/g, ' '));
 }
 
+/** Folder of the bench's model; those of other commits, more than a gigabyte each, go. */
+function cacheOf(commit) {
+  const folder = join(options.cache, `mome-${commit}`);
+  mkdirSync(folder, { recursive: true });
+  for (const other of readdirSync(options.cache)) {
+    if (other.startsWith('mome-') && join(options.cache, other) !== folder) {
+      rmSync(join(options.cache, other), { recursive: true });
+    }
+  }
+  return folder;
+}
+
 const log = (text) => process.stderr.write(`bench: ${text}\n`);
 const { machine, versions, commit } = await describeMachine();
 const threads = options.threads ?? machine.cores;
@@ -54,8 +66,7 @@ const results = [];
 for (const name of options.only ?? Object.keys(tables)) {
   const rounds = options.rounds ?? (options.quick ? 3 : defaultRounds[name]);
   const before = measurePeaks();
-  const folder = join(options.cache, commit);
-  mkdirSync(folder, { recursive: true });
+  const folder = cacheOf(commit);
   const table = await tables[name]({ folder, seed: options.seed, rounds, threads, log });
   const after = measurePeaks();
   const rows = table.rows.map((row) => (row.ours ? withShare(row, before, after) : row));

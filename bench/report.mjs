@@ -51,6 +51,11 @@ export function replaceBetween(text, name, content) {
 }
 
 const percent = (value) => (value === undefined ? '' : `${(100 * value).toFixed(0)} %`);
+const deciles = ({ fastDecile, median, slowDecile }) => [fastDecile, median, slowDecile];
+const milliseconds = (seconds) =>
+  deciles(seconds)
+    .map((each) => three(1000 * each))
+    .join(', ');
 const three = (value) => (value >= 1000 ? value.toFixed(0) : Number(value.toPrecision(3)).toString());
 
 function sectionOf(name, result, bounds, chart) {
@@ -94,17 +99,14 @@ function rowLines({ rows }) {
     'ms: fast, median, slow',
     'per second: fast, median, slow',
     'of peak',
-    ...peers.map((peer) => `against ${peer}: its ms, ratio`),
+    ...peers.map((peer) => `against ${peer}: its ms, ratio of medians`),
   ];
   const lines = [`| ${header.join(' | ')} |`, `|${' --- |'.repeat(header.length)}`];
   for (const { name, dtype, ours, perSecond, unit, shareOfPeak, peers: measured, note } of rows) {
-    const deciles = ({ fastDecile, median, slowDecile }) => [fastDecile, median, slowDecile];
     const cells = [
       note ? `${name} (${note})` : name,
       dtype,
-      deciles(ours.seconds)
-        .map((seconds) => three(1000 * seconds))
-        .join(', '),
+      milliseconds(ours.seconds),
       `${deciles(perSecond).map(three).join(', ')} ${unit}`,
       shareOfPeak ? `${percent(shareOfPeak.fastDecile)} (${shareOfPeak.of})` : '',
       ...peers.map((peer) => (measured[peer] ? peerCell(measured[peer]) : '')),
@@ -115,7 +117,7 @@ function rowLines({ rows }) {
 }
 
 function peerCell({ seconds, ratio, note }) {
-  return `${three(1000 * seconds.median)}, ${ratio.toFixed(2)} x${note ? ` (${note})` : ''}`;
+  return `${milliseconds(seconds)}; ${ratio.toFixed(2)} x${note ? ` (${note})` : ''}`;
 }
 
 function memoryLines({ rows }) {

@@ -11,6 +11,7 @@ namespace {
 
 constexpr double kSampleSeconds = 3e-3;  // at least, by repeating short calls
 constexpr auto kRest = std::chrono::milliseconds(30);  // before a turn, where another library's threads may still spin
+constexpr double kAwakeSeconds = 20e-3;  // of calls after a rest, until threads that woke up on one core were parted
 constexpr double kSameResult = 1e-5;     // relative L2 between libraries: another order of summation
 
 double sample(const std::function<void()>& call, int repeats) {
@@ -60,7 +61,7 @@ bool measure(const Case& test, int threads, int rounds, std::vector<BlasPeer>& p
   const auto turn = [&](const std::function<void()>& call) {
     if (compared && threads > 1) {
       std::this_thread::sleep_for(kRest);
-      call();  // threads that slept are awake again
+      for (const double started = now(); now() - started < kAwakeSeconds;) call();
     }
     return sample(call, repeats);
   };

@@ -1,12 +1,20 @@
 /** Peak resident memory of inference, each type of weights in a process of its own. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Vlmo } from '../../dist/index.mjs';
 import { pictures, prepareBaseModel, text } from '../base-model.mjs';
 
 /** What inference may need beside packed weights, arena and what the process held before it loaded the model. */
 const allowance = 60e6;
+/** Packed weights over the parameters in their type: panels are filled up, and 8-bit weights have scales and sums. */
+const packing = 1.06;
+const bytesOf = { float32: 4, bfloat16: 2, int8: 1 };
+/** Parameters that pictures, texts and pairs do not read. */
+const unread = /^(mlm_score|nlvr2_classifier|vqa_classifier|itc_vl_|text_embeddings.position_embeddings)/;
+/** Matrices that products read; the rest stays in float32. */
+const multiplied = /^(transformer.blocks.*|transformer.patch_embed.proj|pooler.dense|itc_.*|itm_score.fc)\.weight$/;
 const dtypes = ['float32', 'bfloat16', 'int8'];
 
 /** @returns rows of the table */
@@ -18,10 +26,29 @@ export async function memoryTable({ folder, seed, log }) {
       encoding: 'utf8',
     });
     const bytes = JSON.parse(output);
-    const limit = bytes.baseline + bytes.weights + bytes.arena + allowance;
-    return { name: 'images, texts and pairs', dtype, bytes: { ...bytes, limit }, within: bytes.peak <= limit };
+    // A second copy of the weights would show in what the engine says it holds as well: the limit goes by what there must be.
+    const most = packing * parameterBytes(model, dtype);
+    const limit = bytes.baseline + Math.min(bytes.weights, most) + bytes.arena + allowance;
+    return { name: '8 images, 32 texts and 8 pairs', dtype, bytes: { ...bytes, limit }, within: bytes.peak <= limit };
   });
   return { rows, absent: [], versions: {} };
+}
+
+/** Bytes of the parameters that are read, matrices in `dtype`, from the header of the model's file. */
+function parameterBytes(folder, dtype) {
+  const file = openSync(join(folder, 'model.safetensors'), 'r');
+  const length = Buffer.alloc(8);
+  readSync(file, length, 0, 8, 0);
+  const header = Buffer.alloc(Number(length.readBigUInt64LE()));
+  readSync(file, header, 0, header.length, 8);
+  closeSync(file);
+  let bytes = 0;
+  for (const [name, tensor] of Object.entries(JSON.parse(header.toString()))) {
+    if (name === '__metadata__' || unread.test(name)) continue;
+    const matrix = tensor.shape.length > 1 && multiplied.test(name);
+    bytes += tensor.shape.reduce((a, b) => a * b, 1) * (matrix ? bytesOf[dtype] : 4);
+  }
+  return bytes;
 }
 
 /** Peak resident memory of this process so far, in bytes. */
@@ -30,14 +57,14 @@ function peakResident() {
 }
 
 async function measure(path, dtype, seed) {
-  const [image] = pictures(1, seed);
+  const images = pictures(8, seed);
   const { text: words } = text();
   const baseline = peakResident();
   const model = await Vlmo.load(path, { dtype });
   for (let i = 0; i < 3; i++) {
-    await model.embedImages([image]);
-    await model.embedTexts([words]);
-    await model.match([{ image, text: words }]);
+    await model.embedImages(images);
+    await model.embedTexts(Array(32).fill(words));
+    await model.match(images.map((image) => ({ image, text: words })));
   }
   const { weightBytes, arenaBytes } = model.memory();
   const result = { baseline, peak: peakResident(), weights: weightBytes, arena: arenaBytes };

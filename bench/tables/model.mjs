@@ -15,7 +15,7 @@ import { torchPeer } from '../peers/torch.mjs';
 import { peerOf, rowOf } from './row.mjs';
 
 const dtypes = ['float32', 'bfloat16', 'int8'];
-/** Largest relative difference of an answer from the peer's on the same weights: the exported graph is the same model. */
+/** Largest relative difference of an answer from a peer's on the same weights. */
 const sameAnswer = 1e-3;
 const overheadRounds = 200;
 
@@ -34,10 +34,10 @@ function workloads(seed) {
     flops: encoderFlops(Array(batch).fill(imageTokens), batch),
     ours: (model) => async () => (await model.embedImages(images.slice(0, batch))).embeddings,
     onnxruntime: (ort) => ({ onnxruntime: () => ort.image(images.slice(0, batch)) }),
-    torch: (torch) => torch.call('image', { batch }),
+    torch: (torch) => torch.image(batch),
   });
-  const textRow = (batch, name) => ({
-    name,
+  const textRow = (batch) => ({
+    name: `text, batch ${batch} (${realTokens} of ${paddedTokens} tokens)`,
     items: batch,
     unit: 'texts',
     flops: encoderFlops(Array(batch).fill(realTokens), 0),
@@ -46,7 +46,7 @@ function workloads(seed) {
       onnxruntime: () => ort.text(tokens(batch), paddedTokens),
       'onnxruntime, no padding': () => ort.text(tokens(batch), realTokens),
     }),
-    torch: (torch) => torch.call('text', { batch, length: paddedTokens, real: realTokens }),
+    torch: (torch) => torch.text(tokens(batch), paddedTokens),
   });
   return [
     imageRow(8),
@@ -61,10 +61,10 @@ function workloads(seed) {
         onnxruntime: () => ort.fusion(images, tokens(8), paddedTokens),
         'onnxruntime, no padding': () => ort.fusion(images, tokens(8), realTokens),
       }),
-      torch: (torch) => torch.call('fusion', { batch: 8, length: paddedTokens, real: realTokens }),
+      torch: (torch) => torch.fusion(tokens(8), paddedTokens),
     },
-    textRow(32, `text, batch 32 (${realTokens} of ${paddedTokens} tokens)`),
-    textRow(1, `text, batch 1 (${realTokens} tokens)`),
+    textRow(32),
+    textRow(1),
   ];
 }
 
@@ -74,7 +74,7 @@ export async function modelTable({ folder, seed, rounds, threads, log }) {
   const models = {};
   for (const dtype of dtypes) models[dtype] = await Vlmo.load(path, { dtype, threads });
   const ort = await onnxruntimePeer(onnx, threads);
-  const torch = torchPeer(threads);
+  const torch = torchPeer(path, pictures(8, seed), threads);
   const absent = [];
   if (!ort) absent.push('onnxruntime: install it with npm install --prefix bench --ignore-scripts');
   if (!torch) absent.push('torch: no Python with torch was found');
@@ -84,8 +84,9 @@ export async function modelTable({ folder, seed, rounds, threads, log }) {
     const contestants = Object.fromEntries(dtypes.map((dtype) => [dtype, work.ours(models[dtype])]));
     const peers = ort ? work.onnxruntime(ort) : {};
     for (const [name, make] of Object.entries(peers)) contestants[name] = await make();
-    await requireSameAnswer(work, contestants);
-    if (torch) contestants.torch = work.torch(torch);
+    if (torch) contestants.torch = await work.torch(torch);
+    for (const name of Object.keys(contestants))
+      if (!dtypes.includes(name)) await requireSameAnswer(work, contestants, name);
     const seconds = await alternate(contestants, rounds);
     const peerNames = Object.keys(seconds).filter((name) => !dtypes.includes(name));
     for (const dtype of dtypes) {
@@ -101,8 +102,8 @@ export async function modelTable({ folder, seed, rounds, threads, log }) {
   rows.push(await overheadRow('shipped model', shipped, { threads, log }));
   rows.push(await overheadRow('base', models.int8, { threads, log }));
   await shipped.dispose();
+  const versions = { ...(ort && { onnxruntime: ort.version }), ...(torch && { torch: await torch.version() }) };
   torch?.close();
-  const versions = { ...(ort && { onnxruntime: ort.version }), ...(torch && { torch: await torchVersion(threads) }) };
   for (const model of Object.values(models)) await model.dispose();
   return { rows, absent, versions };
 }
@@ -163,11 +164,10 @@ async function overheadRow(which, model, { threads, log }) {
 }
 
 /** A bench of two models that answer differently would compare nothing. */
-async function requireSameAnswer(work, contestants) {
-  if (!contestants.onnxruntime) return;
-  const expected = await contestants.onnxruntime();
+async function requireSameAnswer(work, contestants, peer) {
+  const expected = await contestants[peer]();
   const actual = await contestants.float32();
-  // `match` gives probabilities where the export gives logits.
+  // `match` gives probabilities where the peers give logits.
   const ours = actual.length === expected.length ? actual : Float32Array.from(actual, (p) => Math.log(p / (1 - p)));
   const theirs =
     ours.length === expected.length
@@ -181,12 +181,5 @@ async function requireSameAnswer(work, contestants) {
   }
   const relative = Math.sqrt(difference / norm);
   if (!(relative <= sameAnswer))
-    throw new MomeError('MOME_INTERNAL', `bench: ${work.name}: expected the peer's answer, differs by ${relative}`);
-}
-
-async function torchVersion(threads) {
-  const torch = torchPeer(threads);
-  const version = await torch.version();
-  torch.close();
-  return version;
+    throw new MomeError('MOME_INTERNAL', `bench: ${work.name}: expected the answer of ${peer}, differs by ${relative}`);
 }

@@ -1,6 +1,6 @@
 /** One optimiser step on image-text pairs, base model, against PyTorch. */
 import { createRandom, initialParameters, Trainer } from '../../dist/train.mjs';
-import { config, pictures, realTokens, trainingFlops } from '../base-model.mjs';
+import { config, pictures, prepareBaseModel, realTokens, trainingFlops } from '../base-model.mjs';
 import { alternate } from '../measure.mjs';
 import { torchPeer } from '../peers/torch.mjs';
 import { peerOf, rowOf } from './row.mjs';
@@ -8,11 +8,13 @@ import { peerOf, rowOf } from './row.mjs';
 const pairs = 8;
 
 /** @returns rows of the table and what was absent */
-export async function trainingTable({ seed, rounds, threads, log }) {
-  const torch = torchPeer(threads);
+export async function trainingTable({ folder, seed, rounds, threads, log }) {
+  const { model } = await prepareBaseModel(folder, seed);
+  const images = pictures(pairs, seed);
+  const torch = torchPeer(model, images, threads);
   const random = createRandom(seed, 2);
   const batch = {
-    bytes: new Uint8Array(pictures(pairs, seed).flatMap(({ data }) => [...data])),
+    bytes: Buffer.concat(images.map(({ data }) => data)),
     texts: Array.from({ length: pairs }, () =>
       Int32Array.from({ length: realTokens }, () => 1000 + random.integer(1000)),
     ),
@@ -36,7 +38,7 @@ export async function trainingTable({ seed, rounds, threads, log }) {
     );
     const contestants = { ours: () => trainer.train(batch) };
     const comparable = torch && !checkpointActivations;
-    if (comparable) contestants.torch = torch.call('train', { batch: pairs, length: realTokens });
+    if (comparable) contestants.torch = await torch.train(batch.texts);
     const seconds = await alternate(contestants, rounds);
     const work = {
       name: checkpointActivations ? `${name}, activations computed again` : name,
@@ -48,7 +50,13 @@ export async function trainingTable({ seed, rounds, threads, log }) {
       flops: trainingFlops(pairs),
       note: `arena ${Math.round(trainer.engine.memory().arenaBytes / 2 ** 20)} MiB`,
     };
-    rows.push(rowOf(work, seconds.ours, comparable ? { torch: peerOf(seconds.torch, seconds.ours) } : {}));
+    rows.push(
+      rowOf(
+        work,
+        seconds.ours,
+        comparable ? { torch: peerOf(seconds.torch, seconds.ours, contestants.torch.settings) } : {},
+      ),
+    );
     trainer.dispose();
   }
   const version = await torch?.version();
