@@ -41,13 +41,16 @@ export function tinyVocabulary(): string[] {
   return pieces;
 }
 
+/** Answers of the tiny model: 13, as its head has outputs. */
+export const tinyAnswers = 'yes no one two red green blue square circle left right cat dog'.split(' ');
+
 /** Writes a model folder of the reference case `name`, with a vocabulary and answers. */
 export async function tinyModel(name: 'tiny_relative' | 'tiny_absolute' = 'tiny_relative'): Promise<string> {
   const folder = await temporaryFolder();
   const { arch } = await readCaseConfig(golden(name));
   await convertCheckpoint(join(golden(name), 'weights.pt'), folder, { config: configFromArch(arch) });
   await writeFile(join(folder, 'vocab.txt'), `${tinyVocabulary().join('\n')}\n`);
-  await writeFile(join(folder, 'answers.json'), JSON.stringify(Array.from({ length: 13 }, (_, i) => `answer ${i}`)));
+  await writeFile(join(folder, 'answers.json'), JSON.stringify(tinyAnswers));
   return folder;
 }
 

@@ -130,7 +130,7 @@ export async function writeModel(
     const data = parameters.get(name);
     if (data === undefined || options.omit?.(name)) continue;
     if (options.dtype === 'int8' && isBlockMatrix(name)) {
-      const { values, scales } = quantiseRows(data, shape[0]!);
+      const { values, scales } = await quantiseRows(data, shape[0]!);
       tensors.push({ name, dtype: 'I8', shape, data: values });
       tensors.push({ name: scaleName(name), dtype: 'F32', shape: [shape[0]!], data: scales });
       continue;

@@ -84,7 +84,7 @@ async function adapt(
     const rest = relativePositionsOf(config) - (2 * gridOf(config) - 1) ** 2;
     const grid = (Math.sqrt(from - rest) + 1) / 2;
     if (Number.isInteger(grid) && grid >= 1)
-      return made(resizeRelativeTable(await valuesOf(source), shape[1]!, grid, gridOf(config)));
+      return made(await resizeRelativeTable(await valuesOf(source), shape[1]!, grid, gridOf(config)));
   }
   if (name === absoluteName && source.shape.length === 3 && source.shape[2] === shape[2]) {
     const grid = Math.sqrt(from - 1);

@@ -2,6 +2,7 @@
  * Takes positional parameters to another picture size, as the original code does.
  */
 import { check } from '../runtime/errors.ts';
+import { Pace } from '../runtime/pace.ts';
 
 /**
  * Resizes the image part of the relative table by cubic splines over offsets in geometric progression; the other rows are kept.
@@ -13,7 +14,12 @@ import { check } from '../runtime/errors.ts';
  * @returns [(2 to - 1)^2 + rest, columns]
  * @see BEiT (arXiv 2106.08254), fine-tuning at another resolution
  */
-export function resizeRelativeTable(table: Float32Array, columns: number, from: number, to: number): Float32Array {
+export async function resizeRelativeTable(
+  table: Float32Array,
+  columns: number,
+  from: number,
+  to: number,
+): Promise<Float32Array> {
   const source = 2 * from - 1;
   const target = 2 * to - 1;
   const rest = table.length - source * source * columns;
@@ -29,7 +35,9 @@ export function resizeRelativeTable(table: Float32Array, columns: number, from: 
     return resized;
   }
   const weights = splineWeights(geometricOffsets(from, to), centredOffsets(target));
+  const pace = new Pace();
   for (let column = 0; column < columns; column++) {
+    await pace.rest();
     // Rows, then columns of the offset grid: the spline is a product of two.
     const half = new Float64Array(target * source);
     for (let y = 0; y < target; y++) {

@@ -154,7 +154,7 @@ export async function writeSafetensors(
     await file.write(prefix);
     await file.write(padded);
     for (const tensor of list) {
-      const values = tensor.dtype === 'BF16' ? toBfloat16(tensor.data) : tensor.data;
+      const values = tensor.dtype === 'BF16' ? await toBfloat16(tensor.data) : tensor.data;
       await file.writeFile(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
     }
     await file.sync();

@@ -3,6 +3,7 @@
  */
 import { type FileHandle, open } from 'node:fs/promises';
 import { check, MomeError } from '../runtime/errors.ts';
+import { inPieces } from '../runtime/pace.ts';
 
 /** Bytes of one element, by safetensors' names. */
 export const elementBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const;
@@ -77,11 +78,13 @@ export async function readBytes(file: FileHandle, position: number, length: numb
 /** Values of a tensor as float32, dense and row-major; 8-bit rows times their scales. */
 export async function readTensor(entry: TensorEntry): Promise<Float32Array> {
   const bytes = await readElements(entry);
-  const values = decodeFloats(bytes, entry.dtype, bytes.byteLength / elementBytes[entry.dtype]);
+  const values = await decodeFloats(bytes, entry.dtype, bytes.byteLength / elementBytes[entry.dtype]);
   if (!entry.scale) return values;
   const scales = await readTensor(entry.scale);
   const columns = values.length / Math.max(1, scales.length);
-  for (let i = 0; i < values.length; i++) values[i]! *= scales[Math.floor(i / columns)]!;
+  await inPieces(values.length, (begin, end) => {
+    for (let i = begin; i < end; i++) values[i]! *= scales[Math.floor(i / columns)]!;
+  });
   return values;
 }
 
@@ -127,56 +130,64 @@ async function readElements(entry: TensorEntry): Promise<Uint8Array> {
     if (!entry.strides) return await readBytes(file, entry.offset, count * size, entry.path);
     const last = entry.shape.reduce((sum, dim, i) => sum + (dim - 1) * entry.strides![i]!, 0);
     const source = await readBytes(file, entry.offset, count === 0 ? 0 : (last + 1) * size, entry.path);
-    return gather(source, entry.shape, entry.strides, size);
+    return await gather(source, entry.shape, entry.strides, size);
   } finally {
     await file.close();
   }
 }
 
 /** Dense row-major bytes of a strided tensor. */
-function gather(source: Uint8Array, shape: readonly number[], strides: readonly number[], size: number): Uint8Array {
+async function gather(
+  source: Uint8Array,
+  shape: readonly number[],
+  strides: readonly number[],
+  size: number,
+): Promise<Uint8Array> {
   const count = shape.reduce((product, dim) => product * dim, 1);
   const out = new Uint8Array(count * size);
   const index = shape.map(() => 0);
-  for (let i = 0; i < count; i++) {
-    const from = index.reduce((sum, at, dim) => sum + at * strides[dim]!, 0);
-    out.set(source.subarray(from * size, (from + 1) * size), i * size);
-    for (let dim = shape.length - 1; dim >= 0 && ++index[dim]! === shape[dim]; dim--) index[dim] = 0;
-  }
+  await inPieces(count, (begin, end) => {
+    for (let i = begin; i < end; i++) {
+      const from = index.reduce((sum, at, dim) => sum + at * strides[dim]!, 0);
+      out.set(source.subarray(from * size, (from + 1) * size), i * size);
+      for (let dim = shape.length - 1; dim >= 0 && ++index[dim]! === shape[dim]; dim--) index[dim] = 0;
+    }
+  });
   return out;
 }
 
-function decodeFloats(bytes: Uint8Array, dtype: TensorType, count: number): Float32Array {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+async function decodeFloats(bytes: Uint8Array, dtype: TensorType, count: number): Promise<Float32Array> {
+  if (dtype === 'F32') return new Float32Array(bytes.buffer, bytes.byteOffset, count);
   const out = new Float32Array(count);
+  const bits = new Uint32Array(out.buffer);
+  const valueAt = readerOf(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), dtype);
+  await inPieces(count, (begin, end) => {
+    if (dtype === 'BF16') for (let i = begin; i < end; i++) bits[i] = valueAt(i) << 16;
+    else for (let i = begin; i < end; i++) out[i] = valueAt(i);
+  });
+  return out;
+}
+
+/** Element i of a tensor as a number; of bfloat16 its bits. */
+function readerOf(view: DataView, dtype: Exclude<TensorType, 'F32'>): (i: number) => number {
   switch (dtype) {
-    case 'F32':
-      return new Float32Array(bytes.buffer, bytes.byteOffset, count);
     case 'F64':
-      for (let i = 0; i < count; i++) out[i] = view.getFloat64(8 * i, true);
-      return out;
+      return (i) => view.getFloat64(8 * i, true);
     case 'F16':
-      for (let i = 0; i < count; i++) out[i] = halfToFloat(view.getUint16(2 * i, true));
-      return out;
-    case 'BF16': {
-      const bits = new Uint32Array(out.buffer);
-      for (let i = 0; i < count; i++) bits[i] = view.getUint16(2 * i, true) << 16;
-      return out;
-    }
+      return (i) => halfToFloat(view.getUint16(2 * i, true));
+    case 'BF16':
+      return (i) => view.getUint16(2 * i, true);
     case 'I64':
-      for (let i = 0; i < count; i++) out[i] = Number(view.getBigInt64(8 * i, true));
-      return out;
+      return (i) => Number(view.getBigInt64(8 * i, true));
     case 'I32':
-      for (let i = 0; i < count; i++) out[i] = view.getInt32(4 * i, true);
-      return out;
+      return (i) => view.getInt32(4 * i, true);
     case 'I16':
-      for (let i = 0; i < count; i++) out[i] = view.getInt16(2 * i, true);
-      return out;
+      return (i) => view.getInt16(2 * i, true);
     case 'I8':
-      return Float32Array.from(new Int8Array(bytes.buffer, bytes.byteOffset, count));
+      return (i) => view.getInt8(i);
     case 'U8':
     case 'BOOL':
-      return Float32Array.from(bytes);
+      return (i) => view.getUint8(i);
   }
 }
 
@@ -190,13 +201,15 @@ function halfToFloat(half: number): number {
 }
 
 /** Float32 numbers as bfloat16, rounded to nearest even; NaN stays NaN. */
-export function toBfloat16(values: Float32Array): Uint16Array {
+export async function toBfloat16(values: Float32Array): Promise<Uint16Array> {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   const out = new Uint16Array(values.length);
-  for (let i = 0; i < bits.length; i++) {
-    const value = bits[i]!;
-    const isNan = (value & 0x7fffffff) > 0x7f800000;
-    out[i] = isNan ? (value >>> 16) | 0x40 : (value + 0x7fff + ((value >>> 16) & 1)) >>> 16;
-  }
+  await inPieces(bits.length, (begin, end) => {
+    for (let i = begin; i < end; i++) {
+      const value = bits[i]!;
+      const isNan = (value & 0x7fffffff) > 0x7f800000;
+      out[i] = isNan ? (value >>> 16) | 0x40 : (value + 0x7fff + ((value >>> 16) & 1)) >>> 16;
+    }
+  });
   return out;
 }

@@ -3,9 +3,11 @@
  */
 import { readFile, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { types } from 'node:util';
 import sharp from 'sharp';
 import { native } from '../runtime/addon.ts';
 import { check, MomeError } from '../runtime/errors.ts';
+import { inPieces } from '../runtime/pace.ts';
 
 /** Pixels in memory: rows from top to bottom, channels interleaved. */
 export interface RawImage {
@@ -98,9 +100,7 @@ async function fileBytes(input: Exclude<ImageInput, RawImage>): Promise<Uint8Arr
   if (input instanceof Uint8Array) return input;
   let path: string;
   if (input instanceof URL || (typeof input === 'string' && input.startsWith('file:'))) {
-    const url = new URL(input);
-    check(url.protocol === 'file:', 'MOME_INVALID_ARGUMENT', `image: expected a file: URL, got ${url.protocol}`);
-    path = fileURLToPath(url);
+    path = pathOfUrl(input);
   } else {
     check(
       typeof input === 'string',
@@ -124,7 +124,17 @@ async function fileBytes(input: Exclude<ImageInput, RawImage>): Promise<Uint8Arr
   }
 }
 
-function fromRaw({ data, width, height, channels }: RawImage): RgbImage {
+function pathOfUrl(input: string | URL): string {
+  try {
+    return fileURLToPath(input);
+  } catch (error) {
+    throw new MomeError('MOME_INVALID_ARGUMENT', `image: expected a file: URL of this machine, got ${String(input)}`, {
+      cause: error,
+    });
+  }
+}
+
+async function fromRaw({ data, width, height, channels }: RawImage): Promise<RgbImage> {
   const side = (value: number) => Number.isInteger(value) && value >= 1 && value <= maxSide;
   check(
     side(width) && side(height),
@@ -142,28 +152,38 @@ function fromRaw({ data, width, height, channels }: RawImage): RgbImage {
     `image: expected 1, 3 or 4 channels, got ${String(channels)}`,
   );
   check(
-    ArrayBuffer.isView(data) && data.length === width * height * channels,
-    'MOME_INVALID_IMAGE',
-    `image: expected ${width * height * channels} values for ${width} x ${height} x ${channels}, got ${data?.length}`,
+    types.isUint8Array(data) || types.isUint8ClampedArray(data) || types.isFloat32Array(data),
+    'MOME_INVALID_ARGUMENT',
+    `image: expected pixels as Uint8Array, Uint8ClampedArray or Float32Array, got ${Object.prototype.toString.call(data).slice(8, -1)}`,
   );
-  const bytes = data instanceof Float32Array ? floatsToBytes(data) : data;
+  check(
+    data.length === width * height * channels,
+    'MOME_INVALID_IMAGE',
+    `image: expected ${width * height * channels} values for ${width} x ${height} x ${channels}, got ${data.length}`,
+  );
+  const bytes = types.isFloat32Array(data) ? await floatsToBytes(data) : data;
   if (channels === 3) return { data: new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length), width, height };
   const rgb = new Uint8Array(width * height * 3);
-  for (let i = 0; i < width * height; i++) {
-    const alpha = channels === 4 ? bytes[4 * i + 3]! : 255;
-    for (let c = 0; c < 3; c++) {
-      const value = bytes[channels === 1 ? i : 4 * i + c]!;
-      rgb[3 * i + c] = Math.round((value * alpha + 255 * (255 - alpha)) / 255);
+  await inPieces(width * height, (begin, end) => {
+    for (let i = begin; i < end; i++) {
+      const alpha = channels === 4 ? bytes[4 * i + 3]! : 255;
+      for (let c = 0; c < 3; c++) {
+        const value = bytes[channels === 1 ? i : 4 * i + c]!;
+        rgb[3 * i + c] = Math.round((value * alpha + 255 * (255 - alpha)) / 255);
+      }
     }
-  }
+  });
   return { data: rgb, width, height };
 }
 
-function floatsToBytes(values: Float32Array): Uint8Array {
+async function floatsToBytes(values: Float32Array): Promise<Uint8Array> {
   const bytes = new Uint8Array(values.length);
-  for (const [i, value] of values.entries()) {
-    check(Number.isFinite(value), 'MOME_NON_FINITE', `image: expected finite pixels, got ${value} at ${i}`);
-    bytes[i] = Math.round(255 * Math.min(1, Math.max(0, value)));
-  }
+  await inPieces(values.length, (begin, end) => {
+    for (let i = begin; i < end; i++) {
+      const value = values[i]!;
+      check(Number.isFinite(value), 'MOME_NON_FINITE', `image: expected finite pixels, got ${value} at ${i}`);
+      bytes[i] = Math.round(255 * Math.min(1, Math.max(0, value)));
+    }
+  });
   return bytes;
 }

@@ -18,7 +18,7 @@ import {
 import { type DType, dtypes, type FileRegion, packageRoot } from '../runtime/addon.ts';
 import { type DeviceName, resolveDevice } from '../runtime/device.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
-import { check } from '../runtime/errors.ts';
+import { check, requireNotAborted } from '../runtime/errors.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { parseConfig, type VlmoConfig } from './config.ts';
 import { parameterShapes } from './parameters.ts';
@@ -38,6 +38,8 @@ export interface LoadOptions {
   readonly imageSize?: number;
   /** Sizes, where neither `config.json` nor the tensors' shapes tell. */
   readonly config?: VlmoConfig;
+  /** Stops loading; it rejects with `MOME_ABORTED`. */
+  readonly signal?: AbortSignal;
 }
 
 /** What a model is made of. */
@@ -90,7 +92,15 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
     'MOME_INVALID_ARGUMENT',
     `load: expected dtype ${dtypes.join(', ')}, got ${options.dtype}`,
   );
+  const { signal } = options;
+  requireNotAborted(signal, 'load');
   const { path, files, checkpoint, config } = await openModel(model, options);
+  const { answers } = files;
+  check(
+    answers === undefined || answers.length === config.answers,
+    'MOME_INVALID_FILE',
+    `${path}: expected ${config.answers} answers in answers.json, one for each output of the answer head, got ${answers?.length}`,
+  );
   const tokenizer =
     files.vocabulary === undefined
       ? undefined
@@ -102,7 +112,7 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
   );
   const dtype = options.dtype ?? ([...checkpoint.entries.values()].some(({ scale }) => scale) ? 'int8' : 'float32');
   const device = resolveDevice(options.device, { target: options.target, dtype });
-  const fingerprint = await fingerprintOf(files.weights, files.vocabulary, config, dtype);
+  const fingerprint = await fingerprintOf(files.weights, files.vocabulary, { config, dtype }, signal);
   const engine = new Engine({
     device,
     ...(options.memoryLimit !== undefined && { memoryLimit: options.memoryLimit }),
@@ -111,11 +121,11 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
   });
   try {
     const weights = engine.createWeights(dtype);
-    await fillWeights(weights, checkpoint, config);
+    await fillWeights(weights, checkpoint, config, signal);
+    requireNotAborted(signal, 'load');
     const hasScale = checkpoint.entries.has('logit_scale');
     const similarityScale = hasScale ? Math.exp((await weights.read('logit_scale'))[0]!) : 1;
     const fusionWeight = await files.readFusionWeight();
-    const { answers } = files;
     return { config, dtype, engine, weights, tokenizer, answers, fingerprint, similarityScale, fusionWeight };
   } catch (error) {
     engine.dispose();
@@ -126,14 +136,20 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
 /**
  * Puts a checkpoint's parameters into `weights`: dense float tensors are taken straight from the file.
  *
- * @throws MomeError `MOME_INVALID_FILE` when a parameter that is no head is missing
+ * @throws MomeError `MOME_INVALID_FILE` when a parameter that is no head is missing, `MOME_ABORTED`
  */
-export async function fillWeights(weights: Weights, checkpoint: Checkpoint, config: VlmoConfig): Promise<void> {
+export async function fillWeights(
+  weights: Weights,
+  checkpoint: Checkpoint,
+  config: VlmoConfig,
+  signal?: AbortSignal,
+): Promise<void> {
   const { sources, missing } = await takeParameters(checkpoint, config);
   requireEncoder(missing, config, checkpoint.path);
   const shapes = parameterShapes(config);
   const regions: FileRegion[] = [];
   for (const [name, source] of sources) {
+    requireNotAborted(signal, 'load');
     const shape = shapes.get(name)!;
     if ('values' in source || source.strides) {
       weights.add(name, shape, await valuesOf(source));
@@ -163,11 +179,14 @@ export function requireEncoder(missing: readonly string[], config: VlmoConfig, p
 async function fingerprintOf(
   weights: string,
   vocabulary: string | undefined,
-  config: VlmoConfig,
-  dtype: DType,
+  { config, dtype }: { readonly config: VlmoConfig; readonly dtype: DType },
+  signal: AbortSignal | undefined,
 ): Promise<string> {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(weights), hash, { end: false });
+  await pipeline(createReadStream(weights), hash, { end: false, ...(signal && { signal }) }).catch((error: unknown) => {
+    requireNotAborted(signal, 'load');
+    throw error;
+  });
   // bfloat16 and int8 give other embeddings than float32.
   hash.update(JSON.stringify({ preprocessingVersion, config, ...(dtype !== 'float32' && { dtype }) }));
   if (vocabulary !== undefined) hash.update(await readFile(vocabulary));

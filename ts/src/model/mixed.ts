@@ -1,9 +1,11 @@
 /**
  * Pictures, texts and pairs in one call, and how a large call is cut into runs.
  */
+import { check } from '../runtime/errors.ts';
+import { isObject, requireList, requirePairs } from './arguments.ts';
 import type { BatchItems, TokenIds } from './batch.ts';
 import { type ImageInput, PictureSet } from './pictures.ts';
-import type { Embeddings } from './vlmo.ts';
+import type { Embeddings } from './results.ts';
 
 /** What a mixed call takes: any number of each. */
 export interface MixedItems {
@@ -25,6 +27,21 @@ export interface TokenizedItems {
   readonly images: readonly ImageInput[];
   readonly texts: readonly TokenIds[];
   readonly pairs: readonly { readonly image: ImageInput; readonly text: TokenIds }[];
+}
+
+/** @throws MomeError `MOME_INVALID_ARGUMENT` unless each kind that is there is a list of such items */
+export function requireMixed(items: MixedItems): void {
+  check(isObject(items), 'MOME_INVALID_ARGUMENT', 'mixed: expected { images, texts, pairs }, each of them optional');
+  const { images = [], texts = [], pairs = [] } = items;
+  requireList(images, 'mixed', 'images');
+  requireList(texts, 'mixed', 'texts');
+  requirePairs(pairs, 'mixed');
+}
+
+/** The smallest function that does these items: a model without a matching head can embed, and the reverse. */
+export function functionOf({ images, texts, pairs }: TokenizedItems): 'embed' | 'match' | 'mixed' {
+  if (pairs.length === 0) return 'embed';
+  return images.length + texts.length === 0 ? 'match' : 'mixed';
 }
 
 type Counts = Readonly<Record<keyof TokenizedItems, number>>;

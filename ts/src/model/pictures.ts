@@ -3,11 +3,11 @@
  */
 import { availableParallelism } from 'node:os';
 import pLimit from 'p-limit';
-import { type ImageInput, prepareImage, type RawImage } from '../image/decode.ts';
-import { MomeError } from '../runtime/errors.ts';
+import { type ImageInput, prepareImage } from '../image/decode.ts';
+import { requireNotAborted } from '../runtime/errors.ts';
 import type { ImageItem } from './batch.ts';
 
-export type { ImageInput, RawImage };
+export type { ImageInput };
 
 /** Pictures decoded at the same time. */
 const limit = pLimit(Math.max(2, availableParallelism()));
@@ -41,8 +41,7 @@ export class PictureSet {
     await Promise.all(
       [...places].map(([image, place]) =>
         limit(async () => {
-          if (signal?.aborted)
-            throw new MomeError('MOME_ABORTED', 'vlmo: the call was aborted', { cause: signal.reason });
+          requireNotAborted(signal, 'vlmo');
           bytes.set(await prepareImage(image, size), place * stride);
         }),
       ),

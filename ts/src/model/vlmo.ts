@@ -2,70 +2,34 @@
  * The public model: load once, then embed, match, re-rank, answer, reason and fill masks, all off the event loop.
  */
 import type { DType, RunArguments } from '../runtime/addon.ts';
-import type { Engine, Program, Weights } from '../runtime/engine.ts';
-import { check, MomeError } from '../runtime/errors.ts';
+import type { Engine, Weights } from '../runtime/engine.ts';
+import { check, requireNotAborted } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { type Batch, type BatchItems, type ImageItem, layoutBatch, withoutSurplus } from './batch.ts';
+import { requireCount, requireList, requirePairs } from './arguments.ts';
+import { type Batch, type BatchItems, layoutBatch, withoutSurplus } from './batch.ts';
 import { imageTokensOf, type VlmoConfig } from './config.ts';
-import { answer, embed, fillMask, lowerFunction, type ModelFunction, match, mixed, reason } from './functions.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
-import { type MixedItems, type MixedResults, partOf, prepareMixed, rowsOf, type TokenizedItems } from './mixed.ts';
+import { logSumExp, secondProbability, topOf } from './logits.ts';
+import {
+  functionOf,
+  type MixedItems,
+  type MixedResults,
+  partOf,
+  prepareMixed,
+  requireMixed,
+  rowsOf,
+  type TokenizedItems,
+} from './mixed.ts';
 import { type ImageInput, PictureSet } from './pictures.ts';
 import { type Profile, profileOf } from './profile.ts';
+import { type FunctionName, Programs } from './programs.ts';
+import { pairsOf, type RerankQuery, rankedBy } from './rerank.ts';
+import type { AnswerCandidate, CallOptions, Embeddings, MaskCandidates, Ranked, TopOptions } from './results.ts';
+import { rowsPerRun } from './run-rows.ts';
 
-/** Options of every call. */
-export interface CallOptions {
-  /** Stops the call; it rejects with `MOME_ABORTED`. */
-  readonly signal?: AbortSignal;
-  /** Called after each batch with the number of items done. */
-  readonly onProgress?: (done: number, total: number) => void;
-}
-
-/** Rows of one call: row i belongs to input i. */
-export interface Embeddings {
-  /** [count, width] numbers, every row of length 1. */
-  readonly embeddings: Float32Array;
-  readonly count: number;
-  readonly width: number;
-}
-
-export interface Ranked {
-  /** Place of the candidate in the call. */
-  readonly index: number;
-  /** Probability that text and picture belong together. */
-  readonly score: number;
-}
-
-export interface AnswerCandidate {
-  readonly answer: string;
-  readonly score: number;
-}
-
-export interface MaskCandidates {
-  /** Token position in the text, CLS = 0. */
-  readonly position: number;
-  readonly candidates: readonly { readonly token: string; readonly score: number }[];
-}
-
-/** A function of the model, ready to run, the op of each of its instructions, and what counts the rows of its outputs. */
-interface Compiled {
-  readonly program: Program;
-  readonly ops: readonly string[];
-  readonly outputRows: Readonly<Record<string, string>>;
-}
-
-type FunctionName = 'embed' | 'match' | 'mixed' | 'answer' | 'reason' | 'fillMask';
-const functions: Readonly<Record<FunctionName, ModelFunction>> = { embed, match, mixed, answer, reason, fillMask };
-
-/**
- * Most token rows one native run takes on a processor: enough to be compute-bound, and so few that latency stays bounded and that the
- * last-level cache keeps the q, k and v of a block, `cachedBytes` at most, until attention has read them.
- */
-const processorRows = 1600;
-const cachedBytes = 8 * 2 ** 20;
-/** A CUDA device takes 64 pictures of 197 tokens, which fill the multiprocessors of a Hopper GPU evenly. */
-const deviceRows = 64 * 197;
+export type * from './results.ts';
+export type { ImageInput, LoadOptions, MixedItems, MixedResults, Profile, RerankQuery };
 
 /** A loaded model. Safe under concurrent calls; `dispose` frees it, and is called by `await using`. */
 export class Vlmo {
@@ -86,7 +50,8 @@ export class Vlmo {
   readonly #weights: Weights;
   readonly #tokenizer: Tokenizer | undefined;
   readonly #answers: readonly string[] | undefined;
-  readonly #programs = new Map<FunctionName, Compiled>();
+  readonly #programs: Programs;
+  readonly #rowsPerRun: number;
   #disposed = false;
 
   private constructor(parts: ModelParts) {
@@ -99,15 +64,18 @@ export class Vlmo {
     this.fusionWeight = parts.fusionWeight;
     this.#engine = parts.engine;
     this.#weights = parts.weights;
+    this.#programs = new Programs(parts.engine, parts.weights, parts.config);
     this.#tokenizer = parts.tokenizer;
     this.#answers = parts.answers;
+    this.#rowsPerRun = rowsPerRun(this.device === 'cpu', parts.config.width);
   }
 
   /**
    * Loads a model folder (`config.json` + `model.safetensors` + vocabulary), a checkpoint file, or, without a path, the model that
    * ships with the library.
    *
-   * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG`, `MOME_DEVICE_UNAVAILABLE`, `MOME_OUT_OF_MEMORY`
+   * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG`, `MOME_INVALID_ARGUMENT`, `MOME_DEVICE_UNAVAILABLE`,
+   *   `MOME_OUT_OF_MEMORY`, `MOME_ABORTED`
    * @example
    * const vlmo = await Vlmo.load();
    * const { embeddings } = await vlmo.embedTexts(['a happy cat']);
@@ -120,9 +88,11 @@ export class Vlmo {
    * Embeds pictures with the dual encoder.
    *
    * @returns [count, width] rows of length 1
-   * @throws MomeError `MOME_INVALID_IMAGE`, `MOME_NON_FINITE`, `MOME_ABORTED`, `MOME_DISPOSED`
+   * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_NOT_FOUND`, `MOME_INVALID_IMAGE`, `MOME_TOO_LARGE`, `MOME_NON_FINITE`,
+   *   `MOME_UNSUPPORTED` when the model lacks the head, `MOME_ABORTED`, `MOME_DISPOSED`
    */
   async embedImages(images: readonly ImageInput[], options: CallOptions = {}): Promise<Embeddings> {
+    requireList(images, 'embedImages', 'pictures');
     const embeddings = new Float32Array(images.length * this.config.width);
     await this.#batches(images, imageTokensOf(this.config), options, async (part, first) => {
       const pictures = await PictureSet.prepare(part, this.config.imageSize, options.signal);
@@ -137,10 +107,12 @@ export class Vlmo {
    * and SEP alone.
    *
    * @returns [count, width] rows of length 1
-   * @throws MomeError `MOME_NOT_FOUND` when the model has no vocabulary, `MOME_ABORTED`, `MOME_DISPOSED`
+   * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_NOT_FOUND` when the model has no vocabulary, `MOME_UNSUPPORTED` when it lacks the
+   *   head, `MOME_ABORTED`, `MOME_DISPOSED`
    */
   async embedTexts(texts: readonly string[], options: CallOptions = {}): Promise<Embeddings> {
-    const tokenized = await this.#encodeAll(texts);
+    requireList(texts, 'embedTexts', 'texts');
+    const tokenized = await this.#encodeAll(texts, options.signal);
     const embeddings = new Float32Array(texts.length * this.config.width);
     const longest = tokenized.reduce((most, ids) => Math.max(most, ids.length), 1);
     await this.#batches(tokenized, longest, options, async (part, first) => {
@@ -154,22 +126,23 @@ export class Vlmo {
    * Reads each picture together with its text and says how likely they belong together.
    *
    * @returns [pairs] probabilities of image-text matching
+   * @throws MomeError as `embedImages` and `embedTexts`
    */
   async match(
     pairs: readonly { readonly image: ImageInput; readonly text: string }[],
     options: CallOptions = {},
   ): Promise<Float32Array> {
+    requirePairs(pairs, 'match');
     const probabilities = new Float32Array(pairs.length);
-    const ids = await this.#encodeAll(pairs.map(({ text }) => text));
-    const tokenized = pairs.map(({ image }, i) => ({ image, ids: ids[i]! }));
-    const longest = tokenized.reduce((most, { ids }) => Math.max(most, ids.length), 1);
+    const { pairs: tokenized } = await this.#tokenize({ pairs }, options.signal);
+    const longest = tokenized.reduce((most, { text }) => Math.max(most, text.length), 1);
     await this.#batches(tokenized, longest + imageTokensOf(this.config), options, async (part, first) => {
       const pictures = await PictureSet.prepare(
         part.map(({ image }) => image),
         this.config.imageSize,
         options.signal,
       );
-      const items = part.map(({ ids }, i) => ({ text: ids, picture: pictures.items[i]!.picture }));
+      const items = part.map(({ text }, i) => ({ text, picture: pictures.items[i]!.picture }));
       const { itm_logits } = await this.#run('match', { pairs: items }, pictures, {}, options.signal);
       for (let i = 0; i < part.length; i++) probabilities[first + i] = secondProbability(itm_logits!, i);
     });
@@ -178,14 +151,17 @@ export class Vlmo {
 
   /**
    * Embeds pictures and texts and judges pairs together: what a service has waiting at a moment. Every result is, to the last bit, that
-   * of `embedImages`, `embedTexts` and `match`. A large call is cut into runs that hold an even share of each kind.
+   * of `embedImages`, `embedTexts` and `match`. A large call is cut into runs that hold an even share of each kind. Only the heads of
+   * the kinds that are there are asked for.
    *
    * @throws MomeError as `embedImages`, `embedTexts` and `match`
    */
   async mixed(items: MixedItems, options: CallOptions = {}): Promise<MixedResults> {
     const { width, imageSize } = this.config;
+    requireMixed(items);
     const { images = [], texts = [], pairs = [] } = items;
-    const tokenized = await this.#tokenize(items);
+    const tokenized = await this.#tokenize(items, options.signal);
+    const run = functionOf(tokenized);
     const results: MixedResults = {
       images: { embeddings: new Float32Array(images.length * width), count: images.length, width },
       texts: { embeddings: new Float32Array(texts.length * width), count: texts.length, width },
@@ -195,12 +171,12 @@ export class Vlmo {
     const wanted = Math.ceil(rowsOf(tokenized, imageTokensOf(this.config)) / this.#rowsPerRun);
     const parts = Math.max(1, Math.min(wanted, Math.max(images.length, texts.length, pairs.length)));
     for (let part = 0; part < parts; part++) {
-      this.#requireNotAborted(options.signal);
+      requireNotAborted(options.signal, 'vlmo');
       const { items: own, first, end } = partOf(tokenized, part, parts);
       const { batch, pictures } = await prepareMixed(own, imageSize, options.signal);
-      const outputs = await this.#run('mixed', batch, pictures, {}, options.signal);
-      results.images.embeddings.set(outputs.image_embed!, first.images * width);
-      results.texts.embeddings.set(outputs.text_embed!, first.texts * width);
+      const outputs = await this.#run(run, batch, pictures, {}, options.signal);
+      results.images.embeddings.set(outputs.image_embed ?? [], first.images * width);
+      results.texts.embeddings.set(outputs.text_embed ?? [], first.texts * width);
       for (let i = 0; i < own.pairs.length; i++)
         results.pairs[first.pairs + i] = secondProbability(outputs.itm_logits!, i);
       options.onProgress?.(end.images + end.texts + end.pairs, total);
@@ -214,9 +190,12 @@ export class Vlmo {
    * @throws MomeError as `mixed`
    */
   async profile(items: MixedItems): Promise<Profile> {
-    const { batch, pictures } = await prepareMixed(await this.#tokenize(items), this.config.imageSize);
-    await this.#run('mixed', batch, pictures, {});
-    const { program, ops } = this.#compiled('mixed');
+    requireMixed(items);
+    const tokenized = await this.#tokenize(items);
+    const name = functionOf(tokenized);
+    const { batch, pictures } = await prepareMixed(tokenized, this.config.imageSize);
+    await this.#run(name, batch, pictures, {});
+    const { program, ops } = this.#programs.get(name);
     const args = this.#arguments(this.#layout(batch, pictures), pictures);
     const started = performance.now();
     const { nanoseconds } = await program.profile(args);
@@ -224,8 +203,8 @@ export class Vlmo {
     return profileOf(ops, nanoseconds, milliseconds);
   }
 
-  async #tokenize({ images = [], texts = [], pairs = [] }: MixedItems): Promise<TokenizedItems> {
-    const ids = await this.#encodeAll([...texts, ...pairs.map(({ text }) => text)]);
+  async #tokenize({ images = [], texts = [], pairs = [] }: MixedItems, signal?: AbortSignal): Promise<TokenizedItems> {
+    const ids = await this.#encodeAll([...texts, ...pairs.map(({ text }) => text)], signal);
     return {
       images,
       texts: ids.slice(0, texts.length),
@@ -234,46 +213,30 @@ export class Vlmo {
   }
 
   /**
-   * Orders candidates by fusion score: pictures for a text query, texts for a picture query.
+   * Orders candidates by fusion score: pictures for a text query, texts for a picture query. To a text query a string is the path of a
+   * picture, as everywhere.
    *
    * @returns candidates best first; equal scores keep the order of the call
-   * @throws MomeError `MOME_INVALID_ARGUMENT` when a text query meets a text candidate that names no picture
+   * @throws MomeError as `match`: `MOME_INVALID_ARGUMENT` when a picture query meets a candidate that is no text, `MOME_NOT_FOUND` when a
+   *   text query meets a path where there is no file
    */
-  async rerank(
-    query: { readonly text: string } | { readonly image: ImageInput },
-    candidates: readonly (ImageInput | string)[],
-    options: CallOptions = {},
-  ): Promise<Ranked[]> {
-    const pairs = candidates.map((candidate) => {
-      if ('text' in query) return { image: candidate as ImageInput, text: query.text };
-      check(
-        typeof candidate === 'string',
-        'MOME_INVALID_ARGUMENT',
-        'rerank: expected texts as candidates of a picture query',
-      );
-      return { image: query.image, text: candidate };
-    });
-    const scores = await this.match(pairs, options);
-    return Array.from(scores, (score, index) => ({ index, score })).sort(
-      (a, b) => b.score - a.score || a.index - b.index,
-    );
+  async rerank(query: RerankQuery, candidates: readonly ImageInput[], options: CallOptions = {}): Promise<Ranked[]> {
+    return rankedBy(await this.match(pairsOf(query, candidates), options));
   }
 
   /**
-   * Answers a question about a picture from the model's answer list.
+   * Answers a question about a picture from the model's answer list, `answers.json` beside the weights.
    *
-   * @param options.k number of answers, default 5
    * @returns answers with their probabilities (independent of each other, as in VQA v2), best first
+   * @throws MomeError as `embedImages` and `embedTexts`: `MOME_UNSUPPORTED` when the model has no answer head
    */
-  async answer(
-    image: ImageInput,
-    question: string,
-    options: CallOptions & { readonly k?: number } = {},
-  ): Promise<AnswerCandidate[]> {
+  async answer(image: ImageInput, question: string, options: TopOptions = {}): Promise<AnswerCandidate[]> {
+    const { k = 5 } = options;
+    requireCount(k, 'answer');
     const pictures = await PictureSet.prepare([image], this.config.imageSize, options.signal);
     const items = [{ text: this.#encode(question), picture: 0 }];
     const { vqa_logits } = await this.#run('answer', { pairs: items }, pictures, {}, options.signal);
-    return topOf(vqa_logits!, options.k ?? 5).map((index) => ({
+    return topOf(vqa_logits!, k).map((index) => ({
       answer: this.#answers?.[index] ?? `answer ${index}`,
       score: 1 / (1 + Math.exp(-vqa_logits![index]!)),
     }));
@@ -283,12 +246,15 @@ export class Vlmo {
    * Judges a statement about two pictures.
    *
    * @returns the probability that it is true
+   * @throws MomeError as `embedImages` and `embedTexts`: `MOME_UNSUPPORTED` when the model has no head for statements
    */
   async reason(
     images: readonly [ImageInput, ImageInput],
     statement: string,
     options: CallOptions = {},
   ): Promise<{ readonly probability: number }> {
+    requireList(images, 'reason', 'two pictures');
+    check(images.length === 2, 'MOME_INVALID_ARGUMENT', `reason: expected 2 pictures, got ${images.length}`);
     const pictures = await PictureSet.prepare(images, this.config.imageSize, options.signal);
     const text = this.#encode(statement);
     const pairs = pictures.items.map(({ picture }, i) => ({
@@ -303,15 +269,14 @@ export class Vlmo {
   /**
    * Proposes word pieces for every `[MASK]` of a text, with or without a picture to look at.
    *
-   * @param options.k candidates per mask, default 5
+   * @returns for each mask its `k` likeliest pieces; the probabilities of all pieces sum to 1
+   * @throws MomeError as `embedImages` and `embedTexts`: `MOME_UNSUPPORTED` when the model has no masked-language head
    */
-  async fillMask(
-    image: ImageInput | null,
-    text: string,
-    options: CallOptions & { readonly k?: number } = {},
-  ): Promise<MaskCandidates[]> {
+  async fillMask(image: ImageInput | null, text: string, options: TopOptions = {}): Promise<MaskCandidates[]> {
+    const { k = 5 } = options;
+    requireCount(k, 'fillMask');
     const tokenizer = this.#requireTokenizer();
-    const ids = tokenizer.encode(text);
+    const ids = this.#encode(text);
     const positions = [...ids.keys()].filter((position) => ids[position] === tokenizer.maskId);
     if (positions.length === 0) return [];
     const pictures =
@@ -323,17 +288,19 @@ export class Vlmo {
       return { mlm_rows: Int32Array.from(positions, (position) => first + position) };
     });
     const V = this.config.vocabularySize;
-    return positions.map((position, i) => {
+    const masks: MaskCandidates[] = [];
+    const pace = new Pace();
+    for (const [i, position] of positions.entries()) {
       const logits = mlm_logits!.subarray(i * V, (i + 1) * V);
       const normaliser = logSumExp(logits);
-      return {
-        position,
-        candidates: topOf(logits, options.k ?? 5).map((id) => ({
-          token: tokenizer.decode(Int32Array.of(id)),
-          score: Math.exp(logits[id]! - normaliser),
-        })),
-      };
-    });
+      const candidates = topOf(logits, k).map((id) => ({
+        token: tokenizer.decode(Int32Array.of(id)),
+        score: Math.exp(logits[id]! - normaliser),
+      }));
+      masks.push({ position, candidates });
+      await pace.rest();
+    }
+    return masks;
   }
 
   /** Bytes this model holds in native memory. */
@@ -346,7 +313,7 @@ export class Vlmo {
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    for (const { program } of this.#programs.values()) program.dispose();
+    this.#programs.dispose();
     this.#weights.dispose();
     this.#engine.dispose();
   }
@@ -364,7 +331,7 @@ export class Vlmo {
     extra: (batch: Batch) => Readonly<Record<string, Int32Array>> = () => ({}),
   ): Promise<Readonly<Record<string, Float32Array>>> {
     this.#requireAlive();
-    const { program, outputRows } = this.#compiled(name);
+    const { program, outputRows } = this.#programs.get(name);
     const batch = this.#layout(items, pictures);
     return withoutSurplus(
       batch,
@@ -387,35 +354,6 @@ export class Vlmo {
     return { dims: { ...batch.dims, ...dims }, inputs: { ...batch.inputs, ...extra, bytes: pictures.bytes } };
   }
 
-  #compiled(name: FunctionName): Compiled {
-    const known = this.#programs.get(name);
-    if (known) return known;
-    const compiled = this.#compile(name);
-    this.#programs.set(name, compiled);
-    // From here on matrices are read packed. Runs queue behind this; a failure of memory shows in the first of them.
-    compiled.program.releasePlain().catch(() => {});
-    return compiled;
-  }
-
-  #compile(name: FunctionName): Compiled {
-    try {
-      const { text, instructions, outputRows } = lowerFunction(functions[name], this.config);
-      const program = this.#engine.createProgram(this.#weights, text);
-      return { program, ops: instructions.map(({ op }) => op), outputRows };
-    } catch (error) {
-      if (!(error instanceof MomeError) || error.code !== 'MOME_NOT_FOUND') throw error;
-      throw new MomeError('MOME_UNSUPPORTED', `vlmo: expected a model with a head for "${name}", this one has none`, {
-        cause: error,
-      });
-    }
-  }
-
-  /** Most token rows one native run takes, unless a single item has more; about so many in a mixed run. */
-  get #rowsPerRun(): number {
-    if (this.device !== 'cpu') return deviceRows;
-    return Math.min(processorRows, Math.floor(cachedBytes / (3 * 4 * this.config.width)));
-  }
-
   /** Calls `run` on consecutive parts of `items` that hold at most `#rowsPerRun` rows each. */
   async #batches<T>(
     items: readonly T[],
@@ -426,18 +364,19 @@ export class Vlmo {
     this.#requireAlive();
     const size = Math.max(1, Math.floor(this.#rowsPerRun / rowsPerItem));
     for (let first = 0; first < items.length; first += size) {
-      this.#requireNotAborted(signal);
+      requireNotAborted(signal, 'vlmo');
       const part = items.slice(first, first + size);
       await run(part, first);
       onProgress?.(first + part.length, items.length);
     }
   }
 
-  async #encodeAll(texts: readonly string[]): Promise<Int32Array[]> {
+  async #encodeAll(texts: readonly string[], signal?: AbortSignal): Promise<Int32Array[]> {
     this.#requireAlive();
     const pace = new Pace();
     const encoded: Int32Array[] = [];
     for (const text of texts) {
+      requireNotAborted(signal, 'vlmo');
       encoded.push(this.#encode(text));
       await pace.rest();
     }
@@ -458,29 +397,7 @@ export class Vlmo {
     return this.#tokenizer;
   }
 
-  #requireNotAborted(signal: AbortSignal | undefined): void {
-    if (signal?.aborted) throw new MomeError('MOME_ABORTED', 'vlmo: the call was aborted', { cause: signal.reason });
-  }
-
   #requireAlive(): void {
     check(!this.#disposed, 'MOME_DISPOSED', 'vlmo: expected a live model, got one that was disposed');
   }
-}
-
-export type { ImageInput, ImageItem, LoadOptions, MixedItems, MixedResults, Profile };
-
-/** Probability of the second of two logits. */
-function secondProbability(logits: Float32Array, row: number): number {
-  return 1 / (1 + Math.exp(logits[2 * row]! - logits[2 * row + 1]!));
-}
-
-function topOf(values: Float32Array, k: number): number[] {
-  return Array.from(values.keys())
-    .sort((a, b) => values[b]! - values[a]! || a - b)
-    .slice(0, k);
-}
-
-function logSumExp(values: Float32Array): number {
-  const highest = values.reduce((most, value) => Math.max(most, value), Number.NEGATIVE_INFINITY);
-  return highest + Math.log(values.reduce((sum, value) => sum + Math.exp(value - highest), 0));
 }

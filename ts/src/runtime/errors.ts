@@ -38,3 +38,8 @@ export class MomeError extends Error {
 export function check(condition: unknown, code: ErrorCode, message: string): asserts condition {
   if (!condition) throw new MomeError(code, message);
 }
+
+/** @throws MomeError `MOME_ABORTED` when the signal has fired; its reason is the cause */
+export function requireNotAborted(signal: AbortSignal | undefined, where: string): void {
+  if (signal?.aborted) throw new MomeError('MOME_ABORTED', `${where}: the call was aborted`, { cause: signal.reason });
+}

@@ -14,3 +14,15 @@ export class Pace {
     this.#since = performance.now();
   }
 }
+
+/** Items done between two looks at the clock. */
+const pieceLength = 2 ** 16;
+
+/** Calls `work` on [0, count) in pieces [begin, end), and lets other events run between them. */
+export async function inPieces(count: number, work: (begin: number, end: number) => void): Promise<void> {
+  const pace = new Pace();
+  for (let begin = 0; begin < count; begin += pieceLength) {
+    work(begin, Math.min(count, begin + pieceLength));
+    await pace.rest();
+  }
+}

@@ -87,9 +87,33 @@ describe('decodeImage', () => {
     ['no bytes', new Uint8Array(0), 'MOME_INVALID_IMAGE'],
     ['text', Buffer.from('not a picture at all'), 'MOME_INVALID_IMAGE'],
     ['a web address', new URL('http://example.org/a.png'), 'MOME_INVALID_ARGUMENT'],
+    ['a file of another machine', 'file://host/x.png', 'MOME_INVALID_ARGUMENT'],
+    ['a URL that is none', 'file://%', 'MOME_INVALID_ARGUMENT'],
+    ['a URL with an encoded slash', new URL('file:///a%2Fb.png'), 'MOME_INVALID_ARGUMENT'],
+    [
+      'pixels of 16 bits',
+      { data: new Uint16Array(3) as unknown as Uint8Array, width: 1, height: 1, channels: 3 },
+      'MOME_INVALID_ARGUMENT',
+    ],
     ['a number', 7 as unknown as string, 'MOME_INVALID_ARGUMENT'],
   ])('refuses %s', async (_, input, code) => {
     await expectCode(() => decodeImage(input), code);
+  });
+
+  it('converts large pixels in pieces, between which other events run', async () => {
+    const side = 1500;
+    const data = Float32Array.from({ length: side * side * 4 }, (_, i) => (i % 256) / 255);
+    let turns = 0;
+    const timer = setInterval(() => turns++, 1);
+    const { data: rgb } = await decodeImage({ data, width: side, height: side, channels: 4 });
+    clearInterval(timer);
+    expect(turns).toBeGreaterThan(2);
+    // Alpha is the fourth of every four values; what it leaves open is white.
+    for (const i of [0, 77, side * side - 1]) {
+      const over = (c: number) => Math.round((((4 * i + c) % 256) * alpha + 255 * (255 - alpha)) / 255);
+      const alpha = (4 * i + 3) % 256;
+      expect([...rgb.subarray(3 * i, 3 * i + 3)]).toEqual([over(0), over(1), over(2)]);
+    }
   });
 
   it('refuses a folder and a missing file', async () => {

@@ -1,10 +1,10 @@
-import { copyFile } from 'node:fs/promises';
+import { copyFile, cp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { convertCheckpoint } from '../../src/checkpoint/index.ts';
 import { Vlmo } from '../../src/model/vlmo.ts';
 import { addon } from '../../src/runtime/addon.ts';
-import { expectCode, temporaryFolder, testImage, tinyModel } from '../helpers.ts';
+import { expectCode, temporaryFolder, testImage, tinyAnswers, tinyModel } from '../helpers.ts';
 
 const images = Array.from({ length: 5 }, (_, i) => testImage(i + 1, 40 + 7 * i));
 const texts = ['a red square', 'blue', 'a picture of green circles, on white', '', 'red '.repeat(300)];
@@ -99,7 +99,7 @@ describe('Vlmo', () => {
     expect(await model.rerank({ image: images[0]! }, ['a red square'])).toEqual([{ index: 0, score: scores[0] }]);
     const answers = await model.answer(images[0]!, 'red?', { k: 3 });
     expect(answers).toHaveLength(3);
-    expect(answers[0]!.answer).toMatch(/^answer \d+$/);
+    expect(tinyAnswers).toEqual(expect.arrayContaining(answers.map(({ answer }) => answer)));
     expect(answers[0]!.score).toBeGreaterThanOrEqual(answers[1]!.score);
     const { probability } = await model.reason([images[0]!, images[1]!], 'a red square');
     expect(probability).toBeGreaterThan(0);
@@ -172,6 +172,75 @@ describe('Vlmo', () => {
     await expectCode(() => model.rerank({ image: images[0]! }, [images[1]!]), 'MOME_INVALID_ARGUMENT');
   });
 
+  it('takes answers by their place in answers.json, and refuses a list of another length', async () => {
+    const copy = await temporaryFolder();
+    await cp(folder, copy, { recursive: true });
+    await using model = await Vlmo.load(folder);
+    const expected = await model.answer(images[0]!, 'red?', { k: 13 });
+    await rm(join(copy, 'answers.json'));
+    {
+      await using bare = await Vlmo.load(copy);
+      const places = await bare.answer(images[0]!, 'red?', { k: 13 });
+      expect(places.map(({ answer }) => `answer ${answer}`)).toEqual(
+        expected.map(({ answer }) => `answer answer ${tinyAnswers.indexOf(answer)}`),
+      );
+    }
+    await writeFile(join(copy, 'answers.json'), JSON.stringify(tinyAnswers.slice(1)));
+    const failure = await expectCode(() => Vlmo.load(copy), 'MOME_INVALID_FILE');
+    expect(failure.message).toContain('expected 13 answers');
+  });
+
+  it('refuses a single item where a list is asked for, and other misuse', async () => {
+    await using model = await Vlmo.load(folder);
+    // biome-ignore lint/suspicious/noExplicitAny: what JavaScript callers may give
+    const any = (value: unknown): any => value;
+    const misuses: (() => Promise<unknown>)[] = [
+      () => model.embedTexts(any('a cat')),
+      () => model.embedTexts(any(undefined)),
+      () => model.embedImages(any(Buffer.alloc(1_000_000))),
+      () => model.embedImages(any({ length: 2 })),
+      () => model.match(any({})),
+      () => model.match([any(null)]),
+      () => model.match([any({ image: images[0] })]),
+      () => model.mixed(any(null)),
+      () => model.mixed({ texts: any('a cat') }),
+      () => model.mixed({ pairs: any(images[0]) }),
+      () => model.profile({ images: any(images[0]) }),
+      () => model.rerank(any('a cat'), [images[0]!]),
+      () => model.rerank({ text: 'a cat' }, any(images[0])),
+      () => model.reason(any([images[0]]), 'red'),
+      () => model.reason(any(images[0]), 'red'),
+      ...[-1, 0, 1.5, any('3')].flatMap((k) => [
+        () => model.answer(images[0]!, 'red?', { k }),
+        () => model.fillMask(null, '[MASK]', { k }),
+      ]),
+      () => model.fillMask(null, any(7)),
+    ];
+    for (const misuse of misuses) {
+      const { message } = await expectCode(misuse, 'MOME_INVALID_ARGUMENT');
+      expect(message).toContain('expected');
+    }
+  });
+
+  it('reads strings as paths where a text query wants pictures', async () => {
+    await using model = await Vlmo.load(folder);
+    await expectCode(() => model.rerank({ text: 'a' }, ['a red square']), 'MOME_NOT_FOUND');
+  });
+
+  it('stops loading when told to', async () => {
+    await expectCode(() => Vlmo.load(folder, { signal: AbortSignal.abort() }), 'MOME_ABORTED');
+    for (let turns = 1; turns < 20; turns += 6) {
+      const controller = new AbortController();
+      const loading = Vlmo.load(folder, { signal: controller.signal });
+      setTimeout(() => controller.abort(new Error('enough')), turns);
+      const outcome = await loading.then(
+        (model) => model.dispose(),
+        (error: unknown) => error,
+      );
+      if (outcome !== undefined) expect(outcome).toMatchObject({ code: 'MOME_ABORTED', cause: { message: 'enough' } });
+    }
+  });
+
   it('works with the heads a checkpoint has, and says which it lacks', async () => {
     const small = await temporaryFolder();
     await convertCheckpoint(folder, small, { omit: (name) => /^(?:vqa|nlvr2|itm_score|pooler|mlm_score)/.test(name) });
@@ -182,6 +251,15 @@ describe('Vlmo', () => {
     const failure = await expectCode(() => model.answer(images[0]!, 'red?'), 'MOME_UNSUPPORTED');
     expect(failure.message).toContain('"answer"');
     await expectCode(() => model.match([{ image: images[0]!, text: 'red' }]), 'MOME_UNSUPPORTED');
+    expect((await model.mixed({ images, texts })).texts).toEqual(await whole.embedTexts(texts));
+    const pairs = [{ image: images[0]!, text: 'red' }];
+    const unable = await expectCode(() => model.mixed({ texts, pairs }), 'MOME_UNSUPPORTED');
+    expect(unable.message).toContain('"mixed"');
+    const matching = await temporaryFolder();
+    await convertCheckpoint(folder, matching, { omit: (name) => name.startsWith('itc_') });
+    await copyFile(join(folder, 'vocab.txt'), join(matching, 'vocab.txt'));
+    await using fusion = await Vlmo.load(matching);
+    expect((await fusion.mixed({ pairs })).pairs).toEqual(await whole.match(pairs));
     const broken = await temporaryFolder();
     await convertCheckpoint(folder, broken, { omit: (name) => name === 'transformer.norm.weight' });
     await expectCode(() => Vlmo.load(broken), 'MOME_INVALID_FILE');

@@ -1,0 +1,58 @@
+/**
+ * The compiled functions of a model, each made when it is first asked for.
+ */
+import type { Engine, Program, Weights } from '../runtime/engine.ts';
+import { MomeError } from '../runtime/errors.ts';
+import type { VlmoConfig } from './config.ts';
+import { answer, embed, fillMask, lowerFunction, type ModelFunction, match, mixed, reason } from './functions.ts';
+
+/** A function of the model, ready to run, the op of each of its instructions, and what counts the rows of its outputs. */
+export interface Compiled {
+  readonly program: Program;
+  readonly ops: readonly string[];
+  readonly outputRows: Readonly<Record<string, string>>;
+}
+
+export type FunctionName = 'embed' | 'match' | 'mixed' | 'answer' | 'reason' | 'fillMask';
+const functions: Readonly<Record<FunctionName, ModelFunction>> = { embed, match, mixed, answer, reason, fillMask };
+
+export class Programs {
+  readonly #engine: Engine;
+  readonly #weights: Weights;
+  readonly #config: VlmoConfig;
+  readonly #known = new Map<FunctionName, Compiled>();
+
+  constructor(engine: Engine, weights: Weights, config: VlmoConfig) {
+    this.#engine = engine;
+    this.#weights = weights;
+    this.#config = config;
+  }
+
+  /** @throws MomeError `MOME_UNSUPPORTED` when the model lacks the head */
+  get(name: FunctionName): Compiled {
+    const known = this.#known.get(name);
+    if (known) return known;
+    const compiled = this.#compile(name);
+    this.#known.set(name, compiled);
+    // From here on matrices are read packed. Runs queue behind this; a failure of memory shows in the first of them.
+    compiled.program.releasePlain().catch(() => {});
+    return compiled;
+  }
+
+  dispose(): void {
+    for (const { program } of this.#known.values()) program.dispose();
+  }
+
+  #compile(name: FunctionName): Compiled {
+    try {
+      const { text, instructions, outputRows } = lowerFunction(functions[name], this.#config);
+      const program = this.#engine.createProgram(this.#weights, text);
+      return { program, ops: instructions.map(({ op }) => op), outputRows };
+    } catch (error) {
+      if (!(error instanceof MomeError) || error.code !== 'MOME_NOT_FOUND') throw error;
+      throw new MomeError('MOME_UNSUPPORTED', `vlmo: expected a model with a head for "${name}", this one has none`, {
+        cause: error,
+      });
+    }
+  }
+}
