@@ -1,5 +1,11 @@
 /** VLMo for Node.js: image-text search, fusion re-ranking, visual question answering. */
-export { type CheckpointReport, convertCheckpoint, inspectCheckpoint } from './checkpoint/index.ts';
+export {
+  type CheckpointReport,
+  type Conversion,
+  type ConvertOptions,
+  convertCheckpoint,
+  inspectCheckpoint,
+} from './checkpoint/index.ts';
 export type { RawImage } from './image/decode.ts';
 export { type PresetName, presets, type VlmoConfig } from './model/config.ts';
 export {
@@ -20,9 +26,13 @@ export {
   type MixedResults,
   type Profile,
   type Ranked,
+  type RerankQuery,
+  type TopOptions,
   Vlmo,
 } from './model/vlmo.ts';
-export { type DoctorReport, diagnose } from './runtime/doctor.ts';
+export type { CpuInfo, DType } from './runtime/addon.ts';
+export type { DeviceName } from './runtime/device.ts';
+export { type DoctorCheck, type DoctorReport, diagnose } from './runtime/doctor.ts';
 export { type ErrorCode, errorCodes, MomeError } from './runtime/errors.ts';
 export * from './search/index.ts';
-export { type CaseReport, verifyCase } from './verify/index.ts';
+export { type CaseReport, type Check, type VerifyOptions, verifyCase } from './verify/index.ts';

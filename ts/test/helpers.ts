@@ -65,6 +65,13 @@ export function testImage(seed: number, size = 80) {
   return { data, width: size, height: size, channels: 3 as const };
 }
 
+/** A signal that fires with the reason "enough" once the call it is given to has begun to wait for something. */
+export function soonAborted(): AbortSignal {
+  const controller = new AbortController();
+  setImmediate(() => controller.abort(new Error('enough')));
+  return controller.signal;
+}
+
 /** Expects a rejection or throw with this code. */
 export async function expectCode(action: () => unknown, code: ErrorCode): Promise<MomeError> {
   let failure: unknown;

@@ -3,7 +3,15 @@ export { isBeit, type ParameterSource, takeOverBeit } from './beit.ts';
 export { type Checkpoint, openCheckpoint } from './checkpoint.ts';
 export { inferConfig } from './infer-config.ts';
 export { type CheckpointReport, inspectCheckpoint } from './inspect.ts';
-export { convertCheckpoint, type ModelFiles, openModelFiles, type WriteOptions, writeModel } from './model-files.ts';
+export {
+  type Conversion,
+  type ConvertOptions,
+  convertCheckpoint,
+  type ModelFiles,
+  openModelFiles,
+  type WriteOptions,
+  writeModel,
+} from './model-files.ts';
 export { loadParameterValues, requireAll, type TakenParameters, takeParameters, valuesOf } from './parameters.ts';
 export { resizeAbsolutePositions, resizeRelativeTable } from './resize-positions.ts';
 export { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from './safetensors.ts';

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { configFromArch, parseConfig, type VlmoConfig } from '../model/config.ts';
 import { isBlockMatrix, parameterShapes } from '../model/parameters.ts';
 import type { DType } from '../runtime/addon.ts';
-import { check, MomeError } from '../runtime/errors.ts';
+import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { makeFolder } from '../runtime/files.ts';
 import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
 import { inferConfig } from './infer-config.ts';
@@ -112,6 +112,7 @@ export interface WriteOptions {
   readonly metadata?: Readonly<Record<string, string>>;
   /** See `fusedScore`; left out of `config.json` where it is 1. */
   readonly fusionWeight?: number;
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -127,6 +128,7 @@ export async function writeModel(
   await makeFolder(folder);
   const tensors: TensorToWrite[] = [];
   for (const [name, shape] of parameterShapes(config)) {
+    requireNotAborted(options.signal, 'convert');
     const data = parameters.get(name);
     if (data === undefined || options.omit?.(name)) continue;
     if (options.dtype === 'int8' && isBlockMatrix(name)) {
@@ -158,26 +160,34 @@ export interface Conversion {
   readonly notes: readonly string[];
 }
 
+export interface ConvertOptions {
+  /** What is written; default: `float32`. */
+  readonly dtype?: DType;
+  /** Sizes, where neither `config.json` nor the tensors' shapes tell. */
+  readonly config?: VlmoConfig;
+  /** Another picture size to take positions to. */
+  readonly imageSize?: number;
+  /** A shorter text length. */
+  readonly maxTextLength?: number;
+  /** Leaves a parameter out, such as a head that was never trained. */
+  readonly omit?: (name: string) => boolean;
+  /** See `fusedScore`; default: as the source says. */
+  readonly fusionWeight?: number;
+  /** Stops the conversion; it rejects with `MOME_ABORTED`. */
+  readonly signal?: AbortSignal;
+}
+
 /**
  * Converts any checkpoint to a model folder: names, resized positions, BEiT take-over.
  *
- * @param options.imageSize another picture size to take positions to
- * @param options.maxTextLength a shorter text length
+ * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG`, `MOME_INVALID_SHAPE`, `MOME_IO`, `MOME_ABORTED`
  */
 export async function convertCheckpoint(
   source: string,
   folder: string,
-  options: {
-    readonly dtype?: DType;
-    readonly config?: VlmoConfig;
-    readonly imageSize?: number;
-    readonly maxTextLength?: number;
-    /** Leaves a parameter out, such as a head that was never trained. */
-    readonly omit?: (name: string) => boolean;
-    /** See `fusedScore`; default: as the source says. */
-    readonly fusionWeight?: number;
-  } = {},
+  options: ConvertOptions = {},
 ): Promise<Conversion> {
+  const { signal } = options;
   const files = await openModelFiles(source);
   const checkpoint: Checkpoint = await openCheckpoint(files.weights);
   const base = options.config ?? (await files.readConfig()) ?? inferConfig(checkpoint);
@@ -189,12 +199,16 @@ export async function convertCheckpoint(
   const taken = await takeParameters(checkpoint, config);
   check(taken.sources.size > 0, 'MOME_INVALID_FILE', `${source}: expected parameters of a VLMo model, found none`);
   const values = new Map<string, Float32Array>();
-  for (const [name, entry] of taken.sources) values.set(name, await valuesOf(entry));
+  for (const [name, entry] of taken.sources) {
+    requireNotAborted(signal, 'convert');
+    values.set(name, await valuesOf(entry));
+  }
   await writeModel(folder, config, values, {
     dtype: options.dtype ?? 'float32',
     vocabularyFiles: files.vocabulary === undefined ? [] : [files.vocabulary],
     ...(files.answers && { answers: files.answers }),
     ...(options.omit && { omit: options.omit }),
+    ...(signal && { signal }),
     fusionWeight: options.fusionWeight ?? (await files.readFusionWeight()),
   });
   return {

@@ -8,7 +8,7 @@ import { prepareImage } from '../image/decode.ts';
 import { configFromArch } from '../model/config.ts';
 import { addon, type DType } from '../runtime/addon.ts';
 import { cudaInfo, type Device, type DeviceName, deviceName, resolveDevice } from '../runtime/device.ts';
-import { check } from '../runtime/errors.ts';
+import { check, requireNotAborted } from '../runtime/errors.ts';
 import { CaseTensors, exists, readCaseConfig } from './case-files.ts';
 import { type CaseReport, type Check, compare, report } from './compare.ts';
 import { bounds, checkOutputs, ModelCase } from './model-case.ts';
@@ -24,6 +24,8 @@ export interface VerifyOptions {
   readonly target?: string;
   /** What weights are kept as. Losses, gradients and training are compared in float32 alone. */
   readonly dtype?: DType;
+  /** Stops the comparison; it rejects with `MOME_ABORTED`. */
+  readonly signal?: AbortSignal;
 }
 
 /** A channel value may differ by one of 255. */
@@ -38,9 +40,10 @@ const weightsName = 'weights.pt';
 /**
  * Runs the case in `folder` and compares everything it holds.
  *
- * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG` for a folder that is no case
+ * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG` for a folder that is no case, `MOME_ABORTED`
  */
 export async function verifyCase(folder: string, options: VerifyOptions = {}): Promise<CaseReport> {
+  requireNotAborted(options.signal, 'verify');
   const config = await readCaseConfig(folder);
   const name = typeof config.name === 'string' ? config.name : folder;
   const dtype = options.dtype ?? 'float32';
@@ -58,17 +61,22 @@ export async function verifyCase(folder: string, options: VerifyOptions = {}): P
   return report(
     name,
     { device: deviceName(device), target, dtype },
-    await checksOf(folder, config, { device, target, dtype }),
+    await checksOf(folder, config, { device, target, dtype, signal: options.signal }),
   );
 }
 
 async function checksOf(
   folder: string,
   config: Readonly<Record<string, unknown>>,
-  where: { readonly device: Device; readonly target: string; readonly dtype: DType },
+  where: {
+    readonly device: Device;
+    readonly target: string;
+    readonly dtype: DType;
+    readonly signal: AbortSignal | undefined;
+  },
 ): Promise<Check[]> {
-  if ('images' in config) return checkPreprocess(folder, config);
-  if (await exists(join(folder, 'converted.safetensors'))) return checkConversion(folder, config);
+  if ('images' in config) return checkPreprocess(folder, config, where.signal);
+  if (await exists(join(folder, 'converted.safetensors'))) return checkConversion(folder, config, where.signal);
   const arch = configFromArch(config.arch, join(folder, 'config.json'));
   const weights = typeof config.weights === 'string' ? join(folder, config.weights) : join(folder, weightsName);
   const checks: Check[] = [];
@@ -76,6 +84,7 @@ async function checksOf(
   if (resized) {
     const { sources } = await takeParameters(await openCheckpoint(weights), arch);
     for (const key of resized.entries.keys()) {
+      requireNotAborted(where.signal, 'verify');
       const source = sources.get(key);
       check(source !== undefined, 'MOME_INVALID_FILE', `${resized.path}: expected names of parameters, got ${key}`);
       checks.push(compare(key, 'resize', await valuesOf(source), await resized.floats(key), bounds.resize));
@@ -105,12 +114,17 @@ async function checksOf(
   return checks;
 }
 
-async function checkConversion(folder: string, config: Readonly<Record<string, unknown>>): Promise<Check[]> {
+async function checkConversion(
+  folder: string,
+  config: Readonly<Record<string, unknown>>,
+  signal: AbortSignal | undefined,
+): Promise<Check[]> {
   const arch = configFromArch(config.arch, join(folder, 'config.json'));
   const expected = await CaseTensors.open(join(folder, 'converted.safetensors'));
   const { sources } = await takeParameters(await openCheckpoint(join(folder, weightsName)), arch);
   const checks: Check[] = [];
   for (const key of expected.entries.keys()) {
+    requireNotAborted(signal, 'verify');
     const source = sources.get(key);
     check(
       source !== undefined,
@@ -122,12 +136,17 @@ async function checkConversion(folder: string, config: Readonly<Record<string, u
   return checks;
 }
 
-async function checkPreprocess(folder: string, config: Readonly<Record<string, unknown>>): Promise<Check[]> {
+async function checkPreprocess(
+  folder: string,
+  config: Readonly<Record<string, unknown>>,
+  signal: AbortSignal | undefined,
+): Promise<Check[]> {
   const parsed = preprocessSchema.safeParse(config);
   check(parsed.success, 'MOME_INVALID_FILE', `${folder}/config.json: expected size and images`);
   const expected = await CaseTensors.open(join(folder, 'resized.safetensors'));
   const checks: Check[] = [];
   for (const { file } of parsed.data.images) {
+    requireNotAborted(signal, 'verify');
     const bytes = await prepareImage(join(folder, file), parsed.data.size);
     checks.push(compare(file, 'preprocess', bytes, await expected.integers(file), preprocessBound));
   }

@@ -49,6 +49,8 @@ export class ModelCase {
   readonly texts: readonly Int32Array[];
   readonly outputBound: number;
   readonly outputMeasure: Measure;
+  /** Stops what the case runs. */
+  readonly signal: AbortSignal | undefined;
 
   private constructor(
     config: VlmoConfig,
@@ -56,7 +58,7 @@ export class ModelCase {
     weights: Weights,
     inputs: CaseTensors,
     parts: CaseInputs,
-    dtype: DType,
+    { dtype, signal }: { readonly dtype: DType; readonly signal: AbortSignal | undefined },
   ) {
     this.config = config;
     this.engine = engine;
@@ -65,6 +67,7 @@ export class ModelCase {
     this.batch = parts.batch;
     this.pixels = parts.pixels;
     this.texts = parts.texts;
+    this.signal = signal;
     this.outputBound = dtype === 'float32' ? (config.width >= fullWidth ? bounds.full : bounds.tiny) : cosines[dtype];
     this.outputMeasure = dtype === 'float32' ? 'relL2' : 'cosine';
   }
@@ -77,7 +80,13 @@ export class ModelCase {
       device = { kind: 'cpu' },
       target,
       dtype = 'float32',
-    }: { readonly device?: Device; readonly target?: string; readonly dtype?: DType } = {},
+      signal,
+    }: {
+      readonly device?: Device;
+      readonly target?: string;
+      readonly dtype?: DType;
+      readonly signal?: AbortSignal | undefined;
+    } = {},
   ): Promise<ModelCase> {
     const inputs = await CaseTensors.open(join(folder, 'inputs.safetensors'));
     const pixels = await inputs.floats('image');
@@ -93,8 +102,8 @@ export class ModelCase {
     const engine = new Engine({ device, ...(target !== undefined && { target }) });
     try {
       const weights = engine.createWeights(dtype);
-      await fillWeights(weights, checkpoint, config);
-      return new ModelCase(config, engine, weights, inputs, { batch, pixels, texts }, dtype);
+      await fillWeights(weights, checkpoint, config, signal);
+      return new ModelCase(config, engine, weights, inputs, { batch, pixels, texts }, { dtype, signal });
     } catch (error) {
       engine.dispose();
       throw error;
@@ -121,17 +130,20 @@ export class ModelCase {
   ): Promise<Readonly<Record<string, Float32Array>>> {
     const program = this.engine.createProgram(this.weights, lowerFunction(build, this.config, { pixels: 'f32' }).text);
     try {
-      return await program.run({
-        dims: { ...layout.dims, ...extra.dims },
-        inputs: {
-          ...layout.inputs,
-          text_cls: layout.textCls,
-          image_cls: layout.imageCls,
-          pair_cls: layout.pairTextCls,
-          pixels: extra.pixels ?? this.pixels,
-          ...extra.inputs,
+      return await program.run(
+        {
+          dims: { ...layout.dims, ...extra.dims },
+          inputs: {
+            ...layout.inputs,
+            text_cls: layout.textCls,
+            image_cls: layout.imageCls,
+            pair_cls: layout.pairTextCls,
+            pixels: extra.pixels ?? this.pixels,
+            ...extra.inputs,
+          },
         },
-      });
+        this.signal,
+      );
     } finally {
       program.dispose();
     }

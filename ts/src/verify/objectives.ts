@@ -13,7 +13,7 @@ import {
 } from '../model/objectives.ts';
 import { parameterShapes } from '../model/parameters.ts';
 import type { Program } from '../runtime/engine.ts';
-import { check } from '../runtime/errors.ts';
+import { check, requireNotAborted } from '../runtime/errors.ts';
 import { decays, learningRateAt } from '../train/schedule.ts';
 import type { CaseTensors } from './case-files.ts';
 import { type Check, compare } from './compare.ts';
@@ -128,8 +128,8 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
 }
 
 /** Runs forward and backward; the loss. Gradients accumulate in the weights. */
-async function runTask({ training, program, dims, inputs }: Task): Promise<number> {
-  const outputs = await program.run({ dims, inputs });
+async function runTask({ training, program, dims, inputs }: Task, signal: AbortSignal | undefined): Promise<number> {
+  const outputs = await program.run({ dims, inputs }, signal);
   return training.losses.reduce((sum, { output, weight }) => sum + weight * outputs[output]![0]!, 0);
 }
 
@@ -147,7 +147,7 @@ export async function checkObjectives(
     if (!hasLoss && !hasGradients) continue;
     await model.weights.zeroGradients();
     const compiled = await task(model, objective);
-    const loss = await runTask(compiled);
+    const loss = await runTask(compiled, model.signal);
     compiled.program.dispose();
     if (hasLoss)
       checks.push(
@@ -155,6 +155,7 @@ export async function checkObjectives(
       );
     if (!hasGradients) continue;
     for (const [name, shape] of parameterShapes(model.config)) {
+      requireNotAborted(model.signal, 'verify');
       const count = shape.reduce((product, size) => product * size, 1);
       const key = `${objective}/${name}`;
       const expected = gradients.has(key) ? await gradients.floats(key) : new Float32Array(count);
@@ -205,7 +206,7 @@ export async function checkTraining(model: ModelCase, settings: unknown, expecte
   for (let step = 0; step < steps; step++) {
     await model.weights.zeroGradients();
     let loss = 0;
-    for (const each of tasks) loss += await runTask(each);
+    for (const each of tasks) loss += await runTask(each, model.signal);
     losses.push(loss);
     rates.push(learningRateAt(schedule, step));
     await model.weights.adamw({

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -17,7 +18,7 @@ import { toBfloat16 } from '../../src/checkpoint/tensors.ts';
 import { configFromArch } from '../../src/model/config.ts';
 import { MomeError } from '../../src/runtime/errors.ts';
 import { readCaseConfig } from '../../src/verify/case-files.ts';
-import { expectCode, golden, temporaryFolder } from '../helpers.ts';
+import { expectCode, golden, soonAborted, temporaryFolder } from '../helpers.ts';
 import { type Pickled, torchArchive } from './torch-archive.ts';
 
 let folder = '';
@@ -238,6 +239,13 @@ describe('inspect and convert', () => {
     });
     expect(report.config?.maxTextLength).toBe(8);
     expect([...report.types].sort()).toEqual(['BF16', 'F32']);
+  });
+
+  it('stop converting when told to', async () => {
+    const source = join(golden('tiny_absolute'), 'weights.pt');
+    const target = join(folder, 'stopped');
+    await expectCode(() => convertCheckpoint(source, target, { signal: soonAborted() }), 'MOME_ABORTED');
+    expect(existsSync(target)).toBe(false);
   });
 
   it('explain a file that holds something else', async () => {

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { openSafetensors, readTensor, writeSafetensors } from '../../src/checkpoint/index.ts';
 import { addon } from '../../src/runtime/addon.ts';
 import { compare, verifyCase } from '../../src/verify/index.ts';
-import { expectCode, golden, temporaryFolder } from '../helpers.ts';
+import { expectCode, golden, soonAborted, temporaryFolder } from '../helpers.ts';
 
 const counts = {
   tiny_relative: 895,
@@ -82,4 +82,11 @@ describe('compare', () => {
     expect(compare('x', 'gradient', [1e-3, 0], [0, 0], 1e-4).passed).toBe(false);
   });
   it('refuses other lengths', () => expectCode(() => compare('x', 'output', [1], [1, 2], 1), 'MOME_INVALID_SHAPE'));
+});
+
+describe('a signal', () => {
+  it.each(['tiny_relative', 'resize_relative', 'beit_to_stage2', 'preprocess'])('stops %s', async (name) => {
+    await expectCode(() => verifyCase(golden(name), { signal: AbortSignal.abort() }), 'MOME_ABORTED');
+    await expectCode(() => verifyCase(golden(name), { signal: soonAborted() }), 'MOME_ABORTED');
+  });
 });
