@@ -65,6 +65,15 @@ export function testImage(seed: number, size = 80) {
   return { data, width: size, height: size, channels: 3 as const };
 }
 
+/** How often other events got their turn before `action` was done. */
+export async function turnsDuring(action: () => Promise<unknown>): Promise<number> {
+  let turns = 0;
+  const timer = setInterval(() => turns++, 1);
+  await action();
+  clearInterval(timer);
+  return turns;
+}
+
 /** A signal that fires with the reason "enough" once the call it is given to has begun to wait for something. */
 export function soonAborted(): AbortSignal {
   const controller = new AbortController();

@@ -14,11 +14,12 @@ import {
   resizeRelativeTable,
   writeSafetensors,
 } from '../../src/checkpoint/index.ts';
+import { quantiseRows } from '../../src/checkpoint/quantise.ts';
 import { toBfloat16 } from '../../src/checkpoint/tensors.ts';
 import { configFromArch } from '../../src/model/config.ts';
 import { MomeError } from '../../src/runtime/errors.ts';
 import { readCaseConfig } from '../../src/verify/case-files.ts';
-import { expectCode, golden, soonAborted, temporaryFolder } from '../helpers.ts';
+import { expectCode, golden, soonAborted, temporaryFolder, turnsDuring } from '../helpers.ts';
 import { type Pickled, torchArchive } from './torch-archive.ts';
 
 let folder = '';
@@ -214,6 +215,28 @@ describe('configurations', () => {
   it('that shapes do not tell are asked for', async () => {
     const checkpoint = await openCheckpoint(join(golden('tiny_relative'), 'weights.pt'));
     await expectCode(() => inferConfig(checkpoint), 'MOME_INVALID_CONFIG');
+  });
+});
+
+describe('long loops', () => {
+  const rows = 1500;
+  const data = Float32Array.from({ length: rows * 2000 }, (_, i) => Math.sin(i));
+  it.each<[string, () => Promise<unknown>]>([
+    ['rounding to int8', () => quantiseRows(data, rows)],
+    ['rounding to bfloat16', () => toBfloat16(new Float32Array(2e7))],
+    ['resizing', () => resizeRelativeTable(new Float32Array(27 * 27 * 192), 192, 14, 30)],
+  ])('let other events run: %s', async (_, action) => {
+    expect(await turnsDuring(action)).toBeGreaterThanOrEqual(1);
+  });
+
+  it('let other events run: reading a transposed tensor', async () => {
+    const path = join(folder, 'long.safetensors');
+    await writeSafetensors(path, [{ name: 'a', dtype: 'F32', shape: [rows, 2000], data }]);
+    const entry = (await openSafetensors(path)).entries.get('a')!;
+    // Opening and reading the file give a few turns, the loop one every 8 ms of hundreds.
+    expect(await turnsDuring(() => readTensor({ ...entry, shape: [2000, rows], strides: [1, 2000] }))).toBeGreaterThan(
+      10,
+    );
   });
 });
 

@@ -6,7 +6,7 @@ import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { decodeImage, type ImageInput, prepareImage, type RawImage } from '../../src/image/decode.ts';
 import { MomeError } from '../../src/runtime/errors.ts';
-import { expectCode, golden, temporaryFolder, testImage } from '../helpers.ts';
+import { expectCode, golden, temporaryFolder, testImage, turnsDuring } from '../helpers.ts';
 
 let folder = '';
 const picture = testImage(3, 24);
@@ -103,11 +103,9 @@ describe('decodeImage', () => {
   it('converts large pixels in pieces, between which other events run', async () => {
     const side = 1500;
     const data = Float32Array.from({ length: side * side * 4 }, (_, i) => (i % 256) / 255);
-    let turns = 0;
-    const timer = setInterval(() => turns++, 1);
-    const { data: rgb } = await decodeImage({ data, width: side, height: side, channels: 4 });
-    clearInterval(timer);
-    expect(turns).toBeGreaterThan(2);
+    const image = { data, width: side, height: side, channels: 4 } as const;
+    expect(await turnsDuring(() => decodeImage(image))).toBeGreaterThan(2);
+    const { data: rgb } = await decodeImage(image);
     // Alpha is the fourth of every four values; what it leaves open is white.
     for (const i of [0, 77, side * side - 1]) {
       const over = (c: number) => Math.round((((4 * i + c) % 256) * alpha + 255 * (255 - alpha)) / 255);
