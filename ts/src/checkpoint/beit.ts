@@ -1,7 +1,10 @@
 /**
  * Takes a BEiT checkpoint over: its FFN and second norm become the image expert, its per-layer bias tables one table.
  */
+
+import { check } from '../runtime/errors.ts';
 import type { Checkpoint } from './checkpoint.ts';
+import { checkTableSize } from './resize-positions.ts';
 import { readTensor, type TensorEntry } from './tensors.ts';
 
 /** A parameter's values: in a file as they are, or made in memory. */
@@ -11,6 +14,9 @@ export type ParameterSource =
 
 const tableName = /^blocks\.(\d+)\.attn\.relative_position_bias_table$/;
 const sharedTableName = 'rel_pos_bias.relative_position_bias_table';
+
+/** Most blocks, as in a configuration: the largest number in a name says how many there are. */
+const maxLayers = 256;
 
 /** Whether `checkpoint` holds a BEiT: blocks without experts at the top level. */
 export function isBeit(checkpoint: Checkpoint): boolean {
@@ -23,6 +29,7 @@ export function isBeit(checkpoint: Checkpoint): boolean {
  * VLMo trains anew, are left out.
  *
  * @param textPositions rows of the table beyond BEiT's: two cross-modal ones and those of text offsets
+ * @throws MomeError `MOME_TOO_LARGE` for block numbers or tables beyond any model, `MOME_INVALID_SHAPE` for tables that differ
  */
 export async function takeOverBeit(
   checkpoint: Checkpoint,
@@ -33,7 +40,14 @@ export async function takeOverBeit(
   let layers = 0;
   for (const [name, entry] of checkpoint.entries) {
     const block = /^blocks\.(\d+)\./.exec(name);
-    if (block) layers = Math.max(layers, Number(block[1]) + 1);
+    if (block) {
+      layers = Math.max(layers, Number(block[1]) + 1);
+      check(
+        layers <= maxLayers,
+        'MOME_TOO_LARGE',
+        `${checkpoint.path}: expected at most ${maxLayers} blocks, got ${name.slice(0, 80)}`,
+      );
+    }
     const table = tableName.exec(name);
     if (table) tables.set(Number(table[1]), entry);
     if (
@@ -54,8 +68,17 @@ export async function takeOverBeit(
 }
 
 async function mergeTables(entries: readonly TensorEntry[], textPositions: number): Promise<ParameterSource> {
-  const [rows = 0, heads = 0] = entries[0]!.shape;
+  const { path, shape: first } = entries[0]!;
+  const [rows = 0, heads = 0] = first;
+  for (const { name, shape } of entries) {
+    check(
+      shape.length === 2 && shape[0] === rows && shape[1] === heads,
+      'MOME_INVALID_SHAPE',
+      `${path}: expected ${name} of shape [${first.join(', ')}] as in the first block, got [${shape.join(', ')}]`,
+    );
+  }
   const columns = heads * entries.length;
+  checkTableSize(rows + textPositions, columns, path);
   const values = new Float32Array((rows + textPositions) * columns);
   for (const [layer, entry] of entries.entries()) {
     const table = await readTensor(entry);

@@ -5,7 +5,7 @@ import { check, MomeError } from '../runtime/errors.ts';
 import { openPytorch, type PickledValue } from './pytorch.ts';
 import { scaleName } from './quantise.ts';
 import { openSafetensors } from './safetensors.ts';
-import { openFile, readBytes, type TensorEntry } from './tensors.ts';
+import { elementBytes, elementCount, openFile, readBytes, type TensorEntry } from './tensors.ts';
 
 /** An open checkpoint: its tensors, and what else it said. */
 export interface Checkpoint {
@@ -22,12 +22,23 @@ export interface Checkpoint {
 }
 
 const wrappers = ['state_dict', 'model', 'module'];
+/** Most bytes of all tensors together, in sizes of the file. */
+const maxSharing = 8;
 const prefixes = ['module.', '_forward_module.'];
 
 /**
  * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_UNSUPPORTED` for PyTorch's format before 1.6, `MOME_TOO_LARGE`
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
+  try {
+    return await openAnyKind(path);
+  } catch (error) {
+    if (error instanceof MomeError) throw error;
+    throw new MomeError('MOME_INVALID_FILE', `${path}: expected a checkpoint, could not read it`, { cause: error });
+  }
+}
+
+async function openAnyKind(path: string): Promise<Checkpoint> {
   const kind = await sniff(path);
   if (kind === 'safetensors') {
     const { entries, metadata } = await openSafetensors(path);
@@ -44,11 +55,32 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   for (const [key, value] of tensors) {
     const entry = typeof key === 'string' ? file.entryOf(key, value) : undefined;
     if (entry) entries.set(entry.name, entry);
-    else otherKeys.push(String(key));
+    else otherKeys.push(textOfKey(key));
   }
+  checkSharing(entries, file.fileBytes, path);
   check(entries.size > 0, 'MOME_INVALID_FILE', `${path}: expected tensors, found none`);
-  if (wrapper !== undefined) otherKeys.push(...[...root.keys()].map(String).filter((key) => key !== wrapper));
+  if (wrapper !== undefined) otherKeys.push(...[...root.keys()].map(textOfKey).filter((key) => key !== wrapper));
   return { path, format: 'pytorch', wrapper, ...withoutPrefix(entries), otherKeys, metadata: {} };
+}
+
+/** A key to show: only texts and numbers have a short form, lists inside lists may have one without end. */
+function textOfKey(key: unknown): string {
+  return typeof key === 'string' || typeof key === 'number' ? String(key) : `(${typeof key})`;
+}
+
+/**
+ * Tensors of an archive may share a storage, and strides of 0 repeat its values: a few bytes could stand for gigabytes. Tied
+ * weights and small repeated buffers stay far below the limit.
+ */
+function checkSharing(entries: ReadonlyMap<string, TensorEntry>, fileBytes: number, path: string): void {
+  let bytes = 0;
+  for (const { shape, dtype } of entries.values()) bytes += elementCount(shape, path) * elementBytes[dtype];
+  const limit = maxSharing * fileBytes;
+  check(
+    bytes <= limit,
+    'MOME_TOO_LARGE',
+    `${path}: expected tensors of at most ${maxSharing} times the ${fileBytes} bytes of the file, got ${bytes} bytes`,
+  );
 }
 
 async function sniff(path: string): Promise<'safetensors' | 'pytorch'> {

@@ -1,18 +1,21 @@
 /**
  * What `torch.save` writes since PyTorch 1.6: a zip archive with `data.pkl` and one stored entry per storage.
  *
- * The pickle never runs code: an allow-list of globals builds inert descriptions of tensors and dictionaries, everything else
- * becomes an opaque value.
+ * The pickle never runs code: it is checked first, and an allow-list of globals builds inert descriptions of tensors and
+ * dictionaries; everything else becomes an opaque value.
  */
 import { buffer } from 'node:stream/consumers';
 import pickleparser from 'pickleparser';
 import * as yauzl from 'yauzl';
 import { check, MomeError } from '../runtime/errors.ts';
+import { guardPickle } from './pickle-guard.ts';
 import { elementBytes, elementCount, type TensorEntry, type TensorType } from './tensors.ts';
 
 /** Largest pickle taken in, in bytes, and most entries of an archive. */
-const maxPickleBytes = 64 * 2 ** 20;
+const maxPickleBytes = 8 * 2 ** 20;
 const maxArchiveEntries = 100_000;
+/** Most arguments of a call: torch's have fewer than ten, and a list that many calls share would be copied by each. */
+const maxArguments = 64;
 
 const storageTypes: Readonly<Record<string, TensorType>> = {
   FloatStorage: 'F32',
@@ -38,6 +41,7 @@ class Storage {
   constructor(dtype: TensorType, key: string) {
     this.dtype = dtype;
     this.key = key;
+    Object.freeze(this);
   }
 }
 
@@ -46,6 +50,7 @@ class StorageClass {
 
   constructor(name: string) {
     this.name = name;
+    Object.freeze(this);
   }
 }
 
@@ -61,6 +66,7 @@ class PickledTensor {
     this.offset = offset;
     this.shape = shape;
     this.strides = strides;
+    Object.freeze(this);
   }
 }
 
@@ -71,6 +77,7 @@ class Opaque {}
 export interface PytorchFile {
   readonly path: string;
   readonly root: PickledValue;
+  readonly fileBytes: number;
   /** Where `value` lies, when it is a tensor. @throws MomeError `MOME_INVALID_FILE` when it does not fit its storage */
   entryOf(name: string, value: PickledValue): TensorEntry | undefined;
 }
@@ -100,12 +107,16 @@ export async function openPytorch(path: string): Promise<PytorchFile> {
     );
     const storages = new Map<string, StoredFile>();
     let pickle: Buffer | undefined;
-    let littleEndian = true;
+    let byteOrder: Buffer | undefined;
     for await (const entry of zip.eachEntry()) {
       const name = entry.fileName;
-      if (/(^|\/)data\.pkl$/.test(name)) pickle = await readSmall(zip, entry, path, maxPickleBytes);
-      else if (/(^|\/)byteorder$/.test(name))
-        littleEndian = (await readSmall(zip, entry, path, 64)).toString().trim() === 'little';
+      if (/(^|\/)data\.pkl$/.test(name)) {
+        checkFirst(pickle, entry, path);
+        pickle = await readSmall(zip, entry, path, maxPickleBytes);
+      } else if (/(^|\/)byteorder$/.test(name)) {
+        checkFirst(byteOrder, entry, path);
+        byteOrder = await readSmall(zip, entry, path, 64);
+      }
       const key = /(?:^|\/)data\/([^/]+)$/.exec(name)?.[1];
       if (key === undefined) continue;
       check(
@@ -117,10 +128,15 @@ export async function openPytorch(path: string): Promise<PytorchFile> {
       storages.set(key, { start: fileDataStart, bytes: entry.uncompressedSize });
     }
     check(pickle !== undefined, 'MOME_INVALID_FILE', `${path}: expected data.pkl in the archive, found none`);
-    check(littleEndian, 'MOME_UNSUPPORTED', `${path}: expected little-endian tensors`);
+    check(
+      byteOrder === undefined || byteOrder.toString().trim() === 'little',
+      'MOME_UNSUPPORTED',
+      `${path}: expected little-endian tensors`,
+    );
     return {
       path,
       root: unpickle(pickle, path),
+      fileBytes: zip.fileSize,
       entryOf: (name, value) => locate(name, value, storages, path, zip.fileSize),
     };
   } catch (error) {
@@ -129,6 +145,11 @@ export async function openPytorch(path: string): Promise<PytorchFile> {
   } finally {
     zip.close();
   }
+}
+
+/** Entries of a directory may share their bytes: inflating each would multiply them. */
+function checkFirst(seen: Buffer | undefined, { fileName }: yauzl.Entry, path: string): void {
+  check(seen === undefined, 'MOME_INVALID_FILE', `${path}: expected one entry of its kind, got another ${fileName}`);
 }
 
 async function readSmall(zip: yauzl.ZipFile, entry: yauzl.Entry, path: string, limit: number): Promise<Buffer> {
@@ -141,6 +162,7 @@ async function readSmall(zip: yauzl.ZipFile, entry: yauzl.Entry, path: string, l
 }
 
 function unpickle(bytes: Uint8Array, path: string): PickledValue {
+  const guarded = guardPickle(bytes, path);
   const parser = new pickleparser.Parser({
     unpicklingTypeOfDictionary: 'Map',
     unpicklingTypeOfSet: 'Set',
@@ -149,7 +171,7 @@ function unpickle(bytes: Uint8Array, path: string): PickledValue {
     persistentResolver: { resolve: (id: unknown) => storageOf(id) },
   });
   try {
-    return parser.parse(bytes);
+    return parser.parse(guarded);
   } catch (error) {
     throw new MomeError('MOME_INVALID_FILE', `${path}: expected a readable pickle`, { cause: error });
   }
@@ -157,16 +179,23 @@ function unpickle(bytes: Uint8Array, path: string): PickledValue {
 
 /** A fresh, frozen stand-in per global: nothing an archive does to it outlives the call. */
 // biome-ignore lint/suspicious/noExplicitAny: the library calls these with whatever the pickle holds
-function resolveGlobal(module: string, name: string): any {
-  if (module === 'torch' && storageTypes[name]) return Object.freeze(new StorageClass(name));
+function resolveGlobal(module: unknown, name: unknown): any {
+  // Lists inside lists, as a name, would become a text without end.
+  if (typeof module !== 'string' || typeof name !== 'string') throw new Error('a global whose name is no text');
+  if (module === 'torch' && Object.hasOwn(storageTypes, name)) return new StorageClass(name);
   const build = globals[`${module}.${name}`] ?? (() => new Opaque());
   return Object.freeze(function (this: unknown, ...args: unknown[]): unknown {
+    if (args.length > maxArguments) throw new Error('a call with very many arguments');
     return build(...args);
   });
 }
 
 const globals: Readonly<Record<string, (...args: unknown[]) => unknown>> = {
-  'collections.OrderedDict': (pairs) => new Map(Array.isArray(pairs) ? (pairs as [unknown, unknown][]) : []),
+  'collections.OrderedDict': (items) => {
+    // Python 3 sets them one by one; a list of them that many calls share would be copied by each.
+    if (items !== undefined) throw new Error('an OrderedDict made from a list');
+    return new Map();
+  },
   'torch._utils._rebuild_tensor_v2': (storage, offset, shape, strides) => rebuild(storage, offset, shape, strides),
   'torch._utils._rebuild_parameter': (tensor) => tensor,
 };
@@ -188,8 +217,10 @@ function rebuild(storage: unknown, offset: unknown, shape: unknown, strides: unk
 }
 
 function storageOf(id: unknown): Storage | Opaque {
-  if (!Array.isArray(id) || id[0] !== 'storage' || !(id[1] instanceof StorageClass)) return new Opaque();
-  return new Storage(storageTypes[id[1].name]!, String(id[2]));
+  if (!Array.isArray(id)) return new Opaque();
+  const [kind, type, key] = id as readonly unknown[];
+  if (kind !== 'storage' || !(type instanceof StorageClass) || typeof key !== 'string') return new Opaque();
+  return new Storage(storageTypes[type.name]!, key);
 }
 
 function locate(

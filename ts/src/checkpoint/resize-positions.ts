@@ -4,6 +4,30 @@
 import { check } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 
+/** Most patches along a side that positions are taken from or to: 4096 pixels by patches of 16. */
+const maxGrid = 256;
+/** Most values of a table: 512 MiB. A large model at 1024 pixels has 7 million. */
+const maxTableValues = 2 ** 27;
+/** Most multiplications of a resize: some seconds. From 384 to 2048 pixels a large model takes a third of them. */
+const maxWork = 2 ** 32;
+
+/** @throws MomeError `MOME_TOO_LARGE` */
+export function checkTableSize(rows: number, columns: number, where: string): void {
+  check(
+    rows * columns <= maxTableValues,
+    'MOME_TOO_LARGE',
+    `${where}: expected a table of positions of at most 2^27 values, got [${rows}, ${columns}]`,
+  );
+}
+
+function checkGrids(from: number, to: number, where: string): void {
+  check(
+    from <= maxGrid && to <= maxGrid,
+    'MOME_TOO_LARGE',
+    `${where}: expected at most ${maxGrid} patches a side, got ${from} to be taken to ${to}`,
+  );
+}
+
 /**
  * Resizes the image part of the relative table by cubic splines over offsets in geometric progression; the other rows are kept.
  *
@@ -12,6 +36,7 @@ import { Pace } from '../runtime/pace.ts';
  * @param from source patches along a side
  * @param to wanted patches along a side
  * @returns [(2 to - 1)^2 + rest, columns]
+ * @throws MomeError `MOME_INVALID_SHAPE`, `MOME_UNSUPPORTED` for a grid below 3, `MOME_TOO_LARGE`
  * @see BEiT (arXiv 2106.08254), fine-tuning at another resolution
  */
 export async function resizeRelativeTable(
@@ -27,6 +52,13 @@ export async function resizeRelativeTable(
     columns > 0 && rest >= 0 && rest % columns === 0,
     'MOME_INVALID_SHAPE',
     `relative table: expected at least ${source * source} rows of ${columns}, got ${table.length} values`,
+  );
+  checkGrids(from, to, 'relative table');
+  checkTableSize(target * target + rest / columns, columns, 'relative table');
+  check(
+    from === to || target * source * (source + target) * columns <= maxWork,
+    'MOME_TOO_LARGE',
+    `relative table: expected less work than for ${columns} columns from ${from} to ${to} patches a side`,
   );
   const resized = new Float32Array(target * target * columns + rest);
   resized.set(table.subarray(source * source * columns), target * target * columns);
@@ -155,6 +187,7 @@ function invert(matrix: readonly (readonly number[])[]): number[][] {
  *
  * @param positions [1 + from^2, width]
  * @returns [1 + to^2, width]
+ * @throws MomeError `MOME_INVALID_SHAPE`, `MOME_TOO_LARGE`
  */
 export function resizeAbsolutePositions(
   positions: Float32Array,
@@ -168,6 +201,8 @@ export function resizeAbsolutePositions(
     `pos_embed: expected ${1 + from * from} rows of ${width}, got ${positions.length} values`,
   );
   if (from === to) return positions.slice();
+  checkGrids(from, to, 'pos_embed');
+  checkTableSize(1 + to * to, width, 'pos_embed');
   const resized = new Float32Array((1 + to * to) * width);
   resized.set(positions.subarray(0, width));
   const taps = Array.from({ length: to }, (_, i) => bicubicTaps(i, from, to));

@@ -75,8 +75,23 @@ export async function readBytes(file: FileHandle, position: number, length: numb
   return bytes;
 }
 
-/** Values of a tensor as float32, dense and row-major; 8-bit rows times their scales. */
+/**
+ * Values of a tensor as float32, dense and row-major; 8-bit rows times their scales.
+ *
+ * @throws MomeError `MOME_INVALID_FILE`, `MOME_NOT_FOUND`, `MOME_IO`, `MOME_OUT_OF_MEMORY`
+ */
 export async function readTensor(entry: TensorEntry): Promise<Float32Array> {
+  try {
+    return await readFloats(entry);
+  } catch (error) {
+    if (error instanceof MomeError) throw error;
+    // What an array that cannot be had throws.
+    const code = error instanceof RangeError ? 'MOME_OUT_OF_MEMORY' : 'MOME_IO';
+    throw new MomeError(code, `${entry.path}: expected to read ${entry.name}`, { cause: error });
+  }
+}
+
+async function readFloats(entry: TensorEntry): Promise<Float32Array> {
   const bytes = await readElements(entry);
   const values = await decodeFloats(bytes, entry.dtype, bytes.byteLength / elementBytes[entry.dtype]);
   if (!entry.scale) return values;

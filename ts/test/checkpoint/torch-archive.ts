@@ -87,7 +87,7 @@ function toHalf(value: number): number {
 }
 
 /** A zip archive of stored entries. */
-function zip(files: readonly [string, Buffer][]): Uint8Array {
+export function zip(files: readonly [string, Buffer][]): Uint8Array {
   const parts: Buffer[] = [];
   const directory: Buffer[] = [];
   let position = 0;

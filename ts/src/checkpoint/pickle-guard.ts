@@ -1,0 +1,111 @@
+/**
+ * Walks over a pickle before the library reads it: only the opcodes that `torch.save` writes, every length inside the bytes, and
+ * bounded work.
+ *
+ * The library trusts lengths (a negative one makes it go round forever) and builds whatever it is told to, without a limit.
+ */
+import { check, type ErrorCode } from '../runtime/errors.ts';
+
+/** Most steps of a pickle: each opcode is one, costly ones are more. A state of 1,500 tensors with its optimizer takes 10^5. */
+const maxSteps = 2 ** 20;
+/** Steps of a global, for which an object is made (torch writes each once), and of a long, of which the library may warn. */
+const costlySteps = 100;
+/** Most containers that are open at a time, as in Python. */
+const maxDepth = 1000;
+/** Most bytes of a long integer: what a double holds, and a bit more. */
+const maxLongBytes = 8;
+
+/** What follows an opcode: bytes, a length of so many bytes and then as many bytes, lines, or a long integer. */
+type Argument = number | 'length1' | 'length4' | 'long' | 'lines';
+
+const mark = code('(');
+const stop = code('.');
+const build = code('b');
+const pop = code('0');
+/** Opcodes that take everything down to the last mark. */
+const closing: ReadonlySet<number> = new Set([...'teu'].map(code).concat(0x90, 0x91));
+const costly: ReadonlySet<number> = new Set([code('c'), 0x93, 0x8a]);
+
+/** Opcodes by what follows them; letters as in Python's `pickletools`, the others by number. */
+const argumentOf: ReadonlyMap<number, Argument> = new Map([
+  // MARK STOP POP NONE TUPLE EMPTY_TUPLE LIST and DICT: EMPTY APPEND(S) SETITEM(S), BINPERSID REDUCE BUILD
+  ...[...'(.0Nt)]}aesuQRb'].map((letter): [number, Argument] => [code(letter), 0]),
+  // NEWOBJ TUPLE1 TUPLE2 TUPLE3 NEWTRUE NEWFALSE EMPTY_SET ADDITEMS FROZENSET STACK_GLOBAL MEMOIZE
+  ...[0x81, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8f, 0x90, 0x91, 0x93, 0x94].map((each): [number, Argument] => [each, 0]),
+  [0x80, 1], // PROTO
+  [0x95, 8], // FRAME
+  [code('q'), 1], // BINPUT
+  [code('r'), 4], // LONG_BINPUT
+  [code('h'), 1], // BINGET
+  [code('j'), 4], // LONG_BINGET
+  [code('K'), 1], // BININT1
+  [code('M'), 2], // BININT2
+  [code('J'), 4], // BININT
+  [code('G'), 8], // BINFLOAT
+  [0x8a, 'long'], // LONG1
+  [code('X'), 'length4'], // BINUNICODE
+  [0x8c, 'length1'], // SHORT_BINUNICODE
+  [code('B'), 'length4'], // BINBYTES
+  [code('C'), 'length1'], // SHORT_BINBYTES
+  [code('c'), 'lines'], // GLOBAL
+]);
+
+function code(letter: string): number {
+  return letter.charCodeAt(0);
+}
+
+/**
+ * A copy of `bytes` that the library may read. State for an object (BUILD) is dropped in it: no tensor needs it, and the library
+ * would assign it to whatever lies on the stack.
+ *
+ * @throws MomeError `MOME_INVALID_FILE` for other opcodes and lengths past the end, `MOME_TOO_LARGE` for too many steps
+ */
+export function guardPickle(bytes: Uint8Array, path: string): Uint8Array {
+  const safe = new Uint8Array(bytes);
+  const view = new DataView(safe.buffer);
+  let steps = 0;
+  let depth = 0;
+  let at = 0;
+  const expect = (ok: boolean, message: string, kind: ErrorCode = 'MOME_INVALID_FILE'): void =>
+    check(ok, kind, `${path}: pickle: ${message} at byte ${at}`);
+  while (at < safe.length) {
+    const opcode = safe[at]!;
+    if (opcode === stop) return safe;
+    const argument = argumentOf.get(opcode);
+    check(
+      argument !== undefined,
+      'MOME_INVALID_FILE',
+      `${path}: pickle: expected an opcode of torch.save, got 0x${opcode.toString(16)} at byte ${at}`,
+    );
+    steps += costly.has(opcode) ? costlySteps : 1;
+    expect(steps <= maxSteps, `expected at most ${maxSteps} steps`, 'MOME_TOO_LARGE');
+    if (opcode === mark) depth++;
+    else if (closing.has(opcode)) depth--;
+    expect(depth >= 0, 'expected a mark before');
+    expect(depth <= maxDepth, `expected at most ${maxDepth} open containers`, 'MOME_TOO_LARGE');
+    if (opcode === build) safe[at] = pop;
+    const end = endOfArgument(view, at + 1, argument);
+    expect(end <= safe.length, 'expected the argument to lie inside the pickle');
+    if (argument === 'long')
+      expect(end - at - 2 <= maxLongBytes, `expected a long of at most ${maxLongBytes} bytes`, 'MOME_TOO_LARGE');
+    at = end;
+  }
+  expect(false, 'expected STOP, got the end');
+  return safe;
+}
+
+/** Where an argument at `start` ends; infinity when its length or its lines lie past the end. */
+function endOfArgument(view: DataView, start: number, argument: Argument): number {
+  if (typeof argument === 'number') return start + argument;
+  if (argument === 'lines') return endOfLine(view, endOfLine(view, start));
+  const lengthBytes = argument === 'length4' ? 4 : 1;
+  if (start + lengthBytes > view.byteLength) return Number.POSITIVE_INFINITY;
+  // The library reads the length of bytes as signed; one that would be negative lies past the end here.
+  return start + lengthBytes + (lengthBytes === 4 ? view.getUint32(start, true) : view.getUint8(start));
+}
+
+function endOfLine(view: DataView, start: number): number {
+  if (start >= view.byteLength) return Number.POSITIVE_INFINITY;
+  const found = new Uint8Array(view.buffer).indexOf(0x0a, start);
+  return found < 0 ? Number.POSITIVE_INFINITY : found + 1;
+}

@@ -1,0 +1,196 @@
+/** Small files that would cost much: each is refused by a code, and soon. */
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import {
+  inspectCheckpoint,
+  openCheckpoint,
+  readTensor,
+  resizeAbsolutePositions,
+  resizeRelativeTable,
+  writeSafetensors,
+} from '../../src/checkpoint/index.ts';
+import { takeParameters } from '../../src/checkpoint/parameters.ts';
+import { guardPickle } from '../../src/checkpoint/pickle-guard.ts';
+import { parseConfig, presets } from '../../src/model/config.ts';
+import type { ErrorCode } from '../../src/runtime/errors.ts';
+import { expectCode, golden, temporaryFolder } from '../helpers.ts';
+import { torchArchive, zip } from './torch-archive.ts';
+
+let folder = '';
+beforeAll(async () => {
+  folder = await temporaryFolder();
+});
+
+const put = async (name: string, bytes: Uint8Array): Promise<string> => {
+  const path = join(folder, name);
+  await writeFile(path, bytes);
+  return path;
+};
+
+const latin = (text: string): Buffer => Buffer.from(text, 'latin1');
+const archiveOf = (pickle: Buffer): Uint8Array => zip([['archive/data.pkl', pickle]]);
+/** A text of a pickle. */
+const text = (value: string): string => `X${String.fromCharCode(value.length)}\0\0\0${value}`;
+
+describe('pickles', () => {
+  it.each<[string, ErrorCode, string]>([
+    ['bytes of a negative length', 'MOME_INVALID_FILE', 'B\xfb\xff\xff\xff'],
+    ['bytes past the end', 'MOME_INVALID_FILE', 'B\xff\xff\xff\x7f'],
+    ['a text past the end', 'MOME_INVALID_FILE', 'X\xff\xff\xff\xffa.'],
+    ['a text without its length', 'MOME_INVALID_FILE', 'X\xff'],
+    ['a long of 4 length bytes', 'MOME_INVALID_FILE', '\x8b\0\0\0\x01'],
+    ['a long of many bytes', 'MOME_TOO_LARGE', `\x8a\xff${'\x01'.repeat(255)}.`],
+    ['64-bit lengths', 'MOME_INVALID_FILE', '\x8e\xff\xff\xff\xff\xff\xff\xff\xff'],
+    ['a list of instances', 'MOME_INVALID_FILE', '(iposix\nsystem\n.'],
+    ['a dictionary of objects', 'MOME_INVALID_FILE', `(${text('__proto__')}Nd.`],
+    ['an extension', 'MOME_INVALID_FILE', '\x82\x01.'],
+    ['an out-of-band buffer', 'MOME_INVALID_FILE', '\x97.'],
+    ['a global without its second line', 'MOME_INVALID_FILE', 'ctorch\nFloatStorage'],
+    ['an unknown opcode', 'MOME_INVALID_FILE', '\xff.'],
+    ['no end', 'MOME_INVALID_FILE', '\x80\x02}'],
+    ['an end of a container that never began', 'MOME_INVALID_FILE', '}u.'],
+    ['a million dictionaries', 'MOME_TOO_LARGE', `${'}'.repeat(2 ** 20 + 1)}.`],
+    ['very many globals', 'MOME_TOO_LARGE', `${'c\n\n'.repeat(20_000)}.`],
+    ['very many warnings', 'MOME_TOO_LARGE', `${`\x8a\x08${'\xff'.repeat(8)}`.repeat(20_000)}.`],
+    ['deep containers', 'MOME_TOO_LARGE', `${'('.repeat(1001)}${'t'.repeat(1001)}.`],
+  ])('with %s are refused before they are read', async (_, expected, pickle) => {
+    await expectCode(() => guardPickle(latin(pickle), 'a.pt'), expected);
+    const path = await put('planted.pt', archiveOf(latin(pickle)));
+    await expectCode(() => openCheckpoint(path), expected);
+  });
+
+  it.each([
+    ['a shared list of arguments', `(${'N'.repeat(100_000)}tq\0c a\nb\nq\x01${'h\x01h\0R'.repeat(100_000)}.`],
+    [
+      'a shared list of pairs',
+      `]q\0(${'NN\x86'.repeat(1000)}eccollections\nOrderedDict\nq\x01h\0\x85R${'h\x01h\0\x85R'.repeat(9000)}.`,
+    ],
+    ['a name of lists in lists', `)q\0${'h\0h\0\x86q\0'.repeat(60)}h\0h\0\x93.`],
+    ['a key of lists in lists', `(${text('storage')}ctorch\nFloatStorage\n)q\0${'h\0h\0\x86q\0'.repeat(60)}NNtQ.`],
+  ])('with %s cost little', async (_, pickle) => {
+    const path = await put('shared.pt', archiveOf(latin(pickle)));
+    await expectCode(() => openCheckpoint(path), 'MOME_INVALID_FILE');
+  });
+
+  it('with keys of lists in lists are shown shortly', async () => {
+    const good = Buffer.from(torchArchive({ a: { storage: 'FloatStorage', values: [1], shape: [1], strides: [1] } }));
+    const start = good.indexOf('\x80\x02}(', 0, 'latin1');
+    const pickle = good.subarray(start, good.indexOf('u.', start) + 2);
+    const keys = `\x80\x02}()q\x000${'h\0h\0\x86q\x000'.repeat(60)}h\0N`;
+    const value = Buffer.alloc(4);
+    value.writeFloatLE(1);
+    const path = await put(
+      'keys.pt',
+      zip([
+        ['a/data.pkl', Buffer.concat([latin(keys), pickle.subarray(4)])],
+        ['a/data/0', value],
+      ]),
+    );
+    const opened = await openCheckpoint(path);
+    expect(opened.otherKeys).toEqual(['(object)']);
+    expect([...(await readTensor(opened.entries.get('a')!))]).toEqual([1]);
+  });
+
+  it('cannot change an object that was made', async () => {
+    const good = Buffer.from(torchArchive({ a: { storage: 'FloatStorage', values: [1], shape: [1], strides: [1] } }));
+    const start = good.indexOf('\x80\x02}(', 0, 'latin1');
+    const pickle = good.subarray(start, good.indexOf('u.', start));
+    const state = `}${text('shape')}(J\xff\xff\xff\x7ftsb`;
+    const path = await put(
+      'state.pt',
+      zip([
+        ['a/data.pkl', Buffer.concat([pickle, latin(`${state}u.`)])],
+        ['a/data/0', Buffer.alloc(4)],
+      ]),
+    );
+    expect((await openCheckpoint(path)).entries.get('a')!.shape).toEqual([1]);
+  });
+
+  it('that torch wrote pass as they are', async () => {
+    for (const name of ['tiny_relative', 'tiny_absolute', 'beit_to_stage2']) {
+      const file = await readFile(join(golden(name), 'weights.pt'));
+      const start = file.indexOf('\x80\x02}', 0, 'latin1');
+      expect(start).toBeGreaterThan(0);
+      const pickle = file.subarray(start);
+      expect([...guardPickle(pickle, name).subarray(0, 4000)]).toEqual([...pickle.subarray(0, 4000)]);
+      expect((await openCheckpoint(join(golden(name), 'weights.pt'))).entries.size).toBeGreaterThan(40);
+    }
+  });
+
+  it('of many megabytes are refused', async () => {
+    const path = await put('large.pt', archiveOf(Buffer.alloc(8 * 2 ** 20 + 1, 'N')));
+    await expectCode(() => openCheckpoint(path), 'MOME_TOO_LARGE');
+  });
+
+  it('stand once in an archive', async () => {
+    const pickle = latin('\x80\x02}.');
+    const order = Buffer.from('little');
+    for (const files of [
+      [
+        ['a/data.pkl', pickle],
+        ['a/data.pkl', pickle],
+      ],
+      [
+        ['a/byteorder', order],
+        ['a/data.pkl', pickle],
+        ['a/byteorder', order],
+      ],
+    ] satisfies [string, Buffer][][]) {
+      const path = await put('twice.pt', zip(files));
+      await expect(openCheckpoint(path)).rejects.toThrow(/expected one entry of its kind/);
+    }
+  });
+});
+
+describe('small checkpoints of large tensors', () => {
+  it('by strides of 0 are refused', async () => {
+    const one = { storage: 'FloatStorage', values: [1], strides: [0] } as const;
+    const path = await put('repeated.pt', torchArchive({ a: { ...one, shape: [2 ** 31 - 1] } }));
+    await expectCode(() => openCheckpoint(path), 'MOME_TOO_LARGE');
+    const small = await put('few.pt', torchArchive({ a: { ...one, shape: [5] } }));
+    expect([...(await readTensor((await openCheckpoint(small)).entries.get('a')!))]).toEqual([1, 1, 1, 1, 1]);
+  });
+
+  const beit = async (name: string, more: Readonly<Record<string, readonly number[]>>): Promise<string> => {
+    const path = join(folder, name);
+    const shapes = { 'patch_embed.proj.weight': [4, 3, 2, 2], 'blocks.0.attn.qkv.weight': [12, 4], ...more };
+    const tensors = Object.entries(shapes).map(([each, shape]) => ({
+      name: each,
+      dtype: 'F32' as const,
+      shape,
+      data: new Float32Array(shape.reduce((product, size) => product * size, 1)),
+    }));
+    await writeSafetensors(path, tensors);
+    return path;
+  };
+  const config = parseConfig({ ...presets.base, width: 4, heads: 2, layers: 2, firstVlLayer: 1 });
+
+  it.each(['999999999', '256', '9'.repeat(400)])('by a block of number %s are refused', async (number) => {
+    const path = await beit('blocks.safetensors', { [`blocks.${number}.x`]: [1] });
+    await expectCode(async () => takeParameters(await openCheckpoint(path), config), 'MOME_TOO_LARGE');
+    expect((await inspectCheckpoint(path)).problem).not.toBeNull();
+  });
+
+  it('by one table for all layers or tables that differ are refused', async () => {
+    const wide = await beit('wide.safetensors', {
+      'rel_pos_bias.relative_position_bias_table': [3000, 300],
+      'blocks.255.x': [1],
+    });
+    await expectCode(async () => takeParameters(await openCheckpoint(wide), config), 'MOME_TOO_LARGE');
+    const differ = await beit('differ.safetensors', {
+      'blocks.0.attn.relative_position_bias_table': [732, 2],
+      'blocks.1.attn.relative_position_bias_table': [7, 1],
+    });
+    await expectCode(async () => takeParameters(await openCheckpoint(differ), config), 'MOME_INVALID_SHAPE');
+  });
+
+  it('by a picture size are refused', async () => {
+    await expectCode(() => resizeRelativeTable(new Float32Array(25 * 2), 2, 3, 4096), 'MOME_TOO_LARGE');
+    await expectCode(() => resizeRelativeTable(new Float32Array(1023 ** 2), 1, 512, 4), 'MOME_TOO_LARGE');
+    await expectCode(() => resizeRelativeTable(new Float32Array(25 * 600), 600, 3, 256), 'MOME_TOO_LARGE');
+    await expectCode(() => resizeRelativeTable(new Float32Array(255 ** 2 * 200), 200, 128, 256), 'MOME_TOO_LARGE');
+    await expectCode(() => resizeAbsolutePositions(new Float32Array(17 * 2), 2, 4, 4096), 'MOME_TOO_LARGE');
+    await expectCode(() => resizeAbsolutePositions(new Float32Array(17 * 4096), 4096, 4, 256), 'MOME_TOO_LARGE');
+  });
+});
