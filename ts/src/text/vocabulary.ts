@@ -3,7 +3,8 @@
  */
 import { check } from '../runtime/errors.ts';
 
-const specials = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'];
+/** The special pieces, which a vocabulary begins with. */
+export const specials = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'] as const;
 
 export interface VocabularyOptions {
   /** Most pieces, special ones included. */
@@ -25,7 +26,7 @@ export function buildVocabulary(texts: Iterable<string>, { size, minFrequency }:
     'MOME_INVALID_ARGUMENT',
     `vocabulary: expected room for ${specials.length + pieces.size} special pieces and characters, got ${size}`,
   );
-  const vocabulary = [...specials, ...[...pieces].sort(byCodePoints)];
+  const vocabulary: string[] = [...specials, ...[...pieces].sort(byCodePoints)];
   const pairs = new PairCounts(words);
   while (vocabulary.length < size) {
     const pair = pairs.best(minFrequency);
