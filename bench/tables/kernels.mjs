@@ -1,7 +1,7 @@
 /** Single kernels, by `mome_bench`, with OpenBLAS and oneDNN beside bare products where they are installed. */
 import { execFileSync } from 'node:child_process';
 import { benchProgram } from '../machine.mjs';
-import { peerOf, rowOf } from './row.mjs';
+import { fasterPeer, rowOf } from './row.mjs';
 
 /** @returns rows of the table and what was absent */
 export async function kernelsTable({ rounds, log }) {
@@ -26,7 +26,8 @@ export async function kernelsTable({ rounds, log }) {
       const { op, direction, shape, dtype, threads, flops, bytes, ours } = line;
       const peers = {};
       const onOne = lines.find((other) => other.threads === 1 && sameProduct(other, line));
-      for (const peer of ['openblas', 'onednn']) if (line[peer]) peers[peer] = bestOf(line[peer], onOne?.[peer], ours);
+      for (const peer of ['openblas', 'onednn'])
+        if (line[peer]) peers[peer] = fasterPeer(line[peer], onOne?.[peer], ours);
       const name = `${op}.${direction} ${shape} ${dtype} ${threads} thread${threads === 1 ? '' : 's'}`;
       return rowOf({ name, dtype, threads, items: 1, unit: 'calls', flops, bytes }, ours, peers);
     });
@@ -38,11 +39,4 @@ export async function kernelsTable({ rounds, log }) {
 
 function sameProduct(a, b) {
   return a.op === b.op && a.direction === b.direction && a.shape === b.shape && a.dtype === b.dtype;
-}
-
-/** A peer with all threads, or with one where it is faster so. */
-function bestOf(seconds, secondsOnOne, ours) {
-  const all = peerOf(seconds, ours);
-  const one = secondsOnOne && peerOf(secondsOnOne, ours, 'one thread');
-  return one && one.ratio < all.ratio ? one : all;
 }

@@ -99,8 +99,11 @@ export async function modelTable({ folder, seed, rounds, threads, log }) {
   }
   rows.push(...(await mixedRows({ models, seed, rounds, threads, log })));
   const shipped = await Vlmo.load(undefined, { threads });
-  rows.push(await overheadRow('shipped model', shipped, { threads, log }));
-  rows.push(await overheadRow('base', models.int8, { threads, log }));
+  const oneText = { texts: [text().text] };
+  const oneImage = { images: pictures(1, seed) };
+  rows.push(await overheadRow('one text outside kernels, shipped model', shipped, oneText, { threads, log }));
+  rows.push(await overheadRow('one text outside kernels, base', models.int8, oneText, { threads, log }));
+  rows.push(await overheadRow('one image outside kernels, base', models.int8, oneImage, { threads, log }));
   await shipped.dispose();
   const versions = { ...(ort && { onnxruntime: ort.version }), ...(torch && { torch: await torch.version() }) };
   torch?.close();
@@ -151,13 +154,12 @@ async function mixedRows({ models, seed, rounds, threads, log }) {
   return rows;
 }
 
-/** What one call of a short text takes outside kernels: binding, planning, waking threads, the way there and back. */
-async function overheadRow(which, model, { threads, log }) {
-  const name = `one text outside kernels, ${which}`;
+/** What one call takes outside kernels: planning, binding, the way there and back. */
+async function overheadRow(name, model, items, { threads, log }) {
   log(name);
   const seconds = [];
   for (let round = 0; round < overheadRounds; round++) {
-    const { outsideMilliseconds } = await model.profile({ texts: [text().text] });
+    const { outsideMilliseconds } = await model.profile(items);
     seconds.push(outsideMilliseconds / 1000);
   }
   return rowOf({ name, dtype: model.dtype, threads, items: 1, unit: 'calls', flops: 0 }, seconds, {});

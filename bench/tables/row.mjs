@@ -6,6 +6,30 @@ export function peerOf(seconds, ours, note) {
   return { seconds: spread(seconds), ratio: ratio(seconds, ours), samples: seconds, ...(note && { note }) };
 }
 
+/** A peer with all threads, or with one where it is faster so. */
+export function fasterPeer(seconds, secondsOnOne, ours) {
+  const all = peerOf(seconds, ours);
+  const one = secondsOnOne && peerOf(secondsOnOne, ours, 'one thread');
+  return one && one.ratio < all.ratio ? one : all;
+}
+
+/** What inference may need beside packed weights, arena and what the process held before it loaded the model. */
+const allowance = 60e6;
+/** Packed weights over the parameters in their type: panels are filled up, and 8-bit weights have scales and sums. */
+const packing = 1.06;
+
+/**
+ * Peak memory beside its limit. The limit goes by the parameters as well as by what the engine says it holds: a second copy of the
+ * weights would show in both what is held and what is said.
+ *
+ * @param bytes { baseline, peak, weights, arena, parameters }
+ */
+export function memoryRow(name, dtype, bytes) {
+  const { baseline, peak, weights, arena, parameters } = bytes;
+  const limit = baseline + Math.min(weights, packing * parameters) + arena + allowance;
+  return { name, dtype, bytes: { ...bytes, limit }, within: peak <= limit };
+}
+
 /**
  * @param work { name, dtype, threads, items, unit, flops, bytes }; `bytes` where moving them bounds the work
  */

@@ -1,8 +1,11 @@
 /** Where the time of one call went. */
 export interface Profile {
-  /** From the call to its answer. */
+  /** From the tokenised batch to its answer. */
   readonly milliseconds: number;
-  /** What no kernel accounts for: binding, planning, waking threads, the way to native code and back. */
+  /**
+   * What no kernel accounts for: planning, binding, the way to native code and back. Other threads wake up while the first op runs on
+   * one, and count as its time.
+   */
   readonly outsideMilliseconds: number;
   /** By op, the longest first. */
   readonly ops: readonly { readonly op: string; readonly calls: number; readonly milliseconds: number }[];

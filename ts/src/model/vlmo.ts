@@ -196,8 +196,8 @@ export class Vlmo {
     const { batch, pictures } = await prepareMixed(tokenized, this.config.imageSize);
     await this.#run(name, batch, pictures, {});
     const { program, ops } = this.#programs.get(name);
-    const args = this.#arguments(this.#layout(batch, pictures), pictures);
     const started = performance.now();
+    const args = this.#arguments(this.#layout(batch, pictures), pictures);
     const { nanoseconds } = await program.profile(args);
     const milliseconds = performance.now() - started;
     return profileOf(ops, nanoseconds, milliseconds);

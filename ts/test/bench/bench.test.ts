@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { checkBounds } from '../../../bench/check.mjs';
 import { replaceBetween, writeReport } from '../../../bench/report.mjs';
 import { ratio, share, spread } from '../../../bench/statistics.mjs';
-import { rowOf, withShare } from '../../../bench/tables/row.mjs';
+import { fasterPeer, memoryRow, rowOf, withShare } from '../../../bench/tables/row.mjs';
 import { packageRoot } from '../../src/runtime/addon.ts';
 import { temporaryFolder } from '../helpers.ts';
 
@@ -91,6 +91,19 @@ describe('checkBounds', () => {
     expect(() => check([{ ...bound, measure: 'rato', least: 1 } as unknown as Bound])).toThrow('measure rato');
   });
 
+  it('takes a peer with one thread where more make it slower', () => {
+    expect(fasterPeer([8, 8, 8], [1, 1, 1], [0.5, 0.5, 0.5])).toMatchObject({ ratio: 2, note: 'one thread' });
+    expect(fasterPeer([0.6, 0.6, 0.6], [1, 1, 1], [0.5, 0.5, 0.5])).toMatchObject({ ratio: 1.2 });
+    expect(fasterPeer([8, 8, 8], undefined, [0.5, 0.5, 0.5])).toMatchObject({ ratio: 16 });
+  });
+
+  it('allows packed weights once, also where the engine says it holds more', () => {
+    const bytes = { baseline: 80e6, weights: 700e6, arena: 6e6, parameters: 690e6, peak: 840e6 };
+    expect(memoryRow('all', 'float32', bytes)).toMatchObject({ within: true, bytes: { limit: 846e6 } });
+    const twice = { ...bytes, weights: 1400e6, peak: 1540e6 };
+    expect(memoryRow('all', 'float32', twice).within).toBe(false);
+  });
+
   it('has bounds that say all they need, and that fit the recorded rows they name', async () => {
     const bounds: Bound[] = JSON.parse(await readFile(join(packageRoot(), 'bench', 'bounds.json'), 'utf8'));
     expect(new Set(bounds.map(({ name }) => name)).size).toBe(bounds.length);
@@ -143,7 +156,7 @@ describe('the report', () => {
     expect(text).toMatch(/\nafter\n$/);
     expect(text).not.toContain('old');
     expect(text).toContain(
-      '| image, batch 8 | float32 | 900, 1000, 1100 | 8.8, 8, 7 images | 80 % (fma) | 2000, 2.00 x |',
+      '| image, batch 8 | float32 | 900, 1000, 1100 | 8.8, 8, 7 images | 80 % (fma) | 2000, 2000, 2000; 2.00 x |',
     );
     expect(text).toContain('Absent: torch');
     expect(text).toContain('| image, batch 8, float32 against onnxruntime | 2.00 | at least 1.8 | 2.1 | met |');
@@ -168,7 +181,7 @@ describe('the report', () => {
     expect(text).toContain('### Slow CPU, 2 cores, avx2');
     expect(text).toContain('### Test CPU, 2 cores, avx2');
     expect(text).toContain('| image, batch 8, float32 against onnxruntime | 1.05 | at least 1.8 | 2.1 | **not met** |');
-    expect(text).toContain('2000, 1.05 x (padded)');
+    expect(text).toContain('2000, 2000, 2000; 1.05 x (padded)');
   });
 
   it('draws a peer that was measured for each type under the name of that type', async () => {
@@ -198,7 +211,7 @@ describe('the report', () => {
     const memory = {
       ...result,
       table: 'memory',
-      rows: [{ name: 'images, texts and pairs', dtype: 'int8', bytes, within: false }],
+      rows: [{ name: '8 images, 32 texts and 8 pairs', dtype: 'int8', bytes, within: false }],
     };
     const { folder, page } = await project({ 'memory-test': memory });
     await writeReport(folder);
