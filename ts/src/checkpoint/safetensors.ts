@@ -17,7 +17,7 @@ import {
   toBfloat16,
 } from './tensors.ts';
 
-/** Largest header taken in, in bytes. */
+/** Largest header read or written, in bytes. */
 const maxHeaderBytes = 64 * 2 ** 20;
 
 const types = Object.keys(elementBytes) as [TensorType, ...TensorType[]];
@@ -119,9 +119,14 @@ export type TensorToWrite = {
 } & (
   | { readonly dtype: 'F32' | 'BF16'; readonly data: Float32Array }
   | { readonly dtype: 'I8'; readonly data: Int8Array }
+  | { readonly dtype: 'U8'; readonly data: Uint8Array }
 );
 
-/** Writes a file beside `path` and renames it into place, so that a crash never leaves half a file. */
+/**
+ * Writes a file beside `path` and renames it into place, so that a crash never leaves half a file.
+ *
+ * @throws MomeError `MOME_INVALID_SHAPE` or `MOME_TOO_LARGE` before anything is written, `MOME_IO`
+ */
 export async function writeSafetensors(
   path: string,
   tensors: Iterable<TensorToWrite> | AsyncIterable<TensorToWrite>,
@@ -144,6 +149,11 @@ export async function writeSafetensors(
   const json = Buffer.from(JSON.stringify(header));
   const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, ' ');
   json.copy(padded);
+  check(
+    padded.length <= maxHeaderBytes,
+    'MOME_TOO_LARGE',
+    `${path}: expected a header of at most ${maxHeaderBytes} bytes, got ${padded.length}`,
+  );
   const prefix = Buffer.alloc(8);
   prefix.writeBigUInt64LE(BigInt(padded.length));
   const temporary = `${path}.${randomUUID()}.tmp`;

@@ -137,7 +137,8 @@ export async function readIntegers(entry: TensorEntry): Promise<Int32Array> {
   });
 }
 
-async function readElements(entry: TensorEntry): Promise<Uint8Array> {
+/** Bytes of a tensor, dense and row-major. */
+export async function readElements(entry: TensorEntry): Promise<Uint8Array> {
   const size = elementBytes[entry.dtype];
   const count = elementCount(entry.shape, entry.path);
   const file = await openFile(entry.path);

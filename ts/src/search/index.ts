@@ -1,10 +1,5 @@
 /** Searching pictures. */
-export { imageEndings, listImages } from './folder.ts';
-export { escapeHtml, type ResultSection, renderResults } from './html.ts';
-export {
-  type BuildOptions,
-  type IndexedImage,
-  SearchIndex,
-  type SearchOptions,
-  type SearchResult,
-} from './search-index.ts';
+export { listImages } from './folder.ts';
+export { type ResultSection, renderResults } from './html.ts';
+export type { IndexedImage } from './index-file.ts';
+export { type BuildOptions, SearchIndex, type SearchOptions, type SearchResult } from './search-index.ts';

@@ -3,25 +3,14 @@
  */
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { z } from 'zod';
-import { openSafetensors, readTensor, writeSafetensors } from '../checkpoint/index.ts';
 import { fusedScore } from '../model/fused-score.ts';
 import type { CallOptions, ImageInput, Vlmo } from '../model/vlmo.ts';
 import { native } from '../runtime/addon.ts';
-import { check, MomeError } from '../runtime/errors.ts';
-import { Pace } from '../runtime/pace.ts';
-
-/** A picture of the index. */
-export interface IndexedImage {
-  /** Absolute path. */
-  readonly path: string;
-  /** Bytes and time of change, by which a later build knows whether to embed the file again. */
-  readonly size: number;
-  readonly modified: number;
-}
+import { check, type ErrorCode, MomeError } from '../runtime/errors.ts';
+import { checkIndexSize, type IndexedImage, readIndex, writeIndex } from './index-file.ts';
 
 export interface BuildOptions extends CallOptions {
-  /** Embeddings of unchanged files are taken from here. */
+  /** Embeddings of unchanged files are taken from here, unless another model made them. */
   readonly previous?: SearchIndex;
   /** Called for each file that cannot be read; without it the build fails with the first. */
   readonly onError?: (path: string, error: unknown) => void;
@@ -32,6 +21,8 @@ export interface SearchOptions extends CallOptions {
   readonly k?: number;
   /** Candidates of a text query that the fusion encoder re-ranks; default 32, 0 leaves it out. */
   readonly rerank?: number;
+  /** Called for each candidate whose picture can no longer be read; it keeps its score and is not re-ranked. */
+  readonly onError?: (path: string, error: unknown) => void;
 }
 
 /** One result. */
@@ -39,17 +30,16 @@ export interface SearchResult {
   readonly path: string;
   /** Cosine of the embeddings. */
   readonly score: number;
-  /** Probability of the fusion encoder that text and picture belong together; null where it was not asked. */
+  /** Probability of the fusion encoder that text and picture belong together; null where it was not asked or could not read the file. */
   readonly match: number | null;
   /** Place by `score` alone, from 0. */
   readonly dualRank: number;
 }
 
-const indexVersion = '1';
 /** Pictures embedded between two looks at errors and progress. */
 const filesPerPart = 64;
-
-const itemsSchema = z.array(z.object({ path: z.string(), size: z.number(), modified: z.number() }));
+/** What a picture file can be refused with; every other error ends the call. */
+const pictureErrors: readonly ErrorCode[] = ['MOME_NOT_FOUND', 'MOME_INVALID_IMAGE', 'MOME_TOO_LARGE'];
 
 /** Pictures and their embeddings, made with one model. */
 export class SearchIndex {
@@ -68,80 +58,60 @@ export class SearchIndex {
    * Embeds picture files.
    *
    * @param files paths; the same file given twice is kept once
-   * @throws MomeError of the first file that cannot be read, unless `onError` is given; `MOME_ABORTED`
+   * @throws MomeError of the first file that cannot be read, unless `onError` is given; `MOME_TOO_LARGE` for more pictures than an index
+   *   can hold, `MOME_ABORTED`, `MOME_DISPOSED`, `MOME_OUT_OF_MEMORY`
    */
   static async build(model: Vlmo, files: readonly string[], options: BuildOptions = {}): Promise<SearchIndex> {
-    const paths = [...new Set(files.map((file) => resolve(file)))];
-    const known = new Map(options.previous?.items.map((item, row) => [item.path, { item, row }]));
     const width = model.config.width;
-    const items: IndexedImage[] = [];
-    const rows: Float32Array[] = [];
+    checkIndexSize(files.length, width, 'index');
+    const paths = [...new Set(files.map((file) => resolve(file)))];
+    const { previous } = options;
+    const isUsable = previous !== undefined && previous.#model.fingerprint === model.fingerprint;
+    const known = isUsable ? rowsByPath(previous) : new Map<string, Row>();
+    const rows: Row[] = [];
     for (let first = 0; first < paths.length; first += filesPerPart) {
       const part = paths.slice(first, first + filesPerPart);
-      for (const { item, embedding } of await embedPart(model, part, known, options)) {
-        items.push(item);
-        rows.push(embedding);
-      }
+      rows.push(...(await embedPart(model, part, known, options)));
       options.onProgress?.(first + part.length, paths.length);
     }
     const embeddings = new Float32Array(rows.length * width);
-    for (const [i, row] of rows.entries()) embeddings.set(row, i * width);
-    return new SearchIndex(model, items, embeddings);
+    for (const [i, { embedding }] of rows.entries()) embeddings.set(embedding, i * width);
+    return new SearchIndex(
+      model,
+      rows.map(({ item }) => item),
+      embeddings,
+    );
   }
 
   /**
    * Reads an index that {@link save} wrote.
    *
-   * @throws MomeError `MOME_INVALID_FILE`, or `MOME_UNSUPPORTED` when it was made with another model
+   * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_TOO_LARGE`, `MOME_NON_FINITE`, or `MOME_UNSUPPORTED` when it was made
+   *   with another model
    */
   static async open(model: Vlmo, path: string): Promise<SearchIndex> {
-    const file = await openSafetensors(path);
-    const { version, fingerprint, items: text } = file.metadata;
-    check(
-      version === indexVersion && text !== undefined,
-      'MOME_INVALID_FILE',
-      `${path}: expected a mome index of version ${indexVersion}`,
-    );
-    check(
-      fingerprint === model.fingerprint,
-      'MOME_UNSUPPORTED',
-      `${path}: expected an index made with this model, got one of another; build it again`,
-    );
-    const items = parseItems(text, path);
-    const entry = file.entries.get('embeddings');
-    const { width } = model.config;
-    check(
-      entry?.shape.length === 2 && entry.shape[0] === items.length && entry.shape[1] === width && entry.dtype === 'F32',
-      'MOME_INVALID_FILE',
-      `${path}: expected ${items.length} embeddings of width ${width}, got [${entry?.shape.join(', ')}]`,
-    );
-    const embeddings = await readTensor(entry);
-    const pace = new Pace();
-    for (let row = 0; row < items.length; row++) {
-      const finite = embeddings.subarray(row * width, (row + 1) * width).every(Number.isFinite);
-      check(finite, 'MOME_NON_FINITE', `${path}: expected finite embeddings, got others in row ${row}`);
-      await pace.rest();
-    }
+    const { items, embeddings } = await readIndex(path, model);
     return new SearchIndex(model, items, embeddings);
   }
 
-  /** Writes the index to a file, in one move. */
+  /**
+   * Writes the index to a file, in one move.
+   *
+   * @throws MomeError `MOME_IO`, or `MOME_TOO_LARGE` before anything is written
+   */
   async save(path: string): Promise<void> {
-    const shape = [this.items.length, this.#model.config.width];
-    await writeSafetensors(path, [{ name: 'embeddings', dtype: 'F32', shape, data: this.embeddings }], {
-      version: indexVersion,
-      fingerprint: this.#model.fingerprint,
-      items: JSON.stringify(this.items),
-    });
+    await writeIndex(path, this.#model, this);
   }
 
   /**
    * Finds pictures for a text, or pictures like a picture.
    *
    * The dual encoder finds the nearest; for a text the fusion encoder then reads the first `rerank` of them with the query, and those
-   * are ordered by what both encoders say (`fusedScore`).
+   * are ordered by what both encoders say (`fusedScore`). Behind them come, by score, all it has not read: also those of the first
+   * `rerank` whose picture was deleted or damaged since.
    *
-   * @throws MomeError `MOME_INVALID_IMAGE`, `MOME_ABORTED`, `MOME_DISPOSED`
+   * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_IMAGE` or `MOME_TOO_LARGE` for the picture of the query, `MOME_UNSUPPORTED` for
+   *   re-ranking with a model that cannot match, `MOME_INVALID_ARGUMENT`, `MOME_ABORTED`, `MOME_DISPOSED`, `MOME_OUT_OF_MEMORY`
    */
   async search(query: string | { readonly image: ImageInput }, options: SearchOptions = {}): Promise<SearchResult[]> {
     const { k = 10, rerank = 32 } = options;
@@ -167,38 +137,50 @@ export class SearchIndex {
       dualRank,
     }));
     if (!isText || rerank === 0) return results.slice(0, k);
-    const candidates = results.slice(0, rerank);
-    const matches = await this.#model.match(
-      candidates.map(({ path }) => ({ image: path, text: query })),
-      call,
-    );
+    const matches = new Map<SearchResult, number>();
+    const judge = async (some: readonly SearchResult[]) => {
+      const pairs = some.map(({ path }) => ({ image: path, text: query }));
+      const probabilities = await this.#model.match(pairs, call);
+      for (const [i, result] of some.entries()) matches.set(result, probabilities[i]!);
+    };
+    await eachReadable(results.slice(0, rerank), judge, ({ path }, error) => options.onError?.(path, error));
     const fused = (result: { readonly match: number; readonly score: number }) =>
       fusedScore(result.match, result.score, this.#model.similarityScale, this.#model.fusionWeight);
-    const reranked = candidates
-      .map((result, i) => ({ ...result, match: matches[i]! }))
+    const reranked = [...matches]
+      .map(([result, match]) => ({ ...result, match }))
       .sort((a, b) => fused(b) - fused(a) || a.dualRank - b.dualRank);
-    return [...reranked, ...results.slice(rerank)].slice(0, k);
+    return [...reranked, ...results.filter((result) => !matches.has(result))].slice(0, k);
   }
 }
 
+/** A picture and its embedding, [width]. */
+interface Row {
+  readonly item: IndexedImage;
+  readonly embedding: Float32Array;
+}
+
+function rowsByPath({ items, embeddings }: SearchIndex): ReadonlyMap<string, Row> {
+  const width = embeddings.length / items.length;
+  return new Map(
+    items.map((item, row) => [item.path, { item, embedding: embeddings.subarray(row * width, (row + 1) * width) }]),
+  );
+}
+
+/** Embeds the files that are not known or have changed since. */
 async function embedPart(
   model: Vlmo,
   paths: readonly string[],
-  known: ReadonlyMap<string, { readonly item: IndexedImage; readonly row: number }>,
-  { previous, onError, signal }: BuildOptions,
-): Promise<{ readonly item: IndexedImage; readonly embedding: Float32Array }[]> {
-  const { width } = model.config;
-  const found: { item: IndexedImage; embedding: Float32Array | undefined }[] = [];
+  known: ReadonlyMap<string, Row>,
+  { onError, signal }: BuildOptions,
+): Promise<Row[]> {
+  const found: { readonly item: IndexedImage; embedding: Float32Array | undefined }[] = [];
   for (const path of paths) {
     try {
       const info = await stat(path);
       const item = { path, size: info.size, modified: info.mtimeMs };
       const before = known.get(path);
-      const same = before !== undefined && before.item.size === item.size && before.item.modified === item.modified;
-      found.push({
-        item,
-        embedding: same ? previous?.embeddings.slice(before.row * width, (before.row + 1) * width) : undefined,
-      });
+      const isSame = before?.item.size === item.size && before.item.modified === item.modified;
+      found.push({ item, embedding: isSame ? before.embedding : undefined });
     } catch (error) {
       const failure = new MomeError('MOME_NOT_FOUND', `${path}: expected a picture, found nothing`, { cause: error });
       if (!onError) throw failure;
@@ -206,29 +188,40 @@ async function embedPart(
     }
   }
   const missing = found.filter(({ embedding }) => embedding === undefined);
-  const call = signal ? { signal } : {};
   const embed = async (some: typeof missing) => {
-    const { embeddings } = await model.embedImages(
-      some.map(({ item }) => item.path),
-      call,
-    );
+    const files = some.map(({ item }) => item.path);
+    const { embeddings, width } = await model.embedImages(files, signal ? { signal } : {});
     for (const [i, each] of some.entries()) each.embedding = embeddings.slice(i * width, (i + 1) * width);
   };
-  try {
-    await embed(missing);
-  } catch (error) {
-    if (!onError || (error instanceof MomeError && (error.code === 'MOME_ABORTED' || error.code === 'MOME_DISPOSED')))
-      throw error;
-    // One of them cannot be read: find out which.
-    for (const each of missing) await embed([each]).catch((failure: unknown) => onError(each.item.path, failure));
-  }
+  if (onError) await eachReadable(missing, embed, ({ item }, error) => onError(item.path, error));
+  else await embed(missing);
   return found.flatMap(({ item, embedding }) => (embedding ? [{ item, embedding }] : []));
 }
 
-function parseItems(text: string, path: string): IndexedImage[] {
+/**
+ * Does `work` for all entries at once, or for one after the other when a picture among them cannot be read.
+ *
+ * @param onError called for each entry whose picture cannot be read
+ */
+async function eachReadable<T>(
+  entries: T[],
+  work: (some: T[]) => Promise<void>,
+  onError: (entry: T, error: unknown) => void,
+): Promise<void> {
   try {
-    return itemsSchema.parse(JSON.parse(text));
+    await work(entries);
   } catch (error) {
-    throw new MomeError('MOME_INVALID_FILE', `${path}: expected the list of its pictures`, { cause: error });
+    requirePictureError(error);
+    for (const entry of entries) {
+      await work([entry]).catch((failure: unknown) => {
+        requirePictureError(failure);
+        onError(entry, failure);
+      });
+    }
   }
+}
+
+/** Passes on whatever is no fault of a picture, such as an abort. */
+function requirePictureError(error: unknown): void {
+  if (!(error instanceof MomeError) || !pictureErrors.includes(error.code)) throw error;
 }

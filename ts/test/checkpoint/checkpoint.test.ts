@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { copyFile, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -151,6 +151,13 @@ describe('safetensors', () => {
     expect(rounded[0]).toBe(1);
     expect(rounded[2]).toBeCloseTo(0.1, 3);
     expect(rounded[3]).toBeNaN();
+  });
+
+  it('are refused before anything is written when their header would be too large to read', async () => {
+    const large = join(folder, 'large.safetensors');
+    const metadata = { text: 'x'.repeat(64 * 2 ** 20) };
+    await expectCode(() => writeSafetensors(large, [], metadata), 'MOME_TOO_LARGE');
+    expect((await readdir(folder)).filter((name) => name.startsWith('large'))).toEqual([]);
   });
 
   it('round bfloat16 to nearest even', async () => {

@@ -1,13 +1,14 @@
-import { copyFile, mkdir, readFile, utimes, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { writeSafetensors } from '../../src/checkpoint/index.ts';
+import { openSafetensors, type TensorToWrite, writeSafetensors } from '../../src/checkpoint/index.ts';
 import { fusedScore } from '../../src/model/fused-score.ts';
 import { Vlmo } from '../../src/model/vlmo.ts';
-import { MomeError } from '../../src/runtime/errors.ts';
-import { escapeHtml, listImages, renderResults, SearchIndex } from '../../src/search/index.ts';
+import { type ErrorCode, MomeError } from '../../src/runtime/errors.ts';
+import { listImages, renderResults, SearchIndex } from '../../src/search/index.ts';
+import { readIndex, writeIndex } from '../../src/search/index-file.ts';
 import { expectCode, temporaryFolder, testImage, tinyModel } from '../helpers.ts';
 
 let model: Vlmo;
@@ -114,6 +115,85 @@ describe('SearchIndex', () => {
     );
   });
 
+  it('passes on what is no fault of a file, however the others fare', async () => {
+    const broken = join(await temporaryFolder(), 'broken.png');
+    await writeFile(broken, 'nothing');
+    const controller = new AbortController();
+    const failed: string[] = [];
+    const onError = (path: string) => {
+      failed.push(path);
+      controller.abort();
+    };
+    const files = [broken, ...(await listImages(pictures))];
+    await expectCode(() => SearchIndex.build(model, files, { signal: controller.signal, onError }), 'MOME_ABORTED');
+    expect(failed).toEqual([broken]);
+    const lacking = await Vlmo.load(await tinyModel());
+    const index = await SearchIndex.build(lacking, files.slice(1));
+    await lacking.dispose();
+    await expectCode(() => index.search('a red square', { onError }), 'MOME_DISPOSED');
+    expect(failed).toEqual([broken]);
+  });
+
+  it('takes nothing from an index of another model', async () => {
+    const files = await listImages(pictures);
+    const other = await Vlmo.load(await tinyModel('tiny_absolute'));
+    const previous = await SearchIndex.build(other, files);
+    await other.dispose();
+    const index = await SearchIndex.build(model, files, { previous });
+    expect(index.embeddings).toEqual((await SearchIndex.build(model, files)).embeddings);
+    expect(index.embeddings).not.toEqual(previous.embeddings);
+  });
+
+  it('ranks pictures that were deleted or damaged since by score, behind those it can read', async () => {
+    const folder = await temporaryFolder();
+    const files = await Promise.all(
+      (await listImages(pictures)).map(async (file, i) => {
+        await copyFile(file, join(folder, `${i}.png`));
+        return join(folder, `${i}.png`);
+      }),
+    );
+    const index = await SearchIndex.build(model, files);
+    const plain = await index.search('a red square', { k: 6, rerank: 0 });
+    const whole = await index.search('a red square', { k: 6, rerank: 5 });
+    await rm(plain[0]!.path);
+    await writeFile(plain[2]!.path, 'nothing');
+    const lost = [plain[0]!, plain[2]!];
+    const failed: unknown[] = [];
+    const results = await index.search('a red square', {
+      k: 6,
+      rerank: 5,
+      onError: (path, error) => failed.push([path, (error as MomeError).code]),
+    });
+    expect(failed).toEqual([
+      [plain[0]!.path, 'MOME_NOT_FOUND'],
+      [plain[2]!.path, 'MOME_INVALID_IMAGE'],
+    ]);
+    const readable = whole.filter(({ path, match }) => match !== null && lost.every((each) => each.path !== path));
+    expect(results).toEqual([...readable, plain[0], plain[2], plain[5]]);
+    expect(await index.search('a red square', { k: 6, rerank: 5 })).toEqual(results);
+    await expectCode(() => index.search({ image: plain[0]!.path }), 'MOME_NOT_FOUND');
+  });
+
+  it('keeps in the header of its file nothing that grows with the pictures, and rows in several tensors', async () => {
+    const path = join(await temporaryFolder(), 'index');
+    const index = await SearchIndex.build(model, await listImages(pictures));
+    await index.save(path);
+    expect(Object.keys((await openSafetensors(path)).metadata).sort()).toEqual(['fingerprint', 'version']);
+    await writeIndex(path, model, index, 4);
+    const { width } = model.config;
+    const { entries } = await openSafetensors(path);
+    expect([...entries.values()].map(({ shape }) => shape).slice(1)).toEqual([
+      [4, width],
+      [2, width],
+    ]);
+    expect(await readIndex(path, model)).toEqual({ items: index.items, embeddings: index.embeddings });
+  });
+
+  it('refuses more pictures than one array can hold before it reads any', async () => {
+    const files = new Array<string>(Math.floor(2 ** 32 / model.config.width) + 1);
+    await expectCode(() => SearchIndex.build(model, files), 'MOME_TOO_LARGE');
+  });
+
   it('refuses senseless options and files', async () => {
     const index = await SearchIndex.build(model, await listImages(pictures));
     await expectCode(() => index.search('a', { k: 0 }), 'MOME_INVALID_ARGUMENT');
@@ -124,13 +204,27 @@ describe('SearchIndex', () => {
     const other = await Vlmo.load(await tinyModel('tiny_absolute'));
     await expectCode(() => SearchIndex.open(other, path), 'MOME_UNSUPPORTED');
     await other.dispose();
-    const data = Float32Array.of(1, 2);
-    await writeSafetensors(path, [{ name: 'embeddings', dtype: 'F32', shape: [1, 2], data }], {
-      version: '1',
-      fingerprint: model.fingerprint,
-      items: '[{"path":"a","size":1,"modified":1}]',
+    const { width } = model.config;
+    const item = Buffer.from('{"path":"a","size":1,"modified":1}\n');
+    const list = (data: Uint8Array) => ({ name: 'items', dtype: 'U8' as const, shape: [data.length], data });
+    const rows = (count: number, columns: number, value = 1) => ({
+      name: 'embeddings.0',
+      dtype: 'F32' as const,
+      shape: [count, columns],
+      data: new Float32Array(count * columns).fill(value),
     });
-    await expectCode(() => SearchIndex.open(model, path), 'MOME_INVALID_FILE');
+    const expectRefusal = async (code: ErrorCode, tensors: TensorToWrite[], version = '2') => {
+      await writeSafetensors(path, tensors, { version, fingerprint: model.fingerprint });
+      await expectCode(() => SearchIndex.open(model, path), code);
+    };
+    await expectRefusal('MOME_INVALID_FILE', [list(item), rows(1, 2)]);
+    await expectRefusal('MOME_INVALID_FILE', [list(item), rows(2, width)]);
+    await expectRefusal('MOME_INVALID_FILE', [list(item.subarray(0, -1)), rows(1, width)]);
+    await expectRefusal('MOME_INVALID_FILE', [list(Buffer.from('{}\n')), rows(1, width)]);
+    await expectRefusal('MOME_INVALID_FILE', [list(item)]);
+    await expectRefusal('MOME_INVALID_FILE', [rows(1, width)]);
+    await expectRefusal('MOME_INVALID_FILE', [list(item), rows(1, width)], '1');
+    await expectRefusal('MOME_NON_FINITE', [list(item), rows(1, width, Number.NaN)]);
     await index.save(path);
     const good = new Uint8Array(await readFile(path));
     await fc.assert(
@@ -158,6 +252,6 @@ describe('renderResults', () => {
     expect(page).not.toContain('<script>');
     expect(page).toContain('cannot be shown');
     expect(page).not.toMatch(/(?:src|href)="(?!data:)/);
-    expect(escapeHtml(`<&>"'`)).toBe('&lt;&amp;&gt;&quot;&#39;');
+    expect(await renderResults(`<&>"'`, [])).toContain('<h1>&lt;&amp;&gt;&quot;&#39;</h1>');
   });
 });
