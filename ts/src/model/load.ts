@@ -59,7 +59,7 @@ export interface ModelParts {
 const preprocessingVersion = 1;
 
 /** The model that ships with the library. */
-export const defaultModel = 'emoji-tiny';
+const defaultModel = 'emoji-tiny';
 
 /** Parameters without which nothing works; heads may be missing. */
 const core = /^(?:text_embeddings|token_type_embeddings|transformer|relative_position_bias_table)/;

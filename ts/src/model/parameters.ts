@@ -79,6 +79,6 @@ export function isBlockMatrix(name: string): boolean {
 }
 
 /** Experts that block `layer` holds: text and image everywhere, `vl` from the first VL layer on. */
-export function expertsOfLayer(config: VlmoConfig, layer: number): readonly Expert[] {
+function expertsOfLayer(config: VlmoConfig, layer: number): readonly Expert[] {
   return layer >= config.firstVlLayer ? ['text', 'image', 'vl'] : ['text', 'image'];
 }

@@ -194,7 +194,7 @@ export function addon(): Addon {
 }
 
 /** Turns an error of the addon into a {@link MomeError} with the same code. */
-export function fromNative(error: unknown): unknown {
+function fromNative(error: unknown): unknown {
   if (error instanceof MomeError || !(error instanceof Error)) return error;
   const { code } = error as { code?: unknown };
   if (typeof code === 'string' && (errorCodes as readonly string[]).includes(code)) {

@@ -4,7 +4,7 @@ import { glob } from 'tinyglobby';
 import { check, MomeError } from '../runtime/errors.ts';
 
 /** File name endings taken for pictures. */
-export const imageEndings = ['jpg', 'jpeg', 'png', 'webp', 'gif', 'svg', 'avif'] as const;
+const imageEndings = ['jpg', 'jpeg', 'png', 'webp', 'gif', 'svg', 'avif'] as const;
 
 /**
  * All picture files under `folder`, sorted; hidden folders and links are left out.

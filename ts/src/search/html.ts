@@ -88,6 +88,6 @@ const entities: Readonly<Record<string, string>> = {
 };
 
 /** Makes text safe inside HTML and attributes. */
-export function escapeHtml(text: string): string {
+function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => entities[character]!);
 }
