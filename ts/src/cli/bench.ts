@@ -39,11 +39,14 @@ async function bench(flags: ModelFlags & { readonly seconds: number }): Promise<
     const works = worksOf(model);
     const bar = progressBar('bench', flags.quiet);
     const rows: BenchRow[] = [];
-    for (const work of works) {
-      bar.update(rows.length, works.length);
-      rows.push(await measure(work, flags.seconds, signal));
+    try {
+      for (const work of works) {
+        bar.update(rows.length, works.length);
+        rows.push(await measure(work, flags.seconds, signal));
+      }
+    } finally {
+      bar.stop(); // its timer would keep the process alive
     }
-    bar.stop();
     const { target, dtype, config } = model;
     const memory = model.memory();
     if (flags.json) return printJson({ target, dtype, width: config.width, layers: config.layers, memory, rows });

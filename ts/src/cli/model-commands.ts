@@ -1,5 +1,6 @@
 /** `mome embed`, `match`, `answer`, `reason` and `fill-mask`: one call of the model each. */
 import type { Command } from 'commander';
+import type { Embeddings, Vlmo } from '../model/vlmo.ts';
 import { check } from '../runtime/errors.ts';
 import {
   interruption,
@@ -54,15 +55,28 @@ export function addModelCommands(program: Command): void {
   ).action(fillMask);
 }
 
+/** Embeds with a progress bar. */
+async function embedImages(
+  model: Vlmo,
+  paths: readonly string[],
+  signal: AbortSignal,
+  quiet?: boolean,
+): Promise<Embeddings> {
+  const progress = progressBar('embedding', quiet);
+  try {
+    return await model.embedImages(paths, { signal, onProgress: progress.update });
+  } finally {
+    progress.stop(); // its timer would keep the process alive
+  }
+}
+
 async function embed(flags: ModelFlags & { readonly text?: string[]; readonly image?: string[] }): Promise<void> {
   const { text = [], image = [] } = flags;
   check(text.length + image.length > 0, 'MOME_INVALID_ARGUMENT', 'embed: expected --text or --image, got neither');
   const signal = interruption();
-  const progress = progressBar('embedding', flags.quiet);
   await withModel(flags, async (model) => {
     const texts = await model.embedTexts(text, { signal });
-    const images = await model.embedImages(image, { signal, onProgress: progress.update });
-    progress.stop();
+    const images = await embedImages(model, image, signal, flags.quiet);
     const rows = [
       ...text.map((input, i) => ({ input, row: i, of: texts })),
       ...image.map((input, i) => ({ input, row: i, of: images })),

@@ -1,5 +1,6 @@
-import { spawnSync } from 'node:child_process';
-import { mkdir, readFile } from 'node:fs/promises';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -32,6 +33,29 @@ const json = (...args: string[]) => {
   expect(status).toBe(0);
   return JSON.parse(stdout);
 };
+
+/**
+ * Runs the built command as if its standard error were a terminal, for 20 seconds at most.
+ *
+ * @param whenShown called once the progress bar is there
+ */
+async function onTerminal(args: readonly string[], whenShown: (child: ChildProcess) => void = () => {}) {
+  const terminal = 'data:text/javascript,process.stderr.isTTY=true';
+  const child = spawn(process.execPath, ['--import', terminal, join(process.cwd(), 'dist/cli.mjs'), ...args], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    timeout: 20_000,
+  });
+  let text = '';
+  let shown = false;
+  child.stderr.setEncoding('utf8').on('data', (part: string) => {
+    text += part;
+    if (shown || !text.includes(' eta ')) return;
+    shown = true;
+    whenShown(child);
+  });
+  const [code] = await once(child, 'close');
+  return { code, shown };
+}
 
 describe('mome', () => {
   it('searches a folder by text and by picture, and keeps the index', async () => {
@@ -86,6 +110,19 @@ describe('mome', () => {
       expect(perSecond).toBeCloseTo((1000 * items) / milliseconds.median, 6);
     }
     expect(mome('bench', '-m', model, '--seconds', 'many').status).toBe(2);
+  });
+
+  it('ends on a terminal too when a call fails while the progress bar is shown', async () => {
+    const broken = join(await temporaryFolder(), 'broken.png');
+    await writeFile(broken, 'nothing');
+    // So many that several runs succeed, and the bar is there, before the last fails.
+    const images = Array.from({ length: 800 }, () => join(pictures, '0.png'));
+    expect(await onTerminal(['embed', '-m', model, '-i', ...images, broken])).toMatchObject({ code: 1, shown: true });
+  });
+
+  it('ends on a terminal too when it is interrupted while the progress bar is shown', async () => {
+    const args = ['bench', '-m', model, '--seconds', '600'];
+    expect(await onTerminal(args, (child) => child.kill('SIGINT'))).toMatchObject({ code: 130, shown: true });
   });
 
   it('exports, and says which functions the model has', async () => {
