@@ -1,6 +1,6 @@
 /**
  * Builds the addon (and, with --tests, the native tests, with --bench the bench program) with CMake through cmake-js. The one road of `npm run build:addon`,
- * `node-gyp rebuild` and `prebuildify`.
+ * of an installation for which there is no prebuilt addon, and of `prebuildify`, which comes here by binding.gyp.
  */
 import { spawnSync } from 'node:child_process';
 import { rmSync } from 'node:fs';

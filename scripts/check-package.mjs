@@ -1,6 +1,19 @@
-/** Loads the built package as its users do, from a folder of their own: ES module, CommonJS, command line. */
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+/**
+ * Packs the package and loads it as its users do, from a folder of their own: hints, links, install script, ES module, CommonJS, examples,
+ * command line. Nothing is taken from the network: dependencies are those of the clone.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,12 +21,84 @@ import sharp from 'sharp';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const folder = mkdtempSync(join(tmpdir(), 'mome-package-'));
+const modules = join(folder, 'node_modules');
+const installed = join(modules, 'mome');
 const names = "['Vlmo', 'SearchIndex', 'MomeError', 'verifyCase', 'exportOnnx']";
-try {
-  mkdirSync(join(folder, 'node_modules'));
-  symlinkSync(root, join(folder, 'node_modules', 'mome'));
-  const runtime = 'onnxruntime-node';
-  symlinkSync(join(root, 'bench', 'node_modules', runtime), join(folder, 'node_modules', runtime));
+
+function check(condition, message) {
+  if (!condition) throw new Error(message);
+}
+
+const run = (args, options = {}) =>
+  execFileSync(process.execPath, args, {
+    cwd: folder,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+    ...options,
+  });
+
+/** Unpacks what `npm pack` makes into the user's `node_modules`, beside the dependencies it names and no others. */
+function install() {
+  mkdirSync(installed, { recursive: true });
+  const tarball = execFileSync('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', folder], {
+    cwd: root,
+    encoding: 'utf8',
+  }).trim();
+  execFileSync('tar', ['-xzf', join(folder, tarball), '-C', installed, '--strip-components=1']);
+  const manifest = JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8'));
+  for (const name of Object.keys(manifest.dependencies)) {
+    mkdirSync(dirname(join(modules, name)), { recursive: true });
+    symlinkSync(join(root, 'node_modules', name), join(modules, name));
+  }
+  return manifest;
+}
+
+/** Without an addon, the error names a command that the package has. */
+function checkHint({ scripts }) {
+  writeFileSync(
+    join(folder, 'load.mjs'),
+    `import { Vlmo } from 'mome'; await Vlmo.load().catch(({ message }) => console.log(message));`,
+  );
+  const message = run(['load.mjs']);
+  const command = /npm run ([\w:]+)/.exec(message)?.[1];
+  const file = /^node (\S+)$/.exec(scripts[command] ?? '')?.[1];
+  check(file && existsSync(join(installed, file)), `expected a hint with a command of the package, got: ${message}`);
+}
+
+/** Files that pages of the package point to are in it. */
+function checkLinks() {
+  const docs = readdirSync(join(installed, 'docs')).filter((name) => name.endsWith('.md'));
+  for (const page of ['README.md', ...docs.map((name) => `docs/${name}`)]) {
+    const text = readFileSync(join(installed, page), 'utf8');
+    for (const [, target] of text.matchAll(/\]\((?![a-z]+:|#)([^)#]+)/g))
+      check(existsSync(join(installed, dirname(page), target)), `${page}: expected ${target} in the package`);
+  }
+}
+
+/** The install script takes a prebuilt addon: with no compiler in sight it succeeds and builds nothing. */
+function checkInstallScript({ scripts }) {
+  const prebuilds = join(installed, 'prebuilds', `${process.platform}-${process.arch}`);
+  const bin = join(folder, 'bin');
+  mkdirSync(bin);
+  symlinkSync(process.execPath, join(bin, 'node'));
+  const install = () =>
+    spawnSync('/bin/sh', ['-c', scripts.install], {
+      cwd: installed,
+      encoding: 'utf8',
+      env: { PATH: [bin, join(root, 'node_modules', '.bin')].join(':') },
+    });
+  const without = install();
+  check(
+    without.status === 1 && /cmake is missing/.test(without.stderr),
+    `expected what is missing, got ${without.stderr}`,
+  );
+  mkdirSync(prebuilds, { recursive: true });
+  cpSync(join(root, 'build', 'Release', 'mome.node'), join(prebuilds, 'mome.node'));
+  const { status, stderr } = install();
+  check(status === 0 && !existsSync(join(installed, 'build')), `expected the prebuilt addon to be taken: ${stderr}`);
+}
+
+function checkEntries() {
   writeFileSync(
     join(folder, 'user.mjs'),
     `import * as mome from 'mome'; import { Trainer } from 'mome/train'; import { Graph } from 'mome/graph';
@@ -28,9 +113,12 @@ for (const name of ${names}) if (typeof mome[name] !== 'function') throw new Err
 if (typeof Trainer !== 'function') throw new Error('no Trainer');
 mome.diagnose().then((report) => { if (!report.ok) throw new Error(JSON.stringify(report)); });`,
   );
-  for (const file of ['user.mjs', 'user.cjs'])
-    execFileSync(process.execPath, [file], { cwd: folder, stdio: 'inherit' });
-  // The examples, with pictures of the names they use.
+  run(['user.mjs']);
+  run(['user.cjs']);
+}
+
+/** The README's examples, with pictures of the names they use. */
+async function checkReadme() {
   const colours = { 'cat.png': '#f5a742', 'ramen.jpg': '#c0392b', 'train.svg': '' };
   for (const [name, background] of Object.entries(colours)) {
     const file = join(folder, name);
@@ -43,43 +131,40 @@ mome.diagnose().then((report) => { if (!report.ok) throw new Error(JSON.stringif
     join(folder, 'example.mjs'),
     `${example}\nif (ranked.length !== 2 || embeddings.length !== 2 * width) throw new Error('example');`,
   );
-  runQuietly('example.mjs');
+  run(['example.mjs']);
   await makeModelWithAllHeads(join(folder, 'vlmo-vqa'));
   writeFileSync(
     join(folder, 'answering.mjs'),
     `import { Vlmo } from 'mome';\n${answering}\nif (!/^word/.test(best.answer)) throw new Error(best.answer); await vqa.dispose();`,
   );
-  runQuietly('answering.mjs');
-  // The page of the API is one program: it must fit the package's types, and run.
+  run(['answering.mjs']);
+}
+
+/** The page of the API is one program: it must fit the package's types, and run with the pictures and models of the README. */
+function checkApiPage() {
   writeFileSync(join(folder, 'api.mts'), blocks('docs/api.md', 'ts').join('\n'));
-  const compiler = [
-    join(root, 'node_modules', 'typescript', 'bin', 'tsc'),
-    'api.mts',
-    '--strict',
-    '--noUncheckedIndexedAccess',
-  ];
+  const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+  const strict = ['--strict', '--noUncheckedIndexedAccess'];
   const language = ['--target', 'es2022', '--module', 'nodenext', '--lib', 'es2023,esnext.disposable'];
   const typings = ['--skipLibCheck', '--types', 'node', '--typeRoots', join(root, 'node_modules', '@types')];
-  execFileSync(process.execPath, [...compiler, ...language, ...typings], { cwd: folder, stdio: 'inherit' });
-  runQuietly('api.mjs');
-  // The example of the ONNX page prints how far another runtime is from ours.
-  const [onnxExample] = blocks('docs/onnx.md', 'js');
-  writeFileSync(join(folder, 'onnx.mjs'), onnxExample);
-  const difference = execFileSync(process.execPath, ['onnx.mjs'], { cwd: folder, encoding: 'utf8' });
-  if (!(Number(difference) < 1e-6)) throw new Error(`the ONNX example printed ${difference}`);
-  execFileSync(process.execPath, [join(root, 'dist', 'cli.mjs'), '--version'], { cwd: folder, stdio: 'inherit' });
-} finally {
-  rmSync(folder, { recursive: true, force: true });
+  run([compiler, 'api.mts', ...strict, ...language, ...typings], { stdio: 'inherit' });
+  run(['api.mjs']);
+}
+
+/** The example of the ONNX page prints how far another runtime is from ours. */
+function checkOnnxPage() {
+  const runtime = 'onnxruntime-node';
+  symlinkSync(join(root, 'bench', 'node_modules', runtime), join(modules, runtime));
+  const [example] = blocks('docs/onnx.md', 'js');
+  writeFileSync(join(folder, 'onnx.mjs'), example);
+  const difference = run(['onnx.mjs']);
+  check(Number(difference) < 1e-6, `the ONNX example printed ${difference}`);
 }
 
 /** The code of a page in these languages, block by block. */
 function blocks(page, ...languages) {
   const pattern = new RegExp(`\`\`\`(?:${languages.join('|')})\\n([\\s\\S]*?)\`\`\``, 'g');
-  return [...readFileSync(join(root, page), 'utf8').matchAll(pattern)].map(([, code]) => code);
-}
-
-function runQuietly(file) {
-  execFileSync(process.execPath, [file], { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });
+  return [...readFileSync(join(installed, page), 'utf8').matchAll(pattern)].map(([, code]) => code);
 }
 
 /** The model of a reference case, with a vocabulary and words for its answers. */
@@ -106,4 +191,18 @@ async function makeModelWithAllHeads(target) {
   writeFileSync(join(target, 'vocab.txt'), pieces.join('\n'));
   const answers = Array.from({ length: config.answers }, (_, i) => `word ${i}`);
   writeFileSync(join(target, 'answers.json'), JSON.stringify(answers));
+}
+
+try {
+  const manifest = install();
+  checkHint(manifest);
+  checkLinks();
+  checkInstallScript(manifest);
+  checkEntries();
+  await checkReadme();
+  checkApiPage();
+  checkOnnxPage();
+  process.stdout.write(run([join(installed, manifest.bin.mome), '--version']));
+} finally {
+  rmSync(folder, { recursive: true, force: true });
 }

@@ -186,7 +186,7 @@ export function addon(): Addon {
   } catch (error) {
     throw new MomeError(
       'MOME_NATIVE_LOAD',
-      `mome: expected a native addon for ${process.platform}-${process.arch}, could not load one; build it with "npm run build" in ${packageRoot()}`,
+      `mome: expected a native addon for ${process.platform}-${process.arch}, could not load one; build it with "npm run build:addon" in ${packageRoot()}`,
       { cause: error },
     );
   }
