@@ -1,9 +1,10 @@
 /** `mome search`: build and keep an index of a folder, query it by text or picture. */
-import { access, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import type { Command } from 'commander';
 import type { Vlmo } from '../model/vlmo.ts';
 import { check, MomeError } from '../runtime/errors.ts';
+import { exists } from '../runtime/files.ts';
 import { listImages, renderResults, SearchIndex, type SearchResult } from '../search/index.ts';
 import {
   interruption,
@@ -137,12 +138,5 @@ function resultTable(results: readonly SearchResult[], folder: string): string {
       match === null ? '' : match.toFixed(4),
       dualRank + 1,
     ]),
-  );
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
   );
 }

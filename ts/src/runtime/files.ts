@@ -1,7 +1,15 @@
-/** Folders that results are written to. */
-import { mkdir, stat } from 'node:fs/promises';
+/** Whether files are there, and folders that results are written to. */
+import { access, mkdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { MomeError } from './errors.ts';
+
+/** Whether there is anything at `path`, of any size; nothing of it is read. */
+export async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
 
 /**
  * Makes a folder and those above it; nothing happens where it is there already. (`mkdir` with `recursive` never returns on file

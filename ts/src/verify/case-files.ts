@@ -1,10 +1,11 @@
 /**
  * Files of a reference case.
  */
-import { access, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openSafetensors, readIntegers, readTensor, type TensorEntry } from '../checkpoint/index.ts';
 import { check, MomeError } from '../runtime/errors.ts';
+import { exists } from '../runtime/files.ts';
 
 /** Reads `config.json` of a case. @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE` */
 export async function readCaseConfig(folder: string): Promise<Readonly<Record<string, unknown>>> {
@@ -21,13 +22,6 @@ export async function readCaseConfig(folder: string): Promise<Readonly<Record<st
       ? error
       : new MomeError('MOME_INVALID_FILE', `${path}: expected JSON`, { cause: error });
   }
-}
-
-export async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 /** Tensors of one safetensors file of a case, read when asked for. */

@@ -1,8 +1,22 @@
-import { stat, writeFile } from 'node:fs/promises';
+import { open, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { makeFolder } from '../../src/runtime/files.ts';
+import { exists, makeFolder } from '../../src/runtime/files.ts';
 import { expectCode, temporaryFolder } from '../helpers.ts';
+
+describe('exists', () => {
+  it('finds folders and files of any size', async () => {
+    const folder = await temporaryFolder();
+    const large = join(folder, 'large');
+    const file = await open(large, 'w');
+    await file.truncate(3 * 2 ** 30);
+    await file.close();
+    expect(await exists(folder)).toBe(true);
+    expect(await exists(large)).toBe(true);
+    expect(await exists(join(folder, 'missing'))).toBe(false);
+    expect(await exists(join(large, 'below'))).toBe(false);
+  });
+});
 
 describe('makeFolder', () => {
   it('makes all that is missing, also when several callers ask for the same', async () => {
