@@ -6,10 +6,12 @@ import { z } from 'zod';
 import { openCheckpoint, takeParameters, valuesOf } from '../checkpoint/index.ts';
 import { prepareImage } from '../image/decode.ts';
 import { configFromArch } from '../model/config.ts';
+import { objectiveNames } from '../model/objectives.ts';
 import { addon, type DType } from '../runtime/addon.ts';
 import { cudaInfo, type Device, type DeviceName, deviceName, resolveDevice } from '../runtime/device.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
-import { CaseTensors, exists, readCaseConfig } from './case-files.ts';
+import { exists } from '../runtime/files.ts';
+import { CaseTensors, readCaseConfig } from './case-files.ts';
 import { type CaseReport, type Check, compare, report } from './compare.ts';
 import { bounds, checkOutputs, ModelCase } from './model-case.ts';
 import { checkObjectives, checkTraining } from './objectives.ts';
@@ -96,6 +98,10 @@ async function checksOf(
   const model = await ModelCase.open(folder, weights, arch, where);
   try {
     checks.push(...(await checkOutputs(model, outputs)));
+    refuseOthers(outputs, [
+      ...checks.map((each) => each.name),
+      ...objectiveNames.map((objective) => `loss/${objective}`),
+    ]);
     if (where.dtype !== 'float32' || where.device.kind !== 'cpu') return checks;
     const losses = [...outputs.entries.keys()].some((key) => key.startsWith('loss/'));
     if (losses || gradients || training) model.weights.enableTraining();
@@ -104,14 +110,17 @@ async function checksOf(
   } finally {
     model.dispose();
   }
-  const known = new Set(checks.map((each) => each.name));
-  const left = [...outputs.entries.keys()].filter((key) => !known.has(key));
+  return checks;
+}
+
+/** Throws where a case holds more than is compared: what nobody looked at must not pass. */
+function refuseOthers(outputs: CaseTensors, known: readonly string[]): void {
+  const left = [...outputs.entries.keys()].filter((key) => !known.includes(key));
   check(
     left.length === 0,
     'MOME_INVALID_FILE',
     `${outputs.path}: expected outputs this library knows, got ${left.join(', ')}`,
   );
-  return checks;
 }
 
 async function checkConversion(

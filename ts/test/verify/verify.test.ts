@@ -70,6 +70,23 @@ describe('a planted error', () => {
     await cp(golden('tiny_absolute'), join(folder, '..', 'tiny_absolute'), { recursive: true, force: true });
     await expectCode(() => verifyCase(folder), 'MOME_INVALID_FILE');
   });
+
+  it.each(['float32', 'bfloat16', 'int8'] as const)(
+    'in an output beside known ones is refused in %s',
+    async (dtype) => {
+      const folder = await temporaryFolder();
+      await cp(golden('tiny_absolute'), folder, { recursive: true });
+      const file = join(folder, 'outputs.safetensors');
+      const { entries } = await openSafetensors(file);
+      const tensors = [];
+      for (const { name, shape } of entries.values())
+        tensors.push({ name, dtype: 'F32' as const, shape, data: await readTensor(entries.get(name)!) });
+      tensors.push({ name: 'loss/unheard_of', dtype: 'F32' as const, shape: [1], data: Float32Array.of(1) });
+      await writeSafetensors(file, tensors);
+      const { message } = await expectCode(() => verifyCase(folder, { dtype }), 'MOME_INVALID_FILE');
+      expect(message).toContain('loss/unheard_of');
+    },
+  );
 });
 
 describe('compare', () => {
