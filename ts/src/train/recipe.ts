@@ -1,13 +1,21 @@
 /**
  * A training recipe: one JSON file that says everything a run depends on.
  */
+import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { parseConfig, presets, type VlmoConfig } from '../model/config.ts';
 import { MomeError } from '../runtime/errors.ts';
+import { augmentDefaults } from './data/augment.ts';
+import { captionDefaults } from './data/captions.ts';
 import { emojiStyles } from './data/emoji.ts';
 
 const strength = z.number().min(0);
 const count = z.number().int().positive();
+
+/** Some of the strengths that `defaults` names, and no others. */
+function strengthsOf<Name extends string>(defaults: Readonly<Record<Name, number>>) {
+  return z.partialRecord(z.enum(Object.keys(defaults) as [Name, ...Name[]]), strength);
+}
 
 function isPattern(text: string): boolean {
   try {
@@ -31,8 +39,8 @@ const recipeSchema = z.strictObject({
   ]),
   /** Side at which sources are kept for augmentation; default 1.5 times the model's. */
   sourceSize: count.optional(),
-  augment: z.record(z.string(), strength).optional(),
-  captions: z.record(z.string(), strength).optional(),
+  augment: strengthsOf(augmentDefaults).optional(),
+  captions: strengthsOf(captionDefaults).optional(),
   batchSize: count,
   phases: z
     .array(
@@ -69,7 +77,7 @@ const recipeSchema = z.strictObject({
   threads: count.optional(),
   /** Steps between checkpoints. */
   checkpointEvery: count.default(500),
-  /** Steps between evaluations on held-out drawings (emoji data only); 0 = at the end of the run alone. */
+  /** Steps between evaluations, by `mome train` on held-out drawings and for emoji data alone; 0 = at the end of a phase. */
   evaluateEvery: z.number().int().min(0).default(0),
 });
 
@@ -77,6 +85,19 @@ const recipeSchema = z.strictObject({
 export type Recipe = z.infer<typeof recipeSchema>;
 /** One stretch of a run with its own objectives and schedule. */
 export type Phase = Recipe['phases'][number];
+
+/** Reads and checks a recipe. @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_CONFIG` */
+export async function readRecipe(path: string): Promise<Recipe> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw new MomeError('MOME_NOT_FOUND', `train: expected a recipe at ${path}, could not read it`, { cause: error });
+  });
+  try {
+    return parseRecipe(JSON.parse(text), path);
+  } catch (error) {
+    if (error instanceof MomeError) throw error;
+    throw new MomeError('MOME_INVALID_CONFIG', `${path}: expected JSON`, { cause: error });
+  }
+}
 
 /**
  * @throws MomeError `MOME_INVALID_CONFIG` naming the field that is wrong.

@@ -1,14 +1,13 @@
 /**
  * `mome train`: a whole run from a recipe, with metrics, checkpoints, exact resume and the finished model folder.
  */
-import { readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { loadParameterValues, openCheckpoint, writeModel } from '../checkpoint/index.ts';
+import { loadParameterValues, openCheckpoint, openModelFiles, writeModel } from '../checkpoint/index.ts';
 import type { VlmoConfig } from '../model/config.ts';
 import { initialParameters } from '../model/initialise.ts';
-import { parameterShapes } from '../model/parameters.ts';
 import { check, MomeError } from '../runtime/errors.ts';
-import { makeFolder } from '../runtime/files.ts';
+import { exists, makeFolder } from '../runtime/files.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { buildVocabulary } from '../text/vocabulary.ts';
 import { type Augmenter, type AugmentOptions, augmentDefaults, createAugmenter } from './data/augment.ts';
@@ -18,7 +17,7 @@ import { openPairs } from './data/pair-files.ts';
 import { type Batch, type BatchPosition, type PairDataset, sampleBatches } from './data/pairs.ts';
 import { MetricsLog, ProgressLine } from './metrics.ts';
 import { createRandom } from './random.ts';
-import { type Phase, parseRecipe, type Recipe, recipeConfig } from './recipe.ts';
+import { type Phase, type Recipe, readRecipe, recipeConfig } from './recipe.ts';
 import { loadRun, saveRun } from './state.ts';
 import { Trainer, type TrainingBatch } from './trainer.ts';
 
@@ -101,7 +100,7 @@ class Run {
       const trainer = this.#trainer(phase, current);
       try {
         await this.#phase(trainer, phase, index);
-        current = await readParameters(trainer);
+        current = await trainer.parameters();
       } finally {
         trainer.dispose();
       }
@@ -119,12 +118,7 @@ class Run {
     return Trainer.create(
       this.#parts.config,
       parameters,
-      {
-        vocabularySize: this.#parts.config.vocabularySize,
-        maskId: this.#parts.tokenizer.maskId,
-        isSpecial: (id) => this.#parts.tokenizer.isSpecial(id),
-        isContinuation: (id) => this.#parts.tokenizer.isContinuation(id),
-      },
+      this.#parts.tokenizer,
       {
         objectives: phase.objectives,
         schedule: {
@@ -181,11 +175,12 @@ class Run {
         throw error;
       });
       next = following;
-      this.#position = batch.position;
       const seconds = (performance.now() - started) / 1000;
       this.#samples += batch.training.texts.length;
       this.#seconds += seconds;
       if (metrics.gradientNorm === undefined) continue;
+      // The trainer goes on from its last optimiser step, and so must the data.
+      this.#position = batch.position;
       this.#done++;
       this.#countFailure(metrics.applied, metrics.gradientNorm);
       const samplesPerSecond = batch.training.texts.length / seconds;
@@ -207,7 +202,7 @@ class Run {
       await saveRun(checkpoint, trainer, this.#position);
     const { evaluateEvery } = this.#parts.recipe;
     if (this.#parts.options.onEvaluate && (last || (evaluateEvery > 0 && trainer.step % evaluateEvery === 0))) {
-      await this.#writeModel(await readParameters(trainer));
+      await this.#writeModel(await trainer.parameters());
       const scores = await this.#parts.options.onEvaluate(this.#parts.options.output, this.#done);
       await this.#parts.log.write({ step: this.#done, evaluation: scores });
     }
@@ -275,18 +270,6 @@ class Feeder {
   }
 }
 
-async function readRecipe(path: string): Promise<Recipe> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    throw new MomeError('MOME_NOT_FOUND', `train: expected a recipe at ${path}, could not read it`, { cause: error });
-  });
-  try {
-    return parseRecipe(JSON.parse(text), path);
-  } catch (error) {
-    if (error instanceof MomeError) throw error;
-    throw new MomeError('MOME_INVALID_CONFIG', `${path}: expected JSON`, { cause: error });
-  }
-}
-
 async function openDataset(recipe: Recipe, folder: string): Promise<PairDataset | EmojiPairs> {
   const modelSize = typeof recipe.model === 'string' ? 224 : Number(recipe.model.imageSize);
   const size = recipe.sourceSize ?? Math.round(1.5 * modelSize);
@@ -319,20 +302,8 @@ async function startingParameters(
 ): Promise<Map<string, Float32Array>> {
   const fresh = initialParameters(config, createRandom(recipe.seed, 0x696e6974));
   if (recipe.init === undefined) return fresh;
-  const loaded = await loadParameterValues(await openCheckpoint(resolve(folder, recipe.init)), config);
+  const { weights } = await openModelFiles(resolve(folder, recipe.init));
+  const loaded = await loadParameterValues(await openCheckpoint(weights), config);
   for (const [name, values] of loaded) fresh.set(name, values);
   return fresh;
-}
-
-async function readParameters(trainer: Trainer): Promise<Map<string, Float32Array>> {
-  const parameters = new Map<string, Float32Array>();
-  for (const name of parameterShapes(trainer.config).keys()) parameters.set(name, await trainer.weights.read(name));
-  return parameters;
-}
-
-async function exists(path: string): Promise<boolean> {
-  return readFile(path).then(
-    () => true,
-    () => false,
-  );
 }

@@ -3,6 +3,7 @@
  *
  * A checkpoint is one safetensors file: `param/<name>`, `m/<name>`, `v/<name>` and, in its metadata, a JSON state.
  */
+import { z } from 'zod';
 import { openSafetensors, readTensor, writeSafetensors } from '../checkpoint/index.ts';
 import { parameterShapes } from '../model/parameters.ts';
 import { check, MomeError } from '../runtime/errors.ts';
@@ -10,18 +11,29 @@ import type { BatchPosition } from './data/pairs.ts';
 import type { Trainer, TrainerState } from './trainer.ts';
 
 /** Raised when what a checkpoint holds changes. */
-const stateVersion = 1;
+const stateVersion = 2;
+
+const versionSchema = z.object({ version: z.number() });
+const whole = z.number().int().min(0);
+const word = z.number().int().min(0).max(0xffffffff);
+const words = z
+  .tuple([word, word, word, word])
+  .refine((all) => all.some((each) => each !== 0), 'expected a word not 0');
 
 /** Counters of a run beside the tensors. */
-export interface RunState {
-  readonly version: number;
-  readonly trainer: TrainerState;
-  readonly position: BatchPosition;
-}
+const stateSchema = z.object({
+  trainer: z.object({ step: whole, random: words }),
+  position: z.object({ epoch: whole, step: whole }),
+});
+type RunState = { readonly trainer: TrainerState; readonly position: BatchPosition };
 
 const moments = ['m', 'v'] as const;
 
-/** Writes a checkpoint that {@link loadRun} continues from bit for bit. */
+/**
+ * Writes a checkpoint that {@link loadRun} continues from bit for bit.
+ *
+ * @param position the place in the data after the trainer's last optimiser step: gradients gathered since are not kept
+ */
 export async function saveRun(path: string, trainer: Trainer, position: BatchPosition): Promise<void> {
   const tensors: { name: string; dtype: 'F32'; shape: readonly number[]; data: Float32Array }[] = [];
   for (const [name, shape] of parameterShapes(trainer.config)) {
@@ -35,8 +47,8 @@ export async function saveRun(path: string, trainer: Trainer, position: BatchPos
       });
     }
   }
-  const state: RunState = { version: stateVersion, trainer: trainer.state, position };
-  await writeSafetensors(path, tensors, { state: JSON.stringify(state) });
+  const state: RunState = { trainer: trainer.state, position };
+  await writeSafetensors(path, tensors, { state: JSON.stringify({ version: stateVersion, ...state }) });
 }
 
 /**
@@ -73,9 +85,9 @@ function parseState(path: string, text: string | undefined): RunState {
     'MOME_INVALID_FILE',
     `${path}: expected the state of a training run in the metadata, found none`,
   );
-  let state: RunState;
+  let state: unknown;
   try {
-    state = JSON.parse(text) as RunState;
+    state = JSON.parse(text);
   } catch (error) {
     throw new MomeError(
       'MOME_INVALID_FILE',
@@ -83,10 +95,18 @@ function parseState(path: string, text: string | undefined): RunState {
       { cause: error },
     );
   }
+  const version = versionSchema.safeParse(state).data?.version;
   check(
-    state.version === stateVersion,
+    version === stateVersion,
     'MOME_INVALID_FILE',
-    `${path}: expected state version ${stateVersion}, got ${state.version}`,
+    `${path}: expected state version ${stateVersion}, got ${version ?? 'none'}`,
   );
-  return state;
+  const parsed = stateSchema.safeParse(state);
+  const issue = parsed.error?.issues[0];
+  check(
+    parsed.success,
+    'MOME_INVALID_FILE',
+    `${path}: expected the state of a training run, got ${issue?.path.join('.')}: ${issue?.message}`,
+  );
+  return parsed.data;
 }

@@ -32,7 +32,7 @@ export interface TrainerOptions {
   readonly weightDecay?: number;
   /** Largest norm of all gradients together; 0 = no clipping. */
   readonly clipNorm?: number;
-  /** Micro-batches per optimiser step: gradients of this many calls of `step` are averaged. */
+  /** Micro-batches per optimiser step: gradients of this many calls of `train` are averaged. */
   readonly accumulate?: number;
   /** Joint positives: pairs of the same group match each other. */
   readonly groups?: boolean;
@@ -80,10 +80,12 @@ export interface StepMetrics {
   readonly applied: boolean;
 }
 
-/** What exact resume needs besides weights and moments. */
+/**
+ * What exact resume needs besides weights and moments: where the trainer stood after its last optimiser step. Gradients that have
+ * gathered since are not kept, so going on begins with the first micro-batch after that step.
+ */
 export interface TrainerState {
   readonly step: number;
-  readonly microStep: number;
   readonly random: RandomState;
 }
 
@@ -104,7 +106,9 @@ export class Trainer {
   readonly #groups: { names: string[]; weightDecay: number; learningRateScale: number }[];
   readonly #random: Random;
   #step = 0;
+  /** Micro-batches since the last optimiser step, and the generator as that step left it. */
   #microStep = 0;
+  #randomAtStep: RandomState;
 
   private constructor(
     config: VlmoConfig,
@@ -119,6 +123,7 @@ export class Trainer {
     this.options = options;
     this.#vocabulary = vocabulary;
     this.#random = createRandom(options.seed ?? 0, 0x7261696e);
+    this.#randomAtStep = this.#random.save();
     this.#programs = compile(config, engine, weights, options);
     const names = [...parameterShapes(config).keys()].filter(options.trainable ?? (() => true));
     const weightDecay = options.weightDecay ?? 0.01;
@@ -168,24 +173,38 @@ export class Trainer {
   }
 
   get state(): TrainerState {
-    return { step: this.#step, microStep: this.#microStep, random: this.#random.save() };
+    return { step: this.#step, random: this.#randomAtStep };
   }
 
   /** Goes on from a saved state; weights and moments are written apart. */
   restore(state: TrainerState): void {
-    this.#step = state.step;
-    this.#microStep = state.microStep;
     this.#random.restore(state.random);
+    this.#randomAtStep = state.random;
+    this.#step = state.step;
+    this.#microStep = 0;
   }
 
   /**
    * Runs forward and backward on a batch and, when enough gradients have gathered, one optimiser step.
    *
+   * A call that is aborted leaves the trainer where its last optimiser step did: with `accumulate`, all micro-batches since then are
+   * to be given again, and training goes on as if nothing had happened.
+   *
    * @throws MomeError `MOME_INVALID_SHAPE` for pixels or groups that do not fit the texts; `MOME_ABORTED`
    */
   async train(batch: TrainingBatch, signal?: AbortSignal): Promise<StepMetrics> {
-    const { accumulate = 1, schedule, clipNorm = 0 } = this.options;
     this.#checkBatch(batch);
+    try {
+      return await this.#train(batch, signal);
+    } catch (error) {
+      // Random numbers were drawn and some gradients added already.
+      this.restore(this.state);
+      throw error;
+    }
+  }
+
+  async #train(batch: TrainingBatch, signal?: AbortSignal): Promise<StepMetrics> {
+    const { accumulate = 1, schedule, clipNorm = 0 } = this.options;
     if (this.#microStep === 0) await this.weights.zeroGradients();
     const losses: Record<string, number> = {};
     let itmAccuracy: number | undefined;
@@ -216,15 +235,23 @@ export class Trainer {
     if (this.#microStep < accumulate) {
       return { step: this.#step, loss, losses, learningRate, gradientNorm: undefined, itmAccuracy, applied: false };
     }
-    this.#microStep = 0;
     const gradientNorm = (await this.weights.gradientNorm()) / accumulate;
     const applied = Number.isFinite(gradientNorm);
-    this.#step++;
     if (applied) {
       const clip = clipNorm > 0 && gradientNorm > clipNorm ? clipNorm / gradientNorm : 1;
       await this.#optimise(learningRate, clip / accumulate);
     }
+    this.#step++;
+    this.#microStep = 0;
+    this.#randomAtStep = this.#random.save();
     return { step: this.#step, loss, losses, learningRate, gradientNorm, itmAccuracy, applied };
+  }
+
+  /** The weights as they are now, all of `parameterShapes(config)`: what `writeModel` takes. */
+  async parameters(): Promise<Map<string, Float32Array>> {
+    const values = new Map<string, Float32Array>();
+    for (const name of parameterShapes(this.config).keys()) values.set(name, await this.weights.read(name));
+    return values;
   }
 
   /** Frees the engine and the weights. */
@@ -235,7 +262,7 @@ export class Trainer {
   async #optimise(learningRate: number, gradientScale: number): Promise<void> {
     const [beta1, beta2] = this.options.betas ?? [0.9, 0.98];
     await this.weights.adamw({
-      step: this.#step,
+      step: this.#step + 1,
       learningRate,
       beta1,
       beta2,

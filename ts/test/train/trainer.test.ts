@@ -1,13 +1,17 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { openSafetensors, readTensor } from '../../src/checkpoint/index.ts';
 import type { VlmoConfig } from '../../src/model/config.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
 import { parameterShapes } from '../../src/model/parameters.ts';
 import { Vlmo } from '../../src/model/vlmo.ts';
+import { Program } from '../../src/runtime/engine.ts';
+import { MomeError } from '../../src/runtime/errors.ts';
 import { createRandom } from '../../src/train/random.ts';
-import { parseRecipe } from '../../src/train/recipe.ts';
+import { parseRecipe, readRecipe } from '../../src/train/recipe.ts';
 import { runTraining } from '../../src/train/run.ts';
 import { loadRun, saveRun } from '../../src/train/state.ts';
 import { Trainer, type TrainerOptions, type TrainingBatch } from '../../src/train/trainer.ts';
@@ -52,6 +56,26 @@ function batchOf(step: number, pairs = 8): TrainingBatch {
   }
   return { bytes, texts };
 }
+
+/** A signal that goes off while the program that is run as the `nth` from now on is at work. */
+function abortDuring(nth: number): AbortSignal {
+  const controller = new AbortController();
+  const run = Program.prototype.run;
+  let runs = 0;
+  vi.spyOn(Program.prototype, 'run').mockImplementation(function (this: Program, ...args) {
+    const running = run.apply(this, args);
+    if (++runs !== nth) return running;
+    controller.abort();
+    // A program as short as these may be through before it sees the signal.
+    return running.then(() => {
+      throw new MomeError('MOME_ABORTED', 'aborted at the end');
+    });
+  });
+  return controller.signal;
+}
+afterEach(() => {
+  vi.restoreAllMocks();
+});
 
 describe('activation checkpointing', () => {
   it('gives the same bits in less memory', async () => {
@@ -104,6 +128,39 @@ describe('Trainer', () => {
     for (let step = 3; step < 6; step++) await after.train(batchOf(step));
     expect(await weightsOf(after)).toEqual(await weightsOf(straight));
     for (const one of [straight, before, after]) one.dispose();
+  });
+
+  // A step of two micro-batches runs four programs: contrastive, fused, contrastive, fused.
+  it.each([
+    ['the contrastive run', 1, 1],
+    ['the fused run', 1, 2],
+    ['the first micro-batch of two', 2, 2],
+    ['the contrastive run of the second micro-batch', 2, 3],
+    ['the fused run of the second micro-batch', 2, 4],
+  ])('goes on to the last bit after an abort in %s', async (_, accumulate, nth) => {
+    const options = { textDropout: 0.1, dropPath: 0.1, accumulate };
+    const straight = trainer(options);
+    const stopped = trainer(options);
+    for (let batch = 0; batch < accumulate; batch++) {
+      await straight.train(batchOf(batch));
+      await stopped.train(batchOf(batch));
+    }
+    const signal = abortDuring(nth);
+    const before = stopped.state;
+    await expectCode(async () => {
+      for (let batch = accumulate; batch < 2 * accumulate; batch++) await stopped.train(batchOf(batch), signal);
+    }, 'MOME_ABORTED');
+    expect(stopped.state).toEqual(before);
+    const path = join(await temporaryFolder(), 'checkpoint.safetensors');
+    await saveRun(path, stopped, { epoch: 0, step: accumulate });
+    const resumed = trainer({ ...options, seed: 99 });
+    await loadRun(path, resumed);
+    for (const one of [straight, stopped, resumed])
+      for (let batch = accumulate; batch < 3 * accumulate; batch++) await one.train(batchOf(batch));
+    const expected = await weightsOf(straight);
+    expect(await weightsOf(stopped)).toEqual(expected);
+    expect(await weightsOf(resumed)).toEqual(expected);
+    for (const one of [straight, stopped, resumed]) one.dispose();
   });
 
   it('does not depend on the number of threads', async () => {
@@ -164,6 +221,17 @@ describe('Trainer', () => {
 describe('recipes', () => {
   it('are checked', async () => {
     await expectCode(() => parseRecipe({ model: 'base' }), 'MOME_INVALID_CONFIG');
+    const recipes = fileURLToPath(new URL('../../../recipes/', import.meta.url));
+    for (const name of await readdir(recipes)) {
+      const recipe = await readRecipe(join(recipes, name));
+      for (const part of ['augment', 'captions']) {
+        const { message } = await expectCode(
+          () => parseRecipe({ ...recipe, [part]: { labl: 1 } }),
+          'MOME_INVALID_CONFIG',
+        );
+        expect(message).toContain(part);
+      }
+    }
     await expectCode(() => runTraining('/nowhere.json', { output: '/tmp' }), 'MOME_NOT_FOUND');
   });
 
@@ -188,6 +256,9 @@ describe('recipes', () => {
         { objectives: ['itc'], steps: 4, learningRate: 1e-3, vlBranch: false },
         { objectives: ['itc', 'itm', 'mlm'], steps: 3, learningRate: 1e-3 },
       ],
+      accumulate: 2,
+      textDropout: 0.1,
+      dropPath: 0.1,
       groups: false,
       checkpointEvery: 2,
     };
@@ -201,11 +272,44 @@ describe('recipes', () => {
     await using trained = await Vlmo.load(join(folder, 'whole'));
     expect((await trained.embedTexts(['a red square'])).width).toBe(32);
 
-    const controller = new AbortController();
-    setTimeout(() => controller.abort(), 30);
-    await run('parts', { signal: controller.signal }).catch(() => {});
-    await run('parts', { resume: true });
+    // The first phase runs 8 programs, a step of the second one 4: aborts in its fused runs, at the first and the last micro-batch.
     const weights = async (name: string) => readFile(join(folder, name, 'model.safetensors'));
-    expect((await weights('parts')).equals(await weights('whole'))).toBe(true);
+    for (const [name, nth] of [
+      ['first', 8 + 4 + 2],
+      ['last', 8 + 4 + 4],
+    ] as const) {
+      await expectCode(() => run(name, { signal: abortDuring(nth) }), 'MOME_ABORTED');
+      vi.restoreAllMocks();
+      expect((await run(name, { resume: true })).steps).toBe(7);
+      expect((await weights(name)).equals(await weights('whole'))).toBe(true);
+    }
+
+    // A finished run is a model to start from, by its folder too: training that changes nothing gives the same weights.
+    const frozen = [{ objectives: ['itc'], steps: 1, learningRate: 1e-3, trainable: '^itc_text', vlBranch: false }];
+    const next = { ...recipe, phases: frozen, init: 'whole', vocabulary: 'whole/vocab.txt' };
+    await writeFile(join(folder, 'recipe.json'), JSON.stringify(next));
+    await run('next');
+    const tensor = async (name: string) =>
+      readTensor(
+        (await openSafetensors(join(folder, name, 'model.safetensors'))).entries.get('transformer.norm.weight')!,
+      );
+    expect(await tensor('next')).toEqual(await tensor('whole'));
+  });
+
+  it('do not start again where a checkpoint is too large for one read, or is none', async () => {
+    const folder = await temporaryFolder();
+    const { vocabularySize: _, ...model } = config;
+    await writeFile(join(folder, 'a.txt'), 'a red square');
+    await sharp({ create: { width: 20, height: 20, channels: 3, background: '#f00' } }).toFile(join(folder, 'a.png'));
+    const phases = [{ objectives: ['itc'], steps: 1, learningRate: 1e-3 }];
+    const recipe = { model, vocabulary: { size: 60 }, data: { pairs: '.' }, batchSize: 1, phases };
+    await writeFile(join(folder, 'recipe.json'), JSON.stringify(recipe));
+    const file = await open(join(folder, 'checkpoint-0.safetensors'), 'w');
+    await file.truncate(3 * 2 ** 30);
+    await file.close();
+    await expectCode(
+      () => runTraining(join(folder, 'recipe.json'), { output: folder, quiet: true, resume: true }),
+      'MOME_INVALID_FILE',
+    );
   });
 });
