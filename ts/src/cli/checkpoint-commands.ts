@@ -102,7 +102,7 @@ interface ConvertFlags {
 async function convert(checkpoint: string, folder: string, flags: ConvertFlags): Promise<void> {
   const { dtype, preset } = flags;
   check(
-    preset === undefined || preset in presets,
+    preset === undefined || Object.hasOwn(presets, preset),
     'MOME_INVALID_ARGUMENT',
     `convert: expected a preset of ${Object.keys(presets).join(', ')}, got ${preset}`,
   );

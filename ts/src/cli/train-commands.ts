@@ -4,6 +4,7 @@ import { Vlmo } from '../model/vlmo.ts';
 import { check } from '../runtime/errors.ts';
 import { type EmojiStyle, emojiStyles } from '../train/data/emoji.ts';
 import { evaluateRetrieval, type RetrievalReport } from '../train/evaluate.ts';
+import { readRecipe } from '../train/recipe.ts';
 import type { Recall, RetrievalScores } from '../train/retrieval.ts';
 import { runTraining } from '../train/run.ts';
 import {
@@ -49,13 +50,15 @@ async function train(
     readonly quiet?: boolean;
   },
 ): Promise<void> {
+  const { data } = await readRecipe(recipe);
   const result = await runTraining(recipe, {
     output: flags.output,
     resume: flags.resume ?? false,
     quiet: flags.quiet ?? false,
     ...(flags.checkpointActivations && { checkpointActivations: true }),
     signal: interruption(),
-    onEvaluate: evaluateFolder,
+    // The drawings held out say nothing about a model of other pictures, and need not be installed.
+    ...('emoji' in data && { onEvaluate: evaluateFolder }),
   });
   if (flags.json) printJson(result);
   else
