@@ -122,6 +122,11 @@ describe('decodeImage', () => {
   it('refuses a picture that claims more pixels than it may', async () => {
     const svg = Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="30000" height="30000"/>');
     await expectCode(() => decodeImage(svg), 'MOME_TOO_LARGE');
+    // Within the limits by their own sizes, not when the short side is made as large as asked for.
+    const drawing = (width: number, height: number) =>
+      Buffer.from(`<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}"/>`);
+    await expectCode(() => decodeImage(drawing(30_000, 2)), 'MOME_TOO_LARGE');
+    await expectCode(() => decodeImage(drawing(900, 150), 5000), 'MOME_TOO_LARGE');
   });
 
   it('gives a coded error or a picture for damaged files', async () => {

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import pLimit from 'p-limit';
-import sharp from 'sharp';
+import { prepareImage } from '../../image/decode.ts';
 import { check, MomeError } from '../../runtime/errors.ts';
 import { type CsvRow, parseCsv, splitLines } from './lines.ts';
 import type { PairDataset } from './pairs.ts';
@@ -13,8 +13,6 @@ export interface PairFileOptions {
   readonly size: number;
   /** Looks for every picture before the first is read. On unless switched off. */
   readonly checkFiles?: boolean;
-  /** Most pixels a picture may have before it is decoded; 64 million unless named. */
-  readonly maxPixels?: number;
 }
 
 interface PairItem {
@@ -24,12 +22,11 @@ interface PairItem {
   readonly origin: string;
 }
 
-const kMaxItems = 20_000_000;
-const kMaxCaptions = 1000;
-const kMaxCaptionBytes = 1 << 20;
-const kDefaultMaxPixels = 64_000_000;
-const kStatsInFlight = 32;
-const kPictureExtensions = new Set(['.jpg', '.jpeg', '.png', '.webp', '.gif', '.avif', '.tif', '.tiff', '.svg']);
+const maxItems = 20_000_000;
+const maxCaptions = 1000;
+const maxCaptionBytes = 1 << 20;
+const statsInFlight = 32;
+const pictureExtensions = new Set(['.jpg', '.jpeg', '.png', '.webp', '.gif', '.avif', '.tif', '.tiff', '.svg']);
 
 /**
  * Opens what `source` names: a `.jsonl` or `.ndjson` file, a `.csv` file, or a folder.
@@ -40,8 +37,8 @@ const kPictureExtensions = new Set(['.jpg', '.jpeg', '.png', '.webp', '.gif', '.
  *
  * Picture paths are relative to the file. Items that name the same picture are one group.
  *
- * @throws MOME_NOT_FOUND for a missing file, folder, picture or caption file; MOME_INVALID_FILE, with the line, for what is
- * malformed; MOME_UNSUPPORTED for another extension; MOME_TOO_LARGE beyond the limits.
+ * @throws MomeError `MOME_NOT_FOUND` for a missing file, folder, picture or caption file; `MOME_INVALID_FILE`, with the line, for what is
+ * malformed; `MOME_UNSUPPORTED` for another extension; `MOME_TOO_LARGE` beyond the limits.
  * @example
  * const pairs = await openPairs('captions.jsonl', { size: 224 });
  */
@@ -51,9 +48,9 @@ export async function openPairs(source: string, options: PairFileOptions): Promi
     'MOME_INVALID_ARGUMENT',
     `openPairs: expected a size in [1, 4096], got ${options.size}`,
   );
-  const found = await stat(source).catch((cause) => {
+  const found = await stat(source).catch((error: unknown) => {
     throw new MomeError('MOME_NOT_FOUND', `openPairs: expected a file or folder, got ${source}, which is not there`, {
-      cause,
+      cause: error,
     });
   });
   const extension = path.extname(source).toLowerCase();
@@ -70,7 +67,7 @@ export async function openPairs(source: string, options: PairFileOptions): Promi
 }
 
 function pictureFiles(items: readonly PairItem[], options: PairFileOptions): PairDataset {
-  const { size, maxPixels = kDefaultMaxPixels } = options;
+  const { size } = options;
   const groupByFile = new Map<string, number>();
   for (const { file } of items) if (!groupByFile.has(file)) groupByFile.set(file, groupByFile.size);
   const item = (index: number) => {
@@ -84,34 +81,17 @@ function pictureFiles(items: readonly PairItem[], options: PairFileOptions): Pai
     channels: 3,
     captions: (index) => item(index).captions,
     group: (index) => groupByFile.get(item(index).file)!,
-    image: (index) => decode(item(index), size, maxPixels),
+    image: (index) => readPicture(item(index), size),
   };
 }
 
-async function decode(item: PairItem, size: number, maxPixels: number): Promise<Uint8Array> {
+/** The picture as inference would see it at this size; a failure names the item. */
+async function readPicture(item: PairItem, size: number): Promise<Uint8Array> {
   try {
-    const data = await sharp(item.file, { limitInputPixels: maxPixels, failOn: 'error' })
-      .autoOrient()
-      .flatten({ background: '#ffffff' })
-      .toColourspace('srgb')
-      .resize(size, size, { fit: 'fill', kernel: 'cubic' })
-      .removeAlpha()
-      .raw()
-      .toBuffer();
-    check(
-      data.length === size * size * 3,
-      'MOME_INVALID_IMAGE',
-      `expected ${size * size * 3} bytes, got ${data.length}`,
-    );
-    return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    const missing = /missing|no such file/i.test(reason);
-    throw new MomeError(
-      missing ? 'MOME_NOT_FOUND' : 'MOME_INVALID_IMAGE',
-      `${item.origin}: expected a picture, got ${item.file}: ${reason}`,
-      { cause },
-    );
+    return await prepareImage(item.file, size);
+  } catch (error) {
+    if (!(error instanceof MomeError)) throw error;
+    throw new MomeError(error.code, `${item.origin}: ${error.message}`, { cause: error });
   }
 }
 
@@ -124,8 +104,10 @@ async function readJsonLines(source: string): Promise<PairItem[]> {
     let value: unknown;
     try {
       value = JSON.parse(content);
-    } catch (cause) {
-      throw new MomeError('MOME_INVALID_FILE', `${origin}: expected a JSON object, got ${excerpt(content)}`, { cause });
+    } catch (error) {
+      throw new MomeError('MOME_INVALID_FILE', `${origin}: expected a JSON object, got ${excerpt(content)}`, {
+        cause: error,
+      });
     }
     check(
       typeof value === 'object' && value !== null && !Array.isArray(value),
@@ -180,19 +162,21 @@ async function readCsv(source: string): Promise<PairItem[]> {
 async function readFolder(source: string): Promise<PairItem[]> {
   const entries = await readdir(source, { recursive: true, withFileTypes: true });
   const pictures = entries
-    .filter((entry) => entry.isFile() && kPictureExtensions.has(path.extname(entry.name).toLowerCase()))
+    .filter((entry) => entry.isFile() && pictureExtensions.has(path.extname(entry.name).toLowerCase()))
     .map((entry) => path.join(entry.parentPath, entry.name))
     .sort();
   const items: PairItem[] = [];
   for (const file of pictures) {
     const sidecar = `${file.slice(0, -path.extname(file).length)}.txt`;
-    const found = await stat(sidecar).catch((cause) => {
-      throw new MomeError('MOME_NOT_FOUND', `${file}: expected captions in ${sidecar}, got no such file`, { cause });
+    const found = await stat(sidecar).catch((error: unknown) => {
+      throw new MomeError('MOME_NOT_FOUND', `${file}: expected captions in ${sidecar}, got no such file`, {
+        cause: error,
+      });
     });
     check(
-      found.isFile() && found.size <= kMaxCaptionBytes,
+      found.isFile() && found.size <= maxCaptionBytes,
       'MOME_TOO_LARGE',
-      `${sidecar}: expected a file of at most ${kMaxCaptionBytes} bytes, got ${found.size}`,
+      `${sidecar}: expected a file of at most ${maxCaptionBytes} bytes, got ${found.size}`,
     );
     const lines = (await readFile(sidecar, 'utf8')).replace(/^\uFEFF/, '').split(/\r?\n/);
     append(
@@ -219,9 +203,9 @@ function append(items: PairItem[], source: string, origin: string, image: unknow
     `${origin}: expected a path of a local file, got ${excerpt(image)}`,
   );
   check(
-    captions.length >= 1 && captions.length <= kMaxCaptions,
+    captions.length >= 1 && captions.length <= maxCaptions,
     'MOME_INVALID_FILE',
-    `${origin}: expected 1 to ${kMaxCaptions} captions, got ${captions.length}`,
+    `${origin}: expected 1 to ${maxCaptions} captions, got ${captions.length}`,
   );
   const texts = captions.map((caption) => {
     check(
@@ -231,12 +215,12 @@ function append(items: PairItem[], source: string, origin: string, image: unknow
     );
     return caption.trim();
   });
-  check(items.length < kMaxItems, 'MOME_TOO_LARGE', `${origin}: expected at most ${kMaxItems} items, got more`);
+  check(items.length < maxItems, 'MOME_TOO_LARGE', `${origin}: expected at most ${maxItems} items, got more`);
   items.push({ file: path.resolve(path.dirname(source), image.trim()), captions: texts, origin });
 }
 
 async function checkPictures(items: readonly PairItem[]): Promise<void> {
-  const limit = pLimit(kStatsInFlight);
+  const limit = pLimit(statsInFlight);
   const seen = new Set<string>();
   const unseen = items.filter(({ file }) => !seen.has(file) && seen.add(file));
   await limit.map(unseen, async ({ file, origin }) => {

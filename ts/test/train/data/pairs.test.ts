@@ -4,9 +4,11 @@ import path from 'node:path';
 import fc from 'fast-check';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { prepareImage } from '../../../src/image/decode.ts';
 import { type CsvRow, parseCsv, splitLines } from '../../../src/train/data/lines.ts';
 import { openPairs } from '../../../src/train/data/pair-files.ts';
 import { type BatchPosition, batchesPerEpoch, sampleBatches } from '../../../src/train/data/pairs.ts';
+import { testImage } from '../../helpers.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -112,10 +114,18 @@ describe('openPairs', () => {
       message: expect.stringContaining('decode.jsonl:1: '),
     });
     await expect(pairs.image(1)).rejects.toMatchObject({ code: 'MOME_NOT_FOUND' });
-    const large = await write('large.jsonl', '{"image":"set/red.png","caption":"a"}');
-    await expect((await openPairs(large, { size, maxPixels: 50 })).image(0)).rejects.toMatchObject({
-      code: 'MOME_INVALID_IMAGE',
-    });
+    await write('large.svg', '<svg xmlns="http://www.w3.org/2000/svg" width="30000" height="30000"/>');
+    const large = await write('large.jsonl', '{"image":"large.svg","caption":"a"}');
+    await expect((await openPairs(large, { size })).image(0)).rejects.toMatchObject({ code: 'MOME_TOO_LARGE' });
+  });
+
+  it('gives the bytes that inference gives', async () => {
+    // A colour profile that is not applied, and more detail than the size keeps.
+    const pixels = testImage(5, 90);
+    await sharp(pixels.data, { raw: pixels }).withIccProfile('p3').png().toFile(path.join(folder, 'profile.png'));
+    const file = await write('profile.jsonl', '{"image":"profile.png","caption":"a"}');
+    const image = await (await openPairs(file, { size: 32 })).image(0);
+    expect(image).toEqual(await prepareImage(path.join(folder, 'profile.png'), 32));
   });
 });
 
