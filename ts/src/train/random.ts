@@ -22,7 +22,7 @@ export class Random {
    * Starts again from `seed` without allocating. Several numbers name a stream, such as (seed, epoch, index), so that what
    * one item draws does not depend on how many items were drawn before it.
    *
-   * @throws MOME_INVALID_ARGUMENT unless there is a seed and all of it are safe integers.
+   * @throws MomeError `MOME_INVALID_ARGUMENT` unless there is a seed and all of it are safe integers.
    */
   reseed(...seed: readonly number[]): this {
     check(seed.length > 0, 'MOME_INVALID_ARGUMENT', 'Random.reseed: expected at least one seed, got none');
@@ -61,7 +61,7 @@ export class Random {
   /**
    * An integer in [0, bound), every one equally likely (values of the incomplete last cycle are drawn again).
    *
-   * @throws MOME_INVALID_ARGUMENT unless `bound` is an integer in [1, 2^32].
+   * @throws MomeError `MOME_INVALID_ARGUMENT` unless `bound` is an integer in [1, 2^32].
    */
   integer(bound: number): number {
     check(
@@ -108,7 +108,11 @@ export class Random {
     return [this.#a >>> 0, this.#b >>> 0, this.#c >>> 0, this.#d >>> 0];
   }
 
-  /** Goes on where {@link Random.save} was called. @throws MOME_INVALID_ARGUMENT for anything that is not such a state. */
+  /**
+   * Goes on where {@link Random.save} was called.
+   *
+   * @throws MomeError `MOME_INVALID_ARGUMENT` for anything that is not such a state.
+   */
   restore(state: RandomState): this {
     check(
       Array.isArray(state) &&

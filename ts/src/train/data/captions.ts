@@ -32,7 +32,7 @@ export const captionDefaults: CaptionOptions = {
 /** The label alone, always: what {@link evaluationCaption} says. */
 export const captionLabelOnly: CaptionOptions = { label: 1, labelAndTags: 0, tags: 0, template: 0, mostTags: 1 };
 
-const kTemplates: readonly (readonly [before: string, after: string])[] = [
+const templates: readonly (readonly [before: string, after: string])[] = [
   ['a drawing of ', ''],
   ['a picture of ', ''],
   ['an icon of ', ''],
@@ -47,7 +47,7 @@ const kTemplates: readonly (readonly [before: string, after: string])[] = [
  * One training caption, in lower case, without the label's line breaks or doubled spaces.
  *
  * @param random decides everything; the same state gives the same caption.
- * @throws MOME_INVALID_ARGUMENT for weights that are negative or all zero, or `mostTags` below 1.
+ * @throws MomeError `MOME_INVALID_ARGUMENT` for weights that are negative or all zero, or `mostTags` below 1.
  * @example
  * sampleCaption({ label: 'grinning cat', tags: ['animal', 'smile'] }, createRandom(1)); // such as "grinning cat, smile"
  */
@@ -61,7 +61,7 @@ export function sampleCaption(entry: Labelled, random: Random, options: CaptionO
   );
   const drawn = random.uniform(0, total);
   if (drawn < template) {
-    const [before, after] = random.pick(kTemplates);
+    const [before, after] = random.pick(templates);
     return tidy(`${before}${entry.label}${after}`);
   }
   if (drawn < template + labelAndTags && entry.tags.length > 0) {

@@ -63,18 +63,18 @@ interface IconSet extends IconShape {
   readonly aliases?: Readonly<Record<string, IconShape>>;
 }
 
-const kComponentGroup = 2;
-const kLongestAliasChain = 8;
-const kLargestSize = 1024;
-const kPicturesInFlight = 4;
+const componentGroup = 2;
+const longestAliasChain = 8;
+const largestSize = 1024;
+const picturesInFlight = 4;
 /** Part of the cache key: raise it when the pixels made from the same SVG change. */
-const kCacheVersion = 'mome-emoji-pixels-1';
+const cacheVersion = 'mome-emoji-pixels-1';
 
 /**
  * The emoji list in Unicode order, without drawings.
  *
  * @returns 1,914 entries with unique labels.
- * @throws MOME_NOT_FOUND where emojibase-data is not installed.
+ * @throws MomeError `MOME_NOT_FOUND` where emojibase-data is not installed.
  */
 export function loadEmojiNames(): EmojiName[] {
   const entries = requirePackage('emojibase-data', 'en/data.json');
@@ -82,7 +82,7 @@ export function loadEmojiNames(): EmojiName[] {
   const names: EmojiName[] = [];
   for (const entry of entries as Partial<Record<string, unknown>>[]) {
     const { hexcode, label, tags, group } = entry;
-    if (typeof group !== 'number' || group === kComponentGroup) continue;
+    if (typeof group !== 'number' || group === componentGroup) continue;
     check(
       typeof hexcode === 'string' && typeof label === 'string',
       'MOME_INVALID_FILE',
@@ -97,7 +97,7 @@ export function loadEmojiNames(): EmojiName[] {
  * The emoji that one artist has drawn, in Unicode order. Of the 1,914: twemoji and openmoji have all, fluent-emoji-flat
  * 1,595 (no country flags, couples or families), noto 1,653 (no country flags but one).
  *
- * @throws MOME_NOT_FOUND where a package is not installed, with the command that installs it.
+ * @throws MomeError `MOME_NOT_FOUND` where a package is not installed, with the command that installs it.
  * @example
  * const cats = loadEmoji({ style: 'noto' }).filter((emoji) => emoji.label.includes('cat'));
  */
@@ -129,7 +129,7 @@ export function loadEmoji(options: { readonly style: EmojiStyle }): EmojiDrawing
  *
  * @param size side of the square in pixels, 1 to 1024; the drawing keeps its proportions and stands in the middle.
  * @returns RGB, [size, size, 3].
- * @throws MOME_INVALID_IMAGE for what is not an SVG document, MOME_INVALID_ARGUMENT for a bad size.
+ * @throws MomeError `MOME_INVALID_IMAGE` for what is not an SVG document, `MOME_INVALID_ARGUMENT` for a bad size.
  */
 export async function rasterise(svg: string, size: number): Promise<Uint8Array> {
   return flattenOnWhite(await rasteriseRgba(svg, size));
@@ -147,9 +147,9 @@ export async function rasteriseRgba(svg: string, size: number): Promise<Uint8Arr
       .raw()
       .toBuffer();
     return premultiply(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-  } catch (cause) {
+  } catch (error) {
     throw new MomeError('MOME_INVALID_IMAGE', `rasterise: expected an SVG document, got ${svg.slice(0, 60)}`, {
-      cause,
+      cause: error,
     });
   }
 }
@@ -172,7 +172,7 @@ export function flattenOnWhite(rgba: Uint8Array): Uint8Array {
  *
  * @param options.size side in pixels, 1 to 1024. Training draws from a larger size than it shows: 96 for 64.
  * @param options.cacheDir folder, made if missing; nothing is cached without it.
- * @throws MOME_NOT_FOUND, MOME_INVALID_ARGUMENT, MOME_ABORTED; MOME_IO where the cache cannot be written.
+ * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_ARGUMENT`, `MOME_ABORTED`; `MOME_IO` where the cache cannot be written.
  */
 export async function loadEmojiPictures(options: {
   readonly style: EmojiStyle;
@@ -192,7 +192,7 @@ export async function loadEmojiPictures(options: {
     }
   }
   const pixels = new Uint8Array(drawings.length * pictureBytes);
-  const limit = pLimit(kPicturesInFlight);
+  const limit = pLimit(picturesInFlight);
   await Promise.all(
     drawings.map((drawing, index) =>
       limit(async () => {
@@ -258,9 +258,9 @@ export async function loadEmojiPairs(options: {
 
 function checkSize(where: string, size: number): void {
   check(
-    Number.isInteger(size) && size >= 1 && size <= kLargestSize,
+    Number.isInteger(size) && size >= 1 && size <= largestSize,
     'MOME_INVALID_ARGUMENT',
-    `${where}: expected a size in [1, ${kLargestSize}], got ${size}`,
+    `${where}: expected a size in [1, ${largestSize}], got ${size}`,
   );
 }
 
@@ -270,8 +270,8 @@ function requirePackage(name: string, file: string): unknown {
   for (const from of [import.meta.url, path.join(process.cwd(), 'package.json')]) {
     try {
       return createRequire(from)(`${name}/${file}`);
-    } catch (cause) {
-      causes.push(cause);
+    } catch (error) {
+      causes.push(error);
     }
   }
   throw new MomeError('MOME_NOT_FOUND', `emoji: expected the package ${name}, got none; run: npm install ${name}`, {
@@ -302,7 +302,7 @@ function iconSvg(set: IconSet, name: string | undefined): string | undefined {
   let rotate = 0;
   let hFlip = false;
   let vFlip = false;
-  for (let depth = 0; icon !== undefined && depth < kLongestAliasChain; depth++) {
+  for (let depth = 0; icon !== undefined && depth < longestAliasChain; depth++) {
     const shape = ownValue(set.icons, icon) ?? (set.aliases && ownValue(set.aliases, icon));
     if (shape === undefined) return undefined;
     rotate += shape.rotate ?? 0;
@@ -343,7 +343,7 @@ function premultiply(rgba: Uint8Array): Uint8Array {
 }
 
 function cacheName(style: EmojiStyle, size: number, drawings: readonly EmojiDrawing[]): string {
-  const hash = createHash('sha256').update(kCacheVersion).update(sharp.versions.vips);
+  const hash = createHash('sha256').update(cacheVersion).update(sharp.versions.vips);
   for (const drawing of drawings) hash.update(drawing.id).update(drawing.svg);
   return `emoji-${style}-${size}-${hash.digest('hex').slice(0, 16)}.rgba`;
 }
@@ -355,8 +355,8 @@ async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
     await makeFolder(path.dirname(file));
     await writeFile(partial, bytes);
     await rename(partial, file);
-  } catch (cause) {
+  } catch (error) {
     await rm(partial, { force: true });
-    throw new MomeError('MOME_IO', `emoji cache: expected to write ${file}, got a failure`, { cause });
+    throw new MomeError('MOME_IO', `emoji cache: expected to write ${file}, got a failure`, { cause: error });
   }
 }

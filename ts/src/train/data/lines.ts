@@ -16,13 +16,14 @@ export interface CsvRow {
   readonly line: number;
 }
 
-const kMaxRowCharacters = 1 << 20;
+const maxRowCharacters = 1 << 20;
 
 /**
  * Lines of a UTF-8 stream; `\n` and `\r\n` end a line.
  *
  * @param where names the stream in messages.
- * @throws MOME_TOO_LARGE for a line of more than 2^20 characters, MOME_INVALID_FILE for bytes that are not UTF-8, MOME_IO.
+ * @throws MomeError `MOME_TOO_LARGE` for a line of more than 2^20 characters, `MOME_INVALID_FILE` for bytes that are not UTF-8,
+ *   `MOME_IO`.
  */
 export async function* splitLines(stream: AsyncIterable<Uint8Array>, where: string): AsyncGenerator<TextLine, void> {
   let rest = '';
@@ -43,13 +44,13 @@ export async function* splitLines(stream: AsyncIterable<Uint8Array>, where: stri
  * Rows of a comma-separated UTF-8 stream. Cells in double quotes may hold commas, line breaks and doubled quotes; empty rows are
  * skipped.
  *
- * @throws MOME_INVALID_FILE for a quote out of place or never closed; else like {@link splitLines}.
+ * @throws MomeError `MOME_INVALID_FILE` for a quote out of place or never closed; else like {@link splitLines}.
  */
 export async function* parseCsv(stream: AsyncIterable<Uint8Array>, where: string): AsyncGenerator<CsvRow, void> {
   const parser = parse({
     bom: true,
     info: true,
-    max_record_size: kMaxRowCharacters,
+    max_record_size: maxRowCharacters,
     relax_column_count: true,
     skip_empty_lines: true,
   });
@@ -59,15 +60,15 @@ export async function* parseCsv(stream: AsyncIterable<Uint8Array>, where: string
     for await (const { record, info } of parser as AsyncIterable<{ record: string[]; info: { lines: number } }>) {
       yield { cells: record, line: info.lines };
     }
-  } catch (cause) {
-    if (!(cause instanceof CsvError)) throw cause;
-    const long = cause.code === 'CSV_MAX_RECORD_SIZE';
+  } catch (error) {
+    if (!(error instanceof CsvError)) throw error;
+    const long = error.code === 'CSV_MAX_RECORD_SIZE';
     throw new MomeError(
       long ? 'MOME_TOO_LARGE' : 'MOME_INVALID_FILE',
       long
-        ? `${where}: expected rows of at most ${kMaxRowCharacters} characters, got more`
-        : `${where}: expected comma-separated rows: ${cause.message}`,
-      { cause },
+        ? `${where}: expected rows of at most ${maxRowCharacters} characters, got more`
+        : `${where}: expected comma-separated rows: ${error.message}`,
+      { cause: error },
     );
   }
 }
@@ -77,21 +78,21 @@ async function* decodeUtf8(stream: AsyncIterable<Uint8Array>, where: string): As
   try {
     for await (const bytes of stream) yield decoder.decode(bytes, { stream: true });
     yield decoder.decode();
-  } catch (cause) {
-    if (cause instanceof MomeError) throw cause;
-    const malformed = cause instanceof TypeError;
+  } catch (error) {
+    if (error instanceof MomeError) throw error;
+    const malformed = error instanceof TypeError;
     throw new MomeError(
       malformed ? 'MOME_INVALID_FILE' : 'MOME_IO',
       malformed ? `${where}: expected UTF-8, got other bytes` : `${where}: expected to read the file, got a failure`,
-      { cause },
+      { cause: error },
     );
   }
 }
 
 function checkRow(length: number, where: string, line: number): void {
   check(
-    length <= kMaxRowCharacters,
+    length <= maxRowCharacters,
     'MOME_TOO_LARGE',
-    `${where}:${line}: expected a row of at most ${kMaxRowCharacters} characters, got more`,
+    `${where}:${line}: expected a row of at most ${maxRowCharacters} characters, got more`,
   );
 }

@@ -51,7 +51,7 @@ export interface BatchOptions {
  * Batches of a data set, every item once per epoch in an order that depends on the seed and the epoch alone, so that a run
  * started again at a {@link BatchPosition} sees what the first one would have seen.
  *
- * @throws MOME_INVALID_ARGUMENT for sizes that give no batch, or a position outside the epoch.
+ * @throws MomeError `MOME_INVALID_ARGUMENT` for sizes that give no batch, or a position outside the epoch.
  * @example
  * for (const { indices, next } of sampleBatches(dataset, { batchSize: 256, seed: 7, epochs: 10 })) { ... }
  */
@@ -105,7 +105,10 @@ function shuffledRuns(length: number, neighbours: number, random: Random): Uint3
   return order;
 }
 
-/** @returns how many batches {@link sampleBatches} makes of one epoch. @throws MOME_INVALID_ARGUMENT where that is none. */
+/**
+ * @returns how many batches {@link sampleBatches} makes of one epoch.
+ * @throws MomeError `MOME_INVALID_ARGUMENT` where that is none.
+ */
 export function batchesPerEpoch(
   dataset: Pick<PairDataset, 'length'>,
   options: Pick<BatchOptions, 'batchSize' | 'keepLast'>,
