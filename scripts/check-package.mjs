@@ -161,6 +161,23 @@ function checkOnnxPage() {
   check(Number(difference) < 1e-6, `the ONNX example printed ${difference}`);
 }
 
+/** The example of the page on training prints a loss per step, which falls on two pairs, and leaves a model. */
+function checkTrainingPage() {
+  const [example] = blocks('docs/training.md', 'js');
+  const pairs = [
+    { image: 'cat.png', caption: 'an orange square' },
+    { image: 'ramen.jpg', caption: 'a red square' },
+  ];
+  writeFileSync(join(folder, 'pairs.jsonl'), pairs.map((pair) => JSON.stringify(pair)).join('\n'));
+  writeFileSync(
+    join(folder, 'training.mjs'),
+    `${example}\nimport { Vlmo } from 'mome';\nawait (await Vlmo.load('fine-tuned')).dispose();`,
+  );
+  const lines = run(['training.mjs']).trim().split('\n');
+  const losses = lines.map((line) => Number(line.split(' ')[1]));
+  check(losses.length === 20 && losses.at(-1) < losses[0], `the training example printed ${losses}`);
+}
+
 /** The code of a page in these languages, block by block. */
 function blocks(page, ...languages) {
   const pattern = new RegExp(`\`\`\`(?:${languages.join('|')})\\n([\\s\\S]*?)\`\`\``, 'g');
@@ -202,6 +219,7 @@ try {
   await checkReadme();
   checkApiPage();
   checkOnnxPage();
+  checkTrainingPage();
   process.stdout.write(run([join(installed, manifest.bin.mome), '--version']));
 } finally {
   rmSync(folder, { recursive: true, force: true });

@@ -1,6 +1,7 @@
 /** Training: data sets, the trainer, evaluation. */
 export { type WriteOptions, writeModel } from '../checkpoint/index.ts';
 export { initialParameters } from '../model/initialise.ts';
+export { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 export { type Augmenter, type AugmentOptions, augmentDefaults, augmentOff, createAugmenter } from './data/augment.ts';
 export {
   type CaptionOptions,
@@ -22,7 +23,7 @@ export {
   rasterise,
   rasteriseRgba,
 } from './data/emoji.ts';
-export { openPairs } from './data/pair-files.ts';
+export { openPairs, type PairFileOptions } from './data/pair-files.ts';
 export { batchesPerEpoch, type PairDataset, sampleBatches } from './data/pairs.ts';
 export {
   type EvaluateOptions,
@@ -35,7 +36,15 @@ export { type MaskedText, type MaskingVocabulary, maskWords } from './masking.ts
 export { drawHardNegatives } from './mining.ts';
 export { createRandom, type Random } from './random.ts';
 export { type RankedAll, type Recall, rankAll, recall, rerankAll } from './retrieval.ts';
-export { runTraining } from './run.ts';
+export { type RunOptions, type RunResult, runTraining } from './run.ts';
 export { decays, learningRateAt, type Schedule } from './schedule.ts';
+export { openStartingModel, type StartingModel } from './starting-model.ts';
 export { loadRun, saveRun } from './state.ts';
-export { type StepMetrics, Trainer, type TrainerOptions, type TrainingBatch } from './trainer.ts';
+export {
+  type PairObjective,
+  type StepMetrics,
+  Trainer,
+  type TrainerOptions,
+  type TrainerState,
+  type TrainingBatch,
+} from './trainer.ts';

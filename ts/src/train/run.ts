@@ -3,9 +3,8 @@
  */
 import { writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { loadParameterValues, openCheckpoint, openModelFiles, writeModel } from '../checkpoint/index.ts';
+import { openCheckpoint, openModelFiles, writeModel } from '../checkpoint/index.ts';
 import type { VlmoConfig } from '../model/config.ts';
-import { initialParameters } from '../model/initialise.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { exists, makeFolder } from '../runtime/files.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
@@ -18,6 +17,7 @@ import { type Batch, type BatchPosition, type PairDataset, sampleBatches } from 
 import { MetricsLog, ProgressLine } from './metrics.ts';
 import { createRandom } from './random.ts';
 import { type Phase, type Recipe, readRecipe, recipeConfig } from './recipe.ts';
+import { startingParameters } from './starting-model.ts';
 import { loadRun, saveRun } from './state.ts';
 import { Trainer, type TrainingBatch } from './trainer.ts';
 
@@ -57,7 +57,8 @@ export async function runTraining(recipePath: string, options: RunOptions): Prom
   const tokenizerOf = (maxLength: number): Promise<Tokenizer> => loadTokenizer(vocabularyFile, { maxLength });
   const config = recipeConfig(recipe, (await tokenizerOf(2)).vocabularySize);
   const tokenizer = await tokenizerOf(config.maxTextLength);
-  const parameters = await startingParameters(recipe, folder, config);
+  const init = recipe.init === undefined ? undefined : await openModelFiles(resolve(folder, recipe.init));
+  const parameters = await startingParameters(config, init && (await openCheckpoint(init.weights)), recipe.seed);
   const feeder = new Feeder(recipe, config, dataset, tokenizer);
   const log = new MetricsLog(join(options.output, 'metrics.jsonl'));
   const total = recipe.phases.reduce((sum, phase) => sum + phase.steps, 0);
@@ -293,17 +294,4 @@ async function prepareVocabulary(
   };
   await writeFile(file, `${buildVocabulary(captions(), recipe.vocabulary).join('\n')}\n`);
   return file;
-}
-
-async function startingParameters(
-  recipe: Recipe,
-  folder: string,
-  config: VlmoConfig,
-): Promise<Map<string, Float32Array>> {
-  const fresh = initialParameters(config, createRandom(recipe.seed, 0x696e6974));
-  if (recipe.init === undefined) return fresh;
-  const { weights } = await openModelFiles(resolve(folder, recipe.init));
-  const loaded = await loadParameterValues(await openCheckpoint(weights), config);
-  for (const [name, values] of loaded) fresh.set(name, values);
-  return fresh;
 }

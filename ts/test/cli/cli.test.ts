@@ -150,4 +150,28 @@ describe('mome', () => {
     expect(mome('verify', golden('preprocess'), '--device', 'cuda').status).toBe(1);
     expect(json('doctor').ok).toBe(true);
   });
+
+  it("trains on pairs of one's own, which no emoji drawings judge", async () => {
+    const folder = await temporaryFolder();
+    const pairs = [0, 1, 2, 3].map((i) => ({ image: join(pictures, `${i}.png`), caption: `picture ${i}` }));
+    await writeFile(join(folder, 'pairs.jsonl'), pairs.map((pair) => JSON.stringify(pair)).join('\n'));
+    const recipe = {
+      model: JSON.parse(await readFile(join(model, 'config.json'), 'utf8')),
+      vocabulary: join(model, 'vocab.txt'),
+      init: model,
+      data: { pairs: 'pairs.jsonl' },
+      batchSize: 2,
+      phases: [{ objectives: ['itc'], steps: 2, learningRate: 1e-4 }],
+    };
+    delete recipe.model.modelType;
+    await writeFile(join(folder, 'recipe.json'), JSON.stringify(recipe));
+    expect(json('train', join(folder, 'recipe.json'), '-o', join(folder, 'run'), '--quiet').steps).toBe(2);
+    expect(await readFile(join(folder, 'run', 'metrics.jsonl'), 'utf8')).not.toContain('evaluation');
+  });
+
+  it('takes presets by their names alone', () => {
+    const { status, stderr } = mome('convert', model, join(pictures, '..', 'out'), '--preset', 'toString');
+    expect(status).not.toBe(0);
+    expect(stderr).toContain('expected a preset');
+  });
 });

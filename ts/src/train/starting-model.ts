@@ -1,0 +1,57 @@
+/**
+ * What training starts from: a model's files, with fresh values for what they lack.
+ */
+import { type Checkpoint, loadParameterValues } from '../checkpoint/index.ts';
+import type { VlmoConfig } from '../model/config.ts';
+import { initialParameters } from '../model/initialise.ts';
+import { type LoadOptions, openModel } from '../model/load.ts';
+import { check } from '../runtime/errors.ts';
+import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
+import { createRandom } from './random.ts';
+
+/** What `Trainer.create` takes, and what `writeModel` needs afterwards. */
+export interface StartingModel {
+  readonly config: VlmoConfig;
+  /** All of the configuration's parameters in float32; those that the checkpoint lacks are random. */
+  readonly parameters: ReadonlyMap<string, Float32Array>;
+  readonly tokenizer: Tokenizer;
+  /** The file the tokenizer was read from. */
+  readonly vocabularyFile: string;
+  /** See `fusedScore`. */
+  readonly fusionWeight: number;
+}
+
+/**
+ * Opens a model to train it further.
+ *
+ * @param model folder or checkpoint; default: the model that ships with the library
+ * @param options.seed of the parameters that the checkpoint lacks
+ * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG`, `MOME_INVALID_SHAPE`
+ */
+export async function openStartingModel(
+  model?: string,
+  options: Pick<LoadOptions, 'config' | 'imageSize'> & { readonly seed?: number } = {},
+): Promise<StartingModel> {
+  const { path, files, checkpoint, config } = await openModel(model, options);
+  const vocabularyFile = files.vocabulary;
+  check(vocabularyFile !== undefined, 'MOME_NOT_FOUND', `${path}: expected tokenizer.json or vocab.txt, found neither`);
+  return {
+    config,
+    parameters: await startingParameters(config, checkpoint, options.seed ?? 0),
+    tokenizer: await loadTokenizer(vocabularyFile, { maxLength: config.maxTextLength }),
+    vocabularyFile,
+    fusionWeight: await files.readFusionWeight(),
+  };
+}
+
+/** All parameters of `config`: the checkpoint's where it has them, random ones elsewhere. */
+export async function startingParameters(
+  config: VlmoConfig,
+  checkpoint: Checkpoint | undefined,
+  seed: number,
+): Promise<Map<string, Float32Array>> {
+  const parameters = initialParameters(config, createRandom(seed, 0x696e6974));
+  if (checkpoint)
+    for (const [name, values] of await loadParameterValues(checkpoint, config)) parameters.set(name, values);
+  return parameters;
+}
