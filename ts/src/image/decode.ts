@@ -63,7 +63,7 @@ export async function decodeImage(input: ImageInput, svgSide = 224): Promise<Rgb
       width * scale * height * scale <= maxPixels &&
         (format !== 'svg' || Math.max(width, height) * scale <= maxSvgSide),
       'MOME_TOO_LARGE',
-      `${where}: expected at most ${maxPixels} pixels, got ${width} x ${height}${scale > 1 ? `, ${scale} times enlarged` : ''}`,
+      `${where}: expected at most ${maxPixels} pixels${format === 'svg' ? ` and sides of ${maxSvgSide}` : ''}, got ${Math.round(width * scale)} x ${Math.round(height * scale)}`,
     );
     const { data, info } = await sharp(bytes, { ...options, ...(larger !== undefined && { density: larger }) })
       .autoOrient()
