@@ -2,9 +2,10 @@
 //   support  every op has every direction on every CPU target
 //   check    every target against ref, bitwise equal for 1 and 3 threads; and a planted error must be noticed
 //   cuda     every forward kernel of the CUDA library against ref, float32 and bfloat16, twice with the same bits; skipped without a
-//            device, unless MOME_REQUIRE=cuda; the subset, every seventh case, is for tools that run kernels slowly;
+//            device, unless MOME_REQUIRE=cuda; the subset, small cases of every kernel, is for tools that run kernels slowly;
 //            cuda-gemm has products alone, for one tile at a time (MOME_GEMM_TILE)
 //   grad     ref's gradients against central differences along random directions
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -207,7 +208,33 @@ OpCase in_bf16(OpCase test) {
 
 bool is_product(Op op) { return op == Op::qkv || op == Op::linear || op == Op::proj_residual || op == Op::expert_ffn || op == Op::patch_embed; }
 
-void cuda(size_t step, bool products) {
+// Together they launch every kernel in each of its forms: rows that are read in pieces of 16 bytes and others, products of several tiles in both
+// directions and of several experts, rows of no expert, every head width of attention with and without a table.
+const char* const kSubset[] = {
+    "layer_norm/37x34", "layer_norm/70x192", "linear/13x34x65", "linear/230x48x100", "linear/230x48x100/bfloat16", "qkv/17x34", "qkv/45x96", "qkv/230x48/bfloat16",
+    "proj_residual/17x34/scaled", "proj_residual/45x96", "proj_residual/230x48/bfloat16", "expert_ffn/31x34/3_scaled", "expert_ffn/200x48/3_scaled/7_to_133",
+    "expert_ffn/333x64/3/0_to_257", "expert_ffn/131x48/3/0_to_131_given_wrong", "expert_ffn/33x192/2_scaled/bfloat16", "attention/text_relative",
+    "attention/images_relative", "attention/mixed_relative", "attention/mixed_head_34", "attention/long_image", "attention/gap", "patch_embed/bytes",
+    "patch_embed/pixels", "patch_embed/one_patch", "text_embed/absolute", "text_embed/relative", "gather_rows/90", "tanh/37", "gelu/37", "add/37",
+    "l2_normalize/2380", "cross_entropy/9x37", "soft_bce/7", "contrastive/37", "contrastive/37_grouped"};
+
+enum class Choice { all, subset, products };
+
+// Every case, those of the subset, or every second product.
+std::vector<OpCase> chosen(Choice choice) {
+  std::vector<OpCase> cases = all_cases(), result;
+  for (size_t i = 0; i < cases.size(); i++) {
+    const bool taken = choice == Choice::subset     ? std::find(std::begin(kSubset), std::end(kSubset), cases[i].name) != std::end(kSubset)
+                       : choice == Choice::products ? i % 2 == 0 && is_product(cases[i].op)
+                                                    : true;
+    if (taken) result.push_back(std::move(cases[i]));
+  }
+  if (choice == Choice::subset && result.size() != std::size(kSubset)) fail("the subset names cases that are not there");
+  return result;
+}
+
+void cuda(Choice choice) {
+  const bool products = choice == Choice::products;
   std::string why;
   const std::shared_ptr<Device> device = test_device(why);
   if (!device) {
@@ -218,10 +245,8 @@ void cuda(size_t step, bool products) {
   }
   int compared = 0;
   std::vector<bool> covered(kOps, false);
-  const std::vector<OpCase> cases = all_cases();
-  for (size_t i = 0; i < cases.size(); i += step) {
-    const OpCase& plain = cases[i];
-    if (plain.op == Op::adamw || plain.op == Op::squared_norm || plain.type == WeightType::i8 || plain.processor_only || (products && !is_product(plain.op))) continue;
+  for (const OpCase& plain : chosen(choice)) {
+    if (plain.op == Op::adamw || plain.op == Op::squared_norm || plain.type == WeightType::i8 || plain.processor_only) continue;
     for (const WeightType type : {WeightType::f32, WeightType::bf16}) {
       if ((plain.type != WeightType::f32 || products) && type == WeightType::f32) continue;
       OpCase test = type == WeightType::bf16 ? in_bf16(plain) : plain;
@@ -236,7 +261,7 @@ void cuda(size_t step, bool products) {
       compared++;
     }
   }
-  for (int i = 0; i < kOps && step == 1 && !products; i++) {
+  for (int i = 0; i < kOps && !products; i++) {
     const Op op = static_cast<Op>(i);
     if (op != Op::adamw && op != Op::squared_norm && !covered[i]) fail("no cuda case of " + std::string(op_name(op)));
   }
@@ -268,9 +293,9 @@ int main(int count, char** arguments) {
   if (mode == "support") mome::test::support();
   else if (mode == "check") mome::test::check();
   else if (mode == "grad") mome::test::grad();
-  else if (mode == "cuda") mome::test::cuda(1, false);
-  else if (mode == "cuda-subset") mome::test::cuda(7, false);
-  else if (mode == "cuda-gemm") mome::test::cuda(2, true);
+  else if (mode == "cuda") mome::test::cuda(mome::test::Choice::all);
+  else if (mode == "cuda-subset") mome::test::cuda(mome::test::Choice::subset);
+  else if (mode == "cuda-gemm") mome::test::cuda(mome::test::Choice::products);
   else return std::printf("usage: mome_kernels --mode support|check|grad|cuda|cuda-subset|cuda-gemm\n"), 2;
   std::printf("%s: %s\n", mode.c_str(), mome::test::failures == 0 ? "passed" : "FAILED");
   return mome::test::failures == 0 ? 0 : 1;

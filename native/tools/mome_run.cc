@@ -1,4 +1,4 @@
-// mome_run <manifest> [--device cpu|cuda] [--target T] [--dtype float32|bfloat16] [--repeat N] [--out FILE] [--profile]
+// mome_run <manifest> [--device cpu|cuda] [--target T] [--dtype float32|bfloat16] [--repeat N] [--out FILE] [--profile] [--overlap]
 //
 // Runs a lowered program without Node: what a GPU machine needs to check and measure. The manifest is text, one item per line:
 //   program <file>                      a lowered graph (core/program.h)
@@ -6,22 +6,27 @@
 //   dim <name> <value>
 //   input <name> <f32|i32|u8> <count> <offset | random>
 //   weight <name> <sizes joined by x> <offset>
-//   random_weights                      normal ones, deviation 0.02 (scales: about 1), for every parameter the program names
+//   random_weights                      about normal ones, deviation 0.02 (scales: about 1), for every parameter the program names
+//   repeat <times>                      of this run, instead of --repeat
 //   between                             dims and inputs that follow are another run's, made before each of the one above
-// Writes the outputs of the last run of the first kind as float32, one after the other, to FILE, and a JSON report to standard output: names and
-// sizes of the outputs, seconds of each such run from inputs in this processor's memory to outputs there, and with --profile nanoseconds by op.
+//   next                                dims and inputs that follow are another run's, measured after those above with the same weights
+// Writes the outputs of the last time of each measured run as float32, one after the other, to FILE, and of each, once it is done, a line of
+// JSON to standard output: names and sizes of the outputs, seconds of each time from inputs in this processor's memory to outputs there,
+// with --profile nanoseconds by op, and with --overlap seconds per run where two are under way at a time.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <future>
 #include <map>
-#include <random>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "core/engine.h"
+#include "core/random.h"
 
 namespace mome {
 namespace {
@@ -29,7 +34,7 @@ namespace {
 struct Options {
   std::string manifest, device = "cpu", dtype = "float32", out, target;
   int repeat = 1;
-  bool profile = false;
+  bool profile = false, overlap = false;
 };
 
 struct Manifest {
@@ -43,8 +48,10 @@ struct Manifest {
   struct Run {
     std::map<std::string, int64_t> dims;
     std::map<std::string, Input> inputs;
+    int repeat = 0;        // 0: as the options say
+    bool between = false;  // made before each of the last run above that is not
   };
-  std::vector<Run> runs = {{}};  // the one asked for, then those between
+  std::vector<Run> runs = {{}};
   struct Weight {
     std::string name;
     std::vector<int64_t> shape;
@@ -63,7 +70,6 @@ std::vector<char> read_file(const std::string& path) {
 Status read_manifest(const std::string& path, Manifest& manifest) {
   std::ifstream file(path);
   if (!file) return error(Code::not_found, "%s: expected a manifest", path.c_str());
-  std::mt19937 random(7);
   for (std::string line; std::getline(file, line);) {
     std::istringstream words(line);
     std::string kind, name;
@@ -75,8 +81,10 @@ Status read_manifest(const std::string& path, Manifest& manifest) {
       else manifest.blob = std::move(content);
     } else if (kind == "dim") {
       words >> manifest.runs.back().dims[name];
-    } else if (kind == "between") {
-      manifest.runs.emplace_back();
+    } else if (kind == "repeat") {
+      manifest.runs.back().repeat = std::atoi(name.c_str());
+    } else if (kind == "between" || kind == "next") {
+      manifest.runs.emplace_back().between = kind == "between";
     } else if (kind == "input") {
       std::string type, from;
       Manifest::Input input{};
@@ -84,7 +92,7 @@ Status read_manifest(const std::string& path, Manifest& manifest) {
       input.type = type == "f32" ? ElementType::f32 : type == "i32" ? ElementType::i32 : ElementType::u8;
       input.bytes.resize(input.count * (type == "u8" ? 1 : 4));
       if (from == "random") {
-        for (char& byte : input.bytes) byte = static_cast<char>(random());
+        for (size_t i = 0; i < input.bytes.size(); i++) input.bytes[i] = static_cast<char>(mix(i + 1));
       } else {
         const size_t offset = std::strtoull(from.c_str(), nullptr, 10);
         if (offset > manifest.blob.size() || input.bytes.size() > manifest.blob.size() - offset) return error(Code::invalid_file, "%s: %s lies outside the blob", path.c_str(), name.c_str());
@@ -113,13 +121,19 @@ Status read_manifest(const std::string& path, Manifest& manifest) {
   return {};
 }
 
-Status fill_weights(const Manifest& manifest, const Program& program, WeightStore& store) {
+// Sum of four uniform numbers from the 16-bit pieces of one hash, deviation 1: nearly normal, and hundreds of millions take no time.
+float nearly_normal(uint64_t seed, uint64_t index) {
+  const uint64_t bits = mix(mix(seed) + index);
+  const auto piece = [bits](int i) { return static_cast<float>(bits >> (16 * i) & 0xffff) * 0x1p-16f; };
+  return (piece(0) + piece(1) + piece(2) + piece(3) - 2) * 1.7320508f;
+}
+
+Status fill_weights(const Manifest& manifest, const Program& program, ThreadPool& pool, WeightStore& store) {
   for (const Manifest::Weight& weight : manifest.weights) {
     MOME_RETURN_IF_ERROR(store.add(weight.name, weight.shape, reinterpret_cast<const float*>(manifest.blob.data() + weight.offset), weight.count));
   }
   if (!manifest.random_weights) return {};
-  std::mt19937 random(11);
-  std::normal_distribution<float> normal(0, 0.02f);
+  uint64_t seed = 11;
   for (const ProgramParameter& parameter : program.parameters) {
     std::vector<int64_t> shape;
     int64_t count = 1;
@@ -131,7 +145,12 @@ Status fill_weights(const Manifest& manifest, const Program& program, WeightStor
     // Scales lie about 1, so that signals live through the layers.
     const bool scale = shape.size() == 1 && (parameter.name.find("gamma") != std::string::npos ||
                                              (parameter.name.find("norm") != std::string::npos && parameter.name.ends_with("weight")));
-    for (float& value : values) value = normal(random) + (scale ? 1.0f : 0.0f);
+    constexpr int64_t kPiece = 1 << 16;
+    seed++;
+    pool.parallel_for((count + kPiece - 1) / kPiece, [&](int64_t piece, int) {
+      const int64_t end = std::min(count, (piece + 1) * kPiece);
+      for (int64_t i = piece * kPiece; i < end; i++) values[i] = 0.02f * nearly_normal(seed, static_cast<uint64_t>(i)) + (scale ? 1.0f : 0.0f);
+    });
     MOME_RETURN_IF_ERROR(store.add(parameter.name, shape, values.data(), count));
   }
   return {};
@@ -148,6 +167,93 @@ Status request_of(const Program& program, const Manifest::Run& run, RunRequest& 
     if (found == run.inputs.end()) return error(Code::invalid_argument, "expected input %s in the manifest", input.name.c_str());
     request.inputs.push_back({found->second.type, found->second.bytes.data(), found->second.count});
   }
+  return {};
+}
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point started) { return std::chrono::duration<double>(Clock::now() - started).count(); }
+
+void print_list(const char* name, const std::vector<double>& values) {
+  std::printf(", \"%s\": [", name);
+  for (size_t i = 0; i < values.size(); i++) std::printf("%s%.7g", i == 0 ? "" : ", ", values[i]);
+  std::printf("]");
+}
+
+// What is run: a program with its weights on an engine.
+struct Model {
+  Engine& engine;
+  const Program& program;
+  CompiledProgram& compiled;
+  WeightStore& store;
+
+  Status run(const RunRequest& request, RunResult& result) { return engine.run(compiled, store, request, result); }
+};
+
+// Seconds per run of `count` that are handed over at once: a device has two of them under way at a time.
+Status overlapped(Model& model, const RunRequest& request, int count, double& seconds) {
+  std::vector<std::future<Status>> ends;
+  const auto started = Clock::now();
+  for (int i = 0; i < count; i++) {
+    const auto end = std::make_shared<std::promise<Status>>();
+    ends.push_back(end->get_future());
+    model.engine.post([&model, &request, end] {
+      RunResult result;
+      end->set_value(model.run(request, result));
+    }, true);
+  }
+  Status status;
+  for (std::future<Status>& end : ends) {
+    if (Status each = end.get(); status.ok()) status = std::move(each);
+  }
+  seconds = seconds_since(started) / count;
+  return status;
+}
+
+Status profile(Model& model, RunRequest request) {
+  RunResult profiled;
+  std::map<std::string, double> by_op;
+  request.profile = true;
+  MOME_RETURN_IF_ERROR(model.run(request, profiled));
+  for (size_t i = 0; i < profiled.nanoseconds.size(); i++) by_op[std::string(op_name(model.program.instructions[i].op))] += profiled.nanoseconds[i];
+  std::printf(", \"nanoseconds\": {");
+  const char* comma = "";
+  for (const auto& [op, nanoseconds] : by_op) {
+    std::printf("%s\"%s\": %.0f", comma, op.c_str(), nanoseconds);
+    comma = ", ";
+  }
+  std::printf("}");
+  return {};
+}
+
+// Measures runs[first], with the runs between that follow it, and prints its line.
+Status measure(Model& model, const Options& options, const std::string& where, const std::vector<Manifest::Run>& runs, size_t first, std::ofstream& out) {
+  std::vector<RunRequest> requests;
+  for (size_t i = first; i < runs.size() && (i == first || runs[i].between); i++) MOME_RETURN_IF_ERROR(request_of(model.program, runs[i], requests.emplace_back()));
+  const int repeat = runs[first].repeat > 0 ? runs[first].repeat : options.repeat;
+  std::vector<double> seconds;
+  RunResult result, between;
+  for (int i = 0; i < repeat; i++) {
+    for (size_t other = 1; other < requests.size(); other++) MOME_RETURN_IF_ERROR(model.run(requests[other], between));
+    const auto started = Clock::now();
+    MOME_RETURN_IF_ERROR(model.run(requests[0], result));
+    seconds.push_back(seconds_since(started));
+  }
+  std::printf("{\"device\": \"%s\", \"dtype\": \"%s\", \"outputs\": [", where.c_str(), options.dtype.c_str());
+  for (size_t i = 0; i < result.outputs.size(); i++) {
+    std::printf("%s{\"name\": \"%s\", \"count\": %zu}", i == 0 ? "" : ", ", model.program.outputs[i].name.c_str(), result.outputs[i].size());
+  }
+  std::printf("]");
+  print_list("seconds", seconds);
+  std::printf(", \"arenaBytes\": %zu", model.engine.arena_bytes());
+  if (options.profile) MOME_RETURN_IF_ERROR(profile(model, requests[0]));
+  if (options.overlap) {
+    std::vector<double> together(3);  // the first makes the recordings of the second lane
+    for (double& each : together) MOME_RETURN_IF_ERROR(overlapped(model, requests[0], std::max(4, repeat), each));
+    print_list("overlapped", {together.begin() + 1, together.end()});
+  }
+  std::printf("}\n");
+  std::fflush(stdout);  // a later run that does not end takes nothing of this one
+  for (const std::vector<float>& values : result.outputs) out.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(float)));
   return {};
 }
 
@@ -173,49 +279,20 @@ Status run(const Options& options) {
 
   std::unique_ptr<Program> program;
   MOME_RETURN_IF_ERROR(Program::parse(manifest.program, program));
-  Engine engine(0, target, device);
+  // Runs that overlap hold their threads together: half of the cores each.
+  Engine engine(device ? std::max(1, available_cores() / 2) : 0, target, device);
   WeightStore store(type);
-  MOME_RETURN_IF_ERROR(fill_weights(manifest, *program, store));
+  MOME_RETURN_IF_ERROR(fill_weights(manifest, *program, engine.pool(), store));
   std::shared_ptr<CompiledProgram> compiled;
   MOME_RETURN_IF_ERROR(CompiledProgram::create(manifest.program, store, target, compiled));
-  std::vector<RunRequest> requests(manifest.runs.size());
-  for (size_t i = 0; i < requests.size(); i++) MOME_RETURN_IF_ERROR(request_of(*program, manifest.runs[i], requests[i]));
-  RunRequest& request = requests[0];
-
-  std::vector<double> seconds;
-  RunResult result, between;
-  for (int i = 0; i < options.repeat; i++) {
-    for (size_t other = 1; other < requests.size(); other++) MOME_RETURN_IF_ERROR(engine.run(*compiled, store, requests[other], between));
-    const auto started = std::chrono::steady_clock::now();
-    MOME_RETURN_IF_ERROR(engine.run(*compiled, store, request, result));
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
+  Model model{engine, *program, *compiled, store};
+  std::ofstream out;
+  if (!options.out.empty()) out.open(options.out, std::ios::binary);
+  for (size_t i = 0; i < manifest.runs.size(); i++) {
+    if (!manifest.runs[i].between) MOME_RETURN_IF_ERROR(measure(model, options, where, manifest.runs, i, out));
   }
-  std::printf("{\"device\": \"%s\", \"dtype\": \"%s\", \"outputs\": [", where.c_str(), options.dtype.c_str());
-  for (size_t i = 0; i < result.outputs.size(); i++) {
-    std::printf("%s{\"name\": \"%s\", \"count\": %zu}", i == 0 ? "" : ", ", program->outputs[i].name.c_str(), result.outputs[i].size());
-  }
-  std::printf("], \"seconds\": [");
-  for (size_t i = 0; i < seconds.size(); i++) std::printf("%s%.7g", i == 0 ? "" : ", ", seconds[i]);
-  std::printf("], \"arenaBytes\": %zu", engine.arena_bytes());
-  if (options.profile) {
-    request.profile = true;
-    RunResult profiled;
-    std::map<std::string, double> by_op;
-    MOME_RETURN_IF_ERROR(engine.run(*compiled, store, request, profiled));
-    for (size_t i = 0; i < profiled.nanoseconds.size(); i++) by_op[std::string(op_name(program->instructions[i].op))] += profiled.nanoseconds[i];
-    std::printf(", \"nanoseconds\": {");
-    const char* comma = "";
-    for (const auto& [op, nanoseconds] : by_op) {
-      std::printf("%s\"%s\": %.0f", comma, op.c_str(), nanoseconds);
-      comma = ", ";
-    }
-    std::printf("}");
-  }
-  std::printf("}\n");
-  if (options.out.empty()) return {};
-  std::ofstream file(options.out, std::ios::binary);
-  for (const std::vector<float>& values : result.outputs) file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(float)));
-  return file ? Status() : error(Code::io, "%s: could not be written", options.out.c_str());
+  if (!options.out.empty() && !out.flush()) return error(Code::io, "%s: could not be written", options.out.c_str());
+  return {};
 }
 
 }  // namespace
@@ -226,6 +303,7 @@ int main(int count, char** arguments) {
   for (int i = 1; i < count; i++) {
     const std::string word = arguments[i];
     if (word == "--profile") options.profile = true;
+    else if (word == "--overlap") options.overlap = true;
     else if (word.starts_with("--") && i + 1 < count) {
       const std::string value = arguments[++i];
       if (word == "--device") options.device = value;
@@ -236,7 +314,7 @@ int main(int count, char** arguments) {
       else return std::fprintf(stderr, "mome_run: unknown option %s\n", word.c_str()), 2;
     } else options.manifest = word;
   }
-  if (options.manifest.empty() || options.repeat < 1) return std::fprintf(stderr, "usage: mome_run <manifest> [--device cpu|cuda] [--target T] [--dtype D] [--repeat N] [--out FILE] [--profile]\n"), 2;
+  if (options.manifest.empty() || options.repeat < 1) return std::fprintf(stderr, "usage: mome_run <manifest> [--device cpu|cuda] [--target T] [--dtype D] [--repeat N] [--out FILE] [--profile] [--overlap]\n"), 2;
   const mome::Status status = mome::run(options);
   if (status.ok()) return 0;
   std::fprintf(stderr, "mome_run: %s (%s)\n", status.message().c_str(), std::string(mome::code_name(status.code())).c_str());
