@@ -3,11 +3,10 @@
  * of an installation for which there is no prebuilt addon, and of `prebuildify`, which comes here by binding.gyp.
  */
 import { spawnSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { ptxasProblems } from './ptxas.mjs';
+import { discardKernels, ptxasProblems } from './ptxas.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const require = createRequire(import.meta.url);
@@ -43,6 +42,9 @@ for (const command of ['configure', 'build']) {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'pipe'],
   });
+  // Also of a build that stopped elsewhere: the next one keeps its objects.
+  const problems = ptxasProblems(`${result.stdout}${result.stderr}`);
+  if (problems.length > 0) discardKernels(join(root, 'build'));
   if (result.status !== 0) {
     process.stderr.write(`${result.stdout}\n${result.stderr}\nmome: building the addon failed\n`);
     process.exit(1);
@@ -50,9 +52,7 @@ for (const command of ['configure', 'build']) {
   if (process.argv.includes('--verbose')) process.stdout.write(result.stdout);
   if (command === 'configure' && /mome: no CUDA library/.test(result.stdout))
     process.stderr.write('mome: nvcc was not found: building without CUDA\n');
-  const problems = ptxasProblems(`${result.stdout}${result.stderr}`);
   if (problems.length > 0) {
-    rmSync(join(root, 'build', 'Release', 'mome_cuda.so'), { force: true });
     process.stderr.write(`${problems.join('\n')}\nmome: a CUDA kernel is not as it should be\n`);
     process.exit(1);
   }

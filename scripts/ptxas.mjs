@@ -1,4 +1,6 @@
-/** Reads what the CUDA assembler says of the kernels. */
+/** Reads what the CUDA assembler says of the kernels, and takes back a build that it says it of. */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 
 /**
  * What the CUDA assembler says that no kernel may have: registers spilled to memory, products of a warpgroup that wait for one another,
@@ -13,4 +15,13 @@ export function ptxasProblems(output) {
       (/ptxas/.test(line) && /wgmma|serializ|setmaxnreg/i.test(line) && !spilled)
     );
   });
+}
+
+/**
+ * Removes the CUDA library and what it is linked from: objects that stay would be linked by the next build, and the assembler, which is not
+ * asked again, would say nothing of them.
+ */
+export function discardKernels(build) {
+  rmSync(join(build, 'Release', 'mome_cuda.so'), { force: true });
+  rmSync(join(build, 'CMakeFiles', 'mome_cuda.dir'), { recursive: true, force: true });
 }

@@ -1,0 +1,234 @@
+"""What the stages of run.py share: commands with time limits, the result file that grows, clocks, and the manifests that mome_run reads."""
+import collections
+import contextlib
+import datetime
+import json
+import os
+import pickle
+import statistics
+import struct
+import subprocess
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = ROOT / "native" / "test" / "programs"
+CLOCKS = "clocks.sm,clocks.mem,power.draw,temperature.gpu,clocks_throttle_reasons.active"
+
+
+class Run:
+    def __init__(self, options, judge):
+        """`judge`: from the result to the bounds its figures are held to."""
+        self.options, self.judge = options, judge
+        self.started = time.monotonic()
+        self.result = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "verdicts": {}, "stages": {}}
+        self.environment = dict(os.environ, MOME_REQUIRE="cuda")
+        self.environment["PATH"] += os.pathsep + "/usr/local/cuda/bin"
+        self.use_build(options.build)
+
+    def use_build(self, folder):
+        self.build = Path(folder).resolve()
+        self.environment["MOME_CUDA_LIBRARY"] = str(self.build / ("emulation/mome_cuda_emulation.so" if self.options.emulation else "Release/mome_cuda.so"))
+
+    def left(self):
+        return self.options.minutes * 60 - (time.monotonic() - self.started)
+
+    def save(self):
+        verdicts = self.result["verdicts"]
+        self.result["bounds"] = self.judge(self.result)
+        self.result["passed"] = all(verdicts.get(name, False) for name in self.options.required) and all(verdicts.values())
+        out = Path(self.options.out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # Renamed into place: whoever ends this process leaves a whole file.
+        part = out.with_name(out.name + ".part")
+        part.write_text(json.dumps(self.result, indent=1) + "\n")
+        part.replace(out)
+
+    def command(self, *words, timeout=60, **environment):
+        """Runs a program. One that hangs gives exit code 124 and keeps what it had said; one that is not there gives 127."""
+        try:
+            return subprocess.run([str(word) for word in words], cwd=ROOT, env=self.environment | environment, text=True, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, timeout=max(5, min(timeout, self.left())))
+        except subprocess.TimeoutExpired as late:
+            said = [part.decode(errors="replace") if isinstance(part, bytes) else part or "" for part in (late.stdout, late.stderr)]
+            return subprocess.CompletedProcess(words, 124, said[0], said[1] + f"\nno end after {late.timeout:.0f} s")
+        except FileNotFoundError as missing:
+            return subprocess.CompletedProcess(words, 127, "", str(missing))
+
+    def stage(self, name, body, least_seconds=10):
+        """Runs body(content), which fills the stage's content as it goes; what fails ends the stage, keeps what it had, and the next one begins."""
+        content = self.result["stages"].setdefault(name, {})
+        if self.left() < least_seconds:
+            content["skipped"] = "no time left"
+            return self.save()
+        started = time.monotonic()
+        try:
+            body(content)
+        except Exception as problem:  # noqa: BLE001: one stage must not end the others
+            content["error"] = f"{type(problem).__name__}: {problem}"[:1500]
+        content["tookSeconds"] = round(time.monotonic() - started, 1)
+        if "passed" in content or "error" in content:
+            self.result["verdicts"][name] = "error" not in content and content["passed"]
+        print(f"{name}: {json.dumps(content)[:300]}", flush=True)
+        self.save()
+
+    def attempt(self, content, name, measure):
+        """One figure of a stage, or why there is none: the others stay. Saved at once."""
+        try:
+            content[name] = measure()
+        except Exception as problem:  # noqa: BLE001
+            content[name] = {"error": f"{type(problem).__name__}: {problem}"[:1200]}
+        self.save()
+        return content[name]
+
+    @contextlib.contextmanager
+    def clocks(self, content):
+        """The card's clocks, and what held them back, while the body runs: once a second, since an idle card says nothing of a busy one."""
+        try:
+            watch = subprocess.Popen(["nvidia-smi", f"--query-gpu={CLOCKS}", "--format=csv,noheader,nounits", "-l", "1"], text=True, stdout=subprocess.PIPE,
+                                     stderr=subprocess.STDOUT, env=self.environment)
+        except FileNotFoundError as missing:
+            content["clocks"] = {"error": str(missing)}
+            yield
+            return
+        try:
+            yield
+        finally:
+            watch.terminate()
+            content["clocks"] = clocks_of(watch.communicate()[0])
+
+
+def clocks_of(said):
+    """Lowest, middle and highest of each clock over the samples, and the samples under every reason that held clocks back."""
+    samples = [line.split(", ") for line in said.splitlines() if line.count(", ") == CLOCKS.count(",")]
+    content = {"samples": len(samples)}
+    if not samples:
+        return content | {"output": said[:300]}
+    for name, values in zip(CLOCKS.split(","), zip(*samples)):
+        if name.endswith("active"):
+            content["throttleReasons"] = dict(collections.Counter(values))
+            continue
+        with contextlib.suppress(ValueError):
+            content[name] = [f([float(value) for value in values]) for f in (min, statistics.median, max)]
+    return content
+
+
+def ends(done, length=2500):
+    """Beginning and end of what a program said: the first failure and the last."""
+    text = done.stdout + done.stderr
+    return text if len(text) <= 2 * length else f"{text[:length]}\n...\n{text[-length:]}"
+
+
+def whole_lines(said):
+    """The lines of JSON that a program printed; the last may have been cut off."""
+    return [json.loads(line) for line in said.splitlines(keepends=True) if line.startswith("{") and line.endswith("\n")]
+
+
+def summary(seconds):
+    return {"median": statistics.median(seconds), "fastest": min(seconds), "slowest": max(seconds), "runs": len(seconds)}
+
+
+# ---- files
+
+def read_safetensors(path):
+    data = path.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    types = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "u1", "F16": "<f2"}
+    tensors = {}
+    for name, entry in json.loads(data[8:8 + length]).items():
+        if name != "__metadata__":
+            begin, end = (8 + length + offset for offset in entry["data_offsets"])
+            tensors[name] = np.frombuffer(data[begin:end], types[entry["dtype"]]).reshape(entry["shape"])
+    return tensors
+
+
+class TorchPickle(pickle.Unpickler):
+    """What torch.save wrote, as arrays: a rehearsal needs no PyTorch."""
+    TYPES = {"FloatStorage": "<f4", "HalfStorage": "<f2", "DoubleStorage": "<f8", "LongStorage": "<i8"}
+
+    def __init__(self, archive):
+        self.archive = archive
+        self.folder = next(name for name in archive.namelist() if name.endswith("data.pkl")).removesuffix("data.pkl")
+        super().__init__(archive.open(self.folder + "data.pkl"))
+
+    def find_class(self, module, name):
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return lambda storage, offset, shape, strides, *_: np.lib.stride_tricks.as_strided(
+                storage[offset:], shape, [stride * storage.itemsize for stride in strides]).copy()
+        if module == "torch" and name in self.TYPES:
+            return self.TYPES[name]
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        raise pickle.UnpicklingError(f"expected a checkpoint of tensors, got {module}.{name}")
+
+    def persistent_load(self, place):
+        _, element, key, _, _ = place
+        return np.frombuffer(self.archive.read(f"{self.folder}data/{key}"), element)
+
+
+def read_checkpoint(path):
+    """Name to float32 values of every parameter, as the reference wrote them."""
+    with zipfile.ZipFile(path) as archive:
+        state = TorchPickle(archive).load()
+    while any(isinstance(value, dict) for value in state.values()):  # below "state_dict" or "model"
+        state = next(value for value in state.values() if isinstance(value, dict))
+    return {name.removeprefix("module."): values.astype(np.float32) for name, values in state.items() if isinstance(values, np.ndarray) and values.dtype.kind == "f"}
+
+
+def write_manifest(folder, program, runs, weights=None):
+    """The text and the blob that mome_run reads. Each of `runs` has dims and arrays, and may have `random` inputs (bytes), `repeat`, and be `between`."""
+    blob, lines, offset = [], [], 0
+
+    def put(array):
+        nonlocal offset
+        raw = np.ascontiguousarray(array).tobytes()
+        raw += bytes(-len(raw) % 16)
+        blob.append(raw)
+        offset += len(raw)
+        return offset - len(raw)
+
+    for i, run in enumerate(runs):
+        if i > 0:
+            lines.append("between" if run.get("between") else "next")
+        lines += [f"dim {name} {value}" for name, value in run["dims"].items()]
+        lines += [f"input {name} {'f32' if array.dtype == np.float32 else 'i32'} {array.size} {put(array)}" for name, array in run["arrays"].items()]
+        lines += [f"input {name} u8 {count} random" for name, count in run.get("random", {}).items()]
+        if "repeat" in run:
+            lines.append(f"repeat {run['repeat']}")
+    if weights is None:
+        lines.append("random_weights")
+    else:
+        lines += [f"weight {name} {'x'.join(map(str, array.shape)) or '1'} {put(array)}" for name, array in weights.items()]
+    (folder / "program").write_text(program)
+    (folder / "blob").write_bytes(b"".join(blob) or b"\0")
+    (folder / "manifest").write_text("\n".join([f"program {folder / 'program'}", f"blob {folder / 'blob'}"] + lines) + "\n")
+    return folder / "manifest"
+
+
+def int_arrays(inputs):
+    return {name: np.array(values, np.int32) for name, values in inputs.items()}
+
+
+WARM_UP = 3
+
+
+def model_runs(run, file, rounds, dtype="bfloat16", options=(), timeout=90, **environment):
+    """Runs a stored program at the shapes of `rounds` (name to times, after the warm-up), all in one process. Yields what mome_run says of each that
+    came to its end; raises behind them when one did not."""
+    stored = json.loads((PROGRAMS / f"{file}.json").read_text())
+    runs = []
+    for shape, times in rounds.items():
+        size = stored["shapes"][shape]
+        pixels = size["dims"]["pictures"] * stored["imageSize"] ** 2 * 3
+        runs.append({"dims": size["dims"], "arrays": int_arrays(size["inputs"]), "random": {"bytes": pixels}, "repeat": times + WARM_UP})
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = write_manifest(Path(folder), stored["program"], runs)
+        done = run.command(run.build / "mome_run", manifest, "--device", "cuda", "--dtype", dtype, *options, timeout=timeout, **environment)
+    for shape, said in zip(rounds, whole_lines(done.stdout)):
+        yield shape, said | {"seconds": said["seconds"][WARM_UP:]}
+    if done.returncode != 0:
+        raise RuntimeError(ends(done, 400))
