@@ -101,7 +101,7 @@ def ours(run, content, name, batches, options=()):
 def torch_eager(run, content):
     missing = list(ROUNDS)
     try:
-        for said in peer_lines(run, "eager", *(f"{batch}:{rounds}" for batch, rounds in ROUNDS.items()), timeout=90):
+        for said in peer_lines(run, "eager", *(f"{batch}:{rounds}" for batch, rounds in ROUNDS.items()), timeout=60):
             missing.remove(said["batch"])
             content.setdefault(f"images {said['batch']}", {})["torch eager"] = figure(said, said["batch"])
             run.save()
@@ -126,7 +126,7 @@ def compiled(run, content, reserve=20):
     figures = run.result["stages"].setdefault("model", {})
     for batch in COMPILED:
         entry = figures.setdefault(f"images {batch}", {})
-        for kind, longest in (("compile", 120), ("compile-default", 60)):
+        for kind, longest in (("compile", 100), ("compile-default", 60)):
             if run.left() < 25 + reserve:
                 content[f"images {batch}"] = "no time left"
                 break

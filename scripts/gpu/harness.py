@@ -216,7 +216,7 @@ def int_arrays(inputs):
 WARM_UP = 3
 
 
-def model_runs(run, file, rounds, dtype="bfloat16", options=(), timeout=90, **environment):
+def model_runs(run, file, rounds, dtype="bfloat16", options=(), timeout=60, **environment):
     """Runs a stored program at the shapes of `rounds` (name to times, after the warm-up), all in one process. Yields what mome_run says of each that
     came to its end; raises behind them when one did not."""
     stored = json.loads((PROGRAMS / f"{file}.json").read_text())

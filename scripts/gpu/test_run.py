@@ -8,6 +8,8 @@ import tempfile
 import types
 import unittest
 
+import numpy as np
+
 import checks
 import figures
 import harness
@@ -148,6 +150,28 @@ class Checkpoint(unittest.TestCase):
         weights = harness.read_checkpoint(checks.GOLDEN / "tiny_relative" / "weights.pt")
         self.assertGreater(len(weights), 100)
         self.assertTrue(all(values.dtype == "float32" for values in weights.values()))
+
+
+MOME_RUN = harness.ROOT / "build" / "mome_run"
+
+
+@unittest.skipUnless(MOME_RUN.exists(), "the native tests are not built")
+class MomeRun(unittest.TestCase):
+    def test_measures_several_runs_in_one_process(self):
+        case = checks.Case("tiny_absolute")
+        part = case.stored["parts"]["dual"]
+        runs = [case.run_of(part, repeat=2), case.run_of(part, repeat=3)]
+        with tempfile.TemporaryDirectory() as folder:
+            for weights in (case.weights, None):  # of the case, or drawn
+                manifest, out = harness.write_manifest(pathlib.Path(folder), part["program"], runs, weights), pathlib.Path(folder) / "out"
+                done = subprocess.run([MOME_RUN, manifest, "--overlap", "--profile", "--out", out], text=True, capture_output=True, check=True)
+                first, second = harness.whole_lines(done.stdout)
+                self.assertEqual([len(first["seconds"]), len(second["seconds"]), len(first["overlapped"])], [2, 3, 2])
+                self.assertIn("qkv", second["nanoseconds"])
+                values = np.fromfile(out, np.float32)
+                self.assertEqual(values.size, 2 * sum(output["count"] for output in first["outputs"]))
+                self.assertTrue(np.isfinite(values).all() and np.abs(values).max() > 0)
+                np.testing.assert_array_equal(values[:values.size // 2], values[values.size // 2:])
 
 
 if __name__ == "__main__":
