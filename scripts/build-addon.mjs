@@ -3,6 +3,7 @@
  * of an installation for which there is no prebuilt addon, and of `prebuildify`, which comes here by binding.gyp.
  */
 import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -34,6 +35,8 @@ const options = [
   '2',
   `--CDMOME_TESTS=${tests ? 'ON' : 'OFF'}`,
   `--CDMOME_BENCH=${bench ? 'ON' : 'OFF'}`,
+  // A warning of a compiler that did not exist yet must not stop an installation.
+  `--CDMOME_WERROR=${existsSync(join(root, '.git')) ? 'ON' : 'OFF'}`,
 ];
 // `build` alone would keep the options of an earlier configuration.
 for (const command of ['configure', 'build']) {
