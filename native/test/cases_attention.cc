@@ -81,6 +81,12 @@ void add_attention_cases(std::vector<OpCase>& cases) {
   cases.push_back(attention("long_image", lay_out({2}, {20}, 1, 197), 64, 1, 14, true));
   cases.push_back(attention("few_rows_read", lay_out({3, 12}, {5, 1, 9}, 2, 26), 48, 3, 5, true, 13));
   cases.push_back(attention("few_sequences_read", lay_out({3, 12}, {5, 1, 9}, 2, 26), 48, 3, 5, true, 40));
+  // Every width a device has a kernel of its own for, one that is read element by element, and one that no tensor-core kernel takes.
+  for (const int64_t head_width : {7, 16, 32, 128, 136}) {
+    for (const bool relative : {false, true}) {
+      cases.push_back(attention("head_" + std::to_string(head_width) + (relative ? "_relative" : ""), lay_out({3, 12}, {5, 19}, 1, 82), 2 * head_width, 2, 9, relative));
+    }
+  }
   cases.push_back(attention("nothing", lay_out({}, {}, 0, 5), 16, 2, 2, true));
   Layout gap = lay_out({4, 6}, {}, 0, 0);
   gap.sequences.erase(gap.sequences.begin());  // rows of no sequence

@@ -61,6 +61,8 @@ void add_embed_cases(std::vector<OpCase>& cases) {
   cases.push_back(patch_embed("bytes", 4, 8, 40, true, true));
   cases.push_back(patch_embed("pixels", 3, 16, 34, false, false));
   cases.push_back(patch_embed("one_patch", 1, 5, 7, false, true));
+  cases.push_back(with_weights(patch_embed("bytes", 4, 8, 40, true, true), WeightType::bf16));
+  cases.push_back(with_weights(patch_embed("pixels", 3, 16, 34, false, false), WeightType::bf16));
   cases.push_back(text_embed("absolute", 60, 34, true, 0));
   cases.push_back(text_embed("relative", 33, 48, false, 0));
   cases.push_back(text_embed("dropout", 80, 24, true, 0.3f));

@@ -9,6 +9,9 @@
 namespace mome::test {
 namespace {
 
+// More than a processor packs at a time, forward or summed over rows: 1,024 and 2,048 at most, several blocks of either and of 512.
+constexpr int64_t kManyRows = 2100;
+
 std::string sized(const char* name, int64_t rows, int64_t width) {
   return std::string(name) + "/" + std::to_string(rows) + "x" + std::to_string(width);
 }
@@ -188,19 +191,10 @@ OpCase surplus_rows(int64_t rows, std::vector<int64_t> bounds, std::vector<int32
 }  // namespace
 
 void add_norm_cases(std::vector<OpCase>& cases) {
-  for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{0, 8}, {1, 1}, {3, 7}, {37, 34}, {70, 192}, {5, 768}}) cases.push_back(layer_norm(rows, width));
+  for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{0, 8}, {1, 1}, {3, 7}, {37, 34}, {70, 192}, {5, 512}, {5, 768}, {5, 1024}}) cases.push_back(layer_norm(rows, width));
 }
 
 namespace {
-
-// The case with its weights kept as `type`: forward only. Sums of 8-bit products are exact and both sides quantise by the same rule, so
-// the bound is that of float32: an activation rounded to the neighbouring step would show.
-OpCase with_weights(OpCase test, WeightType type) {
-  test.name += "/" + std::string(weight_type_name(type));
-  test.type = type;
-  test.backward = nullptr;
-  return test;
-}
 
 // Whole numbers with 127 in every row of both operands: scales are 1, every product and sum is exact, and so must be the result.
 OpCase exact_qkv(int64_t rows, int64_t width) {
@@ -226,7 +220,8 @@ void add_linear_cases(std::vector<OpCase>& cases) {
     cases.push_back(linear(13, 34, 65, bias));
     cases.push_back(linear(29, 400, 33, bias));
     cases.push_back(linear(230, 48, 100, bias));
-    cases.push_back(linear(1030, 20, 17, bias));
+    cases.push_back(linear(70, 64, 72, bias));  // whole runs of 8 columns and a depth that Hopper's copies take
+    cases.push_back(on_processors(linear(kManyRows, 20, 17, bias)));
   }
   for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{1, 8}, {17, 34}, {45, 96}}) cases.push_back(qkv(rows, width));
   for (const bool scaled : {false, true}) {
@@ -247,11 +242,8 @@ void add_expert_cases(std::vector<OpCase>& cases) {
   cases.push_back(expert_ffn({9, 9, 31}, 34, 136, true));
   cases.push_back(expert_ffn({40, 100}, 48, 192, false));
   cases.push_back(expert_ffn({0, 300, 310}, 20, 40, true));
-  for (OpCase test : {expert_ffn({0, 1030, 1040}, 20, 530, true),  // more rows than are packed at a time
-                      expert_ffn({2, 600}, 8, 8200, false)}) {     // a deeper product than rows are packed for
-    test.processor_only = true;
-    cases.push_back(std::move(test));
-  }
+  cases.push_back(on_processors(expert_ffn({0, kManyRows, kManyRows + 10}, 20, 530, true)));
+  cases.push_back(on_processors(expert_ffn({2, 600}, 8, 8200, false)));  // a deeper product than rows are packed for
   // Ranges that end anywhere, empty ones, and rows of none.
   cases.push_back(surplus_rows(200, {7, 7, 71, 133}, {}, 48, 192));
   cases.push_back(surplus_rows(333, {0, 64, 192, 257}, {}, 64, 64));
@@ -269,12 +261,64 @@ void add_expert_cases(std::vector<OpCase>& cases) {
     cases.push_back(with_weights(expert_ffn({9, 9, 31}, 34, 136, true), type));
     cases.push_back(with_weights(expert_ffn({40, 100}, 48, 300, false), type));
     cases.push_back(with_weights(expert_ffn({0, 1030, 1040}, 20, 530, true), type));
+    cases.push_back(on_processors(with_weights(expert_ffn({0, kManyRows, kManyRows + 10}, 8, 34, true), type)));
     cases.push_back(with_weights(expert_ffn({3, 33}, 192, 768, true), type));
   }
   // So wide that fewer rows than a block are packed at a time. Among four million activations a few lie so near the middle of two
   // steps that float32 and double round them apart; one step of 254 in one of a row's products is what the bound allows.
-  cases.push_back(with_weights(expert_ffn({1024}, 4200, 16, false), WeightType::i8));
+  cases.push_back(with_weights(expert_ffn({520}, 8200, 16, false), WeightType::i8));
   cases.back().bound = 1e-3;
+}
+
+// Every number of rows up to more than two of the largest tiles, and those of one or two pictures with their words: each height of a tile,
+// alone and beside others, over few panels and many.
+void add_tail_cases(std::vector<OpCase>& cases) {
+  std::vector<int64_t> counts = {40, 197, 237};
+  for (int64_t rows = 1; rows <= 33; rows++) counts.push_back(rows);
+  for (const int64_t rows : counts) {
+    for (const WeightType type : {WeightType::f32, WeightType::bf16, WeightType::i8}) {
+      for (OpCase test : {qkv(rows, 34), qkv(rows, 70), proj_residual(rows, 40, true), expert_ffn({rows}, 34, 300, rows % 2 == 0)}) {
+        cases.push_back(on_processors(type == WeightType::f32 ? std::move(test) : with_weights(std::move(test), type)));
+      }
+    }
+  }
+}
+
+namespace {
+
+// A number that is not finite in some rows: all that is made of them must show it, and the other rows must not.
+OpCase damaged(OpCase test, float value) {
+  test.name += std::isnan(value) ? "/nan" : "/infinite";
+  Tensor& x = test.inputs.at("x");
+  const size_t width = test.inputs.count("norm_gamma0") != 0 ? test.inputs.at("norm_gamma0").size() : test.inputs.at("q_bias").size();
+  x.at(2 * width + 3) = value;
+  x.at(16 * width) = -value;
+  test.backward = nullptr;
+  const auto forward = test.forward;
+  test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
+    MOME_RETURN_IF_ERROR(forward(run, in, out));
+    const Tensor& y = out.at("y");
+    const size_t columns = y.size() / (in.at("x").size() / width);
+    for (size_t i = 0; i < y.size(); i++) {
+      const bool expected = i / columns == 2 || i / columns == 16;
+      if (std::isnan(y[i]) != expected) return error(Code::internal, "element %zu of row %zu is %g", i % columns, i / columns, y[i]);
+    }
+    return Status();
+  };
+  return test;
+}
+
+}  // namespace
+
+void add_damaged_cases(std::vector<OpCase>& cases) {
+  for (const OpCase& test : {qkv(18, 48), expert_ffn({0, 18}, 48, 530, false)}) {
+    for (const WeightType type : {WeightType::f32, WeightType::bf16, WeightType::i8}) {
+      const OpCase kept = type == WeightType::f32 ? test : with_weights(test, type);
+      cases.push_back(damaged(kept, NAN));
+      // 8 bits have no infinity: a row with one becomes NaN, and so it is after a layer norm.
+      if (type == WeightType::i8 || test.op == Op::expert_ffn) cases.push_back(damaged(kept, INFINITY));
+    }
+  }
 }
 
 }  // namespace mome::test

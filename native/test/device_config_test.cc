@@ -90,6 +90,17 @@ void best_of_all() {
   expect(gemm_tiles(GemmFamily::sm90)[large.tile].rows == 128, "many rows take tall tiles");
 }
 
+// Scripts ask for few multiprocessors so that blocks take several tiles in turn.
+void fewer_multiprocessors() {
+  unsetenv("MOME_MULTIPROCESSORS");
+  expect(cuda::usable_multiprocessors(kHopper) == kHopper, "all multiprocessors are used");
+  for (const auto& [given, used] : {std::pair<const char*, int>{"4", 4}, {"132", kHopper}, {"1000", kHopper}, {"0", kHopper}, {"-3", kHopper}, {"", kHopper}}) {
+    setenv("MOME_MULTIPROCESSORS", given, 1);
+    expect(cuda::usable_multiprocessors(kHopper) == used, std::string("MOME_MULTIPROCESSORS=") + given);
+  }
+  unsetenv("MOME_MULTIPROCESSORS");
+}
+
 constexpr const char* kProgram = R"(mome-program 1
 dims n
 input ids i32 n
@@ -151,6 +162,7 @@ int main() {
   mome::counts();
   mome::row_tiles();
   mome::best_of_all();
+  mome::fewer_multiprocessors();
   mome::types();
   std::printf("device_config: %s\n", mome::failures == 0 ? "passed" : "FAILED");
   return mome::failures == 0 ? 0 : 1;

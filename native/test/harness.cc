@@ -46,11 +46,25 @@ Status Runner::run(Op op, Direction direction, const void* args) {
   return {};
 }
 
+OpCase with_weights(OpCase test, WeightType type) {
+  test.name += "/" + std::string(weight_type_name(type));
+  test.type = type;
+  test.backward = nullptr;
+  return test;
+}
+
+OpCase on_processors(OpCase test) {
+  test.processor_only = true;
+  return test;
+}
+
 std::vector<OpCase> all_cases() {
   std::vector<OpCase> cases;
   add_norm_cases(cases);
   add_linear_cases(cases);
   add_expert_cases(cases);
+  add_tail_cases(cases);
+  add_damaged_cases(cases);
   add_attention_cases(cases);
   add_embed_cases(cases);
   add_head_cases(cases);

@@ -90,6 +90,8 @@ class Random {
 void add_norm_cases(std::vector<OpCase>& cases);
 void add_linear_cases(std::vector<OpCase>& cases);
 void add_expert_cases(std::vector<OpCase>& cases);
+void add_tail_cases(std::vector<OpCase>& cases);
+void add_damaged_cases(std::vector<OpCase>& cases);
 void add_attention_cases(std::vector<OpCase>& cases);
 void add_embed_cases(std::vector<OpCase>& cases);
 void add_head_cases(std::vector<OpCase>& cases);
@@ -97,5 +99,11 @@ void add_loss_cases(std::vector<OpCase>& cases);
 void add_optimizer_cases(std::vector<OpCase>& cases);
 
 std::vector<OpCase> all_cases();
+
+// The case with its weights kept as `type`: forward only. Sums of 8-bit products are exact and both sides quantise by the same rule, so
+// the bound is that of float32: an activation rounded to the neighbouring step would show.
+OpCase with_weights(OpCase test, WeightType type);
+// Cases about how a processor cuts its work: not for devices.
+OpCase on_processors(OpCase test);
 
 }  // namespace mome::test

@@ -1,6 +1,7 @@
-// mome_kernels --mode support | check | grad | cuda | cuda-subset | cuda-gemm
+// mome_kernels --mode support | check | rows | grad | cuda | cuda-subset | cuda-gemm
 //   support  every op has every direction on every CPU target
 //   check    every target against ref, bitwise equal for 1 and 3 threads; and a planted error must be noticed
+//   rows     each row alone has the bits of the row in the batch, at depths of real models
 //   cuda     every forward kernel of the CUDA library against ref, float32 and bfloat16, twice with the same bits; skipped without a
 //            device, unless MOME_REQUIRE=cuda; the subset, small cases of every kernel, is for tools that run kernels slowly;
 //            cuda-gemm has products alone, for one tile at a time (MOME_GEMM_TILE)
@@ -12,6 +13,7 @@
 
 #include "core/quantise.h"
 #include "test/harness.h"
+#include "test/rows_alone.h"
 
 namespace mome::test {
 namespace {
@@ -118,6 +120,12 @@ void check() {
     }
   }
   std::printf("%d comparisons with ref\n", compared);
+  if (compared == 0 && best_target() != Target::ref) fail("nothing was compared");
+}
+
+void rows() {
+  const int compared = rows_alone(fail);
+  std::printf("%d comparisons of rows alone and in a batch\n", compared);
   if (compared == 0 && best_target() != Target::ref) fail("nothing was compared");
 }
 
@@ -292,11 +300,12 @@ int main(int count, char** arguments) {
   const std::string mode = count == 3 && std::string(arguments[1]) == "--mode" ? arguments[2] : "";
   if (mode == "support") mome::test::support();
   else if (mode == "check") mome::test::check();
+  else if (mode == "rows") mome::test::rows();
   else if (mode == "grad") mome::test::grad();
   else if (mode == "cuda") mome::test::cuda(mome::test::Choice::all);
   else if (mode == "cuda-subset") mome::test::cuda(mome::test::Choice::subset);
   else if (mode == "cuda-gemm") mome::test::cuda(mome::test::Choice::products);
-  else return std::printf("usage: mome_kernels --mode support|check|grad|cuda|cuda-subset|cuda-gemm\n"), 2;
+  else return std::printf("usage: mome_kernels --mode support|check|rows|grad|cuda|cuda-subset|cuda-gemm\n"), 2;
   std::printf("%s: %s\n", mode.c_str(), mome::test::failures == 0 ? "passed" : "FAILED");
   return mome::test::failures == 0 ? 0 : 1;
 }

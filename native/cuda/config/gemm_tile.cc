@@ -38,6 +38,12 @@ GemmFamily gemm_family(int capability) {
   return capability == 90 && !older ? GemmFamily::sm90 : GemmFamily::sm80;
 }
 
+int usable_multiprocessors(int multiprocessors) {
+  const char* most = std::getenv("MOME_MULTIPROCESSORS");
+  const int wanted = most == nullptr ? 0 : std::atoi(most);
+  return wanted > 0 && wanted < multiprocessors ? wanted : multiprocessors;
+}
+
 int64_t most_row_tiles(int64_t rows, int groups, int tile_rows) {
   if (rows <= groups) return rows;
   // All groups but one have a single row: a tile each.

@@ -24,6 +24,9 @@ enum class GemmFamily { sm80, sm90 };
 std::span<const GemmTile> gemm_tiles(GemmFamily family);
 // The family of a device, by its compute capability (10 * major + minor).
 GemmFamily gemm_family(int capability);
+// What launches are sized for on a device of so many multiprocessors: no more than MOME_MULTIPROCESSORS, where that is set. With few, blocks
+// take several tiles in turn even in small cases.
+int usable_multiprocessors(int multiprocessors);
 
 struct GemmShape {
   int64_t rows = 0, columns = 0, depth = 0;

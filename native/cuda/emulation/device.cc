@@ -10,6 +10,7 @@
 
 #include "core/device.h"
 #include "core/memory.h"
+#include "cuda/config/gemm_tile.h"
 #include "cuda/emulation/recorder.h"
 #include "cuda/kernels/register.h"
 
@@ -33,7 +34,7 @@ class EmulatedDevice final : public Device {
     if (capability != nullptr) capability_ = std::atoi(capability);
   }
   Status use() override { return {}; }
-  DeviceQueue queue() const override { return {const_cast<Recorder*>(&recorder_), 4, capability_, WeightType::f32}; }
+  DeviceQueue queue() const override { return {const_cast<Recorder*>(&recorder_), usable_multiprocessors(4), capability_, WeightType::f32}; }
 
   Status allocate(size_t bytes, void*& memory) override {
     if (bytes > limit_ - used_) return error(Code::out_of_memory, "device: no memory for %zu bytes, %zu of %zu are taken", bytes, used_, limit_);

@@ -68,6 +68,30 @@ void multiply(const Product& product) {
   }
 }
 
+void land(const Box& box) {
+  auto* out = static_cast<uint16_t*>(box.to);
+  for (int r = 0; r < box.map.box_rows; r++) {
+    for (int c = 0; c < kBoxColumns; c++) {
+      const bool inside = box.row + r < box.map.rows && box.column + c < box.map.columns;
+      out[r * kBoxColumns + ((c / 8 ^ (r & 7)) * 8) + c % 8] = inside ? box.map.matrix[int64_t{box.row + r} * box.map.pitch + box.column + c] : uint16_t{0};
+    }
+  }
+  Phase phase = load(box.barrier);
+  const auto bytes = static_cast<uint32_t>(box.map.box_rows * kBoxColumns * 2);
+  if (phase.bytes < bytes) std::abort();  // more than was announced
+  phase.bytes -= bytes;
+  store(box.barrier, phase);
+}
+
+// The boxes that this barrier's phase waits for.
+void land_boxes(const uint64_t* barrier) {
+  const auto waited_for = [&](const Box& box) { return box.barrier == barrier; };
+  for (const Box& box : block().boxes) {
+    if (waited_for(box)) land(box);
+  }
+  std::erase_if(block().boxes, waited_for);
+}
+
 }  // namespace
 
 void phase_init(uint64_t* barrier, int arrivals) {
@@ -85,22 +109,16 @@ void phase_arrive(uint64_t* barrier, int expected_bytes) {
   store(barrier, phase);
 }
 
-bool phase_passed(const uint64_t* barrier, int parity) { return load(barrier).parity != parity; }
+bool phase_passed(uint64_t* barrier, int parity) {
+  if (load(barrier).parity == parity) land_boxes(barrier);
+  return load(barrier).parity != parity;
+}
 
 void copy_box(void* to, const TensorMap& map, int row, int column, uint64_t* barrier) {
   if (reinterpret_cast<uintptr_t>(to) % 1024 != 0) std::abort();
-  auto* out = static_cast<uint16_t*>(to);
-  for (int r = 0; r < map.box_rows; r++) {
-    for (int c = 0; c < kBoxColumns; c++) {
-      const bool inside = row + r < map.rows && column + c < map.columns;
-      out[r * kBoxColumns + ((c / 8 ^ (r & 7)) * 8) + c % 8] = inside ? map.matrix[int64_t{row + r} * map.pitch + column + c] : uint16_t{0};
-    }
-  }
-  Phase phase = load(barrier);
-  const auto bytes = static_cast<uint32_t>(map.box_rows * kBoxColumns * 2);
-  if (phase.bytes < bytes) std::abort();  // more than was announced
-  phase.bytes -= bytes;
-  store(barrier, phase);
+  const Box box{to, map, row, column, barrier};
+  if (toss()) land(box);
+  else block().boxes.push_back(box);
 }
 
 void named_barrier(int number, int threads, bool wait) {

@@ -1,20 +1,16 @@
-// Emulation of what prim/hopper.h offers. Copies land at once; products run when they are waited for, so that sums read too early, and
-// operands that are overwritten too early, show.
+// Emulation of what prim/hopper.h offers. Copies land at once or when their barrier is waited for, by chance: what is read too early shows in
+// the one case, what is overwritten too early in the other. Products run when they are waited for, so that sums read too early show.
 #pragma once
 
 #include <cstdint>
 
-namespace mome::cuda::emulation {
+#include "cuda/emulation/simt.h"
 
-struct TensorMap {
-  const uint16_t* matrix = nullptr;
-  int64_t rows = 0, columns = 0, pitch = 0;
-  int box_rows = 0;
-};
+namespace mome::cuda::emulation {
 
 void phase_init(uint64_t* barrier, int arrivals);
 void phase_arrive(uint64_t* barrier, int expected_bytes);
-bool phase_passed(const uint64_t* barrier, int parity);
+bool phase_passed(uint64_t* barrier, int parity);
 void copy_box(void* to, const TensorMap& map, int row, int column, uint64_t* barrier);
 void named_barrier(int number, int threads, bool wait);
 uint64_t shared_offset(const void* pointer);

@@ -89,6 +89,7 @@ void run_block() {
   s.block.waiting = 0;
   s.block.alive = threads;
   for (NamedBarrier& named : s.block.named) named = NamedBarrier();
+  s.block.boxes.clear();
   for (Warp& warp : s.warps) warp = Warp();
   for (int i = 0; i < threads; i++) {
     Lane& lane = s.lanes[i];
@@ -118,6 +119,7 @@ void run_block() {
 }  // namespace
 
 Lane& lane() { return scheduler->lanes[scheduler->current]; }
+bool toss() { return (scheduler->random() & 1) != 0; }
 Block& block() { return scheduler->block; }
 
 void yield() {

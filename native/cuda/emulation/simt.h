@@ -33,6 +33,20 @@ struct Product {
   float* d[kWarp];
 };
 
+struct TensorMap {
+  const uint16_t* matrix = nullptr;
+  int64_t rows = 0, columns = 0, pitch = 0;
+  int box_rows = 0;
+};
+
+// A bulk copy (hopper.h) under way: the box at (row, column), for the barrier's phase.
+struct Box {
+  void* to;
+  TensorMap map;
+  int row, column;
+  uint64_t* barrier;
+};
+
 struct NamedBarrier {
   int arrived = 0;
   uint64_t generation = 0;
@@ -61,12 +75,15 @@ struct Block {
   int waiting = 0, alive = 0;
   uint64_t generation = 0;
   NamedBarrier named[16];
+  std::vector<Box> boxes;
 };
 
 // The running thread and its block.
 Lane& lane();
 Block& block();
 
+// Heads or tails, the same in every run.
+bool toss();
 // Lets other threads of the block go on.
 void yield();
 void barrier();

@@ -88,17 +88,16 @@ MOME_DEVICE void keep_here(float& value) { asm volatile("" : "+f"(value)::"memor
 
 // What a failed call of the runtime means to us.
 Status cuda_status(cudaError_t code, const char* what);
+// Lets `kernel` be launched on the current device with all the shared memory a block can have.
+Status allow_shared_memory(const void* kernel);
 
 template <typename... Parameters>
 Status launch_exactly(void (*kernel)(Parameters...), Dim3 grid, int threads, size_t shared, void* stream, Parameters... parameters) {
   constexpr size_t kPlainShared = size_t{48} << 10;  // more has to be asked for, per kernel and device
-  if (shared > kPlainShared) {
-    MOME_RETURN_IF_ERROR(
-        cuda_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), "shared memory of a kernel"));
-  }
+  const void* function = reinterpret_cast<const void*>(kernel);
+  if (shared > kPlainShared) MOME_RETURN_IF_ERROR(allow_shared_memory(function));
   void* pointers[] = {&parameters...};
-  return cuda_status(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, dim3(static_cast<unsigned>(threads)), pointers, shared,
-                                      static_cast<cudaStream_t>(stream)),
+  return cuda_status(cudaLaunchKernel(function, grid, dim3(static_cast<unsigned>(threads)), pointers, shared, static_cast<cudaStream_t>(stream)),
                      "launch of a kernel");
 }
 

@@ -3,22 +3,60 @@
 #include <cuda_runtime.h>
 
 #include <atomic>
+#include <mutex>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "core/device.h"
+#include "cuda/config/gemm_tile.h"
 #include "cuda/kernels/register.h"
 #include "cuda/prim/platform.h"
 #include "cuda/runtime/driver.h"
 
 namespace mome::cuda {
 
+namespace {
+
+// Mistakes of a call leave the device as it was; what is not known to be one is taken for a lost device.
+constexpr Code code_of(cudaError_t code) {
+  if (code >= cudaErrorStreamCaptureUnsupported && code <= cudaErrorStreamCaptureWrongThread) return Code::internal;
+  switch (code) {
+    case cudaErrorMemoryAllocation:
+      return Code::out_of_memory;
+    case cudaErrorInvalidValue:
+    case cudaErrorInvalidConfiguration:
+    case cudaErrorInvalidDevice:
+    case cudaErrorInvalidResourceHandle:
+    case cudaErrorLaunchOutOfResources:
+      return Code::internal;
+    default:
+      return Code::device_unavailable;
+  }
+}
+static_assert(code_of(cudaErrorStreamCaptureInvalidated) == Code::internal && code_of(cudaErrorLaunchOutOfResources) == Code::internal);
+static_assert(code_of(cudaErrorIllegalAddress) == Code::device_unavailable && code_of(cudaErrorLaunchTimeout) == Code::device_unavailable);
+
+}  // namespace
+
 Status cuda_status(cudaError_t code, const char* what) {
   if (code == cudaSuccess) return {};
   (void)cudaGetLastError();  // said here: the next call must not find it again
-  Code kind = Code::device_unavailable;
-  if (code == cudaErrorMemoryAllocation) kind = Code::out_of_memory;
-  if (code == cudaErrorInvalidValue || code == cudaErrorInvalidConfiguration || code == cudaErrorInvalidDevice) kind = Code::internal;
-  return error(kind, "device: %s: %s (%s)", what, cudaGetErrorString(code), cudaGetErrorName(code));
+  return error(code_of(code), "device: %s: %s (%s)", what, cudaGetErrorString(code), cudaGetErrorName(code));
+}
+
+// Once per kernel and device, and never to less: engines of one device share its kernels' attributes.
+Status allow_shared_memory(const void* kernel) {
+  static std::mutex mutex;
+  static std::set<std::pair<const void*, int>> allowed;
+  int device = 0, most = 0;
+  MOME_RETURN_IF_ERROR(cuda_status(cudaGetDevice(&device), "reading the device"));
+  const std::lock_guard lock(mutex);
+  if (allowed.contains({kernel, device})) return {};
+  MOME_RETURN_IF_ERROR(cuda_status(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "reading the device"));
+  MOME_RETURN_IF_ERROR(cuda_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), "shared memory of a kernel"));
+  allowed.insert({kernel, device});
+  return {};
 }
 
 namespace {
@@ -79,7 +117,7 @@ class CudaDevice final : public Device {
   }
 
   Status use() override { return cuda_status(cudaSetDevice(options_.index), "choosing the device"); }
-  DeviceQueue queue() const override { return {stream_, multiprocessors_, capability_, WeightType::f32}; }
+  DeviceQueue queue() const override { return {stream_, usable_multiprocessors(multiprocessors_), capability_, WeightType::f32}; }
 
   Status allocate(size_t bytes, void*& memory) override {
     const size_t used = used_;
