@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <system_error>
 
 namespace mome {
 namespace {
@@ -13,7 +14,7 @@ class ThreadLease {
  public:
   explicit ThreadLease(int threads) : threads_(threads) {
     std::unique_lock lock(mutex());
-    freed().wait(lock, [&] { return running() == 0 || running() + threads_ <= available_cores(); });
+    freed().wait(lock, [&] { return threads_ == 0 || running() == 0 || running() + threads_ <= available_cores(); });
     running() += threads_;
   }
   ~ThreadLease() {
@@ -47,7 +48,12 @@ class ThreadLease {
 Engine::Engine(int threads, Target target, std::shared_ptr<Device> device)
     : pool_(threads), target_(target), device_(device ? std::make_unique<DeviceExecutor>(std::move(device), pool_) : nullptr) {
   const int coordinators = device_ ? DeviceExecutor::kLanes : 1;
-  for (int i = 0; i < coordinators; i++) coordinators_.emplace_back([this] { coordinate(); });
+  coordinators_.reserve(static_cast<size_t>(coordinators));
+  try {
+    for (int i = 0; i < coordinators; i++) coordinators_.emplace_back([this] { coordinate(); });
+  } catch (const std::system_error&) {
+    if (coordinators_.empty()) throw;  // one is enough, only runs do not overlap
+  }
 }
 
 Engine::~Engine() {
@@ -81,7 +87,8 @@ void Engine::coordinate() {
     running_alone_ = !task.shared;
     lock.unlock();
     {
-      const ThreadLease lease(pool_.threads());
+      // A task of a device waits for the device most of the time: its threads count as none, or engines of the processor waited too.
+      const ThreadLease lease(device_ ? 0 : pool_.threads());
       task.work();
       task.work = nullptr;  // what it holds ends before the next begins
     }

@@ -20,7 +20,7 @@ namespace mome {
 
 class Engine {
  public:
-  // threads 0 = available cores. Target::cuda comes with the device it runs on; its threads only pack weights.
+  // Throws std::system_error where no thread can be started. threads 0 = available cores. Target::cuda comes with the device it runs on; its threads only pack weights.
   Engine(int threads, Target target, std::shared_ptr<Device> device = nullptr);
   ~Engine();  // waits for the run in progress; queued tasks are still called, cancelled
 
@@ -29,8 +29,8 @@ class Engine {
   ThreadPool& pool() { return pool_; }
 
   // Queues work for the coordinators. Tasks begin in order and run one at a time, but for `shared` ones on a device: those may overlap with
-  // each other. Each holds a lease on its threads, so that several engines of a process never run more threads together than there are
-  // cores.
+  // each other. On a processor each holds a lease on its threads, so that several engines of a process never run more threads together than
+  // there are cores.
   void post(std::function<void()> task, bool shared = false);
   // True once the engine is being destroyed: queued tasks should give up.
   bool closing() const { return closing_.load(std::memory_order_relaxed); }

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <set>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -154,8 +155,13 @@ struct ThreadPool::Shared {
 };
 
 ThreadPool::ThreadPool(int threads) : threads_(threads > 0 ? threads : available_cores()), shared_(std::make_unique<Shared>()) {
-  for (int worker = 1; worker < threads_; worker++) {
-    shared_->workers.emplace_back([shared = shared_.get(), worker] { shared->work(worker); });
+  shared_->workers.reserve(static_cast<size_t>(threads_));
+  try {
+    for (int worker = 1; worker < threads_; worker++) {
+      shared_->workers.emplace_back([shared = shared_.get(), worker] { shared->work(worker); });
+    }
+  } catch (const std::system_error&) {  // the system gives no more: those there are do
+    threads_ = 1 + static_cast<int>(shared_->workers.size());
   }
 }
 

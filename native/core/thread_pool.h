@@ -12,7 +12,8 @@ int available_cores();
 
 class ThreadPool {
  public:
-  // `threads` counts the caller of parallel_for, which works too: threads - 1 workers are started. 0 = available_cores().
+  // `threads` counts the caller of parallel_for, which works too: threads - 1 workers are started, or as
+  // many as the system gives. 0 = available_cores().
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -1,11 +1,15 @@
-// Functions that need no engine: picture resizing and exact top-k, each on a thread of its own, never on libuv's.
+// Functions that need no engine: picture resizing and exact top-k, on a few threads of their own, never on libuv's.
 #include <algorithm>
 #include <cmath>
+#include <condition_variable>
 #include <cstring>
+#include <deque>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
+#include "core/thread_pool.h"
 #include "image/resize_bicubic.h"
 #include "napi/bridge.h"
 
@@ -13,11 +17,61 @@ namespace mome {
 namespace {
 
 constexpr int64_t kMaxSide = 1 << 16;
+constexpr int64_t kRowsAtOnce = 4096;  // of a search; an environment that ends waits for so many
 
-// Runs `work` on a fresh thread and settles `pending` with what it returns; memory trouble becomes a status.
+// Work of all environments of the process, first come, first served. Threads are started when there is more work than threads that wait for
+// some, and stay.
+class Queue {
+ public:
+  static Queue& shared() {
+    static Queue& queue = *new Queue();  // never destroyed: its threads may outlive main
+    return queue;
+  }
+
+  // False where no thread could be started and there is none yet: `work` will not be called.
+  bool post(std::function<void()> work) {
+    const std::lock_guard lock(mutex_);
+    work_.push_back(std::move(work));
+    if (waiting_ < work_.size() && threads_ < most_) {
+      try {
+        std::thread([this] { serve(); }).detach();
+        threads_++;
+      } catch (const std::system_error&) {
+        if (threads_ == 0) work_.pop_back();
+      }
+    }
+    wake_.notify_one();
+    return threads_ > 0;
+  }
+
+ private:
+  void serve() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      waiting_++;
+      wake_.wait(lock, [&] { return !work_.empty(); });
+      waiting_--;
+      std::function<void()> work = std::move(work_.front());
+      work_.pop_front();
+      lock.unlock();
+      work();
+      work = nullptr;
+      lock.lock();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> work_;
+  size_t waiting_ = 0;  // threads
+  int threads_ = 0;
+  const int most_ = std::min(4, available_cores());
+};
+
+// Queues `work` and settles `pending` with what it returns; memory trouble becomes a status.
 template <typename Work>
 void in_background(std::shared_ptr<PendingPromise> pending, Work work) {
-  std::thread([pending = std::move(pending), work = std::move(work)]() mutable {
+  const bool queued = Queue::shared().post([pending, work = std::move(work)] {
     PendingPromise::Make make;
     Status status;
     try {
@@ -26,7 +80,8 @@ void in_background(std::shared_ptr<PendingPromise> pending, Work work) {
       status = error(Code::out_of_memory, "background: no memory");
     }
     pending->settle(std::move(status), std::move(make));
-  }).detach();
+  });
+  if (!queued) pending->settle(error(Code::out_of_memory, "background: no thread could be started"), nullptr);
 }
 
 bool number_at(const Napi::CallbackInfo& info, size_t index, int64_t& value) {
@@ -97,7 +152,7 @@ Napi::Value TopK(const Napi::CallbackInfo& info) {
       }
     };
     auto hits = std::make_shared<std::vector<Hit>>(static_cast<size_t>(count));
-    for (int64_t row = 0; row < count; row++) {
+    const auto score = [&](int64_t row) {
       const float* values = data + row * width;
       float sums[8] = {};
       int64_t i = 0;
@@ -108,6 +163,12 @@ Napi::Value TopK(const Napi::CallbackInfo& info) {
       for (; i < width; i++) sum += values[i] * (*wanted)[i];
       for (const float lane : sums) sum += lane;
       (*hits)[row] = {sum, static_cast<int32_t>(row)};
+    };
+    for (int64_t first = 0; first < count; first += kRowsAtOnce) {
+      const bool open = pending->while_open([&] {
+        for (int64_t row = first; row < std::min(count, first + kRowsAtOnce); row++) score(row);
+      });
+      if (!open) return error(Code::aborted, "topK: aborted");  // unheard: nobody is left
     }
     const size_t best = static_cast<size_t>(std::min(k, count));
     std::partial_sort(hits->begin(), hits->begin() + best, hits->end());

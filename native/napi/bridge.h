@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <vector>
 
@@ -30,9 +31,22 @@ class Mailbox {
   }
   // Hands a letter to the JS thread; any thread. Without an environment it is dropped, unread.
   void post(Letter letter);
+  // Calls `body`, which reads memory of JavaScript, unless the environment has ended; the environment does not end before `body` has. Any
+  // thread.
+  template <typename Body>
+  bool while_open(const Body& body) {
+    const std::shared_lock reading(memory_);
+    {
+      const std::lock_guard lock(mutex_);
+      if (closed_) return false;
+    }
+    body();
+    return true;
+  }
 
  private:
   std::mutex mutex_;
+  std::shared_mutex memory_;
   bool closed_ = false;
   int64_t awaited_ = 0;  // JS thread
   Napi::ThreadSafeFunction function_;
@@ -89,6 +103,11 @@ class PendingPromise : public std::enable_shared_from_this<PendingPromise> {
   // Keeps `value` from being collected until the promise is settled.
   void hold(const Napi::Value& value) {
     if (value.IsObject()) held_.push_back(Napi::Persistent(value.As<Napi::Object>()));
+  }
+
+  template <typename Body>
+  bool while_open(const Body& body) {
+    return mailbox_->while_open(body);
   }
 
   void settle(Status status, Make make) {

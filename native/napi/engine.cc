@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <new>
+#include <system_error>
 #include <thread>
 
 namespace mome {
@@ -72,7 +73,11 @@ NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Na
       return;
     }
   }
-  engine_ = std::make_unique<Engine>(static_cast<int>(threads), target, std::move(device));
+  try {
+    engine_ = std::make_unique<Engine>(static_cast<int>(threads), target, std::move(device));
+  } catch (const std::system_error&) {
+    raise(info.Env(), Code::out_of_memory, "NativeEngine: no thread could be started");
+  }
 }
 
 Napi::Value NativeEngine::Threads(const Napi::CallbackInfo& info) {
@@ -90,7 +95,10 @@ Napi::Value NativeEngine::ArenaBytes(const Napi::CallbackInfo& info) {
 // Waiting for the run in progress is left to another thread, so that the event loop goes on.
 void NativeEngine::Dispose(const Napi::CallbackInfo&) {
   if (!engine_) return;
-  std::thread([engine = std::move(engine_)]() mutable { engine.reset(); }).detach();
+  try {
+    std::thread([engine = std::move(engine_)]() mutable { engine.reset(); }).detach();
+  } catch (const std::system_error&) {  // no thread to wait on: it was waited for here
+  }
 }
 
 // ---- program

@@ -8,8 +8,11 @@ std::shared_ptr<Mailbox> Mailbox::open(Napi::Env env) {
   mailbox->function_.Unref(env);
   // Hooks run in reverse order: this one before the function's own.
   env.AddCleanupHook([mailbox] {
-    const std::lock_guard lock(mailbox->mutex_);
-    mailbox->closed_ = true;
+    {
+      const std::lock_guard lock(mailbox->mutex_);
+      mailbox->closed_ = true;
+    }
+    const std::unique_lock none_reads(mailbox->memory_);
   });
   return mailbox;
 }

@@ -1,5 +1,6 @@
 // Checks of the core: parsing of programs, the arena plan, runs and their refusals, weights from files, the thread pool.
 // Exit status 0 only if every check held.
+#include <pthread.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -9,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <random>
+#include <system_error>
 
 #include "core/engine.h"
 #include "core/quantise.h"
@@ -224,6 +226,31 @@ void test_thread_pool() {
   }
 }
 
+// As in a container whose limit of threads or memory is reached: stacks that fit no address space.
+void test_no_more_threads() {
+  pthread_attr_t usual, absurd;
+  pthread_getattr_default_np(&usual);
+  pthread_attr_init(&absurd);
+  pthread_attr_setstacksize(&absurd, size_t{1} << 48);
+  expect(pthread_setattr_default_np(&absurd) == 0, "the size of stacks is set");
+  {
+    ThreadPool pool(4);
+    std::atomic<int> done = 0;
+    pool.parallel_for(10, [&](int64_t, int worker) { done += worker == 0 ? 1 : 100; });
+    expect(pool.threads() == 1 && done == 10, "a pool works with the threads it gets");
+    bool refused = false;
+    try {
+      Engine engine(2, Target::ref);
+    } catch (const std::system_error&) {
+      refused = true;
+    }
+    expect(refused, "an engine without a thread says so");
+  }
+  expect(pthread_setattr_default_np(&usual) == 0 && ThreadPool(3).threads() == 3, "and later there are threads again");
+  pthread_attr_destroy(&absurd);
+  pthread_attr_destroy(&usual);
+}
+
 void test_engines_end_with_work_left() {
   for (int round = 0; round < 20; round++) {
     std::atomic<int> called = 0;
@@ -248,6 +275,7 @@ int main() {
   test_weight_types();
   test_thread_pool();
   test_engines_end_with_work_left();
+  test_no_more_threads();
   std::printf("core_test: %d checks, %d failed\n", checks, failures);
   return failures == 0 && checks > 0 ? 0 : 1;
 }

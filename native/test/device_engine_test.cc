@@ -126,6 +126,23 @@ void overlap() {
   if (available_cores() >= 2) expect(most == DeviceExecutor::kLanes, "shared tasks overlap");
 }
 
+// While a task of a device waits, an engine that takes every core of the processor runs.
+void beside_a_processor() {
+  std::atomic<bool> ran = false, in_time = false;
+  {
+    Engine device(0, Target::cuda, std::make_shared<FakeDevice>()), processor(0, Target::ref);
+    std::atomic<bool> begun = false;
+    device.post([&] {
+      begun = true;
+      for (int i = 0; i < 5000 && !ran; i++) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      in_time = ran.load();
+    });
+    while (!begun) std::this_thread::yield();
+    processor.post([&] { ran = true; });
+  }
+  expect(in_time, "an engine of the processor does not wait for a device");
+}
+
 constexpr const char* kProgram = R"(mome-program 1
 dims n
 input x f32 n
@@ -213,6 +230,7 @@ void two_lanes() {
 
 int main() {
   mome::overlap();
+  mome::beside_a_processor();
   mome::runs();
   mome::two_lanes();
   std::printf("device_engine: %d checks, %d failed\n", mome::checks, mome::failures);

@@ -1,6 +1,6 @@
 // exp, the normal distribution function, GELU and tanh on vectors.
 //
-// exp: x = n ln 2 + r with |r| <= ln 2 / 2, a degree-6 Taylor-like polynomial in r fitted for relative error, then 2^n.
+// exp: x = n ln 2 + r with |r| <= ln 2 / 2, the Taylor polynomial of degree 7 in r, then 2^n.
 // Phi(-z) e^(z^2 / 2) for z >= 0 is a smooth function of t = 1 / (1 + z / 4); a degree-9 polynomial without constant term fits it
 // to 6e-8 relative on z <= 14, so that Phi has 2e-7 absolute error everywhere and good relative error far out.
 #pragma once

@@ -63,10 +63,6 @@ inline void load_bf16(const void* p, Vec& low, Vec& high) {
   high = {_mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
 }
 
-inline Vec load_bytes(const uint8_t* p) {
-  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
-}
-
 #elif defined(__AVX2__) && defined(__FMA__)
 
 inline constexpr int kLanes = 8;
@@ -134,10 +130,6 @@ inline void load_bf16(const void* p, Vec& low, Vec& high) {
   const __m256i words = _mm256_loadu_si256(static_cast<const __m256i*>(p));
   low = {_mm256_castsi256_ps(_mm256_slli_epi32(words, 16))};
   high = {_mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(static_cast<int>(0xffff0000u))))};
-}
-
-inline Vec load_bytes(const uint8_t* p) {
-  return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
 }
 
 #else

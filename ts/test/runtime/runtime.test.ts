@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
@@ -98,6 +98,30 @@ describe('topK', () => {
       () => native((a) => a.topK(rows, 2, [1, 0] as unknown as Float32Array, 1)),
       'MOME_INVALID_ARGUMENT',
     );
+  });
+  it.runIf(process.platform === 'linux')('takes a few threads for many searches', async () => {
+    const many = new Float32Array(2 ** 20);
+    const search = () => native((a) => a.topK(many, 64, new Float32Array(64), 1));
+    await search();
+    const threads = async () => (await readdir('/proc/self/task')).length;
+    const before = await threads();
+    const searches = Array.from({ length: 64 }, search);
+    expect((await threads()) - before).toBeLessThanOrEqual(4);
+    for (const { indices } of await Promise.all(searches)) expect([...indices]).toEqual([0]);
+  });
+  it('ends with the environment that owns the rows', async () => {
+    const worker = new Worker(
+      `const { parentPort, workerData } = require('node:worker_threads');
+       const addon = require('node-gyp-build')(workerData);
+       const rows = new Float32Array(2 ** 24);
+       for (let i = 0; i < 50; i++) addon.topK(rows, 64, new Float32Array(64), 1);
+       parentPort.postMessage('searching');`,
+      { eval: true, workerData: process.cwd() },
+    );
+    await new Promise((resolve) => worker.once('message', resolve));
+    await worker.terminate();
+    const { indices } = await native((a) => a.topK(rows, 2, Float32Array.of(1, 0), 1));
+    expect([...indices]).toEqual([0]);
   });
 });
 
