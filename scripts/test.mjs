@@ -16,7 +16,7 @@ const steps = [
   ['types', [binary('typescript', 'bin/tsc'), '--noEmit']],
   ['layers', ['scripts/check-layers.mjs']],
   ['native build', ['scripts/build-addon.mjs', '--tests']],
-  ['native tests', null, ['ctest', '--test-dir', 'build', '--output-on-failure']],
+  ['native tests', null, ['ctest', '--test-dir', 'build', '--parallel', '2', '--output-on-failure']],
   ['bench dependencies', ['scripts/setup.mjs', '--bench']],
   ['TypeScript tests', [binary('vitest', 'vitest.mjs'), 'run']],
   ['package', ['scripts/check-package.mjs']],
