@@ -1,9 +1,9 @@
 // expert_ffn: out = x + row_scale * gamma * fc2_e(gelu(fc1_e(layer_norm_e(x)))) for the row range of each expert e.
 //
-// 4 rows width hidden FLOPs forward, twice that backward. A block of at most 1024 rows goes through the whole branch before the
-// next: the layer norm happens while the rows are packed for fc1, GELU on fc1's finished tiles, and the scale and the residual on
-// fc2's, so only the block's hidden activations are written in between, in the order in which fc2 reads them. Float32 accumulators,
-// one chain per element (gemm.h).
+// 4 rows width hidden FLOPs forward, twice that backward. A block of rows (kRowBlock, backward kSumRowBlock) goes through the whole
+// branch before the next: the layer norm happens while the rows are packed for fc1, GELU on fc1's finished tiles, and the scale and the
+// residual on fc2's, so only the block's hidden activations are written in between, in the order in which fc2 reads them. Float32
+// accumulators, one chain per element (gemm.h).
 #pragma once
 
 #include "core/ops/expert_ffn.h"
@@ -164,7 +164,7 @@ struct ExpertFfnBackwardWorkspace : Carver {
   BranchWorkspace fc2_weight;
   OverRowsWorkspace fc1_weight;
   ExpertFfnBackwardWorkspace(const ExpertFfnBackward& args, int threads, std::byte* base)
-      : ExpertFfnBackwardWorkspace(args, smaller(args.rows, kRowBlock), threads, base) {}
+      : ExpertFfnBackwardWorkspace(args, smaller(args.rows, kSumRowBlock), threads, base) {}
 
  private:
   ExpertFfnBackwardWorkspace(const ExpertFfnBackward& args, int64_t rows, int threads, std::byte* base)
@@ -271,7 +271,7 @@ inline Status expert_ffn_backward(const ExpertFfnBackward& args, OpContext& cont
   const ExpertFfnBackwardWorkspace workspace(args, context.pool.threads(), context.workspace);
   for (int e = 0; e < args.experts; ++e) {
     const int64_t end = args.expert[e].end;
-    const int64_t step = even_step(end - args.expert[e].begin, kRowBlock);
+    const int64_t step = even_step(end - args.expert[e].begin, kSumRowBlock);
     for (int64_t begin = args.expert[e].begin; begin < end; begin += step) {
       expert_ffn_backward_block(args, e, begin, smaller(step, end - begin), context.pool, workspace);
     }

@@ -8,6 +8,7 @@
 // second-level cache while every panel of B passes by once. What C is so far waits in the thread's scratch, in float32, so the
 // cuts do not show in the bits. An epilogue gets a finished tile while it is in the first-level cache:
 //   epilogue(row, rows, column, columns, tile)   tile is [rows][kPanel], of which `columns` are real.
+// One that also has prefetch(row, rows, column, columns) is told of a tile before it is multiplied.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +25,8 @@ inline constexpr int64_t kDepthBlock = 768;      // A tile x depth block: 42 KiB
 inline constexpr int64_t kBlockTiles = 16;       // tiles of A per item, 224 rows: with kDepthBlock two thirds of 1 MiB
 inline constexpr int64_t kItemPanels = 8;        // panels per item: A is read again once per item
 inline constexpr int64_t kItemsPerThread = 4;    // enough to even out threads that run at different speeds
-inline constexpr int64_t kRowBlock = 1024;       // rows packed at a time: bounds the workspace
+inline constexpr int64_t kRowBlock = 512;        // rows packed at a time: bounds the workspace
+inline constexpr int64_t kSumRowBlock = 2048;    // the same where rows are summed over: every block adds to all of the result
 inline constexpr int64_t kRowBlockFloats = 4 << 20;  // and for very deep products 16 MiB
 inline constexpr int64_t kOutputBlock = 4096;    // outputs packed at a time in gemm_over_rows
 
@@ -112,6 +114,10 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
           const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
           float* tile = partial;
           if (depth_blocks > 1) tile += ((panel - first_panel) * block_rows + (row - origin)) * kPanel;
+          if constexpr (requires { epilogue.prefetch(row, row, row, row); }) {
+            const int64_t column = panel * kPanel;
+            if (step + 1 == depth_blocks) epilogue.prefetch(first_row + row, tile_rows, column, smaller(kPanel, columns - column));
+          }
           tile_kernel<Panel>(tile_rows, wide, t == first_tile)(k_count, packed_a + row * depth + k * tile_rows, b, panel_stride, tile, step > 0);
           if (step + 1 < depth_blocks) continue;
           for (int64_t w = 0; w < wide; ++w) {
@@ -192,9 +198,9 @@ struct OverRowsWorkspace {
   float* packed_b;
   float* scratch;
   OverRowsWorkspace(Carver& carver, int64_t rows, int64_t outputs, int64_t columns, int threads)
-      : packed_a(carver.take<float>(smaller(outputs, kOutputBlock) * smaller(rows, kRowBlock))),
-        packed_b(carver.take<float>(packed_columns_size(smaller(rows, kRowBlock), columns))),
-        scratch(carver.take<float>(tile_scratch(smaller(outputs, kOutputBlock), columns, smaller(rows, kRowBlock)) * threads)) {}
+      : packed_a(carver.take<float>(smaller(outputs, kOutputBlock) * smaller(rows, kSumRowBlock))),
+        packed_b(carver.take<float>(packed_columns_size(smaller(rows, kSumRowBlock), columns))),
+        scratch(carver.take<float>(tile_scratch(smaller(outputs, kOutputBlock), columns, smaller(rows, kSumRowBlock)) * threads)) {}
 };
 
 // Sums over the rows [begin, begin + rows) of both sources, a fixed block of rows at a time: the epilogue is called once per
@@ -203,7 +209,7 @@ template <typename SourceA, typename SourceB, typename Epilogue>
 void gemm_over_rows(ThreadPool& pool, int64_t begin, int64_t rows, int64_t outputs, int64_t columns, const SourceA& a,
                     const SourceB& b, float* sums, const OverRowsWorkspace& workspace, const Epilogue& epilogue) {
   if (rows == 0 || outputs == 0) return;
-  const int64_t step = even_step(rows, kRowBlock);
+  const int64_t step = even_step(rows, kSumRowBlock);
   for (int64_t done = 0; done < rows; done += step) {
     const int64_t first = begin + done, depth = smaller(step, rows - done);
     pool.parallel_for(panels_of(columns), [&](int64_t panel, int) {
@@ -243,6 +249,12 @@ struct StoreEpilogue {
 struct AddEpilogue {
   float* y;
   int64_t stride;
+  void prefetch(int64_t row, int64_t rows, int64_t column, int64_t columns) const {
+    constexpr int64_t kLine = 64 / sizeof(float);
+    for (int64_t r = row; r < row + rows; ++r) {
+      for (int64_t c = column; c < column + columns; c += kLine) __builtin_prefetch(y + r * stride + c, 1);
+    }
+  }
   void operator()(int64_t row, int64_t rows, int64_t column, int64_t columns, const float* tile) const {
     for_each_vector(row, rows, column, columns, tile, [&](int64_t r, int64_t c, int64_t count, Vec value) {
       float* p = y + r * stride + c;
