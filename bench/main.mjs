@@ -46,6 +46,13 @@ function printed(value) {
   return JSON.stringify(value, null, 2).replace(/\[[-\d.e+,\s]+\]/g, (list) => list.replace(/\s+/g, ' '));
 }
 
+/** Writes a table as soon as it is there: the next one may fail. */
+function write(result) {
+  const folder = join(root, 'bench', 'results');
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, `${result.table}-${slugOf(machine)}.json`), `${printed(result)}\n`);
+}
+
 /** Folder of the bench's model; those of other commits, more than a gigabyte each, go. */
 function cacheOf(commit) {
   const folder = join(options.cache, `mome-${commit}`);
@@ -70,7 +77,7 @@ for (const name of options.only ?? Object.keys(tables)) {
   const table = await tables[name]({ folder, seed: options.seed, rounds, threads, log });
   const after = measurePeaks();
   const rows = table.rows.map((row) => (row.ours ? withShare(row, before, after) : row));
-  results.push({
+  const result = {
     table: name,
     date: new Date().toISOString().slice(0, 10),
     commit,
@@ -81,17 +88,12 @@ for (const name of options.only ?? Object.keys(tables)) {
     peaks: { before, after },
     rows,
     absent: table.absent,
-  });
+  };
+  results.push(result);
+  if (options.write) write(result);
 }
 
-if (options.write) {
-  const folder = join(root, 'bench', 'results');
-  mkdirSync(folder, { recursive: true });
-  for (const result of results) {
-    writeFileSync(join(folder, `${result.table}-${slugOf(machine)}.json`), `${printed(result)}\n`);
-  }
-  await writeReport();
-}
+if (options.write) await writeReport();
 if (options.json) process.stdout.write(`${printed(results)}\n`);
 if (options.check) {
   const bounds = JSON.parse(readFileSync(join(root, 'bench', 'bounds.json'), 'utf8'));

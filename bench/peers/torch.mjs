@@ -1,5 +1,6 @@
 /** PyTorch in a process of its own that answers one line of JSON with another, on the model's own weights and inputs. */
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -35,16 +36,16 @@ export function torchPeer(folder, images, threads) {
     if (!programs.has(settings)) programs.set(settings, start(python, folder, threads, candidates[settings]));
     return programs.get(settings);
   };
-  const close = (settings) => {
-    programs.get(settings)?.close();
+  const close = async (settings) => {
+    await programs.get(settings)?.close();
     programs.delete(settings);
   };
   /**
    * A call with the settings that suit this request best; `settings` of the call names them. Calls of this function must not overlap.
    *
-   * @param {{ keepOthers: boolean, attempts: number }} options
+   * @param {{ together: boolean, attempts: number }} options `together`: processes of all settings may live at a time
    */
-  const fastest = async (request, { keepOthers, attempts }) => {
+  const fastest = async (request, { together, attempts }) => {
     let best;
     for (const settings of Object.keys(candidates)) {
       await program(settings).ask(request);
@@ -55,16 +56,15 @@ export function torchPeer(folder, images, threads) {
         await program(settings).ask(request);
         milliseconds = Math.min(milliseconds, performance.now() - started);
       }
-      const loser = !best || milliseconds < best.milliseconds ? best?.settings : settings;
-      if (loser !== settings) best = { settings, milliseconds };
-      if (loser && !keepOthers) close(loser);
+      if (!best || milliseconds < best.milliseconds) best = { settings, milliseconds };
+      if (!together) await close(settings);
     }
     const { settings } = best;
     return Object.assign(async () => (await program(settings).ask(request)).answer, { settings });
   };
   const pictures = (count) => ({ pictures: picturesFile, images: count });
   const texts = (ids, length) => ({ texts: ids.map((one) => [...one]), length });
-  const inference = { keepOthers: true, attempts: tries };
+  const inference = { together: true, attempts: tries };
   return {
     version: async () => (await program('threads free').ask({ what: 'version' })).version,
     image: (count) => fastest({ what: 'image', ...pictures(count) }, inference),
@@ -72,15 +72,13 @@ export function torchPeer(folder, images, threads) {
     text: (ids, length = paddedTokens) => fastest({ what: 'text', ...texts(ids, length) }, inference),
     fusion: (ids, length = paddedTokens) =>
       fastest({ what: 'fusion', ...pictures(ids.length), ...texts(ids, length) }, inference),
-    /** One optimiser step; a process that trained holds gradients and moments, so only the fastest is kept. */
+    /** One optimiser step; a process that trained holds ten gigabytes, so there is one at a time. */
     train: (ids) =>
       fastest(
         { what: 'train', ...pictures(ids.length), ...texts(ids, ids[0].length) },
-        { keepOthers: false, attempts: 1 },
+        { together: false, attempts: 1 },
       ),
-    close: () => {
-      for (const settings of [...programs.keys()]) close(settings);
-    },
+    close: () => Promise.all([...programs.keys()].map(close)),
   };
 }
 
@@ -90,6 +88,7 @@ function start(python, folder, threads, environment) {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, ...environment },
   });
+  const ended = once(child, 'exit');
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   return {
     ask: async (request) => {
@@ -98,6 +97,9 @@ function start(python, folder, threads, environment) {
       if (done) throw new Error('torch: the process ended');
       return JSON.parse(value);
     },
-    close: () => child.stdin.end(),
+    close: () => {
+      child.stdin.end();
+      return ended;
+    },
   };
 }

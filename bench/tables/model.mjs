@@ -106,7 +106,7 @@ export async function modelTable({ folder, seed, rounds, threads, log }) {
   rows.push(await overheadRow('one image outside kernels, base', models.int8, oneImage, { threads, log }));
   await shipped.dispose();
   const versions = { ...(ort && { onnxruntime: ort.version }), ...(torch && { torch: await torch.version() }) };
-  torch?.close();
+  await torch?.close();
   for (const model of Object.values(models)) await model.dispose();
   return { rows, absent, versions };
 }

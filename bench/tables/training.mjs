@@ -60,7 +60,7 @@ export async function trainingTable({ folder, seed, rounds, threads, log }) {
     trainer.dispose();
   }
   const version = await torch?.version();
-  torch?.close();
+  await torch?.close();
   return {
     rows,
     absent: torch ? [] : ['torch: no Python with torch was found'],
