@@ -9,6 +9,15 @@ import { diagnose } from '../dist/index.mjs';
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 export const benchProgram = join(root, 'build', 'mome_bench');
 
+/** The commit, marked where more than results and pages differ from it: each table that is written changes those. */
+function commitOf(folder) {
+  const git = (...args) => spawnSync('git', ['-C', folder, ...args], { encoding: 'utf8' });
+  const { status, stdout } = git('rev-parse', '--short', 'HEAD');
+  if (status !== 0) return undefined;
+  const same = git('diff', '--quiet', 'HEAD', '--', '.', ':!bench/results', ':!docs').status === 0;
+  return `${stdout.trim()}${same ? '' : '-dirty'}`;
+}
+
 /** Machine and versions, as they stand in every result. */
 export async function describeMachine() {
   const { cpu } = await diagnose();
@@ -32,7 +41,7 @@ export async function describeMachine() {
       node: process.version,
       'g++': version('g++', ['-dumpfullversion']) ?? 'absent',
     },
-    commit: version('git', ['-C', root, 'describe', '--always', '--dirty', '--exclude', '*']) ?? 'unknown',
+    commit: commitOf(root) ?? 'unknown',
   };
 }
 
