@@ -11,11 +11,13 @@ import { restMs } from '../measure.mjs';
 
 const interpreters = ['/usr/bin/python3', 'python3'];
 
-/** Environments that are tried for every workload; the fastest is the peer. Unbound threads may both wake up on one core. */
+/**
+ * Environments that are tried for every workload; the fastest is the peer. Free threads may both wake up on one core. None lets threads
+ * spin without end (OMP_WAIT_POLICY=active): they would take the cores from everybody else.
+ */
 const candidates = {
   'threads free': {},
   'threads bound': { OMP_PROC_BIND: 'close', OMP_PLACES: 'cores' },
-  'threads bound, spin': { OMP_PROC_BIND: 'close', OMP_PLACES: 'cores', OMP_WAIT_POLICY: 'active' },
 };
 const tries = 3;
 
