@@ -57,19 +57,20 @@ describe('emoji-tiny', () => {
     }
   });
 
-  it.each([
-    'bfloat16',
-    'int8',
-  ] as const)('keeps its recall after re-ranking in %s', { timeout: 300_000 }, async (dtype) => {
-    await using exact = await Vlmo.load();
-    await using rounded = await Vlmo.load(undefined, { dtype });
-    const expected = (await evaluateRetrieval({ model: exact, k: 4 })).reranked!;
-    const actual = (await evaluateRetrieval({ model: rounded, k: 4 })).reranked!;
-    for (const direction of ['textToImage', 'imageToText'] as const) {
-      for (const at of ['r1', 'r5', 'r10'] as const)
-        expect(Math.abs(actual[direction][at] - expected[direction][at])).toBeLessThanOrEqual(0.005);
-    }
-  });
+  it.each(['bfloat16', 'int8'] as const)(
+    'keeps its recall after re-ranking in %s',
+    { timeout: 300_000 },
+    async (dtype) => {
+      await using exact = await Vlmo.load();
+      await using rounded = await Vlmo.load(undefined, { dtype });
+      const expected = (await evaluateRetrieval({ model: exact, k: 4 })).reranked!;
+      const actual = (await evaluateRetrieval({ model: rounded, k: 4 })).reranked!;
+      for (const direction of ['textToImage', 'imageToText'] as const) {
+        for (const at of ['r1', 'r5', 'r10'] as const)
+          expect(Math.abs(actual[direction][at] - expected[direction][at])).toBeLessThanOrEqual(0.005);
+      }
+    },
+  );
 
   it('tells matching captions from others', async () => {
     const { loadEmoji } = await import('../../src/train/data/emoji.ts');
