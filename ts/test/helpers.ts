@@ -18,6 +18,15 @@ export async function temporaryFolder(): Promise<string> {
   return folder;
 }
 
+/** Writes a file into the folder that `folder` gives when a test runs, and returns its path. */
+export const writerInto =
+  (folder: () => string) =>
+  async (name: string, bytes: Uint8Array | string): Promise<string> => {
+    const path = join(folder(), name);
+    await writeFile(path, bytes);
+    return path;
+  };
+
 /** Word pieces of the tiny model: 120, as its embedding has rows. */
 export function tinyVocabulary(): string[] {
   const words = [

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { copyFile, readdir, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -19,7 +19,7 @@ import { toBfloat16 } from '../../src/checkpoint/tensors.ts';
 import { configFromArch } from '../../src/model/config.ts';
 import { MomeError } from '../../src/runtime/errors.ts';
 import { readCaseConfig } from '../../src/verify/case-files.ts';
-import { expectCode, golden, soonAborted, temporaryFolder, turnsDuring } from '../helpers.ts';
+import { expectCode, golden, soonAborted, temporaryFolder, turnsDuring, writerInto } from '../helpers.ts';
 import { type Pickled, torchArchive } from './torch-archive.ts';
 
 let folder = '';
@@ -27,11 +27,7 @@ beforeAll(async () => {
   folder = await temporaryFolder();
 });
 
-const put = async (name: string, bytes: Uint8Array | string): Promise<string> => {
-  const path = join(folder, name);
-  await writeFile(path, bytes);
-  return path;
-};
+const put = writerInto(() => folder);
 
 describe('PyTorch archives', () => {
   it('are told apart by wrapper and prefix', async () => {

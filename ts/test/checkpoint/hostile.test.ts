@@ -1,5 +1,5 @@
 /** Small files that would cost much: each is refused by a code, and soon. */
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import pickleparser from 'pickleparser';
@@ -16,7 +16,7 @@ import { takeParameters } from '../../src/checkpoint/parameters.ts';
 import { guardPickle } from '../../src/checkpoint/pickle-guard.ts';
 import { parseConfig, presets } from '../../src/model/config.ts';
 import { type ErrorCode, MomeError } from '../../src/runtime/errors.ts';
-import { expectCode, golden, temporaryFolder } from '../helpers.ts';
+import { expectCode, golden, temporaryFolder, writerInto } from '../helpers.ts';
 import { torchArchive, zip } from './torch-archive.ts';
 
 let folder = '';
@@ -24,11 +24,7 @@ beforeAll(async () => {
   folder = await temporaryFolder();
 });
 
-const put = async (name: string, bytes: Uint8Array): Promise<string> => {
-  const path = join(folder, name);
-  await writeFile(path, bytes);
-  return path;
-};
+const put = writerInto(() => folder);
 
 const latin = (text: string): Buffer => Buffer.from(text, 'latin1');
 const archiveOf = (pickle: Buffer): Uint8Array => zip([['archive/data.pkl', pickle]]);
