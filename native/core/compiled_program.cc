@@ -33,9 +33,12 @@ Status CompiledProgram::create(std::string_view text, WeightStore& weights, Targ
                    direction_name(instruction.direction).data(), target_name(target).data());
     }
     const bool reads_bounds = target == Target::cuda && instruction.op == Op::expert_ffn;
-    fresh->per_run.push_back(reads_bounds || std::any_of(instruction.operands.begin(), instruction.operands.end(), [](const Operand& operand) {
-      return operand.kind == Operand::Kind::input || operand.kind == Operand::Kind::scalar;
-    }));
+    uint64_t reads = reads_bounds ? ~uint64_t{0} : 0;
+    for (const Operand& operand : instruction.operands) {
+      if (operand.kind == Operand::Kind::input) reads |= input_bit(static_cast<size_t>(operand.index));
+      if (operand.kind == Operand::Kind::scalar) reads |= scalar_bit(static_cast<size_t>(operand.index));
+    }
+    fresh->run_reads.push_back(reads);
   }
   fresh->plan_dims = target == Target::cuda ? launch_dims(*fresh->program) : std::vector<bool>(fresh->program->dims.size(), true);
   if (target == Target::cuda) MOME_RETURN_IF_ERROR(infer_types(*fresh->program, weights.type(), fresh->types, fresh->row_types));
@@ -64,13 +67,38 @@ Status CompiledProgram::plan(std::span<const int64_t> dims, std::shared_ptr<Deco
   return {};
 }
 
+uint64_t DecodedPlan::take_inputs(std::vector<Located>& inputs, std::span<const double> run_scalars) {
+  uint64_t fresh = 0;
+  kept.resize(inputs.size());
+  for (size_t i = 0; i < inputs.size(); i++) {
+    if (inputs[i].type != ElementType::i32) {
+      fresh |= input_bit(i);
+      continue;
+    }
+    const auto* values = static_cast<const int32_t*>(inputs[i].data);
+    const auto count = static_cast<size_t>(inputs[i].count());
+    if (kept[i].size() != count || !std::equal(values, values + count, kept[i].begin())) {
+      kept[i].assign(values, values + count);
+      fresh |= input_bit(i);
+    }
+    inputs[i].data = kept[i].data();
+  }
+  scalars.resize(run_scalars.size());
+  for (size_t i = 0; i < scalars.size(); i++) {
+    if (scalars[i] != run_scalars[i]) fresh |= scalar_bit(i);
+    scalars[i] = run_scalars[i];
+  }
+  return fresh;
+}
+
 Status DecodedPlan::decode(const Program& program, WeightStore& weights, Target target, std::span<const int> parameters,
-                           const std::vector<bool>& per_run, const std::byte* arena_memory, int threads, std::span<const int64_t> dims,
-                           std::span<const double> scalars, std::span<const Located> inputs, size_t& workspace, const int32_t* expert_bounds) {
+                           std::span<const uint64_t> run_reads, uint64_t fresh_reads, const std::byte* arena_memory, int threads,
+                           std::span<const int64_t> dims, std::span<const double> run_scalars, std::span<const Located> inputs, size_t& workspace,
+                           const int32_t* expert_bounds) {
   const size_t count = program.instructions.size();
   const bool fresh = generation != weights.generation() || arena != arena_memory;
+  generation = 0;  // until all went well
   if (fresh) {
-    generation = 0;  // until all went well
     arena = arena_memory;
     buffers.resize(program.buffers.size());
     for (size_t i = 0; i < buffers.size(); i++) {
@@ -80,13 +108,13 @@ Status DecodedPlan::decode(const Program& program, WeightStore& weights, Target 
     calls.resize(count);
     workspaces.assign(count, 0);
   }
-  Binding binding{program, weights, target, parameters, dims, scalars, inputs, buffers};
+  Binding binding{program, weights, target, parameters, dims, run_scalars, inputs, buffers};
   workspace = 0;
   for (size_t i = 0; i < count; i++) {
     const bool reads_bounds = expert_bounds != nullptr && program.instructions[i].op == Op::expert_ffn;
     binding.expert_bounds = reads_bounds ? expert_bounds : nullptr;
     if (reads_bounds) expert_bounds += kExpertBounds;
-    if (fresh || per_run[i]) {
+    if (fresh || (run_reads[i] & fresh_reads) != 0) {
       Call& call = calls[i];
       MOME_RETURN_IF_ERROR(mome::decode(program.instructions[i], binding, call));
       workspaces[i] = call.kernel->workspace == nullptr ? 0 : call.kernel->workspace(call.args, threads);

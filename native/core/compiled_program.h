@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <list>
 #include <memory>
 #include <span>
@@ -15,6 +16,10 @@
 
 namespace mome {
 
+// The bit that stands for an input or a scalar of a program. Programs with many share bits: then more is decoded than need be.
+constexpr uint64_t input_bit(size_t input) { return uint64_t{1} << (input % 32); }
+constexpr uint64_t scalar_bit(size_t scalar) { return uint64_t{1} << (32 + scalar % 32); }
+
 // A plan with its instructions decoded: what the next run of the same shape takes over. Valid for one place of the arena and one
 // generation of the weights.
 struct DecodedPlan {
@@ -24,11 +29,18 @@ struct DecodedPlan {
   std::vector<Located> buffers;
   std::vector<Call> calls;
   std::vector<size_t> workspaces;     // bytes each call asks for
+  std::vector<std::vector<int32_t>> kept;  // inputs of integers of the last run, where its calls read them
+  std::vector<double> scalars;             // of the last run
+
+  // What a run gives anew: bits as in CompiledProgram::run_reads. Inputs of integers are copied to where the calls of the last run read
+  // them, and `inputs` lie there afterwards: those whose values are the same are not new. For runs on this processor.
+  uint64_t take_inputs(std::vector<Located>& inputs, std::span<const double> run_scalars);
 
   // Fills all of it for this run, taking over what an earlier run of the shape left; `workspace` is the most a call asks for.
+  // `run_reads`: of each instruction; those that read nothing of `fresh_reads` are taken over.
   // `expert_bounds`: where a device has those of the run (core/expert_bounds.h).
-  Status decode(const Program& program, WeightStore& weights, Target target, std::span<const int> parameters, const std::vector<bool>& per_run,
-                const std::byte* arena_memory, int threads, std::span<const int64_t> dims, std::span<const double> scalars,
+  Status decode(const Program& program, WeightStore& weights, Target target, std::span<const int> parameters, std::span<const uint64_t> run_reads,
+                uint64_t fresh_reads, const std::byte* arena_memory, int threads, std::span<const int64_t> dims, std::span<const double> run_scalars,
                 std::span<const Located> inputs, size_t& workspace, const int32_t* expert_bounds = nullptr);
 };
 
@@ -39,7 +51,7 @@ class CompiledProgram {
 
   std::unique_ptr<Program> program;
   std::vector<int> parameters;  // program parameter -> weight store index
-  std::vector<bool> per_run;    // instructions that read an input, a scalar or, on a device, expert bounds: decoded at every run
+  std::vector<uint64_t> run_reads;  // what each instruction reads of a run: input_bit, scalar_bit; on a device all bits for expert bounds
   std::vector<bool> plan_dims;  // dimensions that plans depend on: all, but on a device those of core/expert_bounds.h
   std::vector<WeightType> types;      // per buffer, and what each instruction's rows are: cuda only
   std::vector<WeightType> row_types;

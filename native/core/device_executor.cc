@@ -144,8 +144,8 @@ Status DeviceExecutor::begin(Lane& lane, CompiledProgram& compiled, WeightStore&
       inputs[i].host = request.inputs[i].data;
       inputs[i].data = lane.inputs.data() == nullptr ? nullptr : lane.inputs.data() + transfers.input_places[i];
     }
-    return decoded->decode(program, weights, Target::cuda, compiled.parameters, compiled.per_run, arena_.data(), pool_.threads(), request.dims, request.scalars,
-                           inputs, workspace, reinterpret_cast<const int32_t*>(lane.inputs.data()));
+    return decoded->decode(program, weights, Target::cuda, compiled.parameters, compiled.run_reads, ~uint64_t{0}, arena_.data(), pool_.threads(), request.dims,
+                           request.scalars, inputs, workspace, reinterpret_cast<const int32_t*>(lane.inputs.data()));
   };
   MOME_RETURN_IF_ERROR(decode());
   if (arena_.bytes() < workspace_offset_ + workspace) MOME_RETURN_IF_ERROR(decode());

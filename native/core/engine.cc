@@ -155,10 +155,11 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
     return error(Code::out_of_memory, "run: no memory for an arena of %zu bytes", bytes);
   };
   MOME_RETURN_IF_ERROR(reserve(plan.bytes));
+  const uint64_t fresh_reads = decoded->take_inputs(inputs, request.scalars);
   size_t workspace = 0;
   const auto decode = [&] {
-    return decoded->decode(program, weights, target_, compiled.parameters, compiled.per_run, arena_.data(), pool_.threads(), request.dims, request.scalars,
-                           inputs, workspace);
+    return decoded->decode(program, weights, target_, compiled.parameters, compiled.run_reads, fresh_reads, arena_.data(), pool_.threads(),
+                           request.dims, request.scalars, inputs, workspace);
   };
   MOME_RETURN_IF_ERROR(decode());
   if (const size_t total = align(plan.bytes) + workspace; arena_.bytes() < total) {

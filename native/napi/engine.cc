@@ -1,5 +1,6 @@
 #include "napi/engine.h"
 
+#include <cmath>
 #include <cstring>
 #include <new>
 #include <system_error>
@@ -105,7 +106,7 @@ void NativeEngine::Dispose(const Napi::CallbackInfo&) {
 
 Napi::Function NativeProgram::Define(Napi::Env env) {
   return DefineClass(env, "NativeProgram",
-                     {InstanceMethod("run", &NativeProgram::Run), InstanceMethod("releasePlain", &NativeProgram::ReleasePlain),
+                     {InstanceAccessor("names", &NativeProgram::Names, nullptr), InstanceMethod("run", &NativeProgram::Run), InstanceMethod("releasePlain", &NativeProgram::ReleasePlain),
                       InstanceMethod("dispose", &NativeProgram::Dispose)});
 }
 
@@ -129,78 +130,112 @@ NativeProgram::NativeProgram(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
 
 namespace {
 
-// Copies of a run's inputs: the caller may change or transfer its arrays at once.
+// A run's inputs, copied: the caller may change or transfer its arrays at once.
 struct OwnedInputs {
-  std::vector<std::vector<std::byte>> copies;
+  std::unique_ptr<std::byte[]> copies;
   RunRequest request;
 };
 
-Status read_number(const Napi::Object& numbers, const std::string& name, const char* kind, double& value) {
-  const Napi::Value number = numbers.Get(name);
-  if (!number.IsNumber()) return Status(Code::invalid_argument, std::string("run: expected ") + kind + " " + name + ", got none");
-  value = number.As<Napi::Number>().DoubleValue();
+// Where one copy ends and the next begins.
+size_t align(size_t bytes) { return (bytes + 15) / 16 * 16; }
+
+// Numbers in the order of `names`; NaN stands for one that was not given.
+Status read_numbers(const Napi::Value& value, const std::vector<std::string>& names, const char* kind, std::vector<double>& numbers) {
+  napi_typedarray_type type = napi_int8_array;
+  size_t count = 0;
+  void* data = nullptr;
+  if (value.IsTypedArray() && napi_get_typedarray_info(value.Env(), value, &type, &count, &data, nullptr, nullptr) != napi_ok) count = 0;
+  if (count != names.size() || (count > 0 && type != napi_float64_array)) {
+    return error(Code::invalid_argument, "run: expected %zu %ss in a Float64Array", names.size(), kind);
+  }
+  if (count > 0) numbers.assign(static_cast<const double*>(data), static_cast<const double*>(data) + count);
+  for (size_t i = 0; i < count; i++) {
+    if (std::isnan(numbers[i])) return error(Code::invalid_argument, "run: expected %s %s, got none", kind, names[i].c_str());
+  }
   return {};
 }
 
-Status read_input(const Napi::Object& inputs, const ProgramInput& declared, OwnedInputs& owned) {
-  const Napi::Value value = inputs.Get(declared.name);
-  if (!value.IsTypedArray()) return Status(Code::invalid_argument, "run: expected a typed array for input " + declared.name);
-  const Napi::TypedArray array = value.As<Napi::TypedArray>();
-  RunInput input{declared.type, nullptr, array.ElementLength()};
-  const napi_typedarray_type wanted = declared.type == ElementType::f32   ? napi_float32_array
-                                      : declared.type == ElementType::i32 ? napi_int32_array
-                                                                          : napi_uint8_array;
-  if (array.TypedArrayType() != wanted) return Status(Code::invalid_argument, "run: expected another element type for input " + declared.name);
-  const auto* data = static_cast<const std::byte*>(array.ArrayBuffer().Data());
-  const size_t bytes = array.ByteLength();
-  owned.copies.emplace_back();
-  if (bytes > 0) owned.copies.back().assign(data + array.ByteOffset(), data + array.ByteOffset() + bytes);
-  input.data = owned.copies.back().data();
-  owned.request.inputs.push_back(input);
+Status read_dims(const Napi::Value& value, const Program& program, std::vector<int64_t>& dims) {
+  std::vector<double> numbers;
+  MOME_RETURN_IF_ERROR(read_numbers(value, program.dims, "dimension", numbers));
+  for (size_t i = 0; i < numbers.size(); i++) {
+    if (!(numbers[i] >= 0 && numbers[i] < 0x1p40 && numbers[i] == std::floor(numbers[i]))) {
+      return error(Code::invalid_argument, "run: expected dimension %s to be a whole number >= 0", program.dims[i].c_str());
+    }
+    dims.push_back(static_cast<int64_t>(numbers[i]));
+  }
   return {};
+}
+
+// Typed arrays in the order of the program's inputs.
+Status read_inputs(const Napi::Value& value, const Program& program, OwnedInputs& owned) {
+  if (!value.IsArray()) return error(Code::invalid_argument, "run: expected a list of inputs");
+  const Napi::Array arrays = value.As<Napi::Array>();
+  std::vector<size_t> bytes;
+  size_t total = 0;
+  for (size_t i = 0; i < program.inputs.size(); i++) {
+    const ProgramInput& declared = program.inputs[i];
+    const Napi::Value array = arrays.Get(static_cast<uint32_t>(i));
+    napi_typedarray_type type = napi_int8_array;
+    size_t count = 0;
+    void* data = nullptr;
+    if (!array.IsTypedArray() || napi_get_typedarray_info(array.Env(), array, &type, &count, &data, nullptr, nullptr) != napi_ok) {
+      return error(Code::invalid_argument, "run: expected a typed array for input %s", declared.name.c_str());
+    }
+    const napi_typedarray_type wanted = declared.type == ElementType::f32   ? napi_float32_array
+                                        : declared.type == ElementType::i32 ? napi_int32_array
+                                                                            : napi_uint8_array;
+    if (type != wanted) return error(Code::invalid_argument, "run: expected another element type for input %s", declared.name.c_str());
+    owned.request.inputs.push_back({declared.type, data, count});
+    bytes.push_back(count * (wanted == napi_uint8_array ? 1 : 4));
+    total += align(bytes.back());
+  }
+  owned.copies.reset(new std::byte[total]);
+  size_t place = 0;
+  for (size_t i = 0; i < bytes.size(); i++) {
+    if (bytes[i] > 0) std::memcpy(owned.copies.get() + place, owned.request.inputs[i].data, bytes[i]);
+    owned.request.inputs[i].data = owned.copies.get() + place;
+    place += align(bytes[i]);
+  }
+  return {};
+}
+
+Napi::Array to_list(Napi::Env env, const std::vector<std::string>& names) {
+  Napi::Array list = Napi::Array::New(env, names.size());
+  for (size_t i = 0; i < names.size(); i++) list.Set(static_cast<uint32_t>(i), names[i]);
+  return list;
 }
 
 }  // namespace
 
-// run({ dims, inputs, scalars?, profile? }, cancelToken?): Promise<{ outputs, nanoseconds? }>
+// names: { dims, scalars, inputs } in the order in which `run` takes them.
+Napi::Value NativeProgram::Names(const Napi::CallbackInfo& info) {
+  Napi::Object names = Napi::Object::New(info.Env());
+  if (!compiled_) return names;
+  std::vector<std::string> inputs;
+  for (const ProgramInput& input : compiled_->program->inputs) inputs.push_back(input.name);
+  names.Set("dims", to_list(info.Env(), compiled_->program->dims));
+  names.Set("scalars", to_list(info.Env(), compiled_->program->scalars));
+  names.Set("inputs", to_list(info.Env(), inputs));
+  return names;
+}
+
+// run(dims: Float64Array, scalars: Float64Array, inputs: typed arrays, profile, cancelToken?): Promise<{ outputs, nanoseconds? }>
 Napi::Value NativeProgram::Run(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Engine* engine = owner_ == nullptr ? nullptr : owner_->engine();
   if (engine == nullptr || !compiled_ || !owner_->store()) return raise(env, Code::disposed, "run: expected a live program");
-  if (!info[0].IsObject()) return raise(env, Code::invalid_argument, "run: expected an object with dims and inputs");
-  const Napi::Object arguments = info[0].As<Napi::Object>();
-  const Napi::Value dims = arguments.Get("dims");
-  const Napi::Value inputs = arguments.Get("inputs");
-  const Napi::Value scalars = arguments.Get("scalars");
-  if (!dims.IsObject() || !inputs.IsObject()) return raise(env, Code::invalid_argument, "run: expected an object with dims and inputs");
 
   auto owned = std::make_shared<OwnedInputs>();
   const Program& program = *compiled_->program;
-  double number = 0;
-  Status status;
-  for (const std::string& name : program.dims) {
-    status = read_number(dims.As<Napi::Object>(), name, "dimension", number);
-    if (status.ok() && !(number >= 0 && number < 0x1p40 && number == static_cast<double>(static_cast<int64_t>(number)))) {
-      status = Status(Code::invalid_argument, "run: expected dimension " + name + " to be a whole number >= 0");
-    }
-    if (!status.ok()) return raise(env, status);
-    owned->request.dims.push_back(static_cast<int64_t>(number));
-  }
-  for (const std::string& name : program.scalars) {
-    if (!scalars.IsObject()) return raise(env, Code::invalid_argument, "run: expected scalars");
-    status = read_number(scalars.As<Napi::Object>(), name, "scalar", number);
-    if (!status.ok()) return raise(env, status);
-    owned->request.scalars.push_back(number);
-  }
-  for (const ProgramInput& declared : program.inputs) {
-    status = read_input(inputs.As<Napi::Object>(), declared, *owned);
-    if (!status.ok()) return raise(env, status);
-  }
-  const Napi::Value profile = arguments.Get("profile");
-  owned->request.profile = profile.IsBoolean() && profile.As<Napi::Boolean>().Value();
+  Status status = read_dims(info[0], program, owned->request.dims);
+  if (status.ok()) status = read_numbers(info[1], program.scalars, "scalar", owned->request.scalars);
+  if (status.ok()) status = read_inputs(info[2], program, *owned);
+  if (!status.ok()) return raise(env, status);
+  owned->request.profile = info[3].IsBoolean() && info[3].As<Napi::Boolean>().Value();
   const auto* state = env.GetInstanceData<AddonState>();
-  if (info[1].IsObject() && info[1].As<Napi::Object>().InstanceOf(state->cancel_token.Value())) {
-    owned->request.cancelled = CancelToken::Unwrap(info[1].As<Napi::Object>())->flag();
+  if (info[4].IsObject() && info[4].As<Napi::Object>().InstanceOf(state->cancel_token.Value())) {
+    owned->request.cancelled = CancelToken::Unwrap(info[4].As<Napi::Object>())->flag();
   }
   return in_engine(env, *engine, [engine, owned, compiled = compiled_, store = owner_->store()](PendingPromise::Make& make) -> Status {
     auto result = std::make_shared<RunResult>();

@@ -70,6 +70,7 @@ class NativeProgram : public Napi::ObjectWrap<NativeProgram> {
   explicit NativeProgram(const Napi::CallbackInfo& info);
 
  private:
+  Napi::Value Names(const Napi::CallbackInfo& info);
   Napi::Value Run(const Napi::CallbackInfo& info);
   Napi::Value ReleasePlain(const Napi::CallbackInfo& info);
   void Dispose(const Napi::CallbackInfo& info);

@@ -87,6 +87,45 @@ void test_run() {
   }
 }
 
+// What a run takes over from the last one of its shape is what did not change.
+void test_runs_of_one_shape() {
+  const char* text =
+      "mome-program 1\ndims n m\ninput x f32 n*2\ninput i i32 m\nparam one 2\nparam zero 2\nbuffer 0 f32 n*2 live 0 1\nbuffer 1 f32 m*2 live 1 2\n"
+      "buffer 2 f32 m*2 live 2 2\noutput gathered 1\noutput normed 2\nop tanh.forward x=$x y=%0\nop gather_rows.forward x=%0 index=$i y=%1\n"
+      "op layer_norm.forward x=%1 gamma=@one beta=@zero eps=#eps y=%2\n";
+  WeightStore weights;
+  const float ones[2] = {1, 1}, zeros[2] = {};
+  expect(weights.add("one", {2}, ones, 2).ok() && weights.add("zero", {2}, zeros, 2).ok(), "weights are added");
+  Engine engine(1, Target::ref);
+  std::shared_ptr<CompiledProgram> program;
+  expect(CompiledProgram::create(text, weights, Target::ref, program).ok(), "the program compiles");
+  const auto run = [&](std::vector<float> x, std::vector<int32_t> index, double eps, const char* what) {
+    RunRequest request;
+    request.dims = {static_cast<int64_t>(x.size()) / 2, static_cast<int64_t>(index.size())};
+    request.scalars = {eps};
+    request.inputs = {{ElementType::f32, x.data(), x.size()}, {ElementType::i32, index.data(), index.size()}};
+    RunResult result;
+    const Status status = engine.run(*program, weights, request, result);
+    if (!status.ok()) return status;
+    for (size_t i = 0; i < index.size(); i++) {
+      const double a = std::tanh(x[2 * index[i]]), b = std::tanh(x[2 * index[i] + 1]), half = (a - b) / 2;
+      expect(std::fabs(result.outputs[0][2 * i] - a) < 1e-6 && std::fabs(result.outputs[0][2 * i + 1] - b) < 1e-6, what);
+      expect(std::fabs(result.outputs[1][2 * i] - half / std::sqrt(half * half + eps)) < 1e-5, what);
+    }
+    return status;
+  };
+  expect(run({1, 2, 3, 5}, {0, 1}, 0.5, "the first run").ok(), "the first run goes");
+  expect(run({1, 2, 3, 5}, {0, 1}, 0.5, "the same again").ok(), "the same run goes");
+  expect(run({0.1f, 0.2f, 0.4f, 0.7f}, {0, 1}, 0.5, "other values").ok(), "other values go");
+  expect(run({0.1f, 0.2f, 0.4f, 0.7f}, {1, 0}, 0.5, "other indices").ok(), "other indices go");
+  expect(run({0.1f, 0.2f, 0.4f, 0.7f}, {1, 0}, 0.01, "another scalar").ok(), "another scalar goes");
+  expect(run({0.1f, 0.2f, 0.4f, 0.7f}, {1, 2}, 0.01, "").code() == Code::invalid_argument, "an index outside is refused");
+  expect(run({0.1f, 0.2f, 0.4f, 0.7f}, {1, 2}, 0.01, "").code() == Code::invalid_argument, "and again");
+  expect(run({0.1f, 0.2f, 0.4f, 0.7f}, {1, 0}, 0.01, "after a refusal").ok(), "what was refused leaves nothing behind");
+  expect(run({0.3f, 0.2f, 0.4f, 0.7f, 1, 0}, {1, 2, 0}, 0.01, "another shape").ok(), "another shape goes");
+  expect(run({0.1f, 0.9f, 0.4f, 0.7f}, {1, 0}, 0.5, "the first shape again").ok(), "the first shape goes again");
+}
+
 void test_arena() {
   std::unique_ptr<Program> program;
   expect(Program::parse(kProgram, program).ok(), "the program parses");
@@ -269,6 +308,7 @@ void test_engines_end_with_work_left() {
 
 int main() {
   test_run();
+  test_runs_of_one_shape();
   test_arena();
   test_damaged_programs();
   test_weights_from_file();

@@ -1,7 +1,7 @@
 /**
  * Lays out a ragged batch: which rows each sequence takes, in the modality-sorted order the encoder expects.
  */
-import { check } from '../runtime/errors.ts';
+import { MomeError } from '../runtime/errors.ts';
 import { bucket, imageStep, sequenceStep, textRowStep } from './bucket.ts';
 import { imageTokensOf, type VlmoConfig } from './config.ts';
 
@@ -54,23 +54,18 @@ export interface Batch extends BatchInputs {
  */
 export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: number, inBuckets = false): Batch {
   const { texts = [], pairs = [], images = [] } = items;
-  for (const [i, text] of [...texts, ...pairs.map((pair) => pair.text)].entries()) {
-    check(
-      text.length >= 1 && text.length <= config.maxTextLength,
-      'MOME_INVALID_ARGUMENT',
-      `batch: expected text ${i} to have 1 to ${config.maxTextLength} tokens, got ${text.length}`,
-    );
-  }
   const tokens = imageTokensOf(config);
   const rounded = (count: number, step: number) => (inBuckets ? bucket(count, step) : count);
-  const textOnlyRows = total(texts);
-  const usedTextRows = textOnlyRows + total(pairs.map((pair) => pair.text));
+  let usedTextRows = 0;
+  for (let i = 0; i < texts.length; i++) usedTextRows += checkedLength(config, texts[i]!, i);
+  const textOnlyRows = usedTextRows;
+  for (let i = 0; i < pairs.length; i++) usedTextRows += checkedLength(config, pairs[i]!.text, texts.length + i);
   const textRows = rounded(usedTextRows, textRowStep);
   const textBegin = textRows - usedTextRows;
-  const shown = [...pairs, ...images];
-  const imageCount = rounded(shown.length, imageStep);
+  const shownCount = pairs.length + images.length;
+  const imageCount = rounded(shownCount, imageStep);
   const fusedEnd = textRows + pairs.length * tokens;
-  const imageEnd = textRows + shown.length * tokens;
+  const imageEnd = textRows + shownCount * tokens;
   const rows = textRows + imageCount * tokens;
   const roundedCount = (count: number) => rounded(count, sequenceStep);
   const sequenceCount = roundedCount(texts.length) + roundedCount(pairs.length) + roundedCount(images.length);
@@ -79,17 +74,14 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
   const index = new Int32Array(textRows);
   const sequences = new Int32Array(4 * sequenceCount);
   const picture = new Int32Array(imageCount);
-  const typeIndex = new Int32Array(imageCount).fill(1);
-  for (const [i, item] of shown.entries()) {
-    picture[i] = item.picture;
-    typeIndex[i] = item.type ?? 1;
-  }
-  for (const [i, shows] of picture.entries()) {
-    check(
-      shows >= 0 && shows < pictures,
-      'MOME_INVALID_ARGUMENT',
-      `batch: expected picture of image ${i} in [0, ${pictures}), got ${shows}`,
-    );
+  const typeIndex = new Int32Array(imageCount);
+  for (let i = 0; i < imageCount; i++) {
+    const item = i < pairs.length ? pairs[i] : images[i - pairs.length];
+    picture[i] = item?.picture ?? 0;
+    typeIndex[i] = item?.type ?? 1;
+    if (picture[i]! >= 0 && picture[i]! < pictures) continue;
+    const message = `batch: expected picture of image ${i} in [0, ${pictures}), got ${picture[i]}`;
+    throw new MomeError('MOME_INVALID_ARGUMENT', message);
   }
   const textCls = new Int32Array(texts.length);
   const pairTextCls = new Int32Array(pairs.length);
@@ -106,17 +98,22 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
     return row - text.length;
   };
   const place = (textBegin: number, textLength: number, imageBegin: number, imageLength: number): void => {
-    sequences.set([textBegin, textLength, imageBegin, imageLength], 4 * sequence++);
+    const at = 4 * sequence++;
+    sequences[at] = textBegin;
+    sequences[at + 1] = textLength;
+    sequences[at + 2] = imageBegin;
+    sequences[at + 3] = imageLength;
     scorePairs += (textLength + imageLength) ** 2;
   };
-  for (const [i, text] of texts.entries()) {
-    textCls[i] = placeText(text);
-    place(textCls[i]!, text.length, 0, 0);
+  for (let i = 0; i < texts.length; i++) {
+    textCls[i] = placeText(texts[i]!);
+    place(textCls[i]!, texts[i]!.length, 0, 0);
   }
-  for (const [i, pair] of pairs.entries()) {
-    pairTextCls[i] = placeText(pair.text);
+  for (let i = 0; i < pairs.length; i++) {
+    const { text } = pairs[i]!;
+    pairTextCls[i] = placeText(text);
     pairImageCls[i] = textRows + i * tokens;
-    place(pairTextCls[i]!, pair.text.length, pairImageCls[i]!, tokens);
+    place(pairTextCls[i]!, text.length, pairImageCls[i]!, tokens);
   }
   for (let i = 0; i < images.length; i++) {
     imageCls[i] = fusedEnd + i * tokens;
@@ -177,24 +174,25 @@ export function keepRows(
   const rows: number[] = [];
   let count = 0;
   const keep = (readers: Readers = {}): number => {
-    for (const [reader, own] of Object.entries(readers)) {
+    for (const reader in readers) {
+      const own = readers[reader]!;
       const places = new Int32Array(rounded(own.length));
-      for (const [i, row] of own.entries()) {
-        places[i] = rows.length;
-        rows.push(row);
-      }
+      for (let i = 0; i < own.length; i++) places[i] = rows.push(own[i]!) - 1;
       inputs[`kept_${reader}`] = places;
       count += places.length;
     }
     return rows.length;
   };
-  const [textEnd, fusedEnd, end] = [keep(parts.texts), keep(parts.pairs), keep(parts.images)];
+  const dims = {
+    kept_text_end: keep(parts.texts),
+    kept_fused_end: keep(parts.pairs),
+    kept_end: keep(parts.images),
+    kept: count,
+  };
   const kept = new Int32Array(count);
   kept.set(rows);
-  return {
-    dims: { kept: count, kept_text_end: textEnd, kept_fused_end: fusedEnd, kept_end: end },
-    inputs: { ...inputs, kept },
-  };
+  inputs.kept = kept;
+  return { dims, inputs };
 }
 
 /**
@@ -215,6 +213,8 @@ export function withoutSurplus(
   return Object.fromEntries(Object.entries(outputs).map(([name, values]) => [name, cut(values, outputRows[name])]));
 }
 
-function total(texts: readonly TokenIds[]): number {
-  return texts.reduce((sum, text) => sum + text.length, 0);
+function checkedLength({ maxTextLength }: VlmoConfig, { length }: TokenIds, i: number): number {
+  if (length >= 1 && length <= maxTextLength) return length;
+  const message = `batch: expected text ${i} to have 1 to ${maxTextLength} tokens, got ${length}`;
+  throw new MomeError('MOME_INVALID_ARGUMENT', message);
 }

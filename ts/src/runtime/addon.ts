@@ -86,7 +86,15 @@ export interface NativeWeights {
 }
 
 export interface NativeProgram {
-  run(args: RunArguments, cancel?: CancelToken): Promise<RunOutputs>;
+  /** What a run takes, in order. */
+  readonly names: Readonly<Record<'dims' | 'scalars' | 'inputs', readonly string[]>>;
+  run(
+    dims: Float64Array,
+    scalars: Float64Array,
+    inputs: readonly (RunArguments['inputs'][string] | undefined)[],
+    profile: boolean,
+    cancel?: CancelToken,
+  ): Promise<RunOutputs>;
   releasePlain(): Promise<void>;
   dispose(): void;
 }
@@ -194,7 +202,7 @@ export function addon(): Addon {
 }
 
 /** Turns an error of the addon into a {@link MomeError} with the same code. */
-function fromNative(error: unknown): unknown {
+export function fromNative(error: unknown): unknown {
   if (error instanceof MomeError || !(error instanceof Error)) return error;
   const { code } = error as { code?: unknown };
   if (typeof code === 'string' && (errorCodes as readonly string[]).includes(code)) {

@@ -6,6 +6,7 @@ import {
   addon,
   type DType,
   type FileRegion,
+  fromNative,
   type NativeEngine,
   type NativeProgram,
   type NativeWeights,
@@ -159,9 +160,16 @@ export class Weights {
 /** A compiled graph. */
 export class Program {
   readonly #native: NativeProgram;
+  readonly #names: NativeProgram['names'];
+  // Read by each run before it returns.
+  readonly #dims: Float64Array;
+  readonly #scalars: Float64Array;
 
   constructor(program: NativeProgram) {
     this.#native = program;
+    this.#names = program.names;
+    this.#dims = new Float64Array(this.#names.dims.length);
+    this.#scalars = new Float64Array(this.#names.scalars.length);
   }
 
   /**
@@ -178,19 +186,30 @@ export class Program {
     return (await this.#start({ ...args, profile: true })) as Required<RunOutputs>;
   }
 
-  async #start(args: RunArguments, signal?: AbortSignal): Promise<RunOutputs> {
-    if (!signal) return native(() => this.#native.run(args));
-    if (signal.aborted) throw aborted(signal);
-    const cancel = new (addon().CancelToken)();
-    const onAbort = () => cancel.cancel();
-    signal.addEventListener('abort', onAbort, { once: true });
+  // What a call passes on the way back is cold after a run, whose weights fill the caches: one step, and no copies that can be kept.
+  async #start(
+    { dims, scalars = {}, inputs, profile = false }: RunArguments,
+    signal?: AbortSignal,
+  ): Promise<RunOutputs> {
+    if (signal?.aborted) throw aborted(signal);
+    const cancel = signal && new (addon().CancelToken)();
+    const onAbort = () => cancel?.cancel();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    const names = this.#names;
     try {
-      return await native(() => this.#native.run(args, cancel));
+      return await this.#native.run(
+        inOrder(names.dims, dims, this.#dims),
+        inOrder(names.scalars, scalars, this.#scalars),
+        names.inputs.map((name) => inputs[name]),
+        profile,
+        cancel,
+      );
     } catch (error) {
-      if (signal.aborted && error instanceof MomeError && error.code === 'MOME_ABORTED') throw aborted(signal);
-      throw error;
+      const failure = fromNative(error);
+      if (signal?.aborted && failure instanceof MomeError && failure.code === 'MOME_ABORTED') throw aborted(signal);
+      throw failure;
     } finally {
-      signal.removeEventListener('abort', onAbort);
+      signal?.removeEventListener('abort', onAbort);
     }
   }
 
@@ -202,6 +221,16 @@ export class Program {
   dispose(): void {
     this.#native.dispose();
   }
+}
+
+/** Puts values into the order of `names`; NaN for one that is missing, which native code refuses. */
+function inOrder(
+  names: readonly string[],
+  values: Readonly<Record<string, number>>,
+  ordered: Float64Array,
+): Float64Array {
+  for (let i = 0; i < names.length; i++) ordered[i] = values[names[i]!] ?? Number.NaN;
+  return ordered;
 }
 
 function aborted(signal: AbortSignal): MomeError {

@@ -133,7 +133,7 @@ describe('worker threads', () => {
       const engine = new addon.NativeEngine(1, 'ref');
       const program = new addon.NativeProgram(new addon.NativeWeights(engine), workerData.text);
       const x = new Float32Array(200000).fill(2);
-      const run = () => program.run({ dims: { n: x.length }, inputs: { x } });
+      const run = () => program.run(Float64Array.of(x.length), new Float64Array(0), [x], false);
       run().then(({ outputs }) => { parentPort.postMessage(outputs.y[0]); for (let i = 0; i < 50; i++) run().catch(() => {}); });`;
     const root = process.cwd();
     for (let round = 0; round < 3; round++) {
