@@ -183,16 +183,13 @@ export function keepRows(
     }
     return rows.length;
   };
-  const dims = {
-    kept_text_end: keep(parts.texts),
-    kept_fused_end: keep(parts.pairs),
-    kept_end: keep(parts.images),
-    kept: count,
-  };
+  const textEnd = keep(parts.texts);
+  const fusedEnd = keep(parts.pairs);
+  const end = keep(parts.images);
   const kept = new Int32Array(count);
   kept.set(rows);
   inputs.kept = kept;
-  return { dims, inputs };
+  return { dims: { kept: count, kept_text_end: textEnd, kept_fused_end: fusedEnd, kept_end: end }, inputs };
 }
 
 /**
