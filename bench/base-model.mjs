@@ -45,11 +45,11 @@ export function pictures(count, seed) {
   });
 }
 
-/** A text that becomes `realTokens` word pieces, and their ids. */
-export function text() {
+/** A text that becomes `tokens` word pieces, and their ids. */
+export function text(tokens = realTokens) {
   const vocabulary = readFileSync(vocabularyFile, 'utf8').split('\n');
   const id = (piece) => vocabulary.indexOf(piece);
-  const words = Array.from({ length: realTokens - 2 }, (_, i) => ['cat', 'red', 'face', 'hand'][i % 4]);
+  const words = Array.from({ length: tokens - 2 }, (_, i) => ['cat', 'red', 'face', 'hand'][i % 4]);
   return { text: words.join(' '), ids: [id('[CLS]'), ...words.map(id), id('[SEP]')] };
 }
 

@@ -51,6 +51,7 @@ export function replaceBetween(text, name, content) {
 }
 
 const percent = (value) => (value === undefined ? '' : `${(100 * value).toFixed(0)} %`);
+const fine = (value) => `${(100 * value).toFixed(1)} %`;
 const deciles = ({ fastDecile, median, slowDecile }) => [fastDecile, median, slowDecile];
 const milliseconds = (seconds) =>
   deciles(seconds)
@@ -74,6 +75,7 @@ function sectionOf(name, result, bounds, chart) {
     ...(absent.length > 0 ? [`Absent: ${absent.join('; ')}.`] : []),
     '',
     ...(result.table === 'memory' ? memoryLines(result) : rowLines(result)),
+    ...profileLines(result),
   ];
   const verdicts = checkBounds(
     [result],
@@ -112,6 +114,34 @@ function rowLines({ rows }) {
       ...peers.map((peer) => (measured[peer] ? peerCell(measured[peer]) : '')),
     ];
     lines.push(`| ${cells.join(' | ')} |`);
+  }
+  return lines;
+}
+
+/** Where the time of each row went, for those that were profiled. */
+function profileLines({ rows }) {
+  const profiled = rows.filter(({ profile }) => profile);
+  if (profiled.length === 0) return [];
+  const totalOf = ({ ops, outsideMilliseconds }) =>
+    ops.reduce((sum, { milliseconds }) => sum + milliseconds, outsideMilliseconds);
+  const largest = new Map();
+  for (const { profile } of profiled)
+    for (const { op, milliseconds } of profile.ops)
+      largest.set(op, Math.max(largest.get(op) ?? 0, milliseconds / totalOf(profile)));
+  const columns = [...largest].sort((a, b) => b[1] - a[1]).map(([op]) => op);
+  const shown = columns.filter((op) => largest.get(op) >= 0.01);
+  const lines = [
+    '',
+    `| share of the time | weights | ${shown.join(' | ')} | other ops | outside kernels |`,
+    `|${' --- |'.repeat(shown.length + 4)}`,
+  ];
+  for (const { name, dtype, profile } of profiled) {
+    const total = totalOf(profile);
+    const timeOf = (ops) =>
+      profile.ops.filter(({ op }) => ops.includes(op)).reduce((sum, { milliseconds }) => sum + milliseconds, 0);
+    const rest = columns.filter((op) => !shown.includes(op));
+    const times = [...shown.map((op) => timeOf([op])), timeOf(rest), profile.outsideMilliseconds];
+    lines.push(`| ${name} | ${dtype} | ${times.map((time) => fine(time / total)).join(' | ')} |`);
   }
   return lines;
 }

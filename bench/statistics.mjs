@@ -1,9 +1,20 @@
 /** What raw seconds become. Machines are shared: medians for ratios, the fast decile for shares of a peak, and always the spread. */
 
-/** @param {readonly number[]} values @param {number} share of the way from the smallest to the largest */
+/**
+ * One of the values, rounded outwards: of few values the fast decile is the least and the slow one the greatest.
+ *
+ * @param {readonly number[]} values
+ * @param {number} share of the way from the smallest to the largest
+ */
 function quantile(values, share) {
   const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(share * (sorted.length - 1))] ?? Number.NaN;
+  const place = share * (sorted.length - 1);
+  return sorted[share > 0.5 ? Math.ceil(place) : Math.floor(place)] ?? Number.NaN;
+}
+
+/** @param {readonly number[]} values */
+export function median(values) {
+  return quantile(values, 0.5);
 }
 
 /**

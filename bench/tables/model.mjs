@@ -12,60 +12,88 @@ import {
 import { alternate } from '../measure.mjs';
 import { onnxruntimePeer } from '../peers/onnxruntime.mjs';
 import { torchPeer } from '../peers/torch.mjs';
+import { median } from '../statistics.mjs';
 import { peerOf, rowOf } from './row.mjs';
 
 const dtypes = ['float32', 'bfloat16', 'int8'];
 /** Largest relative difference of an answer from a peer's on the same weights. */
 const sameAnswer = 1e-3;
 const overheadRounds = 200;
+const profiledCalls = 5;
+/** Tokens of the shortest text where they differ. */
+const shortest = 4;
 
 /** The work of one row: what we run, what the peers run, how much it is. */
 function workloads(seed) {
   const images = pictures(8, seed);
   const { text: words, ids } = text();
-  const texts = (count) => Array.from({ length: count }, () => words);
-  const tokens = (count) => Array.from({ length: count }, () => ids);
+  const repeated = (count, value) => Array.from({ length: count }, () => value);
   const pairs = images.map((image) => ({ image, text: words }));
   const fused = imageTokens + realTokens;
   const imageRow = (batch) => ({
     name: `image, batch ${batch}`,
-    items: batch,
+    count: batch,
     unit: 'images',
-    flops: encoderFlops(Array(batch).fill(imageTokens), batch),
+    flops: encoderFlops(repeated(batch, imageTokens), batch),
+    items: { images: images.slice(0, batch) },
     ours: (model) => async () => (await model.embedImages(images.slice(0, batch))).embeddings,
     onnxruntime: (ort) => ({ onnxruntime: () => ort.image(images.slice(0, batch)) }),
     torch: (torch) => torch.image(batch),
   });
-  const textRow = (batch) => ({
-    name: `text, batch ${batch} (${realTokens} of ${paddedTokens} tokens)`,
-    items: batch,
-    unit: 'texts',
-    flops: encoderFlops(Array(batch).fill(realTokens), 0),
-    ours: (model) => async () => (await model.embedTexts(texts(batch))).embeddings,
-    onnxruntime: (ort) => ({
-      onnxruntime: () => ort.text(tokens(batch), paddedTokens),
-      'onnxruntime, no padding': () => ort.text(tokens(batch), realTokens),
-    }),
-    torch: (torch) => torch.text(tokens(batch), paddedTokens),
-  });
+  const textRow = (name, texts) => {
+    const tokens = texts.map((each) => each.ids);
+    const longest = Math.max(...tokens.map(({ length }) => length));
+    return {
+      name,
+      count: texts.length,
+      unit: 'texts',
+      flops: encoderFlops(
+        tokens.map(({ length }) => length),
+        0,
+      ),
+      items: { texts: texts.map((each) => each.text) },
+      ours: (model) => async () => (await model.embedTexts(texts.map((each) => each.text))).embeddings,
+      onnxruntime: (ort) => ({
+        onnxruntime: () => ort.text(tokens, paddedTokens),
+        ...(longest < paddedTokens && { 'onnxruntime, to the longest': () => ort.text(tokens, longest) }),
+      }),
+      torch: (torch) => torch.text(tokens, paddedTokens),
+    };
+  };
+  const sameLength = (batch) =>
+    textRow(`text, batch ${batch} (${realTokens} of ${paddedTokens} tokens)`, repeated(batch, { text: words, ids }));
+  const allLengths = Array.from({ length: 32 }, (_, i) => text(shortest + ((i * 13) % (paddedTokens + 1 - shortest))));
   return [
     imageRow(8),
     imageRow(1),
     {
       name: `fusion, batch 8 (${realTokens} of ${paddedTokens} tokens)`,
-      items: 8,
+      count: 8,
       unit: 'pairs',
-      flops: encoderFlops(Array(8).fill(fused), 8),
+      flops: encoderFlops(repeated(8, fused), 8),
+      items: { pairs },
       ours: (model) => async () => model.match(pairs),
       onnxruntime: (ort) => ({
-        onnxruntime: () => ort.fusion(images, tokens(8), paddedTokens),
-        'onnxruntime, no padding': () => ort.fusion(images, tokens(8), realTokens),
+        onnxruntime: () => ort.fusion(images, repeated(8, ids), paddedTokens),
+        'onnxruntime, to the longest': () => ort.fusion(images, repeated(8, ids), realTokens),
       }),
-      torch: (torch) => torch.fusion(tokens(8), paddedTokens),
+      torch: (torch) => torch.fusion(repeated(8, ids), paddedTokens),
     },
-    textRow(32),
-    textRow(1),
+    sameLength(32),
+    textRow(`text, batch 32 (${shortest} to ${paddedTokens} tokens)`, allLengths),
+    sameLength(1),
   ];
+}
+
+/** Where the time of a call went: milliseconds of each op and outside kernels, medians of a few calls. */
+async function profileOf(model, items) {
+  const profiles = [];
+  for (let i = 0; i < profiledCalls; i++) profiles.push(await model.profile(items));
+  const ops = profiles[0].ops.map(({ op }) => {
+    const times = profiles.map((profile) => profile.ops.find((each) => each.op === op).milliseconds);
+    return { op, milliseconds: median(times) };
+  });
+  return { ops, outsideMilliseconds: median(profiles.map((profile) => profile.outsideMilliseconds)) };
 }
 
 /** @returns rows of the table and what was absent */
@@ -93,7 +121,8 @@ export async function modelTable({ folder, seed, rounds, threads, log }) {
       const others = Object.fromEntries(
         peerNames.map((name) => [name, peerOf(seconds[name], seconds[dtype], contestants[name].settings)]),
       );
-      rows.push(rowOf({ ...work, dtype, threads }, seconds[dtype], others));
+      const row = rowOf({ ...work, items: work.count, dtype, threads }, seconds[dtype], others);
+      rows.push({ ...row, profile: await profileOf(models[dtype], work.items) });
     }
     for (const name of Object.keys(peers)) await contestants[name].release();
   }

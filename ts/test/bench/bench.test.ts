@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checkBounds } from '../../../bench/check.mjs';
 import { replaceBetween, writeReport } from '../../../bench/report.mjs';
-import { ratio, share, spread } from '../../../bench/statistics.mjs';
+import { median, ratio, share, spread } from '../../../bench/statistics.mjs';
 import { fasterPeer, memoryRow, rowOf, withShare } from '../../../bench/tables/row.mjs';
 import { packageRoot } from '../../src/runtime/addon.ts';
 import { temporaryFolder } from '../helpers.ts';
@@ -44,7 +44,9 @@ const bound = { name: 'images', table: 'model', row: 'image, batch 8', dtype: 'f
 describe('statistics of benches', () => {
   it('takes the low decile as the fast one, and the median between', () => {
     expect(spread([...times].reverse())).toEqual({ fastDecile: 1.1, median: 1.5, slowDecile: 1.9, n: 11 });
+    expect(spread([3, 1, 2])).toMatchObject({ fastDecile: 1, median: 2, slowDecile: 3 });
     expect(ratio([4, 2, 6], [1, 3, 2])).toBe(2);
+    expect(median([9, 1, 5])).toBe(5);
     expect(share(100, { fastDecile: 2, median: 4 }, 100)).toEqual({ fastDecile: 0.5, median: 0.25 });
   });
 });
@@ -219,6 +221,29 @@ describe('the report', () => {
     expect(text).toContain('| int8 | 50 MiB | 300 MiB | 60 MiB | 500 MiB | 470 MiB | **over** |');
     expect(text).toContain('| peak memory within its limit, int8 | 1.06 | at most 1 |  | **not met** |');
     expect(await readdir(join(folder, 'docs', 'charts'))).toEqual([]);
+  });
+
+  it('says where the time went, the largest ops first and those under a hundredth together', async () => {
+    const op = (name: string, milliseconds: number) => ({ op: name, milliseconds });
+    const rows = [
+      {
+        ...row('image', 'float32', 1),
+        profile: { ops: [op('attention', 20), op('expert_ffn', 70), op('normalize', 0.5)], outsideMilliseconds: 9.5 },
+      },
+      { ...row('image', 'int8', 0.5), profile: { ops: [op('expert_ffn', 9)], outsideMilliseconds: 1 } },
+      row('image', 'bfloat16', 1),
+    ];
+    const { folder, page } = await project({ 'model-test': { ...result, rows } });
+    await writeReport(folder);
+    const lines = (await readFile(page, 'utf8')).split('\n');
+    const from = lines.indexOf(
+      '| share of the time | weights | expert_ffn | attention | other ops | outside kernels |',
+    );
+    expect(lines.slice(from + 2, from + 5)).toEqual([
+      '| image | float32 | 70.0 % | 20.0 % | 0.5 % | 9.5 % |',
+      '| image | int8 | 90.0 % | 0.0 % | 0.0 % | 10.0 % |',
+      '',
+    ]);
   });
 
   it('refuses a page without its markers', () => {
