@@ -130,9 +130,9 @@ export async function modelTable({ folder, seed, rounds, threads, log }) {
   const shipped = await Vlmo.load(undefined, { threads });
   const oneText = { texts: [text().text] };
   const oneImage = { images: pictures(1, seed) };
-  rows.push(await overheadRow('one text outside kernels, shipped model', shipped, oneText, { threads, log }));
-  rows.push(await overheadRow('one text outside kernels, base', models.int8, oneText, { threads, log }));
-  rows.push(await overheadRow('one image outside kernels, base', models.int8, oneImage, { threads, log }));
+  rows.push(...(await overheadRows('one text', 'shipped model', shipped, oneText, { threads, log })));
+  rows.push(...(await overheadRows('one text', 'base', models.int8, oneText, { threads, log })));
+  rows.push(...(await overheadRows('one image', 'base', models.int8, oneImage, { threads, log })));
   await shipped.dispose();
   const versions = { ...(ort && { onnxruntime: ort.version }), ...(torch && { torch: await torch.version() }) };
   await torch?.close();
@@ -183,15 +183,20 @@ async function mixedRows({ models, seed, rounds, threads, log }) {
   return rows;
 }
 
-/** What one call takes outside kernels: planning, binding, the way there and back. */
-async function overheadRow(name, model, items, { threads, log }) {
-  log(name);
-  const seconds = [];
+/** What one call takes outside kernels, and how much of that goes before the first: binding, waking the engine, planning. */
+async function overheadRows(item, which, model, items, { threads, log }) {
+  log(`${item} outside kernels, ${which}`);
+  const seconds = { outside: [], start: [] };
   for (let round = 0; round < overheadRounds; round++) {
-    const { outsideMilliseconds } = await model.profile(items);
-    seconds.push(outsideMilliseconds / 1000);
+    const { outsideMilliseconds, startMilliseconds } = await model.profile(items);
+    seconds.outside.push(outsideMilliseconds / 1000);
+    seconds.start.push(startMilliseconds / 1000);
   }
-  return rowOf({ name, dtype: model.dtype, threads, items: 1, unit: 'calls', flops: 0 }, seconds, {});
+  const work = { dtype: model.dtype, threads, items: 1, unit: 'calls', flops: 0 };
+  return [
+    rowOf({ ...work, name: `${item} outside kernels, ${which}` }, seconds.outside, {}),
+    rowOf({ ...work, name: `${item} to its first kernel, ${which}` }, seconds.start, {}),
+  ];
 }
 
 /** A bench of two models that answer differently would compare nothing. */

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -73,12 +74,20 @@ struct RunRequest {
   std::vector<double> scalars;    // as Program::scalars
   std::vector<RunInput> inputs;   // as Program::inputs
   bool profile = false;
+  std::chrono::steady_clock::time_point asked;  // when the run was asked for, where it is profiled
   std::shared_ptr<std::atomic<bool>> cancelled;
 };
 
 struct RunResult {
   std::vector<std::vector<float>> outputs;  // as Program::outputs
   std::vector<double> nanoseconds;          // per instruction, when profiled
+  double start_nanoseconds = 0;             // from `asked` to the first instruction, when profiled
+
+  // Before the first instruction.
+  void start_profile(const RunRequest& request, size_t instructions) {
+    nanoseconds.assign(instructions, 0);
+    start_nanoseconds = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - request.asked).count();
+  }
 };
 
 // Checks a request against the program and gives its inputs their shapes.

@@ -213,7 +213,7 @@ Status DeviceExecutor::launch_all(const CompiledProgram& compiled, const Decoded
 Status DeviceExecutor::run_calls(const CompiledProgram& compiled, const DecodedPlan& decoded, size_t workspace, const RunRequest& request,
                                  const std::function<bool()>& cancelled, RunResult& result) {
   if (request.profile) {
-    result.nanoseconds.assign(decoded.calls.size(), 0);
+    result.start_profile(request, decoded.calls.size());
     return launch_all(compiled, decoded, workspace, request, cancelled, result);
   }
   std::vector<std::byte> arguments;

@@ -171,7 +171,7 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
   // Run.
   std::vector<Call>& calls = decoded->calls;
   OpContext context{pool_, arena_.data() == nullptr ? nullptr : arena_.data() + align(plan.bytes), workspace};
-  if (request.profile) result.nanoseconds.assign(calls.size(), 0);
+  if (request.profile) result.start_profile(request, calls.size());
   for (size_t i = 0; i < calls.size(); i++) {
     if (cancelled()) return error(Code::aborted, "run: aborted");
     const auto started = std::chrono::steady_clock::now();

@@ -220,13 +220,14 @@ Napi::Value NativeProgram::Names(const Napi::CallbackInfo& info) {
   return names;
 }
 
-// run(dims: Float64Array, scalars: Float64Array, inputs: typed arrays, profile, cancelToken?): Promise<{ outputs, nanoseconds? }>
+// run(dims: Float64Array, scalars: Float64Array, inputs: typed arrays, profile, cancelToken?): Promise<{ outputs, nanoseconds?, startNanoseconds? }>
 Napi::Value NativeProgram::Run(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Engine* engine = owner_ == nullptr ? nullptr : owner_->engine();
   if (engine == nullptr || !compiled_ || !owner_->store()) return raise(env, Code::disposed, "run: expected a live program");
 
   auto owned = std::make_shared<OwnedInputs>();
+  owned->request.asked = std::chrono::steady_clock::now();
   const Program& program = *compiled_->program;
   Status status = read_dims(info[0], program, owned->request.dims);
   if (status.ok()) status = read_numbers(info[1], program.scalars, "scalar", owned->request.scalars);
@@ -247,6 +248,7 @@ Napi::Value NativeProgram::Run(const Napi::CallbackInfo& info) {
       value.Set("outputs", outputs);
       if (!result->nanoseconds.empty()) {
         value.Set("nanoseconds", to_array<Napi::Float64Array>(env, result->nanoseconds.data(), result->nanoseconds.size()));
+        value.Set("startNanoseconds", result->start_nanoseconds);
       }
       return value;
     };

@@ -198,9 +198,9 @@ export class Vlmo {
     const { program, ops } = this.#programs.get(name);
     const started = performance.now();
     const args = this.#arguments(this.#layout(batch, pictures), pictures);
-    const { nanoseconds } = await program.profile(args);
+    const run = await program.profile(args);
     const milliseconds = performance.now() - started;
-    return profileOf(ops, nanoseconds, milliseconds);
+    return profileOf(ops, run, milliseconds);
   }
 
   async #tokenize({ images = [], texts = [], pairs = [] }: MixedItems, signal?: AbortSignal): Promise<TokenizedItems> {

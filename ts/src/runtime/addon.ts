@@ -20,6 +20,8 @@ export interface RunOutputs {
   readonly outputs: Readonly<Record<string, Float32Array>>;
   /** Time of each instruction, when asked for. */
   readonly nanoseconds?: Float64Array;
+  /** From the call into native code to the first instruction, when asked for. */
+  readonly startNanoseconds?: number;
 }
 
 /** Which array of a parameter is meant. */
