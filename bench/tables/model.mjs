@@ -101,6 +101,8 @@ export async function modelTable({ folder, seed, rounds, threads, log }) {
   const { model: path, onnx } = await prepareBaseModel(folder, seed);
   const models = {};
   for (const dtype of dtypes) models[dtype] = await Vlmo.load(path, { dtype, threads });
+  // Before the peers, whose threads would be in the process too.
+  const calls = await overheadOfCalls(models.int8, { seed, threads, log });
   const ort = await onnxruntimePeer(onnx, threads);
   const torch = torchPeer(path, pictures(8, seed), threads);
   const absent = [];
@@ -126,14 +128,7 @@ export async function modelTable({ folder, seed, rounds, threads, log }) {
     }
     for (const name of Object.keys(peers)) await contestants[name].release();
   }
-  rows.push(...(await mixedRows({ models, seed, rounds, threads, log })));
-  const shipped = await Vlmo.load(undefined, { threads });
-  const oneText = { texts: [text().text] };
-  const oneImage = { images: pictures(1, seed) };
-  rows.push(...(await overheadRows('one text', 'shipped model', shipped, oneText, { threads, log })));
-  rows.push(...(await overheadRows('one text', 'base', models.int8, oneText, { threads, log })));
-  rows.push(...(await overheadRows('one image', 'base', models.int8, oneImage, { threads, log })));
-  await shipped.dispose();
+  rows.push(...(await mixedRows({ models, seed, rounds, threads, log })), ...calls);
   const versions = { ...(ort && { onnxruntime: ort.version }), ...(torch && { torch: await torch.version() }) };
   await torch?.close();
   for (const model of Object.values(models)) await model.dispose();
@@ -180,6 +175,20 @@ async function mixedRows({ models, seed, rounds, threads, log }) {
       );
     }
   }
+  return rows;
+}
+
+/** Rows of single calls of the shipped model and of `base`. */
+async function overheadOfCalls(base, { seed, threads, log }) {
+  const shipped = await Vlmo.load(undefined, { threads });
+  const oneText = { texts: [text().text] };
+  const oneImage = { images: pictures(1, seed) };
+  const rows = [
+    ...(await overheadRows('one text', 'shipped model', shipped, oneText, { threads, log })),
+    ...(await overheadRows('one text', 'base', base, oneText, { threads, log })),
+    ...(await overheadRows('one image', 'base', base, oneImage, { threads, log })),
+  ];
+  await shipped.dispose();
   return rows;
 }
 
