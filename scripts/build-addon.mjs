@@ -1,12 +1,14 @@
 /**
  * Builds the addon (and, with --tests, the native tests, with --bench the bench program) with CMake through cmake-js. The one road of `npm run build:addon`,
  * of an installation for which there is no prebuilt addon, and of `prebuildify`, which comes here by binding.gyp.
+ * The environment variable MOME_CUDA (ON, OFF or AUTO) says whether the CUDA library is built.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { cudaOption, withoutCuda } from './cuda-option.mjs';
 import { discardKernels, ptxasProblems } from './ptxas.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -25,6 +27,13 @@ for (const [tool, package_] of [
   }
 }
 
+let cuda;
+try {
+  cuda = cudaOption(process.env);
+} catch (problem) {
+  process.stderr.write(`mome: ${problem.message}\n`);
+  process.exit(1);
+}
 const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js');
 const options = [
   '--out',
@@ -35,6 +44,7 @@ const options = [
   '2',
   `--CDMOME_TESTS=${tests ? 'ON' : 'OFF'}`,
   `--CDMOME_BENCH=${bench ? 'ON' : 'OFF'}`,
+  `--CDMOME_CUDA=${cuda}`,
   // A warning of a compiler that did not exist yet must not stop an installation.
   `--CDMOME_WERROR=${existsSync(join(root, '.git')) ? 'ON' : 'OFF'}`,
 ];
@@ -53,8 +63,8 @@ for (const command of ['configure', 'build']) {
     process.exit(1);
   }
   if (process.argv.includes('--verbose')) process.stdout.write(result.stdout);
-  if (command === 'configure' && /mome: no CUDA library/.test(result.stdout))
-    process.stderr.write('mome: nvcc was not found: building without CUDA\n');
+  const reason = command === 'configure' && withoutCuda(result.stdout);
+  if (reason) process.stderr.write(`mome: building without CUDA: ${reason}\n`);
   if (problems.length > 0) {
     process.stderr.write(`${problems.join('\n')}\nmome: a CUDA kernel is not as it should be\n`);
     process.exit(1);
