@@ -3,8 +3,9 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
- * What the CUDA assembler says that no kernel may have: registers spilled to memory, products of a warpgroup that wait for one another,
- * registers that warpgroups cannot hand over to each other. Two registers that are put aside once per tile, outside every loop, are let pass: the tiles that leave no others are worth it.
+ * What the CUDA assembler says that no kernel may have: more than 8 bytes of spill stores, anywhere in it, since nothing is said of where they are;
+ * products of a warpgroup that wait for one another; registers that warpgroups cannot hand over to each other. 8 bytes are two registers: tiles
+ * that need nearly all of them are worth that.
  */
 export function ptxasProblems(output) {
   const allowedBytes = 8;

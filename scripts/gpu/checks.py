@@ -41,7 +41,8 @@ def machine(run, content):
 # ---- building
 
 def assembler_problems(output):
-    """What scripts/ptxas.mjs stops at: registers spilled beyond two, products of a warpgroup that wait for one another (said as information)."""
+    """What scripts/ptxas.mjs stops at: more than 8 bytes of spill stores anywhere in a kernel, products of a warpgroup that wait for one another (said as
+    information), registers that cannot be handed over."""
     found = []
     for line in output.splitlines():
         spilled = re.search(r"spilled to local memory.* (\d+) bytes spill stores", line)
