@@ -276,4 +276,5 @@ def main():
         print(json.dumps({"answer": result.reshape(-1).tolist()}), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@
 //   rows     each row alone has the bits of the row in the batch, at depths of real models
 //   cuda     every forward kernel of the CUDA library against ref, float32 and bfloat16, twice with the same bits; skipped without a
 //            device, unless MOME_REQUIRE=cuda; the subset, small cases of every kernel, is for tools that run kernels slowly;
-//            cuda-gemm has products alone, for one tile at a time (MOME_GEMM_TILE)
+//            cuda-gemm has products alone, for one tile at a time (MOME_GEMM_TILE); MOME_VERBOSE=1 names op, type and case before each
 //   grad     ref's gradients against central differences along random directions
 #include <algorithm>
 #include <cmath>
@@ -255,6 +255,7 @@ void cuda(Choice choice) {
     return;
   }
   int compared = 0;
+  const bool verbose = std::getenv("MOME_VERBOSE") != nullptr;
   std::vector<bool> covered(kOps, false);
   for (const OpCase& plain : chosen(choice)) {
     if (plain.op == Op::adamw || plain.op == Op::squared_norm || plain.type == WeightType::i8 || plain.processor_only) continue;
@@ -262,7 +263,7 @@ void cuda(Choice choice) {
       if ((plain.type != WeightType::f32 || products) && type == WeightType::f32) continue;
       OpCase test = type == WeightType::bf16 ? in_bf16(plain) : plain;
       test.backward = nullptr;
-      if (std::getenv("MOME_VERBOSE") != nullptr) std::printf("%s\n", test.name.c_str());
+      if (verbose) std::printf("case %s %s %s\n", op_name(test.op).data(), type == WeightType::bf16 ? "bfloat16" : "float32", test.name.c_str());
       Results expected, one, two;
       if (!run_case(test, Target::ref, 1, nullptr, expected)) continue;
       if (!run_case(test, Target::cuda, 1, nullptr, one, device) || !run_case(test, Target::cuda, 1, nullptr, two, device)) continue;

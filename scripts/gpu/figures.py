@@ -1,19 +1,22 @@
 """The stages of run.py that measure, and the bounds their figures are held to. One program at a time has the device."""
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from harness import ends, model_runs, summary, whole_lines
+from harness import end_group, ends, model_runs, summary, whole_lines
 
 PEER = Path(__file__).parent / "torch_peer.py"
-ROUNDS = {64: 20, 1: 60, 8: 40, 256: 12}
-OVERLAPPED = (64, 256)  # batches of which two calls under way are measured too
-COMPILED = (64, 256, 1)
+# Calls of each shape, the most important first. All texts have TEXT_TOKENS tokens, so that a peer pads nothing.
+ROUNDS = {"images 64": 20, "images 1": 60, "images 8": 40, "images 256": 12, "texts 64": 40, "texts 1": 60, "pairs 32": 20}
+TEXT_TOKENS = 12
+OVERLAPPED = ("images 64", "images 256")  # of which two calls under way are measured too
+COMPILED = ("images 64", "images 256", "images 1", "pairs 32", "texts 64")
+
+
+def count_of(shape):
+    return int(shape.split()[1])
 
 
 def peer_lines(run, *words, timeout):
@@ -28,11 +31,11 @@ def peer(run, *words, timeout=60):
     return next(iter(peer_lines(run, *words, timeout=timeout)))
 
 
-def figure(said, batch):
+def figure(said, shape):
     """Of one measured shape: seconds of a call alone and, where they were measured, of a call where two are under way."""
     entry = summary(said["seconds"])
     if "overlapped" in said:
-        entry["overlappedPerSecond"] = batch / min(said["overlapped"])
+        entry["overlappedPerSecond"] = count_of(shape) / min(said["overlapped"])
     return entry | {name: said[name] for name in ("overlappedError", "mode") if name in said}
 
 
@@ -45,17 +48,16 @@ class WarmUp:
     def __init__(self, run):
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         run.environment |= {"TORCHINDUCTOR_CACHE_DIR": self.folder.name, "TORCHINDUCTOR_FX_GRAPH_CACHE": "1"}
-        words = ["nice", "-n", "19", sys.executable, str(PEER), "compile", *(f"{batch}:1" for batch in COMPILED)]
+        words = ["nice", "-n", "19", sys.executable, str(PEER), "compile", *(f"{shape}:1" for shape in COMPILED)]
         self.said = Path(self.folder.name) / "said"
         with self.said.open("w") as said:
             self.process = subprocess.Popen(words, env=run.environment, stdout=said, stderr=subprocess.DEVNULL, start_new_session=True)
 
     def stop(self):
-        """Ends it with all its workers. Returns the batches that were tuned whole."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """Ends it with all its workers. Returns the shapes that were tuned whole."""
+        end_group(self.process)
         self.process.wait()
-        return [said["batch"] for said in whole_lines(self.said.read_text())]
+        return [said["shape"] for said in whole_lines(self.said.read_text())]
 
 
 # ---- stages
@@ -68,9 +70,10 @@ def ceilings(run, content):
 
 
 def ops(run, content):
-    content["torch"] = {}
-    run.attempt(content, "torch", lambda: {name: summary(seconds) for name, seconds in peer(run, "ops").items()})
-    done = run.command(run.build / "mome_device_bench", "--rounds", 10)
+    with run.clocks(content):
+        content["torch"] = {}
+        run.attempt(content, "torch", lambda: {name: summary(seconds) for name, seconds in peer(run, "ops").items()})
+        done = run.command(run.build / "mome_device_bench", "--rounds", 10)
     if done.returncode != 0:
         raise RuntimeError(ends(done, 500))
     ours = content["mome"] = {}
@@ -81,62 +84,70 @@ def ops(run, content):
             entry["timesTorch"] = content["torch"][kernel["name"]]["median"] / entry["median"]
 
 
-def ours(run, content, name, batches, options=()):
-    """The library's encoder at several batches in one process; a batch that fails takes no other's figures."""
-    rounds = {f"images {batch}": ROUNDS[batch] for batch in batches}
-    missing = dict(rounds)
-    try:
-        for shape, said in model_runs(run, "base.embed", rounds, options=options):
-            missing.pop(shape)
-            entry = content.setdefault(shape, {})[name] = figure(said, int(shape.split()[1]))
-            if "nanoseconds" in said:
-                entry["nanosecondsByOp"] = said["nanoseconds"]
-            run.save()
-    except Exception as problem:  # noqa: BLE001
-        for shape in missing:
-            content.setdefault(shape, {})[name] = {"error": str(problem)[:1200]}
-        run.save()
+def ours(run, content, name, shapes, options=()):
+    """The library's encoder at several shapes, in one process for each program; a shape that fails takes no other's figures."""
+    for file in ("base.embed", "base.match"):
+        rounds = {shape: ROUNDS[shape] for shape in shapes if shape.startswith("pairs") == (file == "base.match")}
+        missing = list(rounds)
+        try:
+            for shape, said in model_runs(run, file, rounds, options=options) if rounds else ():
+                missing.remove(shape)
+                entry = content.setdefault(shape, {})[name] = figure(said, shape)
+                if "nanoseconds" in said:
+                    entry["nanosecondsByOp"] = said["nanoseconds"]
+                run.save()
+        except Exception as problem:  # noqa: BLE001
+            without(run, content, name, missing, problem)
+
+
+def without(run, content, name, shapes, problem):
+    for shape in shapes:
+        content.setdefault(shape, {})[name] = {"error": str(problem)[:1200]}
+    run.save()
 
 
 def torch_eager(run, content):
     missing = list(ROUNDS)
     try:
-        for said in peer_lines(run, "eager", *(f"{batch}:{rounds}" for batch, rounds in ROUNDS.items()), timeout=60):
-            missing.remove(said["batch"])
-            content.setdefault(f"images {said['batch']}", {})["torch eager"] = figure(said, said["batch"])
+        for said in peer_lines(run, "eager", *(f"{shape}:{rounds}" for shape, rounds in ROUNDS.items()), timeout=75):
+            missing.remove(said["shape"])
+            content.setdefault(said["shape"], {})["torch eager"] = figure(said, said["shape"])
             run.save()
     except Exception as problem:  # noqa: BLE001
-        for batch in missing:
-            content.setdefault(f"images {batch}", {})["torch eager"] = {"error": str(problem)[:1200]}
-        run.save()
+        without(run, content, "torch eager", missing, problem)
 
 
 def model(run, content):
-    """The encoder against PyTorch, alternating, from bytes in ordinary memory to embeddings there. Saved as it grows."""
+    """The encoder against PyTorch, alternating, from ordinary memory to ordinary memory. Saved as it grows."""
     with run.clocks(content):
         ours(run, content, "mome", ROUNDS, ("--profile",))
         torch_eager(run, content)
         ours(run, content, "mome again", ROUNDS)
         ours(run, content, "mome overlapped", OVERLAPPED, ("--overlap",))
-    content["passed"] = all("median" in content.get(f"images {batch}", {}).get("mome", {}) for batch in ROUNDS)
+    content["passed"] = all("median" in content.get(shape, {}).get("mome", {}) for shape in ROUNDS)
 
 
 def compiled(run, content, reserve=20):
     """torch.compile, in processes of its own: tuning takes its time, and may fail; what it does without tuning is better than nothing."""
     figures = run.result["stages"].setdefault("model", {})
-    for batch in COMPILED:
-        entry = figures.setdefault(f"images {batch}", {})
+
+    def measure(shape):
+        entry = figures.setdefault(shape, {})
         for kind, longest in (("compile", 100), ("compile-default", 60)):
             if run.left() < 25 + reserve:
-                content[f"images {batch}"] = "no time left"
-                break
+                content[shape] = "no time left"
+                return
             timeout = min(longest, run.left() - reserve)
-            said = run.attempt(entry, "torch.compile", lambda: figure(peer(run, kind, f"{batch}:20", timeout=timeout), batch))
+            said = run.attempt(entry, "torch.compile", lambda: figure(peer(run, kind, f"{shape}:20", timeout=timeout), shape))
             if "error" not in said:
-                content[f"images {batch}"] = kind
-                ours(run, figures, "mome beside compile", [batch])
-                break
-            content[f"images {batch}, {kind}"] = said["error"]
+                content[shape] = kind
+                ours(run, figures, "mome beside compile", [shape])
+                return
+            content[f"{shape}, {kind}"] = said["error"]
+
+    with run.clocks(content):
+        for shape in COMPILED:
+            measure(shape)
 
 
 def mixed(run, content):
@@ -144,8 +155,9 @@ def mixed(run, content):
     def median(file, *shapes):
         return [summary(said["seconds"]) for _, said in model_runs(run, file, dict.fromkeys(shapes, 20))]
 
-    [content["together"]] = median("base.mixed", "images 32, texts 64, pairs 32")
-    content["apart"] = median("base.embed", "images 32", "texts 64") + median("base.match", "pairs 32")
+    with run.clocks(content):
+        [content["together"]] = median("base.mixed", "images 32, texts 64, pairs 32")
+        content["apart"] = median("base.embed", "images 32", "texts 64") + median("base.match", "pairs 32")
     content["ratio"] = sum(part["median"] for part in content["apart"]) / content["together"]["median"]
 
 
@@ -164,18 +176,18 @@ def bounds(result):
         above, below = above and above.get("median"), below and below.get("median")
         return above / below if above and below else None
 
-    for batch in ROUNDS:
-        entry = stages.get("model", {}).get(f"images {batch}", {})
+    for shape in ROUNDS:
+        entry = stages.get("model", {}).get(shape, {})
         # The best of the measurements around the peers': a neighbour may have slowed one.
         measured = [entry[name] for name in ("mome", "mome again", "mome beside compile") if "median" in entry.get(name, {})]
         if not measured:
             continue
         best = min(measured, key=lambda each: each["median"])
-        if batch == 1:
+        if shape == "images 1":
             hold("batch 1, times faster than torch eager", ratio(entry.get("torch eager"), best), 3)
-        elif batch in (64, 256):
-            hold(f"images {batch}, times torch.compile", ratio(entry.get("torch.compile"), best), 1)
-            hold(f"images {batch}, per second", batch / best["median"], 8000)
+        elif shape in OVERLAPPED:
+            hold(f"{shape}, times torch.compile", ratio(entry.get("torch.compile"), best), 1)
+            hold(f"{shape}, per second", count_of(shape) / best["median"], 8000)
     hold("mixed batch, times the three apart", stages.get("mixed", {}).get("ratio"), 1)
     mome, torch = (stages.get("ops", {}).get(side, {}) for side in ("mome", "torch"))
     for name, product in (("qkv", "768 x 2304"), ("fc1", "768 x 3072"), ("fc2", "3072 x 768")):

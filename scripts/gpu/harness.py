@@ -1,19 +1,24 @@
-"""What the stages of run.py share: commands with time limits, the result file that grows, clocks, and the manifests that mome_run reads."""
+"""What the stages of run.py share: commands with time limits, the result file that grows, clocks, and the manifests that mome_run reads.
+
+The standard library alone: the machine may have no NumPy, and what needs PyTorch runs in processes of its own.
+"""
+import array
 import collections
 import contextlib
 import datetime
 import json
+import math
 import os
 import pickle
+import signal
 import statistics
 import struct
 import subprocess
 import tempfile
 import time
+import typing
 import zipfile
 from pathlib import Path
-
-import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "native" / "test" / "programs"
@@ -25,7 +30,9 @@ class Run:
         """`judge`: from the result to the bounds its figures are held to."""
         self.options, self.judge = options, judge
         self.started = time.monotonic()
-        self.result = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "verdicts": {}, "stages": {}}
+        # "table" is what bench/cuda-report.mjs knows such a file by; a rehearsal says nothing of a GPU.
+        self.result = {"table": "cuda", "emulation": options.emulation, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                       "verdicts": {}, "stages": {}}
         self.environment = dict(os.environ, MOME_REQUIRE="cuda")
         self.environment["PATH"] += os.pathsep + "/usr/local/cuda/bin"
         self.use_build(options.build)
@@ -45,19 +52,31 @@ class Run:
         out.parent.mkdir(parents=True, exist_ok=True)
         # Renamed into place: whoever ends this process leaves a whole file.
         part = out.with_name(out.name + ".part")
-        part.write_text(json.dumps(self.result, indent=1) + "\n")
+        part.write_text(json.dumps(plain(self.result), indent=1, allow_nan=False) + "\n")
         part.replace(out)
 
     def command(self, *words, timeout=60, **environment):
-        """Runs a program. One that hangs gives exit code 124 and keeps what it had said; one that is not there gives 127."""
+        """Runs a program. One that hangs is ended with all it has started, gives exit code 124 and keeps what it had said; one that is not there
+        gives 127."""
+        timeout = min(timeout, self.left())
+        if timeout < 1:
+            return subprocess.CompletedProcess(words, 124, "", "no time left")
         try:
-            return subprocess.run([str(word) for word in words], cwd=ROOT, env=self.environment | environment, text=True, stdout=subprocess.PIPE,
-                                  stderr=subprocess.PIPE, timeout=max(5, min(timeout, self.left())))
-        except subprocess.TimeoutExpired as late:
-            said = [part.decode(errors="replace") if isinstance(part, bytes) else part or "" for part in (late.stdout, late.stderr)]
-            return subprocess.CompletedProcess(words, 124, said[0], said[1] + f"\nno end after {late.timeout:.0f} s")
+            process = subprocess.Popen([str(word) for word in words], cwd=ROOT, env=self.environment | environment, text=True, errors="replace",
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
         except FileNotFoundError as missing:
             return subprocess.CompletedProcess(words, 127, "", str(missing))
+        try:
+            said, complained = process.communicate(timeout=timeout)
+            return subprocess.CompletedProcess(words, process.returncode, said, complained)
+        except subprocess.TimeoutExpired:
+            end_group(process)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                said, complained = process.communicate(timeout=2)
+                return subprocess.CompletedProcess(words, 124, said, f"{complained}\nno end after {timeout:.0f} s")
+            return subprocess.CompletedProcess(words, 124, "", f"no end after {timeout:.0f} s")
+        finally:
+            end_group(process)
 
     def stage(self, name, body, least_seconds=10):
         """Runs body(content), which fills the stage's content as it goes; what fails ends the stage, keeps what it had, and the next one begins."""
@@ -102,6 +121,21 @@ class Run:
             content["clocks"] = clocks_of(watch.communicate()[0])
 
 
+def end_group(process):
+    """Ends a process that has a session of its own, and what it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def plain(value):
+    """`value` as JSON can hold it: numbers that are none as words."""
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def clocks_of(said):
     """Lowest, middle and highest of each clock over the samples, and the samples under every reason that held clocks back."""
     samples = [line.split(", ") for line in said.splitlines() if line.count(", ") == CLOCKS.count(",")]
@@ -134,21 +168,43 @@ def summary(seconds):
 
 # ---- files
 
+class Tensor(typing.NamedTuple):
+    shape: typing.Sequence[int]
+    values: array.array
+
+
+def numbers(raw, kind):
+    """Little-endian numbers of struct's `kind`; floats of any width as those of 32 bits."""
+    values = struct.unpack(f"<{len(raw) // struct.calcsize(kind)}{kind}", raw)
+    return array.array("f" if kind in "efd" else kind, values)
+
+
+def floats_of(path):
+    return numbers(path.read_bytes(), "f")
+
+
 def read_safetensors(path):
     data = path.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
-    types = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "u1", "F16": "<f2"}
+    kinds = {"F32": "f", "I32": "i", "I64": "q", "U8": "B", "F16": "e"}
     tensors = {}
     for name, entry in json.loads(data[8:8 + length]).items():
         if name != "__metadata__":
             begin, end = (8 + length + offset for offset in entry["data_offsets"])
-            tensors[name] = np.frombuffer(data[begin:end], types[entry["dtype"]]).reshape(entry["shape"])
+            tensors[name] = Tensor(entry["shape"], numbers(data[begin:end], kinds[entry["dtype"]]))
     return tensors
+
+
+def strided(storage, offset, shape, strides, *_):
+    places = [offset]
+    for size, stride in zip(shape, strides):
+        places = [place + i * stride for place in places for i in range(size)]
+    return Tensor(shape, array.array(storage.typecode, [storage[place] for place in places]))
 
 
 class TorchPickle(pickle.Unpickler):
     """What torch.save wrote, as arrays: a rehearsal needs no PyTorch."""
-    TYPES = {"FloatStorage": "<f4", "HalfStorage": "<f2", "DoubleStorage": "<f8", "LongStorage": "<i8"}
+    KINDS = {"FloatStorage": "f", "HalfStorage": "e", "DoubleStorage": "d", "LongStorage": "q"}
 
     def __init__(self, archive):
         self.archive = archive
@@ -157,35 +213,34 @@ class TorchPickle(pickle.Unpickler):
 
     def find_class(self, module, name):
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, shape, strides, *_: np.lib.stride_tricks.as_strided(
-                storage[offset:], shape, [stride * storage.itemsize for stride in strides]).copy()
-        if module == "torch" and name in self.TYPES:
-            return self.TYPES[name]
+            return strided
+        if module == "torch" and name in self.KINDS:
+            return self.KINDS[name]
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         raise pickle.UnpicklingError(f"expected a checkpoint of tensors, got {module}.{name}")
 
     def persistent_load(self, place):
-        _, element, key, _, _ = place
-        return np.frombuffer(self.archive.read(f"{self.folder}data/{key}"), element)
+        _, kind, key, _, _ = place
+        return numbers(self.archive.read(f"{self.folder}data/{key}"), kind)
 
 
 def read_checkpoint(path):
-    """Name to float32 values of every parameter, as the reference wrote them."""
+    """Name to 32-bit floats of every parameter, as the reference wrote them."""
     with zipfile.ZipFile(path) as archive:
         state = TorchPickle(archive).load()
     while any(isinstance(value, dict) for value in state.values()):  # below "state_dict" or "model"
         state = next(value for value in state.values() if isinstance(value, dict))
-    return {name.removeprefix("module."): values.astype(np.float32) for name, values in state.items() if isinstance(values, np.ndarray) and values.dtype.kind == "f"}
+    return {name.removeprefix("module."): tensor for name, tensor in state.items() if isinstance(tensor, Tensor) and tensor.values.typecode == "f"}
 
 
 def write_manifest(folder, program, runs, weights=None):
     """The text and the blob that mome_run reads. Each of `runs` has dims and arrays, and may have `random` inputs (bytes), `repeat`, and be `between`."""
     blob, lines, offset = [], [], 0
 
-    def put(array):
+    def put(values):
         nonlocal offset
-        raw = np.ascontiguousarray(array).tobytes()
+        raw = values.tobytes()
         raw += bytes(-len(raw) % 16)
         blob.append(raw)
         offset += len(raw)
@@ -195,14 +250,14 @@ def write_manifest(folder, program, runs, weights=None):
         if i > 0:
             lines.append("between" if run.get("between") else "next")
         lines += [f"dim {name} {value}" for name, value in run["dims"].items()]
-        lines += [f"input {name} {'f32' if array.dtype == np.float32 else 'i32'} {array.size} {put(array)}" for name, array in run["arrays"].items()]
+        lines += [f"input {name} {'f32' if values.typecode == 'f' else 'i32'} {len(values)} {put(values)}" for name, values in run["arrays"].items()]
         lines += [f"input {name} u8 {count} random" for name, count in run.get("random", {}).items()]
         if "repeat" in run:
             lines.append(f"repeat {run['repeat']}")
     if weights is None:
         lines.append("random_weights")
     else:
-        lines += [f"weight {name} {'x'.join(map(str, array.shape)) or '1'} {put(array)}" for name, array in weights.items()]
+        lines += [f"weight {name} {'x'.join(map(str, tensor.shape)) or '1'} {put(tensor.values)}" for name, tensor in weights.items()]
     (folder / "program").write_text(program)
     (folder / "blob").write_bytes(b"".join(blob) or b"\0")
     (folder / "manifest").write_text("\n".join([f"program {folder / 'program'}", f"blob {folder / 'blob'}"] + lines) + "\n")
@@ -210,7 +265,7 @@ def write_manifest(folder, program, runs, weights=None):
 
 
 def int_arrays(inputs):
-    return {name: np.array(values, np.int32) for name, values in inputs.items()}
+    return {name: array.array("i", values) for name, values in inputs.items()}
 
 
 WARM_UP = 3

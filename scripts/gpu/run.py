@@ -1,8 +1,8 @@
 """Everything a GPU machine is needed for, in one command and without Node: builds, checks and measures the CUDA kernels.
 
-    python3 scripts/gpu/run.py --out result.json [--minutes 9] [--build build-gpu] [--prebuilt build] [--node node] [--emulation] [--stages a,b]
+    python3 scripts/gpu/run.py --out result.json [--minutes 8.8] [--build build-gpu] [--prebuilt build] [--node node] [--emulation] [--stages a,b]
 
-Needs CMake, g++, nvcc, a GPU and its driver, and Python with PyTorch and NumPy. Most important first; the result is written after every
+Needs CMake, g++, nvcc, a GPU and its driver, and Python with PyTorch. Most important first; the result is written after every
 figure, so that a run that is cut off keeps what it had. Exit code 0 only if every check that ran passed.
 
 With --emulation the kernels run on this processor (native/cuda/emulation): the checks of this script itself, no GPU, no PyTorch and no figures.
@@ -43,7 +43,7 @@ def stages(options, warm_up):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True)
-    parser.add_argument("--minutes", type=float, default=9)
+    parser.add_argument("--minutes", type=float, default=8.8)
     parser.add_argument("--build", default=str(ROOT / "build-gpu"))
     parser.add_argument("--prebuilt", help="a build folder to use where building fails here")
     parser.add_argument("--emulation", action="store_true")

@@ -1,12 +1,14 @@
-"""The peers on the GPU: VLMo base's image encoder in plain PyTorch modules, eager and compiled, and the single ops, all bfloat16.
+"""The peers on the GPU: VLMo base in plain PyTorch modules, eager and compiled, and the single ops, all bfloat16.
 
-Each figure is a list of seconds. The encoder's time is from bytes in ordinary memory to embeddings there, as the library's; an op's is the
-mean of many launches between two waits.
+Each figure is a list of seconds. The encoder's time is from bytes and token ids in ordinary memory to embeddings or scores there, as the
+library's; an op's is the mean of many launches between two waits. The model is written as one deploys it: one bias for q, k and v, position
+biases expanded ahead. bench/peers/torch_peer.py has it as it is trained; test_peer.py holds the two to the same answers.
 
-    python3 torch_peer.py eager|compile|compile-default <batch>:<rounds>...    prints the encoder's figures, a line of JSON for each batch
+    python3 torch_peer.py eager|compile|compile-default <shape>:<rounds>...    prints the encoder's figures, a line of JSON for each shape, "pairs 32"
     python3 torch_peer.py ops|ceilings                                         prints those of the device
 """
 import concurrent.futures
+import functools
 import json
 import sys
 import time
@@ -15,65 +17,132 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-WIDTH, HIDDEN, HEADS, LAYERS, GRID, TOKENS = 768, 3072, 12, 12, 14, 197
+from figures import OVERLAPPED, TEXT_TOKENS
+
+WIDTH, HIDDEN, HEADS, LAYERS, FIRST_VL, GRID, VOCABULARY = 768, 3072, 12, 12, 10, 14, 30522
+TOKENS = 1 + GRID * GRID
+DEVICE = "cuda"
+
+
+def joined(pieces):
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+
+class Expert(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.fc1, self.fc2 = nn.LayerNorm(WIDTH, eps=1e-6), nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, WIDTH)
+
+    def forward(self, x):
+        return self.fc2(F.gelu(self.fc1(self.norm(x))))
 
 
 class Block(nn.Module):
-    def __init__(self):
+    def __init__(self, parts):
+        """`parts`: the tokens of each expert, in order."""
         super().__init__()
-        self.norm_1, self.norm_2 = nn.LayerNorm(WIDTH, eps=1e-6), nn.LayerNorm(WIDTH, eps=1e-6)
-        self.qkv, self.proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.fc1, self.fc2 = nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, WIDTH)
+        self.parts = parts
+        self.norm, self.qkv, self.proj = nn.LayerNorm(WIDTH, eps=1e-6), nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.experts = nn.ModuleList(Expert() for _ in parts)
         self.gamma_1, self.gamma_2 = nn.Parameter(0.1 * torch.ones(WIDTH)), nn.Parameter(0.1 * torch.ones(WIDTH))
-        self.register_buffer("bias", 0.1 * torch.randn(1, HEADS, TOKENS, TOKENS))
+        self.register_buffer("bias", 0.1 * torch.randn(1, HEADS, sum(parts), sum(parts)))
 
     def forward(self, x):
-        batch = x.shape[0]
-        q, k, v = self.qkv(self.norm_1(x)).reshape(batch, TOKENS, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
+        batch, tokens, _ = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(batch, tokens, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias)
-        x = x + self.gamma_1 * self.proj(attended.transpose(1, 2).reshape(batch, TOKENS, WIDTH))
-        return x + self.gamma_2 * self.fc2(F.gelu(self.fc1(self.norm_2(x))))
+        x = x + self.gamma_1 * self.proj(attended.transpose(1, 2).reshape(batch, tokens, WIDTH))
+        return joined([piece + self.gamma_2 * expert(piece) for piece, expert in zip(x.split(self.parts, dim=1), self.experts)])
 
 
-class ImageEncoder(nn.Module):
+class TextEmbedding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.norm = nn.Embedding(VOCABULARY, WIDTH), nn.LayerNorm(WIDTH, eps=1e-12)
+        self.kind, self.modality = nn.Parameter(torch.zeros(WIDTH)), nn.Parameter(torch.zeros(WIDTH))
+
+    def forward(self, ids):
+        return self.norm(self.words(ids) + self.kind) + self.modality
+
+
+class ImageEmbedding(nn.Module):
     def __init__(self):
         super().__init__()
         self.patch = nn.Conv2d(3, WIDTH, 16, stride=16)
         self.cls, self.modality = nn.Parameter(torch.zeros(1, 1, WIDTH)), nn.Parameter(torch.zeros(WIDTH))
-        self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
-        self.norm, self.head = nn.LayerNorm(WIDTH, eps=1e-6), nn.Linear(WIDTH, WIDTH, bias=False)
 
     def forward(self, pixels):
-        """uint8 [batch, 224, 224, 3] to embeddings of length 1."""
-        x = pixels.permute(0, 3, 1, 2).to(torch.bfloat16) * (2 / 255) - 1
+        """uint8 [batch, height, width, 3]"""
+        x = pixels.permute(0, 3, 1, 2).to(self.patch.weight.dtype) * (2 / 255) - 1
         x = self.patch(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.cls.expand(x.shape[0], -1, -1), x], dim=1) + self.modality
+        return torch.cat([self.cls.expand(x.shape[0], -1, -1), x], dim=1) + self.modality
+
+
+class Encoder(nn.Module):
+    """Texts or images to embeddings of length 1; pairs of both to two scores each, match or none."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.pairs = kind == "pairs"
+        made = {"texts": [TextEmbedding], "images": [ImageEmbedding], "pairs": [TextEmbedding, ImageEmbedding]}[kind]
+        self.embeddings = nn.ModuleList(each() for each in made)
+        parts = [TEXT_TOKENS if each is TextEmbedding else TOKENS for each in made]
+        self.blocks = nn.ModuleList(Block([sum(parts)] if layer >= FIRST_VL and self.pairs else parts) for layer in range(LAYERS))
+        self.norm = nn.LayerNorm(WIDTH, eps=1e-6)
+        self.head = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 2)) if self.pairs else nn.Linear(WIDTH, WIDTH, bias=False)
+
+    def forward(self, *inputs):
+        """Token ids, uint8 pixels, or both in this order."""
+        x = joined([embedding(each) for embedding, each in zip(self.embeddings, inputs)])
         for block in self.blocks:
             x = block(x)
-        return F.normalize(self.head(self.norm(x[:, 0])).float(), dim=-1)
+        x = self.head(self.norm(x[:, 0])).float()
+        return x if self.pairs else F.normalize(x, dim=-1)
 
 
-def call(model, pixels):
+def aligned(bias):
+    """The same numbers with rows of a multiple of 16 behind each other: attention would copy others to such ones in every call."""
+    room = bias.new_zeros(*bias.shape[:-1], -(-bias.shape[-1] // 16) * 16)
+    room[..., :bias.shape[-1]] = bias
+    return room[..., :bias.shape[-1]]
+
+
+@functools.cache
+def make_encoder(kind):
+    torch.manual_seed(1)
+    model = Encoder(kind).to(DEVICE, torch.bfloat16).eval()
+    for block in model.blocks:
+        block.bias = aligned(block.bias)
+    return model
+
+
+def make_inputs(kind, count):
+    ids = torch.randint(0, VOCABULARY, (count, TEXT_TOKENS))
+    pixels = torch.randint(0, 256, (count, 16 * GRID, 16 * GRID, 3), dtype=torch.uint8)
+    return {"texts": [ids], "images": [pixels], "pairs": [ids, pixels]}[kind]
+
+
+def call(model, inputs):
     with torch.inference_mode():
-        model(pixels.cuda()).cpu()
+        model(*(each.to(DEVICE) for each in inputs)).cpu()
 
 
-def encoder_seconds(model, pixels, rounds):
+def encoder_seconds(model, inputs, rounds):
     seconds = []
     for round_ in range(rounds + 3):
         started = time.perf_counter()
-        call(model, pixels)
+        call(model, inputs)
         if round_ >= 3:
             seconds.append(time.perf_counter() - started)
     return seconds
 
 
-def overlapped_seconds(model, pixels, rounds):
+def overlapped_seconds(model, inputs, rounds):
     """Seconds per call where two are under way at a time, each on a stream of its own."""
     def calls(count):
         with torch.cuda.stream(torch.cuda.Stream()):
             for _ in range(count):
-                call(model, pixels)
+                call(model, inputs)
 
     def together(count):
         started = time.perf_counter()
@@ -100,11 +169,6 @@ def op_seconds(run, rounds=10, launches=20):
     return seconds
 
 
-def make_encoder():
-    torch.manual_seed(1)
-    return ImageEncoder().to("cuda", torch.bfloat16).eval()
-
-
 def ops():
     """The library's kernels by name, as torch runs them at the same sizes."""
     rows = 64 * TOKENS
@@ -113,7 +177,7 @@ def ops():
     qkv, proj, fc1, fc2 = new(3 * WIDTH, WIDTH), new(WIDTH, WIDTH), new(HIDDEN, WIDTH), new(WIDTH, HIDDEN)
     qkv_bias = new(3 * WIDTH)
     q, k, v = (new(64, HEADS, TOKENS, WIDTH // HEADS) for _ in range(3))
-    bias = new(1, HEADS, TOKENS, TOKENS)
+    bias = aligned(new(1, HEADS, TOKENS, TOKENS))
     return {
         "qkv": lambda: F.linear(x, qkv, qkv_bias),
         "proj_residual": lambda: x + vector * F.linear(x, proj, vector),
@@ -138,33 +202,33 @@ def ceilings():
     return {"matmulFlops": [2 * size**3 / s for s in matmul], "copyBytes": [2 * source.numel() / s for s in copy]}
 
 
-def encoder(kind, batch, rounds):
-    model = make_encoder()
-    # Graphs of CUDA, which a batch of one needs most, are a thread's own: no calls that overlap.
-    overlaps = kind == "eager" and batch > 1 or batch >= 64
-    if kind == "compile":
+def encoder(mode, shape, rounds):
+    kind, count = shape.split()
+    model, inputs = make_encoder(kind), make_inputs(kind, int(count))
+    # Graphs of CUDA, which small shapes need most, are a thread's own: no calls that overlap.
+    overlaps = shape in OVERLAPPED
+    if mode == "compile":
         model = torch.compile(model, mode="max-autotune-no-cudagraphs" if overlaps else "max-autotune", dynamic=False)
-    elif kind == "compile-default":
+    elif mode == "compile-default":
         model = torch.compile(model, dynamic=False)
-    pixels = torch.randint(0, 256, (batch, 224, 224, 3), dtype=torch.uint8)
-    entry = {"batch": batch, "mode": kind, "seconds": encoder_seconds(model, pixels, rounds)}
+    entry = {"shape": shape, "mode": mode, "seconds": encoder_seconds(model, inputs, rounds)}
     if overlaps and rounds > 1:
         try:
-            entry["overlapped"] = overlapped_seconds(model, pixels, rounds)
+            entry["overlapped"] = overlapped_seconds(model, inputs, rounds)
         except Exception as problem:  # noqa: BLE001: the figure above stays
             entry["overlappedError"] = f"{type(problem).__name__}: {problem}"[:300]
     return entry
 
 
 def main():
-    kind, *batches = sys.argv[1:]
+    kind, *shapes = sys.argv[1:]
     if kind == "ops":
         print(json.dumps({name: op_seconds(run) for name, run in ops().items()}))
     elif kind == "ceilings":
         print(json.dumps(ceilings()))
-    for words in batches:
-        batch, rounds = map(int, words.split(":"))
-        print(json.dumps(encoder(kind, batch, rounds)), flush=True)
+    for words in shapes:
+        shape, rounds = words.split(":")
+        print(json.dumps(encoder(kind, shape, int(rounds))), flush=True)
 
 
 if __name__ == "__main__":

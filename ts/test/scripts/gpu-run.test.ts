@@ -3,36 +3,55 @@
  * native tests build.
  */
 import { spawnSync } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { packageRoot } from '../../src/runtime/addon.ts';
 import { temporaryFolder } from '../helpers.ts';
 
 const scripts = join(packageRoot(), 'scripts', 'gpu');
-const python = ['python3', '/usr/bin/python3'].find(
-  (each) => spawnSync(each, ['-c', 'import numpy'], { stdio: 'ignore' }).status === 0,
-);
-const run = (...words: string[]) =>
-  spawnSync(python!, words, { encoding: 'utf8', env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1' } });
+const pythonWith = (module: string) =>
+  ['python3', '/usr/bin/python3'].find(
+    (each) => spawnSync(each, ['-c', `import ${module}`], { stdio: 'ignore' }).status === 0,
+  );
+const runWith = (python: string, words: readonly string[], environment = {}) =>
+  spawnSync(python, words, { encoding: 'utf8', env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', ...environment } });
+const python = pythonWith('json');
+const withTorch = pythonWith('torch');
 
-describe.skipIf(python === undefined)('scripts/gpu (skipped without a python3 that has numpy)', () => {
+it.skipIf(withTorch === undefined)('the peers are the model that is trained (skipped without PyTorch)', () => {
+  const { status, stderr } = runWith(withTorch!, [join(scripts, 'test_peer.py')]);
+  expect(status, stderr).toBe(0);
+});
+
+describe.skipIf(python === undefined)('scripts/gpu (skipped without python3)', () => {
   it('judges results as it should', () => {
-    const { status, stderr } = run(join(scripts, 'test_run.py'));
+    const { status, stderr } = runWith(python!, [join(scripts, 'test_run.py')]);
     expect(status, stderr).toBe(0);
   });
 
-  it('checks kernels and reference cases on the emulation', async () => {
-    const out = join(await temporaryFolder(), 'result.json');
+  it('checks kernels and reference cases on the emulation, without NumPy', async () => {
+    const folder = await temporaryFolder();
+    await writeFile(join(folder, 'numpy.py'), 'raise ImportError("this machine has none")\n');
+    const out = join(folder, 'result.json');
     const build = join(packageRoot(), 'build');
     const stages = 'machine,kernels,golden';
     const words = ['--emulation', '--build', build, '--stages', stages, '--out', out];
-    const { status, stdout, stderr } = run(join(scripts, 'run.py'), ...words);
+    const { status, stdout, stderr } = runWith(python!, [join(scripts, 'run.py'), ...words], { PYTHONPATH: folder });
     expect(status, stdout + stderr).toBe(0);
     const result = JSON.parse(await readFile(out, 'utf8'));
-    expect(result).toMatchObject({ passed: true, verdicts: { kernels: true, golden: true } });
+    expect(result).toMatchObject({
+      table: 'cuda',
+      emulation: true,
+      passed: true,
+      verdicts: { kernels: true, golden: true },
+    });
     expect(Object.keys(result.stages)).toEqual(stages.split(','));
     expect(result.stages.kernels.compared['as chosen']).toBeGreaterThan(50);
+    const { qkv, tanh } = result.stages.kernels.ops;
+    for (const { compared, failed } of [qkv.bfloat16, qkv.float32, tanh.float32]) {
+      expect([compared > 0, failed]).toEqual([true, 0]);
+    }
     expect(result.stages.golden.plantedErrorsNoticed).toBeGreaterThan(10);
   }, 120_000);
 });
