@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import * as vega from 'vega';
 import { compile } from 'vega-lite';
 import { checkBounds } from './check.mjs';
+import { cudaSection } from './cuda-report.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const tableOrder = ['model', 'training', 'kernels', 'memory'];
@@ -28,7 +29,7 @@ export async function writeReport(folder = root) {
     }
     text = replaceBetween(text, table, sections.join('\n\n') || 'Not measured yet.');
   }
-  writeFileSync(page, text);
+  writeFileSync(page, replaceBetween(text, 'cuda', cudaSection(join(folder, 'bench', 'results'))));
 }
 
 /** Every result of the suite: JSON files that name a table. */

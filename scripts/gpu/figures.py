@@ -164,34 +164,32 @@ def mixed(run, content):
 # ---- bounds
 
 def bounds(result):
-    """What the figures are held to: speed beside PyTorch on the same device in the same run. Does not decide the exit code; what was not measured is
-    left out."""
+    """What the figures are held to: speed beside PyTorch on the same device in the same run. Does not decide the exit code; what was not measured has
+    no value and meets nothing."""
     found, stages = [], result["stages"]
 
     def hold(name, value, bound):
-        if value is not None:
-            found.append({"name": name, "value": value, "bound": bound, "met": value >= bound})
+        found.append({"name": name, "value": value, "bound": bound, "met": value is not None and value >= bound})
+
+    def median(entry):
+        return entry.get("median") if entry else None
 
     def ratio(above, below):
-        above, below = above and above.get("median"), below and below.get("median")
         return above / below if above and below else None
 
     for shape in ROUNDS:
         entry = stages.get("model", {}).get(shape, {})
         # The best of the measurements around the peers': a neighbour may have slowed one.
-        measured = [entry[name] for name in ("mome", "mome again", "mome beside compile") if "median" in entry.get(name, {})]
-        if not measured:
-            continue
-        best = min(measured, key=lambda each: each["median"])
+        best = min(filter(None, (median(entry.get(name)) for name in ("mome", "mome again", "mome beside compile"))), default=None)
         if shape == "images 1":
-            hold("batch 1, times faster than torch eager", ratio(entry.get("torch eager"), best), 3)
+            hold("batch 1, times faster than torch eager", ratio(median(entry.get("torch eager")), best), 3)
         elif shape in OVERLAPPED:
-            hold(f"{shape}, times torch.compile", ratio(entry.get("torch.compile"), best), 1)
-            hold(f"{shape}, per second", count_of(shape) / best["median"], 8000)
+            hold(f"{shape}, times torch.compile", ratio(median(entry.get("torch.compile")), best), 1)
+            hold(f"{shape}, per second", ratio(count_of(shape), best), 8000)
     hold("mixed batch, times the three apart", stages.get("mixed", {}).get("ratio"), 1)
     mome, torch = (stages.get("ops", {}).get(side, {}) for side in ("mome", "torch"))
     for name, product in (("qkv", "768 x 2304"), ("fc1", "768 x 3072"), ("fc2", "3072 x 768")):
-        hold(f"{name}, share of cuBLAS", ratio(torch.get(f"matmul {product}"), mome.get(name)), 0.7)
-    hold("experts, share of dense", ratio(mome.get("expert_ffn"), mome.get("expert_ffn, 3 experts")), 0.9)
-    hold("attention, times SDPA with the bias as mask", ratio(torch.get("attention"), mome.get("attention")), 1)
+        hold(f"{name}, share of cuBLAS", ratio(median(torch.get(f"matmul {product}")), median(mome.get(name))), 0.7)
+    hold("experts, share of dense", ratio(median(mome.get("expert_ffn")), median(mome.get("expert_ffn, 3 experts"))), 0.9)
+    hold("attention, times SDPA with the bias as mask", ratio(median(torch.get("attention")), median(mome.get("attention"))), 1)
     return found

@@ -51,7 +51,7 @@ def main():
     parser.add_argument("--stages", type=lambda names: names.split(","), help="these alone; without `build` the build folder is taken as it is")
     options = parser.parse_args()
     options.required = [name for name in (BUILD, "kernels", "golden") if options.stages is None or name in options.stages]
-    run = Run(options, figures.bounds)
+    run = Run(options, (lambda result: []) if options.emulation else figures.bounds)
     building = options.stages is None or BUILD in options.stages
     for name, body, least_seconds in stages(options, figures.WarmUp(run) if building and not options.emulation else None):
         run.stage(name, lambda content, body=body: body(run, content), least_seconds)

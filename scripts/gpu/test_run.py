@@ -226,14 +226,16 @@ class Figures(unittest.TestCase):
         result["stages"]["mixed"]["ratio"] = 0.9
         self.assertEqual(self.missed(result), [bound["name"] for bound in figures.bounds(self.result())])
 
-    def test_what_was_not_measured_is_left_out(self):
+    def test_what_was_not_measured_meets_nothing(self):
         result = self.result()
         result["stages"]["ops"]["mome"] = {"qkv": {"median": 2}}
         result["stages"]["ops"]["torch"] = {"error": "no torch"}
         result["stages"]["model"]["images 64"]["torch.compile"] = {"error": "late"}
         del result["stages"]["mixed"]
-        names = [bound["name"] for bound in figures.bounds(result)]
+        bounds = figures.bounds(result)
+        names = [bound["name"] for bound in bounds if bound["value"] is not None]
         self.assertEqual(names, ["images 64, per second", "batch 1, times faster than torch eager", "images 256, times torch.compile", "images 256, per second"])
+        self.assertEqual(([bound["name"] for bound in bounds if bound["met"]], len(bounds)), (names, 11))
 
     def test_shapes_are_those_of_the_stored_programs(self):
         stored = {}

@@ -141,7 +141,7 @@ async function project(results: Record<string, unknown>) {
   for (const [name, content] of Object.entries(results)) {
     await writeFile(join(folder, 'bench', 'results', `${name}.json`), JSON.stringify(content));
   }
-  const markers = ['model', 'training', 'kernels', 'memory']
+  const markers = ['model', 'training', 'kernels', 'memory', 'cuda']
     .map((name) => `<!-- generated: ${name} -->old<!-- end: ${name} -->`)
     .join('\n');
   const page = join(folder, 'docs', 'performance.md');

@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { cudaSection, notWritten } from '../../../bench/cuda-report.mjs';
 import { packageRoot } from '../../src/runtime/addon.ts';
 import { temporaryFolder } from '../helpers.ts';
 
@@ -53,5 +54,12 @@ describe.skipIf(python === undefined)('scripts/gpu (skipped without python3)', (
       expect([compared > 0, failed]).toEqual([true, 0]);
     }
     expect(result.stages.golden.plantedErrorsNoticed).toBeGreaterThan(10);
+    // As the page shows such a record, if it were one of a GPU.
+    await writeFile(out, JSON.stringify({ ...result, emulation: false }));
+    const lines = cudaSection(folder).split('\n');
+    expect(lines).toContain('| kernels | passed |');
+    expect(lines).toContain('| golden | passed |');
+    const kernels = lines.filter((line) => line.startsWith('| `'));
+    expect(kernels.filter((line) => !/\| \d+ right \| \d+ right \|/.test(line))).toHaveLength(notWritten.length);
   }, 120_000);
 });
