@@ -178,6 +178,30 @@ class Comparison(unittest.TestCase):
         self.assertEqual(checks.padded(rows, 2, [1, 0], [2, 1], 2), array.array("f", [2, 3, 4, 5, 0, 1, 0, 0]))
 
 
+class FullSize(unittest.TestCase):
+    # Embeddings of 64 pictures, as mome_run would write them; `wrong` of them, with the environment or the type that it says it of.
+    program = """import array, json, os, sys
+values = [[1.0, 0.0] for _ in range(64)]
+wrong = {wrong!r}
+if os.environ.get(wrong[0]) == wrong[1] or wrong[0] in sys.argv: values[63] = [float(wrong[2]), float(wrong[3])]
+array.array("f", sum(values, [])).tofile(open(sys.argv[sys.argv.index("--out") + 1], "wb"))
+print(json.dumps({{"seconds": [1, 1, 1]}}))"""
+
+    def passed(self, *wrong):
+        with tempfile.TemporaryDirectory() as folder:
+            program(folder, "mome_run", self.program.format(wrong=wrong))
+            content = {}
+            checks.full_size(new_run(folder), content)
+            return content["passed"]
+
+    def test_notices_planted_errors(self):
+        self.assertTrue(self.passed("none", "", "", ""))
+        self.assertFalse(self.passed("MOME_GEMM_TILE", "2", "1", "1e-30"))
+        self.assertFalse(self.passed("MOME_GEMM_FAMILY", "sm80", "0.99", "0"))
+        self.assertFalse(self.passed("MOME_GEMM_FAMILY", "sm80", "nan", "0"))
+        self.assertFalse(self.passed("float32", "", "-1", "0"))
+
+
 class Sanitizer(unittest.TestCase):
     clean = "68 comparisons with ref on x.so\ncuda-subset: passed\n========= ERROR SUMMARY: 0 errors\n"
 
