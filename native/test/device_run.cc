@@ -18,9 +18,10 @@ std::shared_ptr<Device> test_device(std::string& why) {
   why = library.reason;
   if (library.api == nullptr || library.api->count(why) == 0) return nullptr;
   std::shared_ptr<Device> device;
-  const Status status = library.api->open({}, device);
+  Status status = library.api->open({}, device);
+  if (status.ok()) status = device->use();
   why = status.message();
-  return device;
+  return status.ok() ? device : nullptr;
 }
 
 void* DeviceMover::place(void* host, int64_t count, size_t element, bool halves, bool output) {

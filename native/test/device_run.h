@@ -9,7 +9,7 @@
 
 namespace mome::test {
 
-// A device for tests, null when there is none; `why` says why.
+// A device for tests, which kernels that this thread launches go to; null when there is none, `why` says why.
 std::shared_ptr<Device> test_device(std::string& why);
 
 // Moves what arguments point to. Every piece has a guard behind it, so that a kernel that writes too far is caught; two pointers to the same

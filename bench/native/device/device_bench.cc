@@ -163,7 +163,8 @@ int main(int count, char** arguments) {
   std::string why = library.reason;
   std::shared_ptr<Device> device;
   if (library.api == nullptr || library.api->count(why) == 0) return std::fprintf(stderr, "mome_device_bench: no device: %s\n", why.c_str()), 1;
-  const Status status = library.api->open({}, device);
+  Status status = library.api->open({}, device);
+  if (status.ok()) status = device->use();
   DeviceDescription description;
   if (!status.ok() || !library.api->describe(0, description).ok()) return std::fprintf(stderr, "mome_device_bench: %s\n", status.message().c_str()), 1;
   std::printf("{\"device\": \"%s\", \"runtime\": \"%s\", \"rows\": %lld, \"kernels\": [", description.name.c_str(), description.runtime.c_str(),
