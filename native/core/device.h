@@ -19,8 +19,16 @@ struct DeviceDescription {
   int capability = 0;       // 10 * major + minor: 90
   int multiprocessors = 0;
   size_t memory_bytes = 0;
-  size_t free_bytes = 0;
 };
+
+// The least compute capability that models run on, as in DeviceDescription.
+inline constexpr int kLeastCapability = 80;
+// Why models do not run on a device that is there: "compute capability 7.5, 8.0 is needed". Empty where they do.
+inline std::string unfit(const DeviceDescription& description) {
+  if (description.capability >= kLeastCapability) return "";
+  const auto number = [](int capability) { return std::to_string(capability / 10) + "." + std::to_string(capability % 10); };
+  return "compute capability " + number(description.capability) + ", " + number(kLeastCapability) + " is needed";
+}
 
 struct DeviceOptions {
   int index = 0;
@@ -28,8 +36,9 @@ struct DeviceOptions {
 };
 
 // One device with one queue of work. Copies and kernels run in the order they were given; only `finish` and `wait_mark` wait. Calls but
-// `wait_mark` come from one thread at a time. A failure that belongs to
-// earlier work may be reported by a later call; once one was, the device is lost to this process, while other devices go on.
+// `wait_mark` come from one thread at a time. A failure that belongs to earlier work may be reported by a later call; once one was, the
+// device is lost to this process, for all that were or will be opened, while other devices go on. But for `use`, calls leave the device that
+// the thread has chosen as it was.
 class Device {
  public:
   virtual ~Device() = default;
@@ -112,12 +121,13 @@ class DeviceMemory {
 struct DeviceApi {
   const char* build;  // kDeviceBuild of the library
   void (*register_kernels)(KernelTable& table);
-  // Devices that can be opened; when there are none, `why` says so.
+  // Devices there are, fit or not; when there are none, `why` says so. Neither this nor `describe` begins to use a device.
   int (*count)(std::string& why);
   Status (*describe)(int index, DeviceDescription& description);
+  // Fails with Code::device_unavailable for a device that is not there, unfit or lost.
   Status (*open)(const DeviceOptions& options, std::shared_ptr<Device>& device);
 };
-inline constexpr const char* kDeviceBuild = "mome device interface 2";
+inline constexpr const char* kDeviceBuild = "mome device interface 3";
 
 struct DeviceLibrary {
   const DeviceApi* api = nullptr;  // null: `reason` says why

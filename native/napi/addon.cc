@@ -38,7 +38,7 @@ Napi::Value CpuInfo(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// The CUDA library and its devices: { library: path | null, reason, devices: [{ name, runtime, capability, multiprocessors, ... }] }.
+// The CUDA library and its devices: { library: path | null, reason, devices: [{ name, runtime, capability, ..., unfit }] }.
 Napi::Value CudaInfo(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const DeviceLibrary& library = device_library();
@@ -50,13 +50,12 @@ Napi::Value CudaInfo(const Napi::CallbackInfo& info) {
     DeviceDescription description;
     Napi::Object entry = Napi::Object::New(env);
     const Status status = library.api->describe(index, description);
-    if (!status.ok()) reason = status.message();
     entry.Set("name", description.name);
     entry.Set("runtime", description.runtime);
     entry.Set("capability", description.capability / 10.0);
     entry.Set("multiprocessors", description.multiprocessors);
     entry.Set("memoryBytes", static_cast<double>(description.memory_bytes));
-    entry.Set("freeBytes", static_cast<double>(description.free_bytes));
+    entry.Set("unfit", status.ok() ? unfit(description) : status.message());
     devices.Set(devices.Length(), entry);
   }
   result.Set("library", library.api == nullptr ? env.Null() : Napi::String::New(env, library.path));

@@ -1,11 +1,17 @@
 // The device library of the emulation: memory of this processor, kernels run by simt.h at once. A recording keeps nothing but the order
 // of the launches: it can be made and replayed, so that the executor's ways are the same as on a GPU.
 //
-// MOME_EMULATION_FAIL_AFTER=n lets the n-th launch and all later ones fail, as a lost device does. MOME_EMULATION_CAPABILITY=80 runs the
-// kernels that devices before Hopper take; 90 is the default.
+// Read whenever devices are asked for or opened:
+// MOME_EMULATION_DEVICES=n makes as many devices, 1 is the default.
+// MOME_EMULATION_CAPABILITY=80 runs the kernels that devices before Hopper take; 90 is the default. A list 75,90 has one for each device, the
+// last for all that follow.
+// MOME_EMULATION_FAIL_AFTER=n lets launches fail after n of them, of what is opened meanwhile. The first that fails loses its device: like a
+// sticky error of CUDA it ends everything there, in this process and for good.
+#include <algorithm>
+#include <array>
 #include <cstdlib>
-#include <functional>
 #include <cstring>
+#include <functional>
 #include <vector>
 
 #include "core/device.h"
@@ -19,6 +25,25 @@ namespace {
 
 constexpr size_t kMemory = size_t{4} << 30;
 
+constexpr int kMaxDevices = 16;
+
+int device_count() {
+  const char* wanted = std::getenv("MOME_EMULATION_DEVICES");
+  return wanted == nullptr ? 1 : std::clamp(std::atoi(wanted), 0, kMaxDevices);
+}
+
+int capability_of(int index) {
+  const char* list = std::getenv("MOME_EMULATION_CAPABILITY");
+  if (list == nullptr) return 90;
+  for (const char* next; index > 0 && (next = std::strchr(list, ',')) != nullptr; index--) list = next + 1;
+  return std::atoi(list);
+}
+
+Loss& loss_of(int index) {
+  static auto& all = *new std::array<Loss, kMaxDevices>();  // never destroyed: engines may outlive main
+  return all[static_cast<size_t>(index)];
+}
+
 using Work = std::function<Status()>;
 
 struct Recording {
@@ -27,16 +52,21 @@ struct Recording {
 
 class EmulatedDevice final : public Device {
  public:
-  explicit EmulatedDevice(const DeviceOptions& options) : limit_(options.memory_limit == 0 ? kMemory : options.memory_limit) {
+  explicit EmulatedDevice(const DeviceOptions& options)
+      : limit_(options.memory_limit == 0 ? kMemory : options.memory_limit), capability_(capability_of(options.index)) {
+    recorder_.device = options.index;
+    recorder_.loss = &loss_of(options.index);
     const char* fail = std::getenv("MOME_EMULATION_FAIL_AFTER");
     if (fail != nullptr) recorder_.launches_left = std::atoll(fail);
-    const char* capability = std::getenv("MOME_EMULATION_CAPABILITY");
-    if (capability != nullptr) capability_ = std::atoi(capability);
   }
-  Status use() override { return {}; }
+  Status use() override {
+    device_of_thread = recorder_.device;
+    return recorder_.lost();
+  }
   DeviceQueue queue() const override { return {const_cast<Recorder*>(&recorder_), usable_multiprocessors(4), capability_, WeightType::f32}; }
 
   Status allocate(size_t bytes, void*& memory) override {
+    MOME_RETURN_IF_ERROR(recorder_.lost());
     if (bytes > limit_ - used_) return error(Code::out_of_memory, "device: no memory for %zu bytes, %zu of %zu are taken", bytes, used_, limit_);
     AlignedMemory fresh;
     if (!fresh.reserve(bytes)) return error(Code::out_of_memory, "device: no memory for %zu bytes", bytes);
@@ -51,6 +81,7 @@ class EmulatedDevice final : public Device {
     drop(memory);
   }
   Status allocate_host(size_t bytes, void*& memory) override {
+    MOME_RETURN_IF_ERROR(recorder_.lost());
     AlignedMemory fresh;
     if (!fresh.reserve(bytes)) return error(Code::out_of_memory, "device: no memory for %zu bytes", bytes);
     memory = fresh.data();
@@ -61,17 +92,18 @@ class EmulatedDevice final : public Device {
   Status upload(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes); }
   Status download(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes); }
   Status upload_ahead(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes); }
-  Status finish() override { return recorder_.lost; }
+  Status finish() override { return recorder_.lost(); }
 
   Status make_mark(void*& mark) override {
     mark = this;
-    return {};
+    return recorder_.lost();
   }
-  Status set_mark(void*) override { return recorder_.lost; }
-  Status wait_mark(void*) override { return {}; }
+  Status set_mark(void*) override { return recorder_.lost(); }
+  Status wait_mark(void*) override { return recorder_.lost(); }
   void release_mark(void*) override {}
 
   Status begin_recording() override {
+    MOME_RETURN_IF_ERROR(recorder_.lost());
     recorder_.recording = true;
     recorder_.work.clear();
     return {};
@@ -90,7 +122,7 @@ class EmulatedDevice final : public Device {
 
  private:
   Status copy(void* to, const void* from, size_t bytes) {
-    MOME_RETURN_IF_ERROR(recorder_.lost);
+    MOME_RETURN_IF_ERROR(recorder_.lost());
     std::memcpy(to, from, bytes);
     return {};
   }
@@ -99,21 +131,27 @@ class EmulatedDevice final : public Device {
   }
 
   size_t limit_, used_ = 0;
-  int capability_ = 90;
+  int capability_;
   std::vector<AlignedMemory> held_;
   Recorder recorder_;
 };
 
-int count(std::string&) { return 1; }
+int count(std::string& why) {
+  if (device_count() == 0) why = "the emulation has no device";
+  return device_count();
+}
 
 Status describe(int index, DeviceDescription& description) {
-  if (index != 0) return error(Code::device_unavailable, "device: expected a CUDA device below 1, got %d", index);
-  description = {"emulation on this processor", "no driver", 90, 4, kMemory, kMemory};
+  if (index < 0 || index >= device_count()) return error(Code::device_unavailable, "device: expected a CUDA device below %d, got %d", device_count(), index);
+  description = {"emulation on this processor", "no driver", capability_of(index), 4, kMemory};
   return {};
 }
 
 Status open(const DeviceOptions& options, std::shared_ptr<Device>& device) {
-  if (options.index != 0) return error(Code::device_unavailable, "device: expected a CUDA device below 1, got %d", options.index);
+  DeviceDescription description;
+  MOME_RETURN_IF_ERROR(describe(options.index, description));
+  if (const std::string why = unfit(description); !why.empty()) return error(Code::device_unavailable, "device: models do not run on cuda:%d: %s", options.index, why.c_str());
+  MOME_RETURN_IF_ERROR(loss_of(options.index).status());
   device = std::make_shared<EmulatedDevice>(options);
   return {};
 }

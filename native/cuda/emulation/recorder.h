@@ -3,25 +3,49 @@
 
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <vector>
 
 #include "core/status.h"
 
 namespace mome::cuda::emulation {
 
+// The device that kernels launched by this thread go to.
+inline thread_local int device_of_thread = 0;
+
+// Whether a device is lost, for all queues of it: once a launch has failed, everything does.
+class Loss {
+ public:
+  Status status() {
+    const std::lock_guard lock(mutex_);
+    return status_;
+  }
+  Status lose() {
+    const std::lock_guard lock(mutex_);
+    return status_ = error(Code::device_unavailable, "device: lost: a kernel failed");
+  }
+
+ private:
+  std::mutex mutex_;
+  Status status_;
+};
+
 struct Recorder {
+  int device = 0;
+  Loss* loss = nullptr;  // null: cannot be lost
   bool recording = false;
   std::vector<std::function<Status()>> work;
   int64_t launches_left = INT64_MAX;
-  Status lost;  // once a launch has failed, everything does
 
+  Status lost() const { return loss == nullptr ? Status() : loss->status(); }
   Status launch(const std::function<Status()>& run) {
-    if (!lost.ok()) return lost;
+    MOME_RETURN_IF_ERROR(lost());
+    if (device_of_thread != device) return error(Code::internal, "device: a launch for device %d by a thread of device %d", device, device_of_thread);
     if (recording) {
       work.push_back(run);
       return {};
     }
-    if (launches_left-- <= 0) return lost = error(Code::device_unavailable, "device: lost: a kernel failed");
+    if (loss != nullptr && launches_left-- <= 0) return loss->lose();
     return run();
   }
 };

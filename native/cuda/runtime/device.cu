@@ -1,5 +1,8 @@
-// A CUDA device: one stream for kernels and one for copies that go ahead, memory with a limit, recordings as CUDA graphs. The runtime is linked statically and finds the driver by
-// itself; where there is none, `count` says so.
+// A CUDA device: one stream for kernels and one for copies that go ahead, memory with a limit, recordings as CUDA graphs. The runtime is
+// linked statically and finds the driver by itself; where there is none, `count` says so.
+//
+// A runtime call on a thread that has chosen no device begins to use device 0, and one may report that the thread's device is lost. So every
+// call that is about a device is made in a DeviceScope of it.
 #include <cuda_runtime.h>
 
 #include <atomic>
@@ -7,6 +10,7 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/device.h"
 #include "cuda/config/gemm_tile.h"
@@ -61,56 +65,58 @@ Status allow_shared_memory(const void* kernel) {
 
 namespace {
 
-// Whether a device is in use by this process already; choosing one that is not would begin to use it.
-bool is_active(int index) {
-  using GetState = CUresult (*)(CUdevice, unsigned*, int*);
-  static const auto get_state = reinterpret_cast<GetState>(driver_function("cuDevicePrimaryCtxGetState"));
-  unsigned flags = 0;
-  int active = 0;
-  return get_state != nullptr && get_state(index, &flags, &active) == CUDA_SUCCESS && active != 0;
-}
-
-// Calls of this thread go to `index` while it lives; other libraries of the process may have chosen another device.
+// Calls of this thread go to `index` while it lives. Then the thread has the context it had, maybe none: other libraries of the process may
+// have chosen another device, and choosing by number would begin to use one that is not in use.
 class DeviceScope {
  public:
   explicit DeviceScope(int index) {
-    if (cudaGetDevice(&before_) != cudaSuccess) before_ = -1;
-    changed_ = before_ != index;
-    if (changed_) code_ = cudaSetDevice(index);
+    if (get_current() == nullptr || set_current() == nullptr) {
+      status_ = error(Code::device_unavailable, "device: expected a driver for CUDA 12 or later");
+      return;
+    }
+    (void)get_current()(&before_);  // none where it fails: the driver is not in use
+    entered_ = true;
+    status_ = cuda_status(cudaSetDevice(index), "choosing the device");
   }
   ~DeviceScope() {
-    if (changed_ && before_ >= 0 && is_active(before_)) (void)cudaSetDevice(before_);
+    if (entered_) (void)set_current()(before_);
     (void)cudaGetLastError();
   }
   DeviceScope(const DeviceScope&) = delete;
   DeviceScope& operator=(const DeviceScope&) = delete;
-  Status status() const { return cuda_status(code_, "choosing the device"); }
+  // When it failed, the thread may have any device or none: no call is to be made.
+  const Status& status() const { return status_; }
 
  private:
-  int before_ = -1;
-  bool changed_ = false;
-  cudaError_t code_ = cudaSuccess;
+  static auto get_current() -> CUresult (*)(CUcontext*) {
+    static const auto function = reinterpret_cast<CUresult (*)(CUcontext*)>(driver_function("cuCtxGetCurrent"));
+    return function;
+  }
+  static auto set_current() -> CUresult (*)(CUcontext) {
+    static const auto function = reinterpret_cast<CUresult (*)(CUcontext)>(driver_function("cuCtxSetCurrent"));
+    return function;
+  }
+  CUcontext before_ = nullptr;
+  bool entered_ = false;
+  Status status_;
 };
 
 class CudaDevice final : public Device {
  public:
-  static Status create(const DeviceOptions& options, std::shared_ptr<Device>& device) {
-    auto fresh = std::shared_ptr<CudaDevice>(new CudaDevice(options));
+  static Status create(const DeviceOptions& options, const DeviceDescription& description, std::shared_ptr<Device>& device) {
+    auto fresh = std::shared_ptr<CudaDevice>(new CudaDevice(options, description));
     const DeviceScope scope(options.index);
     MOME_RETURN_IF_ERROR(scope.status());
-    MOME_RETURN_IF_ERROR(cuda_status(cudaDeviceGetAttribute(&fresh->multiprocessors_, cudaDevAttrMultiProcessorCount, options.index), "reading the device"));
-    int major = 0, minor = 0;
-    MOME_RETURN_IF_ERROR(cuda_status(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, options.index), "reading the device"));
-    MOME_RETURN_IF_ERROR(cuda_status(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, options.index), "reading the device"));
-    fresh->capability_ = 10 * major + minor;
     MOME_RETURN_IF_ERROR(cuda_status(cudaStreamCreateWithFlags(&fresh->stream_, cudaStreamNonBlocking), "making a stream"));
     MOME_RETURN_IF_ERROR(cuda_status(cudaStreamCreateWithFlags(&fresh->copies_, cudaStreamNonBlocking), "making a stream"));
     MOME_RETURN_IF_ERROR(cuda_status(cudaEventCreateWithFlags(&fresh->copied_, cudaEventDisableTiming), "making an event"));
     device = std::move(fresh);
     return {};
   }
+  // Here and below: what is held of a lost device ends with the process.
   ~CudaDevice() override {
     const DeviceScope scope(options_.index);
+    if (!scope.status().ok()) return;
     if (copied_ != nullptr) cudaEventDestroy(copied_);
     if (copies_ != nullptr) cudaStreamDestroy(copies_);
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
@@ -140,8 +146,9 @@ class CudaDevice final : public Device {
     return cuda_status(begun == cudaSuccess ? ended : begun, "clearing memory");
   }
   void release(void* memory, size_t bytes) override {
-    const DeviceScope scope(options_.index);
     used_ -= bytes;
+    const DeviceScope scope(options_.index);
+    if (!scope.status().ok()) return;
     cudaFree(memory);
   }
   Status allocate_host(size_t bytes, void*& memory) override {
@@ -152,6 +159,7 @@ class CudaDevice final : public Device {
   }
   void release_host(void* memory) override {
     const DeviceScope scope(options_.index);
+    if (!scope.status().ok()) return;
     cudaFreeHost(memory);
   }
   Status upload(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes, cudaMemcpyHostToDevice); }
@@ -179,14 +187,30 @@ class CudaDevice final : public Device {
     mark = event;
     return status;
   }
-  Status set_mark(void* mark) override { return cuda_status(cudaEventRecord(static_cast<cudaEvent_t>(mark), stream_), "marking"); }
-  Status wait_mark(void* mark) override { return cuda_status(cudaEventSynchronize(static_cast<cudaEvent_t>(mark)), "waiting for kernels"); }
-  void release_mark(void* mark) override { cudaEventDestroy(static_cast<cudaEvent_t>(mark)); }
+  Status set_mark(void* mark) override {
+    const DeviceScope scope(options_.index);
+    MOME_RETURN_IF_ERROR(scope.status());
+    return cuda_status(cudaEventRecord(static_cast<cudaEvent_t>(mark), stream_), "marking");
+  }
+  Status wait_mark(void* mark) override {
+    const DeviceScope scope(options_.index);
+    MOME_RETURN_IF_ERROR(scope.status());
+    return cuda_status(cudaEventSynchronize(static_cast<cudaEvent_t>(mark)), "waiting for kernels");
+  }
+  void release_mark(void* mark) override {
+    const DeviceScope scope(options_.index);
+    if (!scope.status().ok()) return;
+    cudaEventDestroy(static_cast<cudaEvent_t>(mark));
+  }
 
   Status begin_recording() override {
+    const DeviceScope scope(options_.index);
+    MOME_RETURN_IF_ERROR(scope.status());
     return cuda_status(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording");
   }
   Status end_recording(void*& recording) override {
+    const DeviceScope scope(options_.index);
+    MOME_RETURN_IF_ERROR(scope.status());
     cudaGraph_t graph = nullptr;
     MOME_RETURN_IF_ERROR(cuda_status(cudaStreamEndCapture(stream_, &graph), "recording"));
     cudaGraphExec_t executable = nullptr;
@@ -195,69 +219,102 @@ class CudaDevice final : public Device {
     recording = executable;
     return cuda_status(code, "recording");
   }
-  Status replay(void* recording) override { return cuda_status(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording), stream_), "replaying"); }
-  void release_recording(void* recording) override { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording)); }
+  Status replay(void* recording) override {
+    const DeviceScope scope(options_.index);
+    MOME_RETURN_IF_ERROR(scope.status());
+    return cuda_status(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording), stream_), "replaying");
+  }
+  void release_recording(void* recording) override {
+    const DeviceScope scope(options_.index);
+    if (!scope.status().ok()) return;
+    cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording));
+  }
 
  private:
-  explicit CudaDevice(const DeviceOptions& options) : options_(options) {}
+  CudaDevice(const DeviceOptions& options, const DeviceDescription& description)
+      : options_(options), multiprocessors_(description.multiprocessors), capability_(description.capability) {}
   Status copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
     const DeviceScope scope(options_.index);
     MOME_RETURN_IF_ERROR(scope.status());
     return cuda_status(cudaMemcpyAsync(to, from, bytes, kind, stream_), "copying");
   }
 
-  DeviceOptions options_;
+  const DeviceOptions options_;
+  const int multiprocessors_, capability_;
   cudaStream_t stream_ = nullptr, copies_ = nullptr;
   cudaEvent_t copied_ = nullptr;
-  int multiprocessors_ = 0, capability_ = 0;
   std::atomic<size_t> used_ = 0;  // memory is given back by any thread
 };
 
 std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
 
-int count(std::string& why) {
-  int devices = 0;
-  const cudaError_t code = cudaGetDeviceCount(&devices);
-  if (code == cudaSuccess && devices > 0) return devices;
-  int driver = 0;
-  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) why = "this machine has no NVIDIA driver";
-  else why = code == cudaSuccess ? "the driver knows no GPU" : cudaGetErrorString(code);
-  (void)cudaGetLastError();
-  return 0;
-}
+struct Found {
+  DeviceDescription description;
+  Status status;  // of reading it
+};
 
-Status describe(int index, DeviceDescription& description) {
+Found read_device(int index) {
+  Found found;
   cudaDeviceProp properties;
-  MOME_RETURN_IF_ERROR(cuda_status(cudaGetDeviceProperties(&properties, index), "reading the device"));
+  found.status = cuda_status(cudaGetDeviceProperties(&properties, index), "reading the device");
+  if (!found.status.ok()) return found;
   int runtime = 0, driver = 0;
   cudaRuntimeGetVersion(&runtime);
   cudaDriverGetVersion(&driver);
-  description.name = properties.name;
-  description.runtime = "CUDA " + version(runtime) + ", driver for " + version(driver);
-  description.capability = 10 * properties.major + properties.minor;
-  description.multiprocessors = properties.multiProcessorCount;
-  description.memory_bytes = properties.totalGlobalMem;
-  const DeviceScope scope(index);
-  size_t total = 0;
-  return cuda_status(cudaMemGetInfo(&description.free_bytes, &total), "reading the device's memory");
+  found.description = {properties.name, "CUDA " + version(runtime) + ", driver for " + version(driver), 10 * properties.major + properties.minor,
+                       properties.multiProcessorCount, properties.totalGlobalMem};
+  return found;
 }
 
-constexpr int kLeastCapability = 80;
+struct Devices {
+  std::vector<Found> found;
+  std::string why;  // there are none
+};
+
+Devices read_devices() {
+  Devices devices;
+  int count = 0, driver = 0;
+  const cudaError_t code = cudaGetDeviceCount(&count);
+  if (code == cudaSuccess && count > 0) {
+    for (int index = 0; index < count; index++) devices.found.push_back(read_device(index));
+    return devices;
+  }
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) devices.why = "this machine has no NVIDIA driver";
+  else devices.why = code == cudaSuccess ? "the driver knows no GPU" : cudaGetErrorString(code);
+  (void)cudaGetLastError();
+  return devices;
+}
+
+// Read once: once a device is lost, the runtime may answer any question of a thread that has chosen it with its error.
+const Devices& devices() {
+  static const auto& all = *new Devices(read_devices());  // never destroyed: engines may outlive main
+  return all;
+}
+
+int count(std::string& why) {
+  const std::vector<Found>& found = devices().found;
+  if (found.empty()) why = devices().why;
+  return static_cast<int>(found.size());
+}
+
+Status describe(int index, DeviceDescription& description) {
+  const std::vector<Found>& found = devices().found;
+  if (found.empty()) return error(Code::device_unavailable, "device: there is no CUDA device: %s", devices().why.c_str());
+  if (index < 0 || index >= static_cast<int>(found.size())) {
+    return error(Code::device_unavailable, "device: expected a CUDA device below %zu, got %d", found.size(), index);
+  }
+  const Found& device = found[static_cast<size_t>(index)];
+  if (device.status.ok()) description = device.description;
+  return device.status;
+}
 
 Status open(const DeviceOptions& options, std::shared_ptr<Device>& device) {
-  std::string why;
-  const int devices = count(why);
-  if (options.index < 0 || options.index >= devices) {
-    if (devices == 0) return error(Code::device_unavailable, "device: there is no CUDA device: %s", why.c_str());
-    return error(Code::device_unavailable, "device: expected a CUDA device below %d, got %d", devices, options.index);
-  }
   DeviceDescription description;
   MOME_RETURN_IF_ERROR(describe(options.index, description));
-  if (description.capability < kLeastCapability) {
-    return error(Code::device_unavailable, "device: expected compute capability 8.0 or later, %s has %d.%d", description.name.c_str(), description.capability / 10,
-                 description.capability % 10);
+  if (const std::string why = unfit(description); !why.empty()) {
+    return error(Code::device_unavailable, "device: models do not run on cuda:%d, %s: %s", options.index, description.name.c_str(), why.c_str());
   }
-  return CudaDevice::create(options, device);
+  return CudaDevice::create(options, description, device);
 }
 
 constexpr DeviceApi kApi = {kDeviceBuild, register_kernels, count, describe, open};

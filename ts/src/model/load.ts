@@ -24,7 +24,7 @@ import { parseConfig, type VlmoConfig } from './config.ts';
 import { parameterShapes } from './parameters.ts';
 
 export interface LoadOptions {
-  /** Where to run; `auto`, the default, takes the first CUDA device where there is one, else this processor. */
+  /** Where to run; `auto`, the default, takes the first CUDA device that models run on, else this processor. */
   readonly device?: DeviceName;
   /** Bytes a CUDA device may hold for this model; default: what there is. */
   readonly memoryLimit?: number;

@@ -115,11 +115,12 @@ export interface CudaDevice {
   readonly name: string;
   /** Versions of CUDA's runtime and of what the driver knows. */
   readonly runtime: string;
-  /** Compute capability, such as 9.0. */
+  /** Compute capability, such as 9.0; 0 where the device could not be read. */
   readonly capability: number;
   readonly multiprocessors: number;
   readonly memoryBytes: number;
-  readonly freeBytes: number;
+  /** Why models do not run on it, empty where they do. */
+  readonly unfit: string;
 }
 
 export interface CudaInfo {

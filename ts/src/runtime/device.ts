@@ -4,7 +4,7 @@
 import { type CudaInfo, type DType, native } from './addon.ts';
 import { check } from './errors.ts';
 
-/** `auto` takes the first CUDA device where there is one, else the processor. `cuda` is `cuda:0`. */
+/** `auto` takes the first CUDA device that models run on, else the processor. `cuda` is `cuda:0`. */
 export type DeviceName = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
 
 /** A device that was decided on. */
@@ -34,7 +34,8 @@ export function resolveDevice(
   if (wanted === 'cpu') return { kind: 'cpu' };
   if (wanted === 'auto') {
     const fits = target === undefined && !process.env.MOME_TARGET && dtype !== 'int8';
-    return fits && cudaInfo().devices.length > 0 ? { kind: 'cuda', index: 0 } : { kind: 'cpu' };
+    const index = fits ? cudaInfo().devices.findIndex(({ unfit }) => unfit === '') : -1;
+    return index < 0 ? { kind: 'cpu' } : { kind: 'cuda', index };
   }
   const index = /^cuda(?::(\d{1,3}))?$/.exec(wanted);
   check(index, 'MOME_INVALID_ARGUMENT', `device: expected auto, cpu, cuda or cuda:<index>, got ${wanted}`);

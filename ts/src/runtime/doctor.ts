@@ -1,6 +1,6 @@
 /** `mome doctor`: what this machine offers, and whether the addon runs on it. */
 import { addon, type CpuInfo } from './addon.ts';
-import { cudaInfo } from './device.ts';
+import { cudaInfo, deviceName, resolveDevice } from './device.ts';
 import { Engine, type EngineOptions } from './engine.ts';
 import { MomeError } from './errors.ts';
 
@@ -48,18 +48,25 @@ export async function diagnose(): Promise<DoctorReport> {
   return { ok: checks.every(({ ok }) => ok), checks, cpu };
 }
 
-/** Each CUDA device, or why there is none: no failure, models run on the processor then. */
+/** Each CUDA device, or why there is none. None, or one that is too old, is no failure: models run elsewhere then. */
 async function probeCuda(): Promise<DoctorCheck[]> {
   const { library, reason, devices } = cudaInfo();
   if (library === null)
     return [{ name: 'cuda', ok: true, detail: `models run on the CPU: no CUDA library: ${reason}` }];
   if (devices.length === 0) return [{ name: 'cuda', ok: true, detail: `models run on the CPU: ${reason}` }];
+  const auto = resolveDevice();
+  const elsewhere = auto.kind === 'cpu' ? 'the CPU' : deviceName(auto);
   const checks: DoctorCheck[] = [];
   for (const [index, device] of devices.entries()) {
-    const { ok, detail } = await probe(`cuda:${index}`, { device: { kind: 'cuda', index } });
+    const name = `cuda:${index}`;
+    if (device.capability > 0 && device.unfit !== '') {
+      checks.push({ name, ok: true, detail: `${device.name}: models run on ${elsewhere}: ${device.unfit}` });
+      continue;
+    }
+    const { ok, detail } = await probe(name, { device: { kind: 'cuda', index } });
     const gigabytes = (device.memoryBytes / 2 ** 30).toFixed(0);
     checks.push({
-      name: `cuda:${index}`,
+      name,
       ok,
       detail: `${device.name}, ${gigabytes} GiB, compute capability ${device.capability.toFixed(1)}, ${device.runtime}: ${detail}`,
     });
