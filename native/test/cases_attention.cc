@@ -1,4 +1,5 @@
 // Cases of attention: ragged sequences of one or both modalities, with and without relative bias.
+#include <algorithm>
 #include <cmath>
 
 #include "core/ops/attention.h"
@@ -11,6 +12,11 @@ namespace {
 struct Layout {
   std::vector<Sequence> sequences;
   int64_t rows = 0;
+  int32_t longest_text() const {
+    int32_t longest = 0;
+    for (const Sequence& sequence : sequences) longest = std::max(longest, sequence.text_length);
+    return longest;
+  }
 };
 
 Layout lay_out(const std::vector<int32_t>& texts, const std::vector<int32_t>& fused, int64_t images, int32_t tokens) {
@@ -41,7 +47,7 @@ void clear_unread(std::vector<float>& values, int64_t width, int64_t read_every)
 // Of the result, only every `read_every`-th row counts, as after the last block.
 OpCase attention(const std::string& name, Layout layout, int64_t width, int64_t heads, int32_t grid, bool relative, int64_t read_every = 0) {
   Random random(21);
-  const RelativePosition position{grid, 20};
+  const RelativePosition position{grid, std::max(20, layout.longest_text())};
   const int64_t rows = layout.rows, columns = 3 * heads, column = heads;
   OpCase test{"attention/" + name, Op::attention, {}, {}, {}};
   test.inputs = {{"qkv", random.normal(rows * 3 * width)}};
@@ -85,6 +91,19 @@ void add_attention_cases(std::vector<OpCase>& cases) {
   for (const int64_t head_width : {7, 16, 32, 128, 136}) {
     for (const bool relative : {false, true}) {
       cases.push_back(attention("head_" + std::to_string(head_width) + (relative ? "_relative" : ""), lay_out({3, 12}, {5, 19}, 1, 82), 2 * head_width, 2, 9, relative));
+    }
+  }
+  // Lengths around whole vectors of 8 and 16 keys, whole tiles of 6, 12 and 32 queries, and a device's tiles of 64 keys: each alone, then all
+  // of them together as words and a picture of 5 tokens, with heads around whole vectors too.
+  const std::vector<int32_t> lengths = {8, 9, 11, 12, 13, 15, 16, 24, 31, 32, 33, 63, 64, 65, 128};
+  std::vector<int32_t> fused;
+  for (const int32_t length : lengths) fused.push_back(length - 5);
+  for (const bool relative : {false, true}) {
+    const std::string suffix = relative ? "_relative" : "";
+    for (const int32_t length : lengths) cases.push_back(attention("tokens_" + std::to_string(length) + suffix, lay_out({length}, {}, 0, 0), 32, 2, 2, relative));
+    cases.push_back(attention("lengths_head_16" + suffix, lay_out({}, fused, 0, 5), 16, 1, 2, relative));
+    for (const int64_t head_width : {8, 9, 15, 17}) {
+      cases.push_back(on_processors(attention("lengths_head_" + std::to_string(head_width) + suffix, lay_out({}, fused, 0, 5), head_width, 1, 2, relative)));
     }
   }
   cases.push_back(attention("nothing", lay_out({}, {}, 0, 5), 16, 2, 2, true));

@@ -162,7 +162,7 @@ OpCase squared_norm() {
 
 void add_head_cases(std::vector<OpCase>& cases) {
   for (const int64_t count : {0, 1, 90}) cases.push_back(gather(20, 33, count));
-  for (const int64_t count : {0, 1, 37, 20000}) {
+  for (const int64_t count : {0, 1, 7, 8, 9, 15, 16, 17, 37, 20000}) {
     cases.push_back(tanh_case(count));
     cases.push_back(gelu_case(count));
     cases.push_back(add_case(count));

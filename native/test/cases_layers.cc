@@ -191,7 +191,8 @@ OpCase surplus_rows(int64_t rows, std::vector<int64_t> bounds, std::vector<int32
 }  // namespace
 
 void add_norm_cases(std::vector<OpCase>& cases) {
-  for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{0, 8}, {1, 1}, {3, 7}, {37, 34}, {70, 192}, {5, 512}, {5, 768}, {5, 1024}}) cases.push_back(layer_norm(rows, width));
+  for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{0, 8}, {1, 1}, {37, 34}, {70, 192}, {5, 512}, {5, 768}, {5, 1024}}) cases.push_back(layer_norm(rows, width));
+  for (const int64_t width : {7, 8, 9, 15, 16, 17}) cases.push_back(layer_norm(3, width));  // around one vector
 }
 
 namespace {
