@@ -262,13 +262,10 @@ void add_expert_cases(std::vector<OpCase>& cases) {
     cases.push_back(with_weights(expert_ffn({9, 9, 31}, 34, 136, true), type));
     cases.push_back(with_weights(expert_ffn({40, 100}, 48, 300, false), type));
     cases.push_back(with_weights(expert_ffn({0, 1030, 1040}, 20, 530, true), type));
-    cases.push_back(on_processors(with_weights(expert_ffn({0, kManyRows, kManyRows + 10}, 8, 40, true), type)));
+    cases.push_back(on_processors(with_weights(expert_ffn({0, kManyRows, kManyRows + 10}, 8, 34, true), type)));
     cases.push_back(with_weights(expert_ffn({3, 33}, 192, 768, true), type));
   }
-  // So wide that fewer rows than a block are packed at a time. Among four million activations a few lie so near the middle of two
-  // steps that float32 and double round them apart; one step of 254 in one of a row's products is what the bound allows.
-  cases.push_back(with_weights(expert_ffn({520}, 8200, 16, false), WeightType::i8));
-  cases.back().bound = 1e-3;
+  cases.push_back(with_weights(expert_ffn({520}, 8200, 16, false), WeightType::i8));  // so wide that fewer rows than a block are packed at a time
 }
 
 // Every number of rows up to more than two of the largest tiles, and those of one or two pictures with their words: each height of a tile,

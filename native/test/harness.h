@@ -51,6 +51,18 @@ class Runner {
   std::vector<DeviceMemory> kept_on_device_;
 };
 
+// Rows that `ref` and a kernel may round apart. Activations of an expert FFN are made in float32 by kernels and in double by `ref`, a few units
+// in the last place apart, before 8 bits take them. Where one lies that near the middle of two steps, the two round to neighbours and its row
+// differs by a step. Over random cases 1 to 2 activations in a million do, also one of the case of 2,110 rows; without their rows the relative
+// error is 1e-7. All other rows keep the case's bound.
+struct Ties {
+  int64_t rows = 0;  // of the result
+  int64_t most = 0;  // rows that may lie outside the bound, up to kTieBound each
+};
+// A step is 1/127 of the largest activation, thus at most that of the row's norm, and products keep the ratio in the mean; a step of fc1's
+// operand moves all hidden activations, which then round anew (9e-3 seen).
+inline constexpr double kTieBound = 4.0 / 127;
+
 struct OpCase {
   std::string name;
   Op op;
@@ -62,6 +74,7 @@ struct OpCase {
   std::vector<std::string> differentiable = {"y"};
   double bound = 2e-6;     // relative L2 against ref
   WeightType type = WeightType::f32;
+  Ties ties = {};
   bool processor_only = false;  // about how a processor's kernels cut their work: much of it, and nothing new to a device
 };
 
@@ -101,7 +114,7 @@ void add_optimizer_cases(std::vector<OpCase>& cases);
 std::vector<OpCase> all_cases();
 
 // The case with its weights kept as `type`: forward only. Sums of 8-bit products are exact and both sides quantise by the same rule, so
-// the bound is that of float32: an activation rounded to the neighbouring step would show.
+// the bound is that of float32: an activation rounded to the neighbouring step would show, but for Ties.
 OpCase with_weights(OpCase test, WeightType type);
 // Cases about how a processor cuts its work: not for devices.
 OpCase on_processors(OpCase test);
