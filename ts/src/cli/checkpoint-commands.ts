@@ -30,12 +30,14 @@ export function addCheckpointCommands(program: Command): void {
     .action(convert);
   program
     .command('verify')
-    .description('compare with a recorded reference case; exit 0 only if all it contains was compared and passed')
+    .description(
+      'compare with a recorded reference case; exit 0 only if all of it passed, but for what is listed as skipped',
+    )
     .argument('<case>', 'folder of the case')
-    .option('--device <name>', 'cpu, cuda or cuda:<index>; a CUDA device computes outputs alone', 'cpu')
+    .option('--device <name>', 'cpu, cuda or cuda:<index>; losses, gradients and training are skipped on CUDA', 'cpu')
     .option(
       '--dtype <type>',
-      `weights: ${dtypes.join(', ')}; float32 alone is compared in training too`,
+      `weights: ${dtypes.join(', ')}; losses, gradients and training are skipped but in float32`,
       dtypeOf,
       'float32',
     )
@@ -152,6 +154,9 @@ async function verify(
       }),
     ),
   );
+  for (const { kind, tensors, reason } of report.skipped) {
+    print(`skipped ${tensors} ${kind} ${tensors === 1 ? 'tensor' : 'tensors'}: ${reason}`);
+  }
   print(
     `${report.passed ? 'passed' : 'FAILED'}: ${report.case} on ${report.device}, ${report.target}, in ${report.dtype}, ${report.compared} compared, ${report.failed} failed`,
   );

@@ -25,16 +25,27 @@ export interface Check {
   readonly worst: { readonly index: number; readonly expected: number; readonly actual: number };
 }
 
+/** Tensors of a case that a run on another device, or in another type, cannot be held to. */
+export interface Skipped {
+  readonly kind: CheckKind;
+  /** Tensors the case has of this kind. */
+  readonly tensors: number;
+  readonly reason: string;
+}
+
 /** Result of a case. */
 export interface CaseReport {
   readonly case: string;
   readonly device: string;
   readonly target: string;
   readonly dtype: string;
+  /** Whether something was compared and all of it passed; what is in `skipped` was not looked at. */
   readonly passed: boolean;
   readonly compared: number;
   readonly failed: number;
   readonly checks: readonly Check[];
+  /** What the case holds and this run did not compare; empty in float32 on the processor. */
+  readonly skipped: readonly Skipped[];
 }
 
 /** Largest difference from a reference that is all zeros, where a relative error has no meaning. */
@@ -107,6 +118,7 @@ export function report(
   name: string,
   where: { readonly device: string; readonly target: string; readonly dtype: DType },
   checks: readonly Check[],
+  skipped: readonly Skipped[] = [],
 ): CaseReport {
   const failed = checks.filter(({ passed }) => !passed).length;
   return {
@@ -116,5 +128,6 @@ export function report(
     compared: checks.length,
     failed,
     checks,
+    skipped,
   };
 }

@@ -12,11 +12,11 @@ import { cudaInfo, type Device, type DeviceName, deviceName, resolveDevice } fro
 import { check, requireNotAborted } from '../runtime/errors.ts';
 import { exists } from '../runtime/files.ts';
 import { CaseTensors, readCaseConfig } from './case-files.ts';
-import { type CaseReport, type Check, compare, report } from './compare.ts';
+import { type CaseReport, type Check, type CheckKind, compare, report, type Skipped } from './compare.ts';
 import { bounds, checkOutputs, ModelCase } from './model-case.ts';
-import { checkObjectives, checkTraining } from './objectives.ts';
+import { checkObjectives, checkTraining, gradientNames, trainingNames } from './objectives.ts';
 
-export type { CaseReport, Check } from './compare.ts';
+export type { CaseReport, Check, Skipped } from './compare.ts';
 export { compare } from './compare.ts';
 
 export interface VerifyOptions {
@@ -24,7 +24,7 @@ export interface VerifyOptions {
   readonly device?: DeviceName;
   /** Kernel set; default: the fastest of this processor. */
   readonly target?: string;
-  /** What weights are kept as. Losses, gradients and training are compared in float32 alone. */
+  /** What weights are kept as. Losses, gradients and training are compared in float32 alone, and listed as skipped otherwise. */
   readonly dtype?: DType;
   /** Stops the comparison; it rejects with `MOME_ABORTED`. */
   readonly signal?: AbortSignal;
@@ -40,7 +40,7 @@ const preprocessSchema = z.object({
 const weightsName = 'weights.pt';
 
 /**
- * Runs the case in `folder` and compares everything it holds.
+ * Runs the case in `folder` and compares everything it holds, but for what the report lists as skipped.
  *
  * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG` for a folder that is no case, `MOME_ABORTED`
  */
@@ -60,11 +60,9 @@ export async function verifyCase(folder: string, options: VerifyOptions = {}): P
   }
   const target =
     device.kind === 'cuda' ? 'cuda' : (options.target ?? (process.env.MOME_TARGET || addon().cpuInfo().best));
-  return report(
-    name,
-    { device: deviceName(device), target, dtype },
-    await checksOf(folder, config, { device, target, dtype, signal: options.signal }),
-  );
+  const skipped: Skipped[] = [];
+  const checks = await checksOf(folder, config, { device, target, dtype, signal: options.signal }, skipped);
+  return report(name, { device: deviceName(device), target, dtype }, checks, skipped);
 }
 
 async function checksOf(
@@ -76,6 +74,7 @@ async function checksOf(
     readonly dtype: DType;
     readonly signal: AbortSignal | undefined;
   },
+  skipped: Skipped[],
 ): Promise<Check[]> {
   if ('images' in config) return checkPreprocess(folder, config, where.signal);
   if (await exists(join(folder, 'converted.safetensors'))) return checkConversion(folder, config, where.signal);
@@ -102,9 +101,18 @@ async function checksOf(
       ...checks.map((each) => each.name),
       ...objectiveNames.map((objective) => `loss/${objective}`),
     ]);
-    if (where.dtype !== 'float32' || where.device.kind !== 'cpu') return checks;
-    const losses = [...outputs.entries.keys()].some((key) => key.startsWith('loss/'));
-    if (losses || gradients || training) model.weights.enableTraining();
+    if (gradients) refuseOthers(gradients, gradientNames(arch));
+    if (training) refuseOthers(training, trainingNames(arch));
+    const losses = [...outputs.entries.keys()].filter((key) => key.startsWith('loss/')).length;
+    if (where.dtype !== 'float32' || where.device.kind !== 'cpu') {
+      const reason = 'compared in float32 on the processor alone';
+      const add = (kind: CheckKind, tensors: number) => tensors > 0 && skipped.push({ kind, tensors, reason });
+      add('loss', losses);
+      add('gradient', gradients?.entries.size ?? 0);
+      add('training', training?.entries.size ?? 0);
+      return checks;
+    }
+    if (losses > 0 || gradients || training) model.weights.enableTraining();
     checks.push(...(await checkObjectives(model, outputs, gradients)));
     if (training) checks.push(...(await checkTraining(model, config.training, training)));
   } finally {
@@ -113,13 +121,14 @@ async function checksOf(
   return checks;
 }
 
-/** Throws where a case holds more than is compared: what nobody looked at must not pass. */
-function refuseOthers(outputs: CaseTensors, known: readonly string[]): void {
-  const left = [...outputs.entries.keys()].filter((key) => !known.includes(key));
+/** Throws where a file of a case holds more than is compared: what nobody looked at must not pass. */
+function refuseOthers(tensors: CaseTensors, known: Iterable<string>): void {
+  const names = new Set(known);
+  const left = [...tensors.entries.keys()].filter((key) => !names.has(key));
   check(
     left.length === 0,
     'MOME_INVALID_FILE',
-    `${outputs.path}: expected outputs this library knows, got ${left.join(', ')}`,
+    `${tensors.path}: expected tensors this library knows, got ${left.join(', ')}`,
   );
 }
 
@@ -153,6 +162,10 @@ async function checkPreprocess(
   const parsed = preprocessSchema.safeParse(config);
   check(parsed.success, 'MOME_INVALID_FILE', `${folder}/config.json: expected size and images`);
   const expected = await CaseTensors.open(join(folder, 'resized.safetensors'));
+  refuseOthers(
+    expected,
+    parsed.data.images.map(({ file }) => file),
+  );
   const checks: Check[] = [];
   for (const { file } of parsed.data.images) {
     requireNotAborted(signal, 'verify');

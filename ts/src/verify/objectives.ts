@@ -3,6 +3,7 @@
  */
 import { z } from 'zod';
 import { type BatchInputs, keepRows } from '../model/batch.ts';
+import type { VlmoConfig } from '../model/config.ts';
 import {
   contrastiveFunction,
   fusedFunction,
@@ -131,6 +132,17 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
 async function runTask({ training, program, dims, inputs }: Task, signal: AbortSignal | undefined): Promise<number> {
   const outputs = await program.run({ dims, inputs }, signal);
   return training.losses.reduce((sum, { output, weight }) => sum + weight * outputs[output]![0]!, 0);
+}
+
+/** Names a case may have in `grads.safetensors`. */
+export function gradientNames(config: VlmoConfig): string[] {
+  const names = [...parameterShapes(config).keys()];
+  return objectiveNames.flatMap((objective) => names.map((name) => `${objective}/${name}`));
+}
+
+/** Names a case may have in `training.safetensors`. */
+export function trainingNames(config: VlmoConfig): string[] {
+  return ['losses', 'learning_rates', ...[...parameterShapes(config).keys()].map((name) => `final/${name}`)];
 }
 
 /** Losses and, where the case has them, gradients of every objective. */

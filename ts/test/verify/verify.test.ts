@@ -23,6 +23,26 @@ describe.each(addon().cpuInfo().targets)('reference cases on %s', (target) => {
   });
 });
 
+interface Stored {
+  readonly name: string;
+  readonly dtype: 'F32';
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+/** A copy of a reference case whose `file` holds what `change` makes of its tensors. */
+async function changedCase(name: string, file: string, change: (tensors: Stored[]) => void): Promise<string> {
+  const folder = await temporaryFolder();
+  await cp(golden(name), folder, { recursive: true });
+  const { entries } = await openSafetensors(join(folder, file));
+  const tensors: Stored[] = [];
+  for (const entry of entries.values())
+    tensors.push({ name: entry.name, dtype: 'F32', shape: entry.shape, data: await readTensor(entry) });
+  change(tensors);
+  await writeSafetensors(join(folder, file), tensors);
+  return folder;
+}
+
 describe('a planted error', () => {
   it.each([
     ['outputs.safetensors', 'dual/text_embed', 7],
@@ -30,16 +50,9 @@ describe('a planted error', () => {
     ['grads.safetensors', 'itc/transformer.blocks.0.attn.qkv.weight', 5000],
     ['training.safetensors', 'final/transformer.norm.bias', 3],
   ])('in %s, %s is named', async (file, tensor, index) => {
-    const folder = await temporaryFolder();
-    await cp(golden('tiny_relative'), folder, { recursive: true });
-    const { entries } = await openSafetensors(join(folder, file));
-    const tensors = [];
-    for (const entry of entries.values()) {
-      const data = await readTensor(entry);
-      if (entry.name === tensor) data[index]! += 0.01;
-      tensors.push({ name: entry.name, dtype: 'F32' as const, shape: entry.shape, data });
-    }
-    await writeSafetensors(join(folder, file), tensors);
+    const folder = await changedCase('tiny_relative', file, (tensors) => {
+      tensors.find(({ name }) => name === tensor)!.data[index]! += 0.01;
+    });
     const { passed, checks } = await verifyCase(folder);
     expect(passed).toBe(false);
     const failed = checks.filter((each) => !each.passed);
@@ -71,22 +84,43 @@ describe('a planted error', () => {
     await expectCode(() => verifyCase(folder), 'MOME_INVALID_FILE');
   });
 
-  it.each(['float32', 'bfloat16', 'int8'] as const)(
-    'in an output beside known ones is refused in %s',
-    async (dtype) => {
-      const folder = await temporaryFolder();
-      await cp(golden('tiny_absolute'), folder, { recursive: true });
-      const file = join(folder, 'outputs.safetensors');
-      const { entries } = await openSafetensors(file);
-      const tensors = [];
-      for (const { name, shape } of entries.values())
-        tensors.push({ name, dtype: 'F32' as const, shape, data: await readTensor(entries.get(name)!) });
-      tensors.push({ name: 'loss/unheard_of', dtype: 'F32' as const, shape: [1], data: Float32Array.of(1) });
-      await writeSafetensors(file, tensors);
-      const { message } = await expectCode(() => verifyCase(folder, { dtype }), 'MOME_INVALID_FILE');
-      expect(message).toContain('loss/unheard_of');
-    },
-  );
+  it.each(
+    (['float32', 'bfloat16', 'int8'] as const).flatMap((dtype) => [
+      ['outputs.safetensors', 'loss/unheard_of', dtype] as const,
+      ['grads.safetensors', 'itc/unheard_of', dtype] as const,
+      ['training.safetensors', 'final/unheard_of', dtype] as const,
+    ]),
+  )('in %s, %s beside known names is refused in %s', async (file, unheardOf, dtype) => {
+    const folder = await changedCase('tiny_absolute', file, (tensors) => {
+      tensors.push({ name: unheardOf, dtype: 'F32', shape: [1], data: Float32Array.of(1) });
+    });
+    const { message } = await expectCode(() => verifyCase(folder, { dtype }), 'MOME_INVALID_FILE');
+    expect(message).toContain(unheardOf);
+  });
+});
+
+describe('what is not compared', () => {
+  it('is nothing in float32', async () => {
+    expect((await verifyCase(golden('tiny_relative'))).skipped).toEqual([]);
+  });
+
+  it.each(['bfloat16', 'int8'] as const)('is listed in %s with how much the case has of it', async (dtype) => {
+    const has = async (file: string, prefix = '') => {
+      const { entries } = await openSafetensors(join(golden('tiny_relative'), file));
+      return [...entries.keys()].filter((name) => name.startsWith(prefix)).length;
+    };
+    const { checks, skipped } = await verifyCase(golden('tiny_relative'), { dtype });
+    const reason = 'compared in float32 on the processor alone';
+    expect(skipped).toEqual([
+      { kind: 'loss', tensors: await has('outputs.safetensors', 'loss/'), reason },
+      { kind: 'gradient', tensors: await has('grads.safetensors'), reason },
+      { kind: 'training', tensors: await has('training.safetensors'), reason },
+    ]);
+    const whole = await verifyCase(golden('tiny_relative'));
+    const outputs = (of: typeof checks) => of.filter(({ kind }) => kind === 'output').map(({ name }) => name);
+    expect(outputs(checks)).toEqual(outputs(whole.checks));
+    expect(checks).toHaveLength(outputs(checks).length);
+  });
 });
 
 describe('compare', () => {
