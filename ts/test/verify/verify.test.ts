@@ -74,6 +74,14 @@ describe('a planted error', () => {
     expect(report.failed).toBe(2);
   });
 
+  it('in a picture nobody names is refused', async () => {
+    const folder = await changedCase('preprocess', 'resized.safetensors', (tensors) => {
+      tensors.push({ name: 'unheard_of.png', dtype: 'F32', shape: [1], data: Float32Array.of(1) });
+    });
+    const { message } = await expectCode(() => verifyCase(folder), 'MOME_INVALID_FILE');
+    expect(message).toContain('unheard_of.png');
+  });
+
   it('in an unknown output is refused', async () => {
     const folder = await temporaryFolder();
     await cp(golden('resize_absolute'), folder, { recursive: true });
