@@ -11,10 +11,16 @@ import { readCaseConfig } from '../src/verify/case-files.ts';
 
 export const golden = (name: string): string => fileURLToPath(new URL(`golden/${name}`, import.meta.url));
 
+const temporaryFolders: string[] = [];
+// Here and not where a folder is made: a hook that a running test adds is never called.
+afterAll(async () => {
+  for (const folder of temporaryFolders) await rm(folder, { recursive: true, force: true });
+});
+
 /** A folder that is removed after the tests of the file. */
 export async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'mome-test-'));
-  afterAll(() => rm(folder, { recursive: true, force: true }));
+  temporaryFolders.push(folder);
   return folder;
 }
 
