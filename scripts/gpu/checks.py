@@ -294,8 +294,8 @@ def addon(run, content):
             checks[f"verify {case} {dtype}"] = done.returncode == 0 or ends(done, 500)
     vitest = ROOT / "node_modules" / "vitest" / "vitest.mjs"
     if vitest.exists():
-        done = run.command(run.options.node, vitest, "run", "ts/test/runtime/cuda.test.ts", timeout=120)
-        checks["cuda.test.ts"] = done.returncode == 0 or ends(done, 1500)
+        done = run.command(run.options.node, vitest, "run", "ts/test/runtime/cuda", timeout=120)
+        checks["ts/test/runtime/cuda"] = done.returncode == 0 or ends(done, 1500)
     else:
-        content["skipped"] = "cuda.test.ts: node_modules/vitest was not brought along"
+        content["skipped"] = "ts/test/runtime/cuda: node_modules/vitest was not brought along"
     content["passed"] = all(value is True for value in checks.values())
