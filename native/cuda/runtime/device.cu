@@ -147,20 +147,14 @@ class CudaDevice final : public Device {
   }
   void release(void* memory, size_t bytes) override {
     used_ -= bytes;
-    const DeviceScope scope(options_.index);
-    if (!scope.status().ok()) return;
-    cudaFree(memory);
+    (void)on_device("giving back", [&] { return cudaFree(memory); });
   }
   Status allocate_host(size_t bytes, void*& memory) override {
-    const DeviceScope scope(options_.index);
-    MOME_RETURN_IF_ERROR(scope.status());
     memory = nullptr;
-    return cuda_status(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault), "pinned memory");
+    return on_device("pinned memory", [&] { return cudaHostAlloc(&memory, bytes, cudaHostAllocDefault); });
   }
   void release_host(void* memory) override {
-    const DeviceScope scope(options_.index);
-    if (!scope.status().ok()) return;
-    cudaFreeHost(memory);
+    (void)on_device("giving back", [&] { return cudaFreeHost(memory); });
   }
   Status upload(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes, cudaMemcpyHostToDevice); }
   Status download(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes, cudaMemcpyDeviceToHost); }
@@ -179,34 +173,24 @@ class CudaDevice final : public Device {
   }
 
   Status make_mark(void*& mark) override {
-    const DeviceScope scope(options_.index);
-    MOME_RETURN_IF_ERROR(scope.status());
     cudaEvent_t event = nullptr;
     // A thread that waits for it sleeps: services have few cores.
-    const Status status = cuda_status(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync), "making an event");
+    const Status status = on_device("making an event", [&] { return cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync); });
     mark = event;
     return status;
   }
   Status set_mark(void* mark) override {
-    const DeviceScope scope(options_.index);
-    MOME_RETURN_IF_ERROR(scope.status());
-    return cuda_status(cudaEventRecord(static_cast<cudaEvent_t>(mark), stream_), "marking");
+    return on_device("marking", [&] { return cudaEventRecord(static_cast<cudaEvent_t>(mark), stream_); });
   }
   Status wait_mark(void* mark) override {
-    const DeviceScope scope(options_.index);
-    MOME_RETURN_IF_ERROR(scope.status());
-    return cuda_status(cudaEventSynchronize(static_cast<cudaEvent_t>(mark)), "waiting for kernels");
+    return on_device("waiting for kernels", [&] { return cudaEventSynchronize(static_cast<cudaEvent_t>(mark)); });
   }
   void release_mark(void* mark) override {
-    const DeviceScope scope(options_.index);
-    if (!scope.status().ok()) return;
-    cudaEventDestroy(static_cast<cudaEvent_t>(mark));
+    (void)on_device("giving back", [&] { return cudaEventDestroy(static_cast<cudaEvent_t>(mark)); });
   }
 
   Status begin_recording() override {
-    const DeviceScope scope(options_.index);
-    MOME_RETURN_IF_ERROR(scope.status());
-    return cuda_status(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording");
+    return on_device("recording", [&] { return cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal); });
   }
   Status end_recording(void*& recording) override {
     const DeviceScope scope(options_.index);
@@ -220,23 +204,24 @@ class CudaDevice final : public Device {
     return cuda_status(code, "recording");
   }
   Status replay(void* recording) override {
-    const DeviceScope scope(options_.index);
-    MOME_RETURN_IF_ERROR(scope.status());
-    return cuda_status(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording), stream_), "replaying");
+    return on_device("replaying", [&] { return cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording), stream_); });
   }
   void release_recording(void* recording) override {
-    const DeviceScope scope(options_.index);
-    if (!scope.status().ok()) return;
-    cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording));
+    (void)on_device("giving back", [&] { return cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording)); });
   }
 
  private:
   CudaDevice(const DeviceOptions& options, const DeviceDescription& description)
       : options_(options), multiprocessors_(description.multiprocessors), capability_(description.capability) {}
-  Status copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  // One call of the runtime in a scope of this device; none is made where the device could not be chosen.
+  template <typename Call>
+  Status on_device(const char* what, Call&& call) const {
     const DeviceScope scope(options_.index);
     MOME_RETURN_IF_ERROR(scope.status());
-    return cuda_status(cudaMemcpyAsync(to, from, bytes, kind, stream_), "copying");
+    return cuda_status(call(), what);
+  }
+  Status copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+    return on_device("copying", [&] { return cudaMemcpyAsync(to, from, bytes, kind, stream_); });
   }
 
   const DeviceOptions options_;
