@@ -39,11 +39,11 @@ const quietly = ['--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=erro
 
 if (process.argv.includes('--bench')) {
   if (isStale('bench/node_modules/.package-lock.json', ['bench/package-lock.json']))
-    run('installing bench dependencies', 'npm', ['install', '--prefix', 'bench', ...quietly]);
+    run('installing bench dependencies', 'npm', ['ci', '--prefix', 'bench', ...quietly]);
   process.exit(0);
 }
 if (isStale('node_modules/.package-lock.json', ['package-lock.json']))
-  run('installing dependencies', 'npm', ['install', ...quietly]);
+  run('installing dependencies', 'npm', ['ci', ...quietly]);
 if (isStale('build/Release/mome.node', ['native', 'CMakeLists.txt']))
   run('building the addon', process.execPath, ['scripts/build-addon.mjs']);
 if (isStale('dist/cli.mjs', ['ts/src', 'tsdown.config.ts', 'package.json']))
