@@ -1,6 +1,6 @@
 /**
  * Checks that imports point one way only:
- *   TypeScript  cli -> {search, verify, train} -> model -> {graph, checkpoint, text, image} -> runtime
+ *   TypeScript  cli -> {search, verify, train, export} -> inference -> {model, checkpoint, text, image} -> {graph, architecture} -> runtime
  *   native      napi -> {core, image}, {cpu, cuda} -> core; nothing in core knows Node, CUDA or a vector instruction, and what chooses
  *               tiles (cuda/config) is plain host code
  */
@@ -10,21 +10,22 @@ import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
-/** What each folder may import besides itself. Types of `model` describe checkpoints; `graph` knows nobody but errors. */
+/** The rooms of ts/src, and what each may import besides itself. A room that is not listed is an error. */
 const allowed = {
   runtime: [],
+  architecture: ['runtime'],
   graph: ['runtime'],
   text: ['runtime'],
   image: ['runtime'],
-  checkpoint: ['runtime', 'model'],
-  model: ['runtime', 'graph', 'text', 'image', 'checkpoint'],
-  train: ['runtime', 'graph', 'text', 'image', 'checkpoint', 'model'],
-  search: ['runtime', 'checkpoint', 'model'],
-  verify: ['runtime', 'image', 'checkpoint', 'model', 'train'],
-  cli: ['runtime', 'checkpoint', 'model', 'train', 'search', 'verify'],
+  checkpoint: ['runtime', 'architecture'],
+  model: ['runtime', 'architecture', 'graph'],
+  inference: ['runtime', 'architecture', 'graph', 'model', 'text', 'image', 'checkpoint'],
+  export: ['runtime', 'architecture', 'graph', 'model', 'checkpoint', 'inference'],
+  train: ['runtime', 'architecture', 'graph', 'model', 'text', 'image', 'checkpoint', 'inference'],
+  search: ['runtime', 'checkpoint', 'inference'],
+  verify: ['runtime', 'architecture', 'graph', 'model', 'image', 'checkpoint', 'inference', 'train'],
+  cli: ['runtime', 'architecture', 'checkpoint', 'inference', 'export', 'train', 'search', 'verify'],
 };
-/** The only files of `model` that checkpoints may know: sizes and names. */
-const modelForCheckpoint = new Set(['ts/src/model/config.ts', 'ts/src/model/parameters.ts']);
 
 const nativeAllowed = {
   core: ['core'],
@@ -48,14 +49,16 @@ function files(folder, pattern) {
 
 for (const file of files('ts/src', /\.ts$/)) {
   const layer = file.split('/')[2];
-  if (!(layer in allowed)) continue;
+  if (layer === 'index.ts') continue;
+  if (!(layer in allowed)) {
+    problems.push(`${file}: expected a room that scripts/check-layers.mjs lists, got ${layer}`);
+    continue;
+  }
   for (const [, target] of readFileSync(join(root, file), 'utf8').matchAll(/from '(\.[^']+)'/g)) {
     const imported = normalize(join(dirname(file), target));
     const other = relative('ts/src', imported).split('/')[0];
     if (other === layer) continue;
     if (!allowed[layer].includes(other)) problems.push(`${file} imports ${imported}: ${layer} must not know ${other}`);
-    else if (layer === 'checkpoint' && other === 'model' && !modelForCheckpoint.has(imported))
-      problems.push(`${file} imports ${imported}`);
   }
 }
 

@@ -1,4 +1,6 @@
 /** VLMo for Node.js: image-text search, fusion re-ranking, visual question answering. */
+
+export { type PresetName, presets, type VlmoConfig } from './architecture/config.ts';
 export {
   type CheckpointReport,
   type Conversion,
@@ -6,15 +8,14 @@ export {
   convertCheckpoint,
   inspectCheckpoint,
 } from './checkpoint/index.ts';
-export type { RawImage } from './image/decode.ts';
-export { type PresetName, presets, type VlmoConfig } from './model/config.ts';
 export {
   type ExportedFunction,
   type ExportOptions,
   exportOnnx,
   type OnnxExport,
-} from './model/export-onnx.ts';
-export type { OnnxFunctionName } from './model/onnx-functions.ts';
+} from './export/onnx.ts';
+export type { OnnxFunctionName } from './export/onnx-functions.ts';
+export type { RawImage } from './image/decode.ts';
 export {
   type AnswerCandidate,
   type CallOptions,
@@ -29,7 +30,7 @@ export {
   type RerankQuery,
   type TopOptions,
   Vlmo,
-} from './model/vlmo.ts';
+} from './inference/vlmo.ts';
 export type { CpuInfo, DType } from './runtime/addon.ts';
 export type { DeviceName } from './runtime/device.ts';
 export { type DoctorCheck, type DoctorReport, diagnose } from './runtime/doctor.ts';

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect } from 'vitest';
+import { configFromArch } from '../src/architecture/config.ts';
 import { convertCheckpoint } from '../src/checkpoint/index.ts';
-import { configFromArch } from '../src/model/config.ts';
 import { type ErrorCode, MomeError } from '../src/runtime/errors.ts';
 import { readCaseConfig } from '../src/verify/case-files.ts';
 

@@ -1,7 +1,7 @@
 /**
  * Reads a model's sizes off the shapes of its tensors, where the file brings no configuration.
  */
-import { parseConfig, presets, type VlmoConfig } from '../model/config.ts';
+import { parseConfig, presets, type VlmoConfig } from '../architecture/config.ts';
 import { check } from '../runtime/errors.ts';
 import { isBeit } from './beit.ts';
 import type { Checkpoint } from './checkpoint.ts';

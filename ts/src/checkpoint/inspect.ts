@@ -1,7 +1,7 @@
 /**
  * `mome inspect`: what a checkpoint is, and how it fits the library.
  */
-import type { VlmoConfig } from '../model/config.ts';
+import type { VlmoConfig } from '../architecture/config.ts';
 import { MomeError } from '../runtime/errors.ts';
 import { isBeit } from './beit.ts';
 import { openCheckpoint } from './checkpoint.ts';

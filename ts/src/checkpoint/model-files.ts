@@ -4,8 +4,8 @@
 import { copyFile, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
-import { configFromArch, parseConfig, type VlmoConfig } from '../model/config.ts';
-import { isBlockMatrix, parameterShapes } from '../model/parameters.ts';
+import { configFromArch, parseConfig, type VlmoConfig } from '../architecture/config.ts';
+import { isBlockMatrix, parameterShapes } from '../architecture/parameters.ts';
 import type { DType } from '../runtime/addon.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { makeFolder } from '../runtime/files.ts';

@@ -1,8 +1,8 @@
 /**
  * From a checkpoint's tensors to the parameters of a configuration: resized, cut, taken over, and what is missing.
  */
-import { gridOf, relativePositionsOf, type VlmoConfig } from '../model/config.ts';
-import { parameterShapes } from '../model/parameters.ts';
+import { gridOf, relativePositionsOf, type VlmoConfig } from '../architecture/config.ts';
+import { parameterShapes } from '../architecture/parameters.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { isBeit, type ParameterSource, takeOverBeit } from './beit.ts';
 import type { Checkpoint } from './checkpoint.ts';

@@ -1,7 +1,7 @@
 /** `mome bench`: what a model does on this machine, without peers; `npm run bench` in a clone compares. */
 import type { Command } from 'commander';
-import { imageTokensOf } from '../model/config.ts';
-import type { Vlmo } from '../model/vlmo.ts';
+import { imageTokensOf } from '../architecture/config.ts';
+import type { Vlmo } from '../inference/vlmo.ts';
 import { MomeError } from '../runtime/errors.ts';
 import {
   interruption,

@@ -1,7 +1,7 @@
 /** `mome inspect`, `convert` and `verify`: what a file is, and whether the numbers are right. */
 import type { Command } from 'commander';
+import { presets } from '../architecture/config.ts';
 import { type CheckpointReport, convertCheckpoint, inspectCheckpoint } from '../checkpoint/index.ts';
-import { presets } from '../model/config.ts';
 import { type DType, dtypes } from '../runtime/addon.ts';
 import type { DeviceName } from '../runtime/device.ts';
 import { check } from '../runtime/errors.ts';

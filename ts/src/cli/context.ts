@@ -3,7 +3,7 @@
  */
 import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
-import { type LoadOptions, Vlmo } from '../model/vlmo.ts';
+import { type LoadOptions, Vlmo } from '../inference/vlmo.ts';
 import { type DType, dtypes } from '../runtime/addon.ts';
 import type { DeviceName } from '../runtime/device.ts';
 import { check, MomeError } from '../runtime/errors.ts';

@@ -1,7 +1,7 @@
 /** `mome export`: the model for other runtimes. */
 import { type Command, Option } from 'commander';
-import { exportOnnx, type OnnxExport } from '../model/export-onnx.ts';
-import { type OnnxFunctionName, onnxFunctionNames } from '../model/onnx-functions.ts';
+import { exportOnnx, type OnnxExport } from '../export/onnx.ts';
+import { type OnnxFunctionName, onnxFunctionNames } from '../export/onnx-functions.ts';
 import { check } from '../runtime/errors.ts';
 import { interruption, print, printJson, progressBar, wholeNumber } from './context.ts';
 import { table } from './table.ts';

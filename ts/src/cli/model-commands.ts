@@ -1,6 +1,6 @@
 /** `mome embed`, `match`, `answer`, `reason` and `fill-mask`: one call of the model each. */
 import type { Command } from 'commander';
-import type { Embeddings, Vlmo } from '../model/vlmo.ts';
+import type { Embeddings, Vlmo } from '../inference/vlmo.ts';
 import { check } from '../runtime/errors.ts';
 import {
   interruption,

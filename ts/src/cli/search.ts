@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import type { Command } from 'commander';
-import type { Vlmo } from '../model/vlmo.ts';
+import type { Vlmo } from '../inference/vlmo.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { exists } from '../runtime/files.ts';
 import { listImages, renderResults, SearchIndex, type SearchResult } from '../search/index.ts';

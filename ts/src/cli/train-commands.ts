@@ -1,6 +1,6 @@
 /** `mome train` and `mome eval`. */
 import type { Command } from 'commander';
-import { Vlmo } from '../model/vlmo.ts';
+import { Vlmo } from '../inference/vlmo.ts';
 import { check } from '../runtime/errors.ts';
 import { type EmojiStyle, emojiStyles } from '../train/data/emoji.ts';
 import { evaluateRetrieval, type RetrievalReport } from '../train/evaluate.ts';

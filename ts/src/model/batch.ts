@@ -1,9 +1,10 @@
 /**
  * Lays out a ragged batch: which rows each sequence takes, in the modality-sorted order the encoder expects.
  */
+
+import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
 import { MomeError } from '../runtime/errors.ts';
 import { bucket, imageStep, sequenceStep, textRowStep } from './bucket.ts';
-import { imageTokensOf, type VlmoConfig } from './config.ts';
 
 /** A text as word pieces with CLS and SEP: 1 to `maxTextLength` ids. */
 export type TokenIds = Int32Array;

@@ -6,6 +6,8 @@
  * so that every expert's rows are one contiguous range in every layer. Rows that only round sizes up lie before the first text and behind
  * the last image; they belong to no sequence and no expert.
  */
+
+import type { VlmoConfig } from '../architecture/config.ts';
 import {
   type Activation,
   concatRows,
@@ -20,7 +22,6 @@ import {
   textEmbed,
 } from '../graph/index.ts';
 import { block, blockEps, type DropPath, lastBlock } from './block.ts';
-import type { VlmoConfig } from './config.ts';
 import { type BlockWeights, ModelWeights } from './weights.ts';
 
 /** Per-run dimensions of a batch: sizes, and the row offsets where parts end. */

@@ -2,8 +2,9 @@
  * The functions of a model that inference runs, each a graph with named outputs. A count of 0 is allowed everywhere, so one
  * function serves any mix of texts, pictures and pairs.
  */
+
+import type { VlmoConfig } from '../architecture/config.ts';
 import { forwardSequence, Graph, gatherRows, type Lowered, lower, perRun } from '../graph/index.ts';
-import type { VlmoConfig } from './config.ts';
 import { type EncoderOptions, encode, encodeKept, finalNorm, keptDims, vlBranch } from './encoder.ts';
 import { embedding, itmLogits, mlmLogits, nlvr2Logits, pooled, rowIndex, vqaLogits } from './heads.ts';
 

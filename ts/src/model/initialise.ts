@@ -1,8 +1,8 @@
 /**
  * Starting values of a model that is trained from nothing.
  */
-import type { VlmoConfig } from './config.ts';
-import { parameterShapes } from './parameters.ts';
+import type { VlmoConfig } from '../architecture/config.ts';
+import { parameterShapes } from '../architecture/parameters.ts';
 
 /** Standard deviation of the truncated normal: 0.02 at width 768, as in BERT and BEiT; products keep that scale at other widths. */
 const deviationOf = ({ width }: VlmoConfig): number => 0.02 * Math.sqrt(768 / width);

@@ -1,6 +1,8 @@
 /**
  * The training objectives, each a graph with a `loss` output (and what mining or logging reads), lowered with its backward.
  */
+
+import type { VlmoConfig } from '../architecture/config.ts';
 import {
   contrastive,
   crossEntropy,
@@ -12,7 +14,6 @@ import {
   softBce,
   trainingSequence,
 } from '../graph/index.ts';
-import type { VlmoConfig } from './config.ts';
 import { type EncoderOptions, encodeKept, vlBranch } from './encoder.ts';
 import { embedding, itmLogits, mlmLogits, nlvr2Logits, pooled, rowIndex, vqaLogits } from './heads.ts';
 

@@ -1,6 +1,9 @@
 /**
  * The parameters of a model as typed operands: checkpoint names on one side, named dimensions on the other.
  */
+
+import { gridOf, hiddenOf, imageTokensOf, relativePositionsOf, type VlmoConfig } from '../architecture/config.ts';
+import { type Expert, expertNames } from '../architecture/parameters.ts';
 import {
   type Dim,
   type ExpertWeights,
@@ -11,8 +14,6 @@ import {
   type Parameter,
   type Qkv,
 } from '../graph/index.ts';
-import { gridOf, hiddenOf, imageTokensOf, relativePositionsOf, type VlmoConfig } from './config.ts';
-import { type Expert, expertNames } from './parameters.ts';
 
 /** Fixed dimensions of a model. */
 export interface ModelDims {

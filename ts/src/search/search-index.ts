@@ -3,8 +3,8 @@
  */
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { fusedScore } from '../model/fused-score.ts';
-import type { CallOptions, ImageInput, Vlmo } from '../model/vlmo.ts';
+import { fusedScore } from '../inference/fused-score.ts';
+import type { CallOptions, ImageInput, Vlmo } from '../inference/vlmo.ts';
 import { native } from '../runtime/addon.ts';
 import { check, type ErrorCode, MomeError } from '../runtime/errors.ts';
 import { checkIndexSize, type IndexedImage, readIndex, writeIndex } from './index-file.ts';

@@ -1,8 +1,9 @@
 /**
  * Drop path (stochastic depth, arXiv 1603.09382): whole residual branches of a sequence are left out, more of them in later blocks.
  */
+
+import type { VlmoConfig } from '../architecture/config.ts';
 import type { BatchInputs } from '../model/batch.ts';
-import type { VlmoConfig } from '../model/config.ts';
 import type { Random } from './random.ts';
 
 /**

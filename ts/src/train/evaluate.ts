@@ -1,8 +1,8 @@
 /**
  * `mome eval retrieval`: recall of a model on the held-out emoji drawings, one caption (the label) per picture.
  */
-import { fusedScore } from '../model/fused-score.ts';
-import type { Vlmo } from '../model/vlmo.ts';
+import { fusedScore } from '../inference/fused-score.ts';
+import type { Vlmo } from '../inference/vlmo.ts';
 import { check } from '../runtime/errors.ts';
 import { evaluationCaption } from './data/captions.ts';
 import { type EmojiStyle, flattenOnWhite, loadEmojiPictures } from './data/emoji.ts';

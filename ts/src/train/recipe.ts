@@ -3,7 +3,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
-import { parseConfig, presets, type VlmoConfig } from '../model/config.ts';
+import { parseConfig, presets, type VlmoConfig } from '../architecture/config.ts';
 import { MomeError } from '../runtime/errors.ts';
 import { augmentDefaults } from './data/augment.ts';
 import { captionDefaults } from './data/captions.ts';

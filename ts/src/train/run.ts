@@ -3,8 +3,8 @@
  */
 import { writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import type { VlmoConfig } from '../architecture/config.ts';
 import { openCheckpoint, openModelFiles, writeModel } from '../checkpoint/index.ts';
-import type { VlmoConfig } from '../model/config.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { exists, makeFolder } from '../runtime/files.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';

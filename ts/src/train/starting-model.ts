@@ -1,10 +1,11 @@
 /**
  * What training starts from: a model's files, with fresh values for what they lack.
  */
+
+import type { VlmoConfig } from '../architecture/config.ts';
 import { type Checkpoint, loadParameterValues } from '../checkpoint/index.ts';
-import type { VlmoConfig } from '../model/config.ts';
+import { type LoadOptions, openModel } from '../inference/load.ts';
 import { initialParameters } from '../model/initialise.ts';
-import { type LoadOptions, openModel } from '../model/load.ts';
 import { check } from '../runtime/errors.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { createRandom } from './random.ts';

@@ -4,8 +4,8 @@
  * A checkpoint is one safetensors file: `param/<name>`, `m/<name>`, `v/<name>` and, in its metadata, a JSON state.
  */
 import { z } from 'zod';
+import { parameterShapes } from '../architecture/parameters.ts';
 import { openSafetensors, readTensor, writeSafetensors } from '../checkpoint/index.ts';
-import { parameterShapes } from '../model/parameters.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import type { BatchPosition } from './data/pairs.ts';
 import type { Trainer, TrainerState } from './trainer.ts';

@@ -4,15 +4,16 @@
  * One step runs two programs on the same weights: the contrastive one on texts and pictures apart, whose similarities choose the
  * hard negatives, then the fused one on pairs. Their gradients accumulate, are clipped by their joint norm, and AdamW follows.
  */
+
+import type { VlmoConfig } from '../architecture/config.ts';
+import { parameterShapes } from '../architecture/parameters.ts';
 import { type BatchInputs, type BatchItems, keepRows, layoutBatch } from '../model/batch.ts';
-import type { VlmoConfig } from '../model/config.ts';
 import {
   contrastiveFunction,
   fusedFunction,
   type ObjectiveOptions,
   type TrainingFunction,
 } from '../model/objectives.ts';
-import { parameterShapes } from '../model/parameters.ts';
 import { Engine, type Program, type Weights } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { dropPathScales } from './drop-path.ts';

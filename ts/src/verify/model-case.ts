@@ -2,9 +2,10 @@
  * The model of a reference case on an engine, fed with the case's pixels and texts.
  */
 import { join } from 'node:path';
+import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
 import { openCheckpoint, requireAll, takeParameters } from '../checkpoint/index.ts';
+import { fillWeights } from '../inference/load.ts';
 import { type Batch, type BatchItems, layoutBatch } from '../model/batch.ts';
-import { imageTokensOf, type VlmoConfig } from '../model/config.ts';
 import {
   answer,
   dualOutputs,
@@ -14,7 +15,6 @@ import {
   type ModelFunction,
   reason,
 } from '../model/functions.ts';
-import { fillWeights } from '../model/load.ts';
 import type { DType } from '../runtime/addon.ts';
 import type { Device } from '../runtime/device.ts';
 import type { Weights } from '../runtime/engine.ts';

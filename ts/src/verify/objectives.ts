@@ -2,8 +2,9 @@
  * Losses, gradients and training steps of a reference case.
  */
 import { z } from 'zod';
+import type { VlmoConfig } from '../architecture/config.ts';
+import { parameterShapes } from '../architecture/parameters.ts';
 import { type BatchInputs, keepRows } from '../model/batch.ts';
-import type { VlmoConfig } from '../model/config.ts';
 import {
   contrastiveFunction,
   fusedFunction,
@@ -12,7 +13,6 @@ import {
   type TrainingFunction,
   textMlmFunction,
 } from '../model/objectives.ts';
-import { parameterShapes } from '../model/parameters.ts';
 import type { Program } from '../runtime/engine.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
 import { decays, learningRateAt } from '../train/schedule.ts';

@@ -3,6 +3,7 @@ import { copyFile, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { configFromArch } from '../../src/architecture/config.ts';
 import {
   convertCheckpoint,
   inferConfig,
@@ -16,7 +17,6 @@ import {
 } from '../../src/checkpoint/index.ts';
 import { quantiseRows } from '../../src/checkpoint/quantise.ts';
 import { toBfloat16 } from '../../src/checkpoint/tensors.ts';
-import { configFromArch } from '../../src/model/config.ts';
 import { MomeError } from '../../src/runtime/errors.ts';
 import { readCaseConfig } from '../../src/verify/case-files.ts';
 import { expectCode, golden, soonAborted, temporaryFolder, turnsDuring, writerInto } from '../helpers.ts';

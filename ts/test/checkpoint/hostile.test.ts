@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import pickleparser from 'pickleparser';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { parseConfig, presets } from '../../src/architecture/config.ts';
 import {
   inspectCheckpoint,
   openCheckpoint,
@@ -14,7 +15,6 @@ import {
 } from '../../src/checkpoint/index.ts';
 import { takeParameters } from '../../src/checkpoint/parameters.ts';
 import { guardPickle } from '../../src/checkpoint/pickle-guard.ts';
-import { parseConfig, presets } from '../../src/model/config.ts';
 import { type ErrorCode, MomeError } from '../../src/runtime/errors.ts';
 import { expectCode, golden, temporaryFolder, writerInto } from '../helpers.ts';
 import { torchArchive, zip } from './torch-archive.ts';

@@ -1,4 +1,5 @@
 import { describe, expect, expectTypeOf, it } from 'vitest';
+import { presets } from '../../src/architecture/config.ts';
 import {
   type Activation,
   crossEntropy,
@@ -13,7 +14,6 @@ import {
   printGraph,
   trainingSequence,
 } from '../../src/graph/index.ts';
-import { presets } from '../../src/model/config.ts';
 import { embed } from '../../src/model/functions.ts';
 import { contrastiveFunction } from '../../src/model/objectives.ts';
 import { expectCode } from '../helpers.ts';

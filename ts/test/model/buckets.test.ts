@@ -1,8 +1,8 @@
 /** Batches whose sizes are rounded up to buckets, as a CUDA device takes them. */
 import { describe, expect, it } from 'vitest';
+import { imageTokensOf, presets } from '../../src/architecture/config.ts';
 import { layoutBatch } from '../../src/model/batch.ts';
 import { bucket } from '../../src/model/bucket.ts';
-import { imageTokensOf, presets } from '../../src/model/config.ts';
 
 const config = presets.base;
 const tokens = imageTokensOf(config);

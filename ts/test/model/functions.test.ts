@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { configFromArch, presets } from '../../src/architecture/config.ts';
+import { parameterShapes } from '../../src/architecture/parameters.ts';
 import { layoutBatch } from '../../src/model/batch.ts';
-import { configFromArch, presets } from '../../src/model/config.ts';
 import { dualOutputs, embed, fusionOutputs, lowerFunction, match } from '../../src/model/functions.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
 import { contrastiveFunction } from '../../src/model/objectives.ts';
-import { parameterShapes } from '../../src/model/parameters.ts';
 import { addon } from '../../src/runtime/addon.ts';
 import { Engine } from '../../src/runtime/engine.ts';
 import { createRandom } from '../../src/train/random.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { presets } from '../../src/architecture/config.ts';
 import { keepRows, layoutBatch } from '../../src/model/batch.ts';
-import { presets } from '../../src/model/config.ts';
 import { dropPathScales } from '../../src/train/drop-path.ts';
 
 describe('drop path', () => {

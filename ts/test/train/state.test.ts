@@ -1,8 +1,8 @@
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { VlmoConfig } from '../../src/architecture/config.ts';
 import { openSafetensors, writeSafetensors } from '../../src/checkpoint/index.ts';
-import type { VlmoConfig } from '../../src/model/config.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
 import { createRandom } from '../../src/train/random.ts';
 import { loadRun, saveRun } from '../../src/train/state.ts';

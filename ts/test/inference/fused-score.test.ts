@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { fusedScore } from '../../src/model/fused-score.ts';
+import { fusedScore } from '../../src/inference/fused-score.ts';
 
 it('adds the log-odds of a match and the scaled cosine', () => {
   expect(fusedScore(0.5, 0.25, 20)).toBe(5);

@@ -4,8 +4,8 @@
 import { availableParallelism } from 'node:os';
 import pLimit from 'p-limit';
 import { type ImageInput, prepareImage } from '../image/decode.ts';
+import type { ImageItem } from '../model/batch.ts';
 import { requireNotAborted } from '../runtime/errors.ts';
-import type { ImageItem } from './batch.ts';
 
 export type { ImageInput };
 

@@ -6,6 +6,8 @@ import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { parseConfig, type VlmoConfig } from '../architecture/config.ts';
+import { parameterShapes } from '../architecture/parameters.ts';
 import {
   type Checkpoint,
   inferConfig,
@@ -20,8 +22,6 @@ import { type DeviceName, resolveDevice } from '../runtime/device.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
-import { parseConfig, type VlmoConfig } from './config.ts';
-import { parameterShapes } from './parameters.ts';
 
 export interface LoadOptions {
   /** Where to run; `auto`, the default, takes the first CUDA device that models run on, else this processor. */

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { convertCheckpoint, openCheckpoint, readTensor, writeSafetensors } from '../../src/checkpoint/index.ts';
 import { quantiseRows } from '../../src/checkpoint/quantise.ts';
-import { Vlmo } from '../../src/model/vlmo.ts';
+import { Vlmo } from '../../src/inference/vlmo.ts';
 import { addon, type DType } from '../../src/runtime/addon.ts';
 import { verifyCase } from '../../src/verify/index.ts';
 import { expectCode, golden, temporaryFolder, testImage, tinyModel } from '../helpers.ts';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { logSumExp, secondProbability, topOf } from '../../src/model/logits.ts';
+import { logSumExp, secondProbability, topOf } from '../../src/inference/logits.ts';
 
 /** The definition: all places sorted. */
 const sorted = (values: Float32Array, k: number) =>

@@ -1,14 +1,15 @@
 /**
  * The public model: load once, then embed, match, re-rank, answer, reason and fill masks, all off the event loop.
  */
+
+import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
+import { type Batch, type BatchItems, layoutBatch, withoutSurplus } from '../model/batch.ts';
 import type { DType, RunArguments } from '../runtime/addon.ts';
 import type { Engine, Weights } from '../runtime/engine.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { requireCount, requireList, requirePairs } from './arguments.ts';
-import { type Batch, type BatchItems, layoutBatch, withoutSurplus } from './batch.ts';
-import { imageTokensOf, type VlmoConfig } from './config.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
 import { logSumExp, secondProbability, topOf } from './logits.ts';
 import {

@@ -1,15 +1,15 @@
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { configFromArch, type VlmoConfig } from '../../src/architecture/config.ts';
 import { convertCheckpoint } from '../../src/checkpoint/index.ts';
+import { exportOnnx, type OnnxExport } from '../../src/export/onnx.ts';
 import { decodeModel, Graph, type ModelProto } from '../../src/graph/index.ts';
+import { fillWeights, openModel } from '../../src/inference/load.ts';
 import { layoutBatch } from '../../src/model/batch.ts';
-import { configFromArch, type VlmoConfig } from '../../src/model/config.ts';
 import { encode } from '../../src/model/encoder.ts';
-import { exportOnnx, type OnnxExport } from '../../src/model/export-onnx.ts';
 import { embed, headDims, lowerFunction, type ModelFunction } from '../../src/model/functions.ts';
 import { itmLogits, pooled, rowIndex } from '../../src/model/heads.ts';
-import { fillWeights, openModel } from '../../src/model/load.ts';
 import { Engine } from '../../src/runtime/engine.ts';
 import { createRandom } from '../../src/train/random.ts';
 import { CaseTensors, readCaseConfig } from '../../src/verify/case-files.ts';

@@ -1,11 +1,11 @@
 /**
  * Lowered programs as files, for machines without Node (native/tools/mome_run.cc, scripts/gpu/run.py): the reference cases and the base model
- * at the sizes that are measured. `vitest run ts/test/model/programs.test.ts -u` writes them anew after a change of the graph.
+ * at the sizes that are measured. `vitest run ts/test/inference/programs.test.ts -u` writes them anew after a change of the graph.
  */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { configFromArch, imageTokensOf, presets } from '../../src/architecture/config.ts';
 import { type Batch, type BatchItems, layoutBatch } from '../../src/model/batch.ts';
-import { configFromArch, imageTokensOf, presets } from '../../src/model/config.ts';
 import {
   dualOutputs,
   embed,

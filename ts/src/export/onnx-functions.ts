@@ -1,10 +1,11 @@
 /**
  * The functions of a model that are exported, and the dense form of the sequences each takes.
  */
+
+import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
 import { type DenseLayout, emitOnnx, type OnnxGraph, type Part } from '../graph/index.ts';
-import { imageTokensOf, type VlmoConfig } from './config.ts';
-import { batchDims } from './encoder.ts';
-import { dualOutputs, fusionOutputs, type ModelFunction } from './functions.ts';
+import { batchDims } from '../model/encoder.ts';
+import { dualOutputs, fusionOutputs, type ModelFunction } from '../model/functions.ts';
 
 /** What an export can hold. */
 export const onnxFunctionNames = ['image', 'text', 'fusion'] as const;

@@ -5,6 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { type FileHandle, open, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { VlmoConfig } from '../architecture/config.ts';
 import { takeParameters, valuesOf } from '../checkpoint/index.ts';
 import {
   encodeModel,
@@ -15,11 +16,10 @@ import {
   toModel,
   type WeightPlace,
 } from '../graph/index.ts';
+import { type LoadOptions, openModel, requireEncoder } from '../inference/load.ts';
 import { packageRoot } from '../runtime/addon.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { makeFolder } from '../runtime/files.ts';
-import type { VlmoConfig } from './config.ts';
-import { type LoadOptions, openModel, requireEncoder } from './load.ts';
 import { type OnnxFunctionName, onnxFunction, onnxFunctionNames } from './onnx-functions.ts';
 
 export interface ExportOptions extends Pick<LoadOptions, 'config' | 'imageSize'> {

@@ -1,10 +1,20 @@
 /**
  * The compiled functions of a model, each made when it is first asked for.
  */
+
+import type { VlmoConfig } from '../architecture/config.ts';
+import {
+  answer,
+  embed,
+  fillMask,
+  lowerFunction,
+  type ModelFunction,
+  match,
+  mixed,
+  reason,
+} from '../model/functions.ts';
 import type { Engine, Program, Weights } from '../runtime/engine.ts';
 import { MomeError } from '../runtime/errors.ts';
-import type { VlmoConfig } from './config.ts';
-import { answer, embed, fillMask, lowerFunction, type ModelFunction, match, mixed, reason } from './functions.ts';
 
 /** A function of the model, ready to run, the op of each of its instructions, and what counts the rows of its outputs. */
 export interface Compiled {

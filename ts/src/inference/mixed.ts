@@ -1,9 +1,10 @@
 /**
  * Pictures, texts and pairs in one call, and how a large call is cut into runs.
  */
+
+import type { BatchItems, TokenIds } from '../model/batch.ts';
 import { check } from '../runtime/errors.ts';
 import { isObject, requireList, requirePairs } from './arguments.ts';
-import type { BatchItems, TokenIds } from './batch.ts';
 import { type ImageInput, PictureSet } from './pictures.ts';
 import type { Embeddings } from './results.ts';
 
