@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { checkBounds } from './check.mjs';
 import { describeMachine, measurePeaks, root, slugOf } from './machine.mjs';
-import { writeReport } from './report.mjs';
+import { sectionOf, writeReport } from './report.mjs';
 import { kernelsTable } from './tables/kernels.mjs';
 import { memoryTable } from './tables/memory.mjs';
 import { modelTable } from './tables/model.mjs';
@@ -37,7 +37,7 @@ const options = new Command()
   .option('--check', 'exit 1 when a figure is under its bound')
   .option('--allow-missing', 'with --check: a figure that was not measured is no failure')
   .option('--no-write', 'leave bench/results and docs as they are')
-  .option('--json', 'print the results')
+  .option('--json', 'print the results as JSON in place of the tables')
   .parse()
   .opts();
 
@@ -69,6 +69,7 @@ const log = (text) => process.stderr.write(`bench: ${text}\n`);
 const { machine, versions, commit } = await describeMachine();
 const threads = options.threads ?? machine.cores;
 
+const bounds = JSON.parse(readFileSync(join(root, 'bench', 'bounds.json'), 'utf8'));
 const results = [];
 for (const name of options.only ?? Object.keys(tables)) {
   const rounds = options.rounds ?? (options.quick ? 3 : defaultRounds[name]);
@@ -91,12 +92,12 @@ for (const name of options.only ?? Object.keys(tables)) {
   };
   results.push(result);
   if (options.write) write(result);
+  if (!options.json) process.stdout.write(`${sectionOf(`${name}-${slugOf(machine)}`, result, bounds)}\n\n`);
 }
 
 if (options.write) await writeReport();
 if (options.json) process.stdout.write(`${printed(results)}\n`);
 if (options.check) {
-  const bounds = JSON.parse(readFileSync(join(root, 'bench', 'bounds.json'), 'utf8'));
   const asked = bounds.filter(({ table }) => results.some((result) => result.table === table));
   const verdicts = checkBounds(results, asked, { allowMissing: options.allowMissing ?? false });
   for (const { name, passed, reason } of verdicts) log(`${passed ? 'ok' : 'UNDER ITS BOUND'}: ${name}: ${reason}`);

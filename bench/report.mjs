@@ -60,7 +60,8 @@ const milliseconds = (seconds) =>
     .join(', ');
 const three = (value) => (value >= 1000 ? value.toFixed(0) : Number(value.toPrecision(3)).toString());
 
-function sectionOf(name, result, bounds, chart) {
+/** A measured table as Markdown: machine, rows, where the time went, and the bounds of the table. */
+export function sectionOf(name, result, bounds, chart) {
   const { machine, versions, peaks, date, commit, rounds, absent } = result;
   const peak = ({ fma_gflops, vnni_gops, read_gbs }) =>
     `FMA ${three(fma_gflops.one)} and ${three(fma_gflops.all)} GFLOP/s, ${

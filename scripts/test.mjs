@@ -1,6 +1,6 @@
 /**
  * All checks, cheapest first: lint, types, layers, native tests, TypeScript tests (other runtimes among them), the package as its users
- * load it.
+ * load it, the demo. In a clone, the files that git knows must be after all of it as they were before.
  */
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
@@ -20,7 +20,16 @@ const steps = [
   ['bench dependencies', ['scripts/setup.mjs', '--bench']],
   ['TypeScript tests', [binary('vitest', 'vitest.mjs'), 'run']],
   ['package', ['scripts/check-package.mjs']],
+  ['demo', ['scripts/demo.mjs']],
 ];
+
+/** What git says has changed, or undefined outside a clone. */
+function changedFiles() {
+  const { status, stdout } = spawnSync('git', ['status', '--porcelain'], { cwd: root, encoding: 'utf8' });
+  return status === 0 ? stdout : undefined;
+}
+
+const before = changedFiles();
 
 for (const [label, script, command] of steps) {
   const started = performance.now();
@@ -32,4 +41,10 @@ for (const [label, script, command] of steps) {
     process.exit(1);
   }
   process.stdout.write(`== ${label}: passed in ${((performance.now() - started) / 1000).toFixed(0)} s\n`);
+}
+
+const after = changedFiles();
+if (after !== before) {
+  process.stderr.write(`mome: the checks changed files of the project:\n${after}`);
+  process.exit(1);
 }

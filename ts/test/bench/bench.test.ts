@@ -2,7 +2,7 @@ import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checkBounds } from '../../../bench/check.mjs';
-import { replaceBetween, writeReport } from '../../../bench/report.mjs';
+import { replaceBetween, sectionOf, writeReport } from '../../../bench/report.mjs';
 import { median, ratio, share, spread } from '../../../bench/statistics.mjs';
 import { fasterPeer, memoryRow, rowOf, withShare } from '../../../bench/tables/row.mjs';
 import { packageRoot } from '../../src/runtime/addon.ts';
@@ -244,6 +244,14 @@ describe('the report', () => {
       '| image | int8 | 90.0 % | 0.0 % | 0.0 % | 10.0 % |',
       '',
     ]);
+  });
+
+  it('prints a table by itself, with rows, peers and verdicts', () => {
+    const text = sectionOf('model-test', result, [{ ...bound, peer: 'onnxruntime', least: 3 }], undefined);
+    expect(text).toContain('### Test CPU, 2 cores, avx2');
+    expect(text).toMatch(/\| image, batch 8 \| float32 \| .*2\.00 x \|/);
+    expect(text).toMatch(/\| images \| 2\.00 \| at least 3 \| {2}\| \*\*not met\*\* \|/);
+    expect(text).not.toContain('![');
   });
 
   it('refuses a page without its markers', () => {
