@@ -5,7 +5,7 @@ import { check, MomeError } from '../runtime/errors.ts';
 import type { Graph } from './graph.ts';
 import { type AnyNode, differentiate } from './ops/index.ts';
 import type { Attribute, GradientContext, Instruction } from './ops/node.ts';
-import type { Activation, Dim, Names, Operand, Parameter, Value } from './value.ts';
+import type { Activation, Dim, Names, Operand, Parameter, ParameterGradient, RowRange, Value } from './value.ts';
 
 /** A loss and its weight in the sum that is differentiated; a weight can be a number given at each run. */
 export interface WeightedLoss {
@@ -81,6 +81,13 @@ export function trainingSequence(
     instructions: [...forward.instructions, ...context.instructions],
     views: [...forward.views, ...context.views],
   };
+}
+
+/** Every gradient of a parameter that the kernel calls of `sequence` add to. */
+export function parameterGradients({ instructions }: Sequence): ParameterGradient[] {
+  return instructions.flatMap(({ operands }) =>
+    Object.values(operands).filter((operand): operand is ParameterGradient => operand?.kind === 'gradient'),
+  );
 }
 
 function forwardInstruction(node: AnyNode): Instruction {
@@ -165,8 +172,10 @@ class Reverse implements GradientContext {
     return operand.kind === 'activation' && this.#needed.has(this.#key(operand));
   }
 
-  parameterGradient(parameter: Parameter | undefined): Operand | undefined {
-    return parameter && this.#trainable(parameter.name) ? { kind: 'gradient', parameter } : undefined;
+  parameterGradient(parameter: Parameter | undefined, rows?: RowRange): Operand | undefined {
+    return parameter && this.#trainable(parameter.name)
+      ? { kind: 'gradient', parameter, ...(rows && { rows }) }
+      : undefined;
   }
 
   like(value: Value): Activation {

@@ -1,8 +1,15 @@
 /** The typed graph: build, differentiate, lower, print and cost it. */
 export { type GraphCost, graphCost, type Machine, type NodeCost } from './cost.ts';
-export { forwardSequence, type Sequence, trainingSequence, type View, type WeightedLoss } from './gradient.ts';
+export {
+  forwardSequence,
+  parameterGradients,
+  type Sequence,
+  trainingSequence,
+  type View,
+  type WeightedLoss,
+} from './gradient.ts';
 export { Graph } from './graph.ts';
-export { type Lowered, lower } from './lower.ts';
+export { type Lowered, lower, snake } from './lower.ts';
 export {
   type DenseLayout,
   decodeModel,
@@ -37,6 +44,8 @@ export {
   formatShape,
   type Input,
   type Parameter,
+  type ParameterGradient,
   perRun,
+  type RowRange,
   type Value,
 } from './value.ts';

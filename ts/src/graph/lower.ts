@@ -85,7 +85,7 @@ export function lower(graph: Graph, sequence: Sequence): Lowered {
 }
 
 /** Program names of dimensions: `textRows` -> `text_rows`. */
-function snake(name: string): string {
+export function snake(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 

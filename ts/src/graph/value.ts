@@ -60,6 +60,14 @@ export type Operand = Activation | Input | Parameter | ParameterGradient;
 export interface ParameterGradient {
   readonly kind: 'gradient';
   readonly parameter: Parameter;
+  /** The rows that the kernel sums over, where they may be none in a run; undefined for all rows of the batch. */
+  readonly rows?: RowRange;
+}
+
+/** Rows [begin, end); a dimension is an offset bound per run. */
+export interface RowRange {
+  readonly begin: Dim | 0;
+  readonly end: Dim;
 }
 
 /** "rows x 768", for messages and printed graphs. */

@@ -6,11 +6,15 @@ import type { VlmoConfig } from '../architecture/config.ts';
 import {
   contrastive,
   crossEntropy,
+  type Dim,
   Graph,
   type Loss,
   type Lowered,
   lower,
+  type ParameterGradient,
+  parameterGradients,
   perRun,
+  snake,
   softBce,
   trainingSequence,
 } from '../graph/index.ts';
@@ -44,6 +48,23 @@ export interface TrainingFunction {
   readonly graph: Graph;
   readonly lowered: Lowered;
   readonly losses: readonly ObjectiveLoss[];
+  /** The gradients of parameters that its kernels add to. */
+  readonly gradients: readonly ParameterGradient[];
+}
+
+/**
+ * The parameters that have a gradient after a run of `training`. An expert that no row of the batch went to has none, like a head that no
+ * loss reads: the optimiser leaves them as they are.
+ *
+ * @param dims the sizes of the run
+ */
+export function parametersWithGradient(
+  training: TrainingFunction,
+  dims: Readonly<Record<string, number>>,
+): Set<string> {
+  const sizeOf = (dim: Dim | 0) => (dim === 0 ? 0 : (dim.size ?? dims[snake(dim.name)] ?? 0));
+  const reached = training.gradients.filter(({ rows }) => !rows || sizeOf(rows.end) > sizeOf(rows.begin));
+  return new Set(reached.map(({ parameter }) => parameter.name));
 }
 
 /**
@@ -185,6 +206,11 @@ class Builder {
   finish(trainable?: (parameter: string) => boolean): TrainingFunction {
     const { checkpointActivations = false } = this.#options;
     const sequence = trainingSequence(this.#graph, this.#losses, trainable, { checkpointActivations });
-    return { graph: this.#graph, lowered: lower(this.#graph, sequence), losses: this.#losses };
+    return {
+      graph: this.#graph,
+      lowered: lower(this.#graph, sequence),
+      losses: this.#losses,
+      gradients: parameterGradients(sequence),
+    };
   }
 }

@@ -48,3 +48,19 @@ const noDecay = [
 
 /** Whether weight decay applies to a parameter, by the rule of the original recipe. */
 export const decays = (parameter: string): boolean => !noDecay.some((part) => parameter.includes(part));
+
+/** Parameters that share the settings of an optimiser step. */
+export interface ParameterGroup {
+  readonly names: string[];
+  readonly weightDecay: number;
+  readonly learningRateScale: number;
+}
+
+/** Splits the parameters of an optimiser step into those that decay and those that do not. */
+export function parameterGroups(names: Iterable<string>, weightDecay: number): ParameterGroup[] {
+  const all = [...names];
+  return [
+    { names: all.filter(decays), weightDecay, learningRateScale: 1 },
+    { names: all.filter((name) => !decays(name)), weightDecay: 0, learningRateScale: 1 },
+  ];
+}

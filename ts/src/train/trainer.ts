@@ -4,29 +4,21 @@
  * One step runs two programs on the same weights: the contrastive one on texts and pictures apart, whose similarities choose the
  * hard negatives, then the fused one on pairs. Their gradients accumulate, are clipped by their joint norm, and AdamW follows.
  */
-
 import type { VlmoConfig } from '../architecture/config.ts';
 import { parameterShapes } from '../architecture/parameters.ts';
-import { type BatchInputs, type BatchItems, keepRows, layoutBatch } from '../model/batch.ts';
-import {
-  contrastiveFunction,
-  fusedFunction,
-  type ObjectiveOptions,
-  type TrainingFunction,
-} from '../model/objectives.ts';
+import { parametersWithGradient, type TrainingFunction } from '../model/objectives.ts';
 import { Engine, type Program, type Weights } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
-import { dropPathScales } from './drop-path.ts';
-import { type MaskingVocabulary, maskWords } from './masking.ts';
-import { drawHardNegatives } from './mining.ts';
+import type { MaskingVocabulary } from './masking.ts';
+import { contrastiveProgram } from './objectives/contrastive.ts';
+import { fusedProgram } from './objectives/fused.ts';
+import type { SamplingOptions, StepContext, StepProgram, StepSetting, TrainingBatch } from './objectives/step.ts';
 import { createRandom, type Random, type RandomState } from './random.ts';
-import { decays, learningRateAt, type Schedule } from './schedule.ts';
+import { learningRateAt, parameterGroups, type Schedule } from './schedule.ts';
 
-/** Objectives a trainer can combine; `itm` needs `itc`, whose similarities choose its negatives. */
-export type PairObjective = 'itc' | 'itm' | 'mlm';
+export type { PairObjective, TrainingBatch } from './objectives/step.ts';
 
-export interface TrainerOptions {
-  readonly objectives: readonly PairObjective[];
+export interface TrainerOptions extends SamplingOptions {
   readonly schedule: Schedule;
   readonly betas?: readonly [number, number];
   readonly eps?: number;
@@ -35,34 +27,11 @@ export interface TrainerOptions {
   readonly clipNorm?: number;
   /** Micro-batches per optimiser step: gradients of this many calls of `train` are averaged. */
   readonly accumulate?: number;
-  /** Joint positives: pairs of the same group match each other. */
-  readonly groups?: boolean;
-  /** Train the VL branch of the contrastive loss too. */
-  readonly vlBranch?: boolean;
-  /** How many pairs of a batch the fused objectives read; default all. */
-  readonly fusedPairs?: number;
   /** Which parameters learn; default all. The others are frozen: nothing is computed for them. */
   readonly trainable?: (parameter: string) => boolean;
-  /** How strongly ITM negatives follow the similarities: 1 as in the paper (default), 0 even. */
-  readonly negativeSharpness?: number;
-  readonly maskProbability?: number;
-  readonly textDropout?: number;
-  /** Probability of dropping a residual branch of a sequence, growing linearly with depth up to this. */
-  readonly dropPath?: number;
-  /** Keep only the blocks' inputs for the backward pass and compute the rest again: the same numbers, less memory. */
-  readonly checkpointActivations?: boolean;
   /** Highest value of `logit_scale` and `logit_vl_scale`: ln(100), as in CLIP. */
   readonly maxLogitScale?: number;
   readonly seed?: number;
-}
-
-/** A batch of image-text pairs. */
-export interface TrainingBatch {
-  /** [pairs, S, S, 3] raw pixels. */
-  readonly bytes: Uint8Array;
-  readonly texts: readonly Int32Array[];
-  /** Pairs of the same group are joint positives. */
-  readonly groups?: Int32Array;
 }
 
 /** What one step reports. */
@@ -90,10 +59,9 @@ export interface TrainerState {
   readonly random: RandomState;
 }
 
-type Programs = { readonly contrastive: Compiled | undefined; readonly fused: Compiled | undefined };
-interface Compiled {
+/** A program of a step, compiled. */
+interface Compiled extends StepProgram {
   readonly program: Program;
-  readonly training: TrainingFunction;
 }
 
 /** Trains the weights of one model on one engine. */
@@ -102,36 +70,26 @@ export class Trainer {
   readonly engine: Engine;
   readonly weights: Weights;
   readonly options: TrainerOptions;
-  readonly #vocabulary: MaskingVocabulary;
-  readonly #programs: Programs;
-  readonly #groups: { names: string[]; weightDecay: number; learningRateScale: number }[];
+  readonly #programs: readonly Compiled[];
   readonly #random: Random;
   #step = 0;
   /** Micro-batches since the last optimiser step, and the generator as that step left it. */
   #microStep = 0;
   #randomAtStep: RandomState;
+  /** Parameters that have a gradient since the last optimiser step. */
+  #withGradient = new Set<string>();
 
-  private constructor(
-    config: VlmoConfig,
-    engine: Engine,
-    weights: Weights,
-    vocabulary: MaskingVocabulary,
-    options: TrainerOptions,
-  ) {
-    this.config = config;
+  private constructor(setting: StepSetting, engine: Engine, weights: Weights, options: TrainerOptions) {
+    this.config = setting.config;
     this.engine = engine;
     this.weights = weights;
     this.options = options;
-    this.#vocabulary = vocabulary;
     this.#random = createRandom(options.seed ?? 0, 0x7261696e);
     this.#randomAtStep = this.#random.save();
-    this.#programs = compile(config, engine, weights, options);
-    const names = [...parameterShapes(config).keys()].filter(options.trainable ?? (() => true));
-    const weightDecay = options.weightDecay ?? 0.01;
-    this.#groups = [
-      { names: names.filter(decays), weightDecay, learningRateScale: 1 },
-      { names: names.filter((name) => !decays(name)), weightDecay: 0, learningRateScale: 1 },
-    ];
+    this.#programs = programsOf(setting).map((program) => ({
+      ...program,
+      program: engine.createProgram(weights, program.training.lowered.text),
+    }));
   }
 
   /**
@@ -161,7 +119,8 @@ export class Trainer {
         weights.add(name, shape, values);
       }
       weights.enableTraining();
-      return new Trainer(config, engine, weights, vocabulary, options);
+      const setting = { config, vocabulary, options, trainable: options.trainable };
+      return new Trainer(setting, engine, weights, options);
     } catch (error) {
       engine.dispose();
       throw error;
@@ -206,30 +165,20 @@ export class Trainer {
 
   async #train(batch: TrainingBatch, signal?: AbortSignal): Promise<StepMetrics> {
     const { accumulate = 1, schedule, clipNorm = 0 } = this.options;
-    if (this.#microStep === 0) await this.weights.zeroGradients();
+    if (this.#microStep === 0) {
+      await this.weights.zeroGradients();
+      this.#withGradient = new Set();
+    }
     const losses: Record<string, number> = {};
-    let itmAccuracy: number | undefined;
-    let negatives: ReturnType<typeof drawHardNegatives> | undefined;
-    const fusedPairs = Math.min(this.options.fusedPairs ?? batch.texts.length, batch.texts.length);
-    if (this.#programs.contrastive) {
-      const outputs = await this.#runContrastive(this.#programs.contrastive, batch, signal);
-      collect(losses, this.#programs.contrastive.training, outputs);
-      if (this.options.objectives.includes('itm')) {
-        negatives = drawHardNegatives(
-          outputs.similarity!,
-          batch.texts.length,
-          fusedPairs,
-          this.#random,
-          this.#groupsOf(batch),
-          this.options.negativeSharpness,
-        );
-      }
+    const context: StepContext = { batch, random: this.#random };
+    for (const { program, training, sample, finish } of this.#programs) {
+      const args = sample(context);
+      const outputs = await program.run(args, signal);
+      for (const name of parametersWithGradient(training, args.dims)) this.#withGradient.add(name);
+      collect(losses, training, outputs);
+      finish?.(outputs, context);
     }
-    if (this.#programs.fused) {
-      const { outputs, labels } = await this.#runFused(this.#programs.fused, batch, fusedPairs, negatives, signal);
-      collect(losses, this.#programs.fused.training, outputs);
-      if (outputs.itm_logits) itmAccuracy = accuracy(outputs.itm_logits, labels);
-    }
+    const { itmAccuracy } = context;
     const loss = Object.values(losses).reduce((sum, value) => sum + value, 0);
     const learningRate = learningRateAt(schedule, this.#step);
     this.#microStep++;
@@ -269,100 +218,14 @@ export class Trainer {
       beta2,
       eps: this.options.eps ?? 1e-8,
       gradientScale,
-      groups: this.#groups,
+      groups: parameterGroups(this.#withGradient, this.options.weightDecay ?? 0.01),
     });
     const highest = this.options.maxLogitScale ?? Math.log(100);
     for (const name of ['logit_scale', 'logit_vl_scale']) {
+      if (!this.#withGradient.has(name)) continue;
       const [value] = await this.weights.read(name);
       if (value !== undefined && value > highest) await this.weights.write(name, Float32Array.of(highest));
     }
-  }
-
-  async #runContrastive({ program }: Compiled, batch: TrainingBatch, signal?: AbortSignal) {
-    const pairs = batch.texts.length;
-    const items: BatchItems = { texts: batch.texts, images: batch.texts.map((_, picture) => ({ picture })) };
-    const layout = layoutBatch(this.config, items, pairs);
-    const group = this.#groupsOf(batch);
-    const outputs = await program.run(
-      {
-        dims: { ...layout.dims, pairs },
-        inputs: {
-          ...layout.inputs,
-          bytes: batch.bytes,
-          ...(group && { group }),
-          ...this.#dropPath(layout, ['block', 'branch']),
-        },
-        scalars: this.#scalars(),
-      },
-      signal,
-    );
-    return outputs;
-  }
-
-  async #runFused(
-    { program }: Compiled,
-    batch: TrainingBatch,
-    count: number,
-    negatives: ReturnType<typeof drawHardNegatives> | undefined,
-    signal?: AbortSignal,
-  ) {
-    const pairs: { text: Int32Array; picture: number }[] = [];
-    const labels: number[] = [];
-    if (negatives) {
-      for (let i = 0; i < count; i++) pairs.push({ text: batch.texts[i]!, picture: i });
-      for (let i = 0; i < count; i++) pairs.push({ text: batch.texts[i]!, picture: negatives.image[i]! });
-      for (let i = 0; i < count; i++) pairs.push({ text: batch.texts[negatives.text[i]!]!, picture: i });
-      for (let i = 0; i < 3 * count; i++) labels.push(i < count ? 1 : 0);
-    }
-    const masked = this.options.objectives.includes('mlm')
-      ? batch.texts
-          .slice(0, count)
-          .map((text) => maskWords(text, this.#vocabulary, this.#random, this.options.maskProbability))
-      : [];
-    const firstMasked = pairs.length;
-    for (const [picture, { ids }] of masked.entries()) pairs.push({ text: ids, picture });
-    const layout = layoutBatch(this.config, { pairs }, batch.texts.length);
-    const itmLabels = Int32Array.from(labels);
-    const mlmRows = Int32Array.from(
-      masked.flatMap(({ positions }, i) =>
-        [...positions].map((position) => layout.pairTextCls[firstMasked + i]! + position),
-      ),
-    );
-    const kept = keepRows({ pairs: { itm: layout.pairTextCls.slice(0, labels.length), mlm: mlmRows } });
-    const dims = { ...layout.dims, ...kept.dims, itm_rows: labels.length, mlm_rows: mlmRows.length };
-    const inputs = { ...layout.inputs, ...kept.inputs };
-    const outputs = await program.run(
-      {
-        dims,
-        inputs: {
-          ...inputs,
-          bytes: batch.bytes,
-          ...(negatives && { itm_labels: itmLabels }),
-          ...(this.options.objectives.includes('mlm') && {
-            mlm_labels: Int32Array.from(masked.flatMap((text) => [...text.labels])),
-          }),
-          ...this.#dropPath({ dims, inputs }, ['block']),
-        },
-        scalars: this.#scalars(),
-      },
-      signal,
-    );
-    return { outputs, labels: itmLabels };
-  }
-
-  #groupsOf(batch: TrainingBatch): Int32Array | undefined {
-    return this.options.groups ? batch.groups : undefined;
-  }
-
-  #scalars(): Record<string, number> {
-    return (this.options.textDropout ?? 0) > 0 ? { dropoutSeed: this.#random.integer(2 ** 31) } : {};
-  }
-
-  #dropPath(batch: BatchInputs, streams: readonly ('block' | 'branch')[]): Record<string, Float32Array> {
-    const { dropPath = 0, vlBranch } = this.options;
-    if (dropPath === 0) return {};
-    const used = streams.filter((stream) => stream === 'block' || vlBranch !== false);
-    return dropPathScales(this.config, batch, dropPath, used, this.#random);
   }
 
   #checkBatch({ bytes, texts, groups }: TrainingBatch): void {
@@ -383,26 +246,14 @@ export class Trainer {
   }
 }
 
-function compile(config: VlmoConfig, engine: Engine, weights: Weights, options: TrainerOptions): Programs {
-  const objectiveOptions: ObjectiveOptions = {
-    pixels: 'u8',
-    textDropout: options.textDropout ?? 0,
-    dropPath: (options.dropPath ?? 0) > 0,
-    groups: options.groups ?? false,
-    vlBranch: options.vlBranch ?? true,
-    checkpointActivations: options.checkpointActivations ?? false,
-  };
-  const compiled = (training: TrainingFunction): Compiled => ({
-    training,
-    program: engine.createProgram(weights, training.lowered.text),
-  });
-  const fused = options.objectives.filter((objective) => objective !== 'itc');
-  return {
-    contrastive: options.objectives.includes('itc')
-      ? compiled(contrastiveFunction(config, 'itc', objectiveOptions, options.trainable))
-      : undefined,
-    fused: fused.length > 0 ? compiled(fusedFunction(config, fused, objectiveOptions, options.trainable)) : undefined,
-  };
+/** The programs of a step, in the order in which they run: one hands its negatives to the next. */
+function programsOf(setting: StepSetting): StepProgram[] {
+  const { objectives } = setting.options;
+  const fused = objectives.filter((objective) => objective !== 'itc');
+  return [
+    ...(objectives.includes('itc') ? [contrastiveProgram(setting)] : []),
+    ...(fused.length > 0 ? [fusedProgram(setting, fused)] : []),
+  ];
 }
 
 function collect(
@@ -415,10 +266,4 @@ function collect(
     if (value === undefined) throw new MomeError('MOME_INTERNAL', `trainer: expected output ${output}, got none`);
     losses[objective] = (losses[objective] ?? 0) + weight * value;
   }
-}
-
-function accuracy(logits: Float32Array, labels: Int32Array): number {
-  let right = 0;
-  for (const [i, label] of labels.entries()) if ((logits[2 * i + 1]! > logits[2 * i]! ? 1 : 0) === label) right++;
-  return labels.length === 0 ? 0 : right / labels.length;
 }

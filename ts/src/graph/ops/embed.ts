@@ -82,6 +82,7 @@ export function textEmbedGradient(node: TextEmbedNode, context: GradientContext)
   const { ids, index, word, segment, position, gamma, beta, type } = node.operands;
   const dout = context.gradient(node.results.out);
   if (dout === undefined) return;
+  const rows = { begin: 0, end: dout.shape[0]! } as const;
   context.emit({
     op: 'text_embed',
     operands: {
@@ -92,12 +93,12 @@ export function textEmbedGradient(node: TextEmbedNode, context: GradientContext)
       position,
       gamma,
       dout,
-      dword: context.parameterGradient(word),
-      dsegment: context.parameterGradient(segment),
-      dposition: context.parameterGradient(position),
-      dgamma: context.parameterGradient(gamma),
-      dbeta: context.parameterGradient(beta),
-      dtype: context.parameterGradient(type),
+      dword: context.parameterGradient(word, rows),
+      dsegment: context.parameterGradient(segment, rows),
+      dposition: context.parameterGradient(position, rows),
+      dgamma: context.parameterGradient(gamma, rows),
+      dbeta: context.parameterGradient(beta, rows),
+      dtype: context.parameterGradient(type, rows),
     },
     results: {},
     attributes: node.attributes,
@@ -182,6 +183,7 @@ export function patchEmbedGradient(node: PatchEmbedNode, context: GradientContex
   const { pixels, bytes, picture, type_index, weight, bias, cls, position, type } = node.operands;
   const dout = context.gradient(node.results.out);
   if (dout === undefined) return;
+  const rows = { begin: 0, end: dout.shape[0]! } as const;
   context.emit({
     op: 'patch_embed',
     operands: {
@@ -190,11 +192,11 @@ export function patchEmbedGradient(node: PatchEmbedNode, context: GradientContex
       picture,
       type_index,
       dout,
-      dweight: context.parameterGradient(weight),
-      dbias: context.parameterGradient(bias),
-      dcls: context.parameterGradient(cls),
-      dposition: context.parameterGradient(position),
-      dtype: context.parameterGradient(type),
+      dweight: context.parameterGradient(weight, rows),
+      dbias: context.parameterGradient(bias, rows),
+      dcls: context.parameterGradient(cls, rows),
+      dposition: context.parameterGradient(position, rows),
+      dtype: context.parameterGradient(type, rows),
     },
     results: {},
     attributes: node.attributes,

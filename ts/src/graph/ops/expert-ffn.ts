@@ -3,7 +3,7 @@
  * `out = x + row_scale gamma fc2_e(gelu(fc1_e(layer_norm_e(x))))`.
  */
 import { check } from '../../runtime/errors.ts';
-import type { Activation, Dim, Input, Operand, Parameter, Value } from '../value.ts';
+import type { Activation, Input, Operand, Parameter, RowRange, Value } from '../value.ts';
 import type { Norm } from './layer-norm.ts';
 import type { Linear } from './linear.ts';
 import {
@@ -28,9 +28,7 @@ export interface ExpertWeights {
 }
 
 /** Rows [begin, end) and the expert that reads them; a number is 0, a dimension an offset bound per run. */
-export interface ExpertRange {
-  readonly begin: Dim | 0;
-  readonly end: Dim;
+export interface ExpertRange extends RowRange {
   readonly expert: ExpertWeights;
 }
 
@@ -96,9 +94,9 @@ export function expertFfnGradient(node: ExpertFfnNode, context: GradientContext)
   const gradients: Record<string, Operand | undefined> = {
     dgamma: context.parameterGradient(rest.gamma as Parameter | undefined),
   };
-  for (const [i, { expert }] of node.ranges.entries()) {
+  for (const [i, { expert, ...rows }] of node.ranges.entries()) {
     for (const [key, parameter] of expertParameters(expert))
-      gradients[`d${key}_${i}`] = context.parameterGradient(parameter);
+      gradients[`d${key}_${i}`] = context.parameterGradient(parameter, rows);
   }
   const dx = context.like(x);
   context.emit({

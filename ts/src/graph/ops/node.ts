@@ -2,7 +2,16 @@
  * The parts every op is made of: its node, its gradient rule and its cost rule.
  */
 import { check } from '../../runtime/errors.ts';
-import { type Activation, type Dim, formatShape, type Operand, type Parameter, sameDim, type Value } from '../value.ts';
+import {
+  type Activation,
+  type Dim,
+  formatShape,
+  type Operand,
+  type Parameter,
+  type RowRange,
+  sameDim,
+  type Value,
+} from '../value.ts';
 
 /** Numbers an instruction carries: fixed ones, a per-run dimension, or a per-run scalar given by name. */
 export type Attribute = number | boolean | Dim | { readonly scalar: string };
@@ -41,8 +50,12 @@ export interface GradientContext {
   pending(value: Value): Activation | undefined;
   /** Whether anything wants the gradient of this operand. */
   wants(operand: Value | Parameter): boolean;
-  /** The operand a backward kernel adds a parameter's gradient to; undefined when the parameter is frozen. */
-  parameterGradient(parameter: Parameter | undefined): Operand | undefined;
+  /**
+   * The operand a backward kernel adds a parameter's gradient to; undefined when the parameter is frozen.
+   *
+   * @param rows the rows that the gradient sums over, for kernels that may have none to do in a run
+   */
+  parameterGradient(parameter: Parameter | undefined, rows?: RowRange): Operand | undefined;
   /** A fresh activation shaped like `value`. */
   like(value: Value): Activation;
   /** A new activation of the given shape. */
