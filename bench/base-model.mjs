@@ -24,7 +24,7 @@ export async function prepareBaseModel(folder, seed) {
   if (!existsSync(join(model, 'model.safetensors'))) {
     mkdirSync(model, { recursive: true });
     copyFileSync(vocabularyFile, join(model, 'vocab.txt'));
-    await writeModel(model, config, initialParameters(config, createRandom(seed)), {
+    await writeModel(model, config, await initialParameters(config, createRandom(seed)), {
       dtype: 'float32',
       vocabularyFiles: [],
     });

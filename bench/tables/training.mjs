@@ -23,9 +23,9 @@ export async function trainingTable({ folder, seed, rounds, threads, log }) {
   const rows = [];
   for (const checkpointActivations of [false, true]) {
     log(checkpointActivations ? `${name}, activations computed again` : name);
-    const trainer = Trainer.create(
+    const trainer = await Trainer.create(
       config,
-      initialParameters(config, createRandom(seed)),
+      await initialParameters(config, createRandom(seed)),
       { vocabularySize: config.vocabularySize, maskId: 103, isSpecial: (id) => id < 200, isContinuation: () => false },
       {
         objectives: ['itc', 'itm', 'mlm'],

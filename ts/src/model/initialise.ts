@@ -3,6 +3,7 @@
  */
 import type { VlmoConfig } from '../architecture/config.ts';
 import { parameterShapes } from '../architecture/parameters.ts';
+import { inPieces, Pace } from '../runtime/pace.ts';
 
 /** Standard deviation of the truncated normal: 0.02 at width 768, as in BERT and BEiT; products keep that scale at other widths. */
 const deviationOf = ({ width }: VlmoConfig): number => 0.02 * Math.sqrt(768 / width);
@@ -18,22 +19,24 @@ export interface NormalSource {
  *
  * @see BEiT (arXiv 2106.08254), section 3; CLIP (arXiv 2103.00020) for the logit scale
  */
-export function initialParameters(config: VlmoConfig, random: NormalSource): Map<string, Float32Array> {
+export async function initialParameters(config: VlmoConfig, random: NormalSource): Promise<Map<string, Float32Array>> {
   const parameters = new Map<string, Float32Array>();
+  const pace = new Pace();
   for (const [name, shape] of parameterShapes(config)) {
     const count = shape.reduce((product, dim) => product * dim, 1);
-    parameters.set(name, initialValues(name, count, shape.length, config, random));
+    parameters.set(name, await initialValues(name, count, shape.length, config, random));
+    await pace.rest();
   }
   return parameters;
 }
 
-function initialValues(
+async function initialValues(
   name: string,
   count: number,
   rank: number,
   config: VlmoConfig,
   random: NormalSource,
-): Float32Array {
+): Promise<Float32Array> {
   const values = new Float32Array(count);
   if (name.startsWith('logit_')) return values.fill(Math.log(1 / 0.07));
   if (/gamma_[12]$/.test(name)) return values.fill(config.layerScale ?? 1);
@@ -41,7 +44,9 @@ function initialValues(
   if (rank === 1) return values.fill(1);
   const branchEnd = /blocks\.(\d+)\.(?:attn\.proj|mlp_\w+\.fc2)\.weight$/.exec(name);
   const scale = deviationOf(config) / (branchEnd ? Math.sqrt(2 * (Number(branchEnd[1]) + 1)) : 1);
-  for (let i = 0; i < count; i++) values[i] = truncatedNormal(random) * scale;
+  await inPieces(count, (begin, end) => {
+    for (let i = begin; i < end; i++) values[i] = truncatedNormal(random) * scale;
+  });
   // The padding row stays zero: it is never read and never receives a gradient.
   if (name === 'text_embeddings.word_embeddings.weight') values.fill(0, 0, config.width);
   return values;

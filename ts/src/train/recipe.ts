@@ -2,9 +2,10 @@
  * A training recipe: one JSON file that says everything a run depends on.
  */
 import { readFile } from 'node:fs/promises';
+import { RE2JS } from 're2js';
 import { z } from 'zod';
 import { parseConfig, presets, type VlmoConfig } from '../architecture/config.ts';
-import { MomeError } from '../runtime/errors.ts';
+import { check, MomeError } from '../runtime/errors.ts';
 import { augmentDefaults } from './data/augment.ts';
 import { captionDefaults } from './data/captions.ts';
 import { emojiStyles } from './data/emoji.ts';
@@ -17,9 +18,39 @@ function strengthsOf<Name extends string>(defaults: Readonly<Record<Name, number
   return z.partialRecord(z.enum(Object.keys(defaults) as [Name, ...Name[]]), strength);
 }
 
+/** Most characters of a pattern for names of parameters. */
+const maxPatternLength = 500;
+
+/**
+ * Whether a parameter's name contains a match of `pattern`. The syntax is that of RE2, whose time grows with the length of the name alone:
+ * no lookahead and no references back. Counted repetition such as `a{9}` is refused too: it makes large programs of short patterns.
+ *
+ * @throws MomeError `MOME_INVALID_CONFIG` for a text that is no such pattern
+ */
+export function parameterFilter(pattern: string): (name: string) => boolean {
+  check(
+    pattern.length <= maxPatternLength && !/\{\d/.test(pattern),
+    'MOME_INVALID_CONFIG',
+    `trainable: expected at most ${maxPatternLength} characters and no counted repetition`,
+  );
+  const known = new Map<string, boolean>();
+  try {
+    const compiled = RE2JS.compile(pattern);
+    return (name) => {
+      const answer = known.get(name) ?? compiled.matcher(name).find();
+      known.set(name, answer);
+      return answer;
+    };
+  } catch (error) {
+    throw new MomeError('MOME_INVALID_CONFIG', 'trainable: expected a regular expression in the syntax of RE2', {
+      cause: error,
+    });
+  }
+}
+
 function isPattern(text: string): boolean {
   try {
-    return Boolean(new RegExp(text));
+    return Boolean(parameterFilter(text));
   } catch {
     return false;
   }
@@ -55,7 +86,13 @@ const recipeSchema = z.strictObject({
         fusedPairs: count.optional(),
         negativeSharpness: strength.default(1),
         /** Regular expression of the parameters that learn; default all. */
-        trainable: z.string().refine(isPattern, 'expected a regular expression').optional(),
+        trainable: z
+          .string()
+          .refine(
+            isPattern,
+            `expected a regular expression in the syntax of RE2, of at most ${maxPatternLength} characters, without counted repetition`,
+          )
+          .optional(),
         vlBranch: z.boolean().default(true),
       }),
     )

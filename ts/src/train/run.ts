@@ -16,7 +16,8 @@ import { openPairs } from './data/pair-files.ts';
 import { type Batch, type BatchPosition, type PairDataset, sampleBatches } from './data/pairs.ts';
 import { MetricsLog, ProgressLine } from './metrics.ts';
 import { createRandom } from './random.ts';
-import { type Phase, type Recipe, readRecipe, recipeConfig } from './recipe.ts';
+import { type Phase, parameterFilter, type Recipe, readRecipe, recipeConfig } from './recipe.ts';
+import { lockRun } from './run-lock.ts';
 import { startingParameters } from './starting-model.ts';
 import { loadRun, saveRun } from './state.ts';
 import { Trainer, type TrainingBatch } from './trainer.ts';
@@ -46,12 +47,24 @@ export interface RunResult {
  *
  * @param recipePath JSON file; paths inside are relative to it
  * @throws MomeError `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE`, `MOME_NON_FINITE` after ten steps without finite gradients,
- *   `MOME_ABORTED` (a checkpoint is written first)
+ *   `MOME_ABORTED` (a checkpoint is written first), `MOME_IO` when another run writes to the same folder
  */
 export async function runTraining(recipePath: string, options: RunOptions): Promise<RunResult> {
   const recipe = await readRecipe(recipePath);
-  const folder = dirname(resolve(recipePath));
   await makeFolder(options.output);
+  const { lost, release } = await lockRun(options.output);
+  try {
+    const signal = options.signal ? AbortSignal.any([options.signal, lost]) : lost;
+    return await runRecipe(recipe, dirname(resolve(recipePath)), { ...options, signal });
+  } catch (error) {
+    throw lost.aborted ? lost.reason : error;
+  } finally {
+    await release();
+  }
+}
+
+/** @param folder paths in the recipe are relative to it */
+async function runRecipe(recipe: Recipe, folder: string, options: RunOptions): Promise<RunResult> {
   const dataset = await openDataset(recipe, folder);
   const vocabularyFile = await prepareVocabulary(recipe, folder, options.output, dataset);
   const tokenizerOf = (maxLength: number): Promise<Tokenizer> => loadTokenizer(vocabularyFile, { maxLength });
@@ -98,7 +111,7 @@ class Run {
   async all(parameters: ReadonlyMap<string, Float32Array>): Promise<RunResult> {
     let current = parameters;
     for (const [index, phase] of this.#parts.recipe.phases.entries()) {
-      const trainer = this.#trainer(phase, current);
+      const trainer = await this.#trainer(phase, current);
       try {
         await this.#phase(trainer, phase, index);
         current = await trainer.parameters();
@@ -114,7 +127,7 @@ class Run {
     };
   }
 
-  #trainer(phase: Phase, parameters: ReadonlyMap<string, Float32Array>): Trainer {
+  #trainer(phase: Phase, parameters: ReadonlyMap<string, Float32Array>): Promise<Trainer> {
     const { recipe } = this.#parts;
     return Trainer.create(
       this.#parts.config,
@@ -139,7 +152,7 @@ class Run {
         vlBranch: phase.vlBranch,
         ...(phase.fusedPairs !== undefined && { fusedPairs: phase.fusedPairs }),
         negativeSharpness: phase.negativeSharpness,
-        ...(phase.trainable !== undefined && { trainable: (name: string) => new RegExp(phase.trainable!).test(name) }),
+        ...(phase.trainable !== undefined && { trainable: parameterFilter(phase.trainable) }),
         maskProbability: recipe.maskProbability,
         textDropout: recipe.textDropout,
         dropPath: recipe.dropPath,

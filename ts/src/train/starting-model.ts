@@ -51,7 +51,7 @@ export async function startingParameters(
   checkpoint: Checkpoint | undefined,
   seed: number,
 ): Promise<Map<string, Float32Array>> {
-  const parameters = initialParameters(config, createRandom(seed, 0x696e6974));
+  const parameters = await initialParameters(config, createRandom(seed, 0x696e6974));
   if (checkpoint)
     for (const [name, values] of await loadParameterValues(checkpoint, config)) parameters.set(name, values);
   return parameters;

@@ -97,13 +97,13 @@ export class Trainer {
    *
    * @throws MomeError `MOME_INVALID_ARGUMENT` for a combination of options that makes no sense
    */
-  static create(
+  static async create(
     config: VlmoConfig,
     parameters: ReadonlyMap<string, Float32Array>,
     vocabulary: MaskingVocabulary,
     options: TrainerOptions,
     engineOptions: { readonly threads?: number; readonly target?: string } = {},
-  ): Trainer {
+  ): Promise<Trainer> {
     check(options.objectives.length > 0, 'MOME_INVALID_ARGUMENT', 'trainer: expected at least one objective, got none');
     check(
       !options.objectives.includes('itm') || options.objectives.includes('itc'),

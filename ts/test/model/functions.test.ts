@@ -42,7 +42,7 @@ describe('the VL branch', () => {
     async (firstVlLayer) => {
       const small = { ...presets.base, imageSize: 16, patchSize: 8, width: 32, layers: 3, heads: 2, maxTextLength: 8 };
       const config = { ...small, firstVlLayer, vocabularySize: 40, answers: 1 };
-      const parameters = initialParameters(config, createRandom(5));
+      const parameters = await initialParameters(config, createRandom(5));
       // Every expert, and the projections of the branch, get one set of numbers.
       const twin = (name: string) =>
         name

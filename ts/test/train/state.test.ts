@@ -24,10 +24,10 @@ const config: VlmoConfig = {
   vocabularySize: 10,
   answers: 1,
 };
-const trainer = (seed: number) =>
+const trainer = async (seed: number) =>
   Trainer.create(
     config,
-    initialParameters(config, createRandom(seed)),
+    await initialParameters(config, createRandom(seed)),
     { vocabularySize: 10, maskId: 4, isSpecial: (id) => id < 5, isContinuation: () => false },
     { objectives: ['itc'], schedule: { learningRate: 1e-3, totalSteps: 1, warmupSteps: 0, decay: 'constant' }, seed },
     { threads: 1 },
@@ -36,7 +36,7 @@ const trainer = (seed: number) =>
 describe('loadRun', () => {
   it('reads tensors that lie beyond 2 and 4 GiB', async () => {
     const folder = await temporaryFolder();
-    const saved = trainer(1);
+    const saved = await trainer(1);
     await saveRun(join(folder, 'near'), saved, { epoch: 2, step: 1 });
     // The same file with a hole between header and tensors, as a model of that size would have tensors there.
     const near = await readFile(join(folder, 'near'));
@@ -52,7 +52,7 @@ describe('loadRun', () => {
     await far.write(Buffer.concat([prefix, text]), 0, 8 + text.length, 0);
     await far.write(near, start, near.length - start, 8 + text.length + gap);
     await far.close();
-    const loaded = trainer(2);
+    const loaded = await trainer(2);
     expect(await loadRun(join(folder, 'far'), loaded)).toEqual({ epoch: 2, step: 1 });
     expect(await loaded.parameters()).toEqual(await saved.parameters());
     expect(loaded.state).toEqual(saved.state);
@@ -77,7 +77,7 @@ describe('loadRun', () => {
     const text = typeof state === 'string' ? state : JSON.stringify(state);
     await writeSafetensors(path, [], text === undefined ? {} : { state: text });
     expect((await openSafetensors(path)).entries.size).toBe(0);
-    const one = trainer(1);
+    const one = await trainer(1);
     const { message } = await expectCode(() => loadRun(path, one), 'MOME_INVALID_FILE');
     expect(message).toContain(path);
     one.dispose();

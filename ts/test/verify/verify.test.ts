@@ -61,6 +61,17 @@ describe('a planted error', () => {
     expect(failed[0]!.worst.index).toBe(index);
   });
 
+  it('in a parameter without a gradient is named, however small it is', async () => {
+    const name = 'final/nlvr2_classifier.0.weight';
+    const folder = await changedCase('tiny_relative', 'training.safetensors', (tensors) => {
+      const { data } = tensors.find((each) => each.name === name)!;
+      data[5]! *= 1 + 2 ** -23;
+    });
+    const { checks } = await verifyCase(folder);
+    const failed = checks.filter((each) => !each.passed);
+    expect(failed).toMatchObject([{ name: `training/${name}`, bound: 0, worst: { index: 5 } }]);
+  });
+
   it('in a picture is named', async () => {
     const folder = await temporaryFolder();
     await cp(golden('preprocess'), folder, { recursive: true });
