@@ -4,16 +4,16 @@
  * The pickle never runs code: it is checked first, and an allow-list of globals builds inert descriptions of tensors and
  * dictionaries; everything else becomes an opaque value.
  */
-import { buffer } from 'node:stream/consumers';
 import pickleparser from 'pickleparser';
-import * as yauzl from 'yauzl';
-import { check, MomeError } from '../runtime/errors.ts';
+import { check, clip, MomeError } from '../runtime/errors.ts';
 import { guardPickle } from './pickle-guard.ts';
-import { elementBytes, elementCount, type TensorEntry, type TensorType } from './tensors.ts';
+import { elementBytes, elementCount, openFile, type TensorEntry, type TensorType } from './tensors.ts';
+import { type ArchiveEntry, readArchive } from './zip-archive.ts';
 
-/** Largest pickle taken in, in bytes, and most entries of an archive. */
+/** Largest pickle taken in, in bytes: that of a large model with its optimizer has 500,000. */
 const maxPickleBytes = 8 * 2 ** 20;
-const maxArchiveEntries = 100_000;
+/** Most bytes of the entry that names the byte order. */
+const maxByteOrderBytes = 64;
 /** Most arguments of a call: torch's have fewer than ten, and a list that many calls share would be copied by each. */
 const maxArguments = 64;
 
@@ -93,72 +93,53 @@ interface StoredFile {
  * @throws MomeError `MOME_INVALID_FILE`, `MOME_UNSUPPORTED` for compressed storages, `MOME_TOO_LARGE`
  */
 export async function openPytorch(path: string): Promise<PytorchFile> {
-  let zip: yauzl.ZipFile;
+  const file = await openFile(path);
   try {
-    zip = await yauzl.openPromise(path, { autoClose: false });
-  } catch (error) {
-    throw new MomeError('MOME_INVALID_FILE', `${path}: expected a PyTorch archive`, { cause: error });
-  }
-  try {
-    check(
-      zip.entryCount <= maxArchiveEntries,
-      'MOME_TOO_LARGE',
-      `${path}: expected at most ${maxArchiveEntries} archive entries`,
-    );
+    const { size } = await file.stat();
     const storages = new Map<string, StoredFile>();
-    let pickle: Buffer | undefined;
-    let byteOrder: Buffer | undefined;
-    for await (const entry of zip.eachEntry()) {
-      const name = entry.fileName;
+    let pickle: Uint8Array | undefined;
+    let byteOrder: Uint8Array | undefined;
+    for await (const entry of readArchive(file, path)) {
+      const { name } = entry;
       if (/(^|\/)data\.pkl$/.test(name)) {
         checkFirst(pickle, entry, path);
-        pickle = await readSmall(zip, entry, path, maxPickleBytes);
+        pickle = await entry.read(maxPickleBytes);
       } else if (/(^|\/)byteorder$/.test(name)) {
         checkFirst(byteOrder, entry, path);
-        byteOrder = await readSmall(zip, entry, path, 64);
+        byteOrder = await entry.read(maxByteOrderBytes);
       }
       const key = /(?:^|\/)data\/([^/]+)$/.exec(name)?.[1];
       if (key === undefined) continue;
       check(
-        entry.compressionMethod === 0,
+        !entry.compressed,
         'MOME_UNSUPPORTED',
-        `${path}: expected stored tensors, ${name} is compressed; save it again with torch.save`,
+        `${path}: expected stored tensors, ${clip(name)} is compressed; save it again with torch.save`,
       );
-      const { fileDataStart } = await zip.readLocalFileHeaderPromise(entry, { minimal: true });
-      storages.set(key, { start: fileDataStart, bytes: entry.uncompressedSize });
+      storages.set(key, { start: entry.start, bytes: entry.bytes });
     }
     check(pickle !== undefined, 'MOME_INVALID_FILE', `${path}: expected data.pkl in the archive, found none`);
     check(
-      byteOrder === undefined || byteOrder.toString().trim() === 'little',
+      byteOrder === undefined || Buffer.from(byteOrder).toString().trim() === 'little',
       'MOME_UNSUPPORTED',
       `${path}: expected little-endian tensors`,
     );
     return {
       path,
       root: unpickle(pickle, path),
-      fileBytes: zip.fileSize,
-      entryOf: (name, value) => locate(name, value, storages, path, zip.fileSize),
+      fileBytes: size,
+      entryOf: (name, value) => locate(name, value, storages, path, size),
     };
   } catch (error) {
     if (error instanceof MomeError) throw error;
     throw new MomeError('MOME_INVALID_FILE', `${path}: expected a PyTorch archive`, { cause: error });
   } finally {
-    zip.close();
+    await file.close();
   }
 }
 
 /** Entries of a directory may share their bytes: inflating each would multiply them. */
-function checkFirst(seen: Buffer | undefined, { fileName }: yauzl.Entry, path: string): void {
-  check(seen === undefined, 'MOME_INVALID_FILE', `${path}: expected one entry of its kind, got another ${fileName}`);
-}
-
-async function readSmall(zip: yauzl.ZipFile, entry: yauzl.Entry, path: string, limit: number): Promise<Buffer> {
-  check(
-    entry.uncompressedSize <= limit,
-    'MOME_TOO_LARGE',
-    `${path}: expected at most ${limit} bytes of ${entry.fileName}, got ${entry.uncompressedSize}`,
-  );
-  return buffer(await zip.openReadStreamPromise(entry));
+function checkFirst(seen: Uint8Array | undefined, { name }: ArchiveEntry, path: string): void {
+  check(seen === undefined, 'MOME_INVALID_FILE', `${path}: expected one entry of its kind, got another ${clip(name)}`);
 }
 
 function unpickle(bytes: Uint8Array, path: string): PickledValue {

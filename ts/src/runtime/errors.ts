@@ -23,12 +23,24 @@ export const errorCodes = [
 /** Stable, machine-readable kind of a {@link MomeError}. */
 export type ErrorCode = (typeof errorCodes)[number];
 
-/** Every error this library raises on purpose. `message` reads "<where>: expected ..., got ...". */
+/** Most characters of a message: names come from files, and a file may hold megabytes of them. */
+const maxMessageLength = 2000;
+/** Most characters of a name in a message. */
+const maxNameLength = 120;
+
+/** A name or another text of a file, short enough for a message. */
+export function clip(text: string, most: number = maxNameLength): string {
+  if (text.length <= most) return text;
+  const end = Math.floor(most / 4);
+  return `${text.slice(0, most - end - 5)} ... ${text.slice(text.length - end)}`;
+}
+
+/** Every error this library raises on purpose. `message` reads "<where>: expected ..., got ..." and is short. */
 export class MomeError extends Error {
   readonly code: ErrorCode;
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
+    super(clip(message, maxMessageLength), options);
     this.name = 'MomeError';
     this.code = code;
   }

@@ -1,0 +1,138 @@
+/**
+ * Reads a zip archive of any bytes: every failure is a rejection, and nothing is read or kept beyond documented limits.
+ *
+ * The library parses inside callbacks of its reader, where an exception would end the process. The reader here calls it inside a
+ * `try` and hands exceptions to the promise that waits.
+ */
+import type { FileHandle } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { inflateRaw } from 'node:zlib';
+import * as yauzl from 'yauzl';
+import { check, clip, MomeError } from '../runtime/errors.ts';
+
+/** Most entries of an archive: one for each tensor, of which a large model with its optimizer has 2,000. */
+const maxEntries = 16_384;
+/** Longest name of an entry, in bytes. */
+const maxNameBytes = 1024;
+
+const inflate = promisify(inflateRaw);
+
+/** A file of the archive; its bytes lie inside the archive's file. */
+export interface ArchiveEntry {
+  readonly name: string;
+  readonly compressed: boolean;
+  /** Bytes of the file itself. */
+  readonly bytes: number;
+  /** Where its bytes begin in the archive's file. */
+  readonly start: number;
+  /** All bytes, inflated. @throws MomeError `MOME_TOO_LARGE` for more than `limit`, `MOME_INVALID_FILE` */
+  read(limit: number): Promise<Uint8Array>;
+}
+
+/** The library's reader over an open file. Nothing that its callbacks throw leaves it. */
+class GuardedReader extends yauzl.RandomAccessReader {
+  /** Rejects with what a callback of the library threw; never resolves. */
+  readonly failure: Promise<never>;
+  #fail!: (error: unknown) => void;
+  readonly #file: FileHandle;
+  readonly #size: number;
+
+  constructor(file: FileHandle, size: number) {
+    super();
+    this.#file = file;
+    this.#size = size;
+    this.failure = new Promise((_, reject) => {
+      this.#fail = reject;
+    });
+    // Whoever waits sees it; without one who waits it is no unhandled rejection.
+    this.failure.catch(() => {});
+    this.on('error', this.#fail);
+  }
+
+  override read(buffer: Buffer, offset: number, length: number, position: number, callback: ReadCallback): void {
+    this.#readInto(buffer, offset, length, position)
+      .then(
+        () => callback(null, length),
+        (error: unknown) => callback(error as Error, 0),
+      )
+      .catch(this.#fail);
+  }
+
+  async #readInto(buffer: Buffer, offset: number, length: number, position: number): Promise<void> {
+    if (!Number.isSafeInteger(position) || position < 0 || position + length > this.#size)
+      throw new Error(`expected ${length} bytes at ${position} inside the file of ${this.#size} bytes`);
+    for (let done = 0; done < length; ) {
+      const { bytesRead } = await this.#file.read(buffer, offset + done, length - done, position + done);
+      if (bytesRead === 0) throw new Error('expected a file that is not cut off while it is read');
+      done += bytesRead;
+    }
+  }
+}
+
+/** As the library calls back; its types leave the count out. */
+type ReadCallback = (error: Error | null, bytesRead?: number) => void;
+
+/**
+ * The entries of a zip archive, in the order of its directory, each where the archive says it lies.
+ *
+ * @param file open for reading; it stays open
+ * @throws MomeError `MOME_INVALID_FILE` for anything that is no such archive, `MOME_TOO_LARGE` for too many entries or long names
+ */
+export async function* readArchive(file: FileHandle, path: string): AsyncGenerator<ArchiveEntry, void> {
+  try {
+    const { size } = await file.stat();
+    const reader = new GuardedReader(file, size);
+    const guard = <T>(work: Promise<T>): Promise<T> => Promise.race([work, reader.failure]);
+    const zip = await guard(yauzl.fromRandomAccessReaderPromise(reader, size, { autoClose: false }));
+    check(
+      zip.entryCount <= maxEntries,
+      'MOME_TOO_LARGE',
+      `${path}: expected at most ${maxEntries} archive entries, got ${zip.entryCount}`,
+    );
+    const entries = zip.eachEntry()[Symbol.asyncIterator]();
+    for (;;) {
+      const next = await guard(entries.next());
+      if (next.done) return;
+      const entry = next.value;
+      check(
+        entry.fileNameLength <= maxNameBytes,
+        'MOME_TOO_LARGE',
+        `${path}: expected names of at most ${maxNameBytes} bytes in the archive, got one of ${entry.fileNameLength}`,
+      );
+      yield await guard(describe(zip, entry, file, path));
+    }
+  } catch (error) {
+    if (error instanceof MomeError) throw error;
+    throw new MomeError('MOME_INVALID_FILE', `${path}: expected a PyTorch archive`, { cause: error });
+  }
+}
+
+async function describe(zip: yauzl.ZipFile, entry: yauzl.Entry, file: FileHandle, path: string): Promise<ArchiveEntry> {
+  const { fileName: name, compressedSize, uncompressedSize: bytes, compressionMethod: method } = entry;
+  // The library checks that the bytes end inside the file.
+  const { fileDataStart: start } = await zip.readLocalFileHeaderPromise(entry, { minimal: true });
+  const read = async (limit: number): Promise<Uint8Array> => {
+    const most = Math.max(bytes, compressedSize);
+    check(most <= limit, 'MOME_TOO_LARGE', `${path}: expected at most ${limit} bytes of ${clip(name)}, got ${most}`);
+    check(
+      !entry.isEncrypted() && (method === 0 || method === 8),
+      'MOME_UNSUPPORTED',
+      `${path}: expected ${clip(name)} stored or deflated, got method ${method}${entry.isEncrypted() ? ', encrypted' : ''}`,
+    );
+    const stored = Buffer.alloc(compressedSize);
+    let done = 0;
+    while (done < stored.length) {
+      const { bytesRead } = await file.read(stored, done, stored.length - done, start + done);
+      check(bytesRead > 0, 'MOME_INVALID_FILE', `${path}: expected all of ${clip(name)}, the file is cut off`);
+      done += bytesRead;
+    }
+    const content = method === 0 ? stored : await inflate(stored, { maxOutputLength: Math.max(1, bytes) });
+    check(
+      content.length === bytes,
+      'MOME_INVALID_FILE',
+      `${path}: expected ${bytes} bytes of ${clip(name)}, got ${content.length}`,
+    );
+    return content;
+  };
+  return { name, compressed: method !== 0 || entry.isEncrypted(), bytes, start, read };
+}
