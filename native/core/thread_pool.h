@@ -19,7 +19,7 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  int threads() const { return threads_; }
+  [[gnu::always_inline]] int threads() const { return threads_; }  // in kernels of every instruction set
 
   // Calls body(item, worker) once for each item in [0, items), handing items out dynamically; worker < threads() names the
   // thread, for its scratch. Returns when all are done. `body` must not throw and must not call parallel_for.

@@ -8,6 +8,7 @@
 #include "cpu/vector/simd.h"
 
 namespace mome::MOME_ISA {
+namespace {
 
 // 12 x 2 vectors = 24 accumulators of 32 registers (AVX-512), 6 x 2 = 12 of 16 (AVX2): with 2 loads of B and a broadcast of A per
 // row the multiply units stay busy. Columns are filled up to one vector, so the last tile of a row may be a single vector wide.
@@ -249,4 +250,5 @@ inline void add_bias_gradient(const RelativePosition& p, const Unit& unit, int64
   }
 }
 
+}  // namespace
 }  // namespace mome::MOME_ISA

@@ -20,6 +20,7 @@
 #include "cpu/vector/gemm_pack.h"
 
 namespace mome::MOME_ISA {
+namespace {
 
 inline constexpr int64_t kDepthBlock = 768;      // A tile x depth block: 42 KiB of the first-level cache; a panel of B: 96 KiB of the second
 inline constexpr int64_t kBlockTiles = 16;       // tiles of A per item, 224 rows: with kDepthBlock two thirds of 1 MiB
@@ -281,4 +282,5 @@ struct ResidualEpilogue {
   }
 };
 
+}  // namespace
 }  // namespace mome::MOME_ISA
