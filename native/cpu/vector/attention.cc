@@ -6,6 +6,7 @@
 
 #include "cpu/vector/kernels.h"
 #include "cpu/vector/attention_tile.h"
+#include "cpu/vector/carver.h"
 #include "cpu/vector/math.h"
 
 namespace mome::MOME_ISA {
@@ -48,13 +49,35 @@ inline void clear_uncovered(const Args& a, float* out, int64_t width) {
   if (covered < a.rows) std::memset(out, 0, static_cast<size_t>(a.rows * width) * sizeof(float));
 }
 
-inline int64_t forward_scratch(const AttentionSizes& s) {
-  return s.head_width * s.padded_tokens + s.tokens * s.padded_width + kTileRows * (2 * s.padded_width + s.padded_tokens);
-}
+// What one thread needs for an item.
+struct ForwardScratch : Carver {
+  float* keys;     // [K, padded tokens], transposed
+  float* values;   // [tokens, padded K]
+  float* queries;  // [tile rows, padded K], scaled
+  float* result;   // [tile rows, padded K]
+  float* scores;   // [tile rows, padded tokens]
+  ForwardScratch(const AttentionSizes& s, std::byte* base)
+      : Carver{base},
+        keys(take<float>(s.head_width * s.padded_tokens)),
+        values(take<float>(s.tokens * s.padded_width)),
+        queries(take<float>(kTileRows * s.padded_width)),
+        result(take<float>(kTileRows * s.padded_width)),
+        scores(take<float>(kTileRows * s.padded_tokens)) {}
+};
+
+struct AttentionForwardWorkspace : Carver {
+  float* biases;        // [heads, bias floats]
+  size_t thread_bytes;  // of a ForwardScratch
+  std::byte* scratch;   // [threads, thread bytes]
+  AttentionForwardWorkspace(const AttentionForward& a, const AttentionSizes& s, int threads, std::byte* base)
+      : Carver{base},
+        biases(take<float>(a.heads * s.bias_floats)),
+        thread_bytes(ForwardScratch(s, nullptr).bytes),
+        scratch(take<std::byte>(threads * static_cast<int64_t>(thread_bytes))) {}
+};
 
 inline size_t attention_forward_workspace(const AttentionForward& a, int threads) {
-  const AttentionSizes s = attention_sizes(a);
-  return static_cast<size_t>(a.heads * s.bias_floats + threads * round_up(forward_scratch(s), 16)) * sizeof(float);
+  return AttentionForwardWorkspace(a, attention_sizes(a), threads, nullptr).bytes;
 }
 
 // Turns a score row into e^(score - max) and returns {sum, max}.
@@ -80,20 +103,21 @@ struct AheadItem {
   int64_t head;
 };
 
-inline void attend(const AttentionForward& a, const AttentionSizes& s, const HeadBias* bias, int64_t head, const Unit& unit, const AheadItem* ahead,
-                   float* scratch) {
+inline void attend(const ThreadPool& pool, const AttentionForward& a, const AttentionSizes& s, const HeadBias* bias, int64_t head, const Unit& unit, const AheadItem* ahead,
+                   std::byte* scratch) {
   const int64_t tokens = unit.tokens();
   const int64_t padded = round_up(tokens, kLanes);
-  float* keys = scratch;                                   // [K, padded]
-  float* values = keys + s.head_width * s.padded_tokens;    // [tokens, padded K]
-  float* queries = values + s.tokens * s.padded_width;      // [tile rows, padded K]
-  float* result = queries + kTileRows * s.padded_width;     // [tile rows, padded K]
-  float* scores = result + kTileRows * s.padded_width;      // [tile rows, padded]
+  const ForwardScratch memory(s, scratch);
+  float* const keys = memory.keys;
+  float* const values = memory.values;
+  float* const queries = memory.queries;
+  float* const result = memory.result;
+  float* const scores = memory.scores;  // [tile rows, padded]
   const int64_t column = head * s.head_width;
   gather_head_transposed(unit, a.qkv, 3 * a.width, a.width + column, s.head_width, padded, keys);
   gather_head(unit, {nullptr, tokens}, a.qkv, 3 * a.width, 2 * a.width + column, s.head_width, s.padded_width, 1.0f, values);
 
-  for (int64_t first = 0; first < tokens; first += kTileRows) {
+  for (int64_t first = 0; first < tokens && !pool.stopped(); first += kTileRows) {
     const int64_t rows = tokens - first < kTileRows ? tokens - first : kTileRows;
     if (ahead != nullptr) {
       const int64_t others = ahead->unit.tokens();
@@ -107,10 +131,10 @@ inline void attend(const AttentionForward& a, const AttentionSizes& s, const Hea
       }
       bias_row(bias, a.position, unit, first + r, padded, scores + r * padded);
     }
-    product(queries, s.padded_width, 1, keys, padded, s.head_width, scores, padded, rows, padded, true);
+    product(pool, queries, s.padded_width, 1, keys, padded, s.head_width, scores, padded, rows, padded, true);
     RowSoftmax softmax[kTileRows];
     for (int64_t r = 0; r < rows; r++) softmax[r] = exponentiate(scores + r * padded, padded);
-    product(scores, padded, 1, values, s.padded_width, tokens, result, s.padded_width, rows, s.padded_width, false);
+    product(pool, scores, padded, 1, values, s.padded_width, tokens, result, s.padded_width, rows, s.padded_width, false);
     for (int64_t r = 0; r < rows; r++) {
       const int64_t row = unit.row(first + r);
       const Vec scale = set1(1.0f / softmax[r].sum);
@@ -126,24 +150,23 @@ inline void attend(const AttentionForward& a, const AttentionSizes& s, const Hea
 
 inline Status attention_forward(const AttentionForward& a, OpContext& context) {
   const AttentionSizes s = attention_sizes(a);
-  float* memory = reinterpret_cast<float*>(context.workspace);
-  float* scratch = memory + a.heads * s.bias_floats;
-  const int64_t per_thread = round_up(forward_scratch(s), 16);
+  const AttentionForwardWorkspace workspace(a, s, context.pool.threads(), context.workspace);
   clear_uncovered(a, a.out, a.width);
   if (a.lse) clear_uncovered(a, a.lse, a.heads);
   if (s.bias) {
-    context.pool.parallel_for(a.heads, [&](int64_t head, int) { read_head_bias(a, head, s.longest_text, s.images, memory + head * s.bias_floats); });
+    context.pool.parallel_for(a.heads, [&](int64_t head, int) { read_head_bias(a, head, s.longest_text, s.images, workspace.biases + head * s.bias_floats); });
   }
   const int64_t items = a.heads * a.sequence_count;
   context.pool.parallel_for(items, [&](int64_t item, int worker) {
     const int64_t head = item % a.heads;
     const Unit unit{a.sequences[item / a.heads]};
     HeadBias bias;
-    if (s.bias) bias = head_bias_view(a, head, memory + head * s.bias_floats);
+    if (s.bias) bias = head_bias_view(a, head, workspace.biases + head * s.bias_floats);
     const int64_t next = item + context.pool.threads();
     AheadItem ahead{};
     if (next < items) ahead = {Unit{a.sequences[next / a.heads]}, next % a.heads};
-    attend(a, s, s.bias ? &bias : nullptr, head, unit, next < items ? &ahead : nullptr, scratch + worker * per_thread);
+    attend(context.pool, a, s, s.bias ? &bias : nullptr, head, unit, next < items ? &ahead : nullptr,
+           workspace.scratch + worker * workspace.thread_bytes);
   });
   return {};
 }
@@ -152,19 +175,48 @@ inline Status attention_forward(const AttentionForward& a, OpContext& context) {
 //   dV = P^T dO,  dP = dO V^T,  dS = P (dP - rowsum(dO O)),  dQ = scale dS K,  dK = scale dS^T Q,  dbias = dS.
 // P is made again from the saved log-sum-exp. A query whose row of dO is all zeros adds nothing to any of them and is left out: after
 // the last block few rows are read.
-inline int64_t backward_scratch(const AttentionSizes& s) {
-  return 2 * s.head_width * s.padded_tokens + 4 * s.tokens * s.padded_width + 2 * s.tokens * s.padded_tokens + s.padded_tokens;
-}
+struct BackwardScratch : Carver {
+  float* keys_transposed;    // [K, padded tokens]
+  float* values_transposed;  // [K, padded tokens]
+  float* queries;            // [queries, padded K], scaled
+  float* keys;               // [tokens, padded K]
+  float* dout;               // [queries, padded K]
+  float* result;             // [tokens, padded K]: dQ, dK, dV in turn
+  float* p;                  // [queries, padded tokens]
+  float* ds;                 // [queries, padded tokens]
+  int32_t* chosen;           // [tokens] queries that count
+  BackwardScratch(const AttentionSizes& s, std::byte* base)
+      : Carver{base},
+        keys_transposed(take<float>(s.head_width * s.padded_tokens)),
+        values_transposed(take<float>(s.head_width * s.padded_tokens)),
+        queries(take<float>(s.tokens * s.padded_width)),
+        keys(take<float>(s.tokens * s.padded_width)),
+        dout(take<float>(s.tokens * s.padded_width)),
+        result(take<float>(s.tokens * s.padded_width)),
+        p(take<float>(s.tokens * s.padded_tokens)),
+        ds(take<float>(s.tokens * s.padded_tokens)),
+        chosen(take<int32_t>(s.tokens)) {}
+};
 
 inline int64_t table_partial_floats(const AttentionBackward& a) {
   return a.dtable == nullptr ? 0 : round_up(a.position.rows(), 16);
 }
 
+struct AttentionBackwardWorkspace : Carver {
+  float* biases;        // [heads, bias floats]
+  float* partials;      // [heads, table chunks, partial floats]
+  size_t thread_bytes;  // of a BackwardScratch
+  std::byte* scratch;   // [threads, thread bytes]
+  AttentionBackwardWorkspace(const AttentionBackward& a, const AttentionSizes& s, int threads, std::byte* base)
+      : Carver{base},
+        biases(take<float>(a.heads * s.bias_floats)),
+        partials(take<float>(a.heads * kTableChunks * table_partial_floats(a))),
+        thread_bytes(BackwardScratch(s, nullptr).bytes),
+        scratch(take<std::byte>(threads * static_cast<int64_t>(thread_bytes))) {}
+};
+
 inline size_t attention_backward_workspace(const AttentionBackward& a, int threads) {
-  const AttentionSizes s = attention_sizes(a);
-  return static_cast<size_t>(a.heads * s.bias_floats + kTableChunks * a.heads * table_partial_floats(a) +
-                             threads * round_up(backward_scratch(s), 16)) *
-         sizeof(float);
+  return AttentionBackwardWorkspace(a, attention_sizes(a), threads, nullptr).bytes;
 }
 
 inline void scatter_head(const Unit& unit, const Tokens& tokens, const float* values, int64_t padded, float scale, float* rows, int64_t row_width,
@@ -185,20 +237,21 @@ inline bool any_nonzero(const float* row, int64_t count) {
   return false;
 }
 
-inline void attend_backward(const AttentionBackward& a, const AttentionSizes& s, const HeadBias* bias, int64_t head, const Unit& unit,
-                            float* scratch, float* table_partial) {
+inline void attend_backward(const ThreadPool& pool, const AttentionBackward& a, const AttentionSizes& s, const HeadBias* bias, int64_t head, const Unit& unit,
+                            std::byte* scratch, float* table_partial) {
   const int64_t tokens = unit.tokens();
   const int64_t padded = round_up(tokens, kLanes);
   const int64_t width = s.padded_width;
-  float* keys_transposed = scratch;                                     // [K, padded]
-  float* values_transposed = keys_transposed + s.head_width * s.padded_tokens;
-  float* queries = values_transposed + s.head_width * s.padded_tokens;   // [tokens, padded K], scaled
-  float* keys = queries + s.tokens * width;
-  float* dout = keys + s.tokens * width;
-  float* result = dout + s.tokens * width;                               // dQ, dK, dV in turn
-  float* p = result + s.tokens * width;                                  // [queries, padded]
-  float* ds = p + s.tokens * s.padded_tokens;
-  int32_t* chosen = reinterpret_cast<int32_t*>(ds + s.tokens * s.padded_tokens);
+  const BackwardScratch memory(s, scratch);
+  float* const keys_transposed = memory.keys_transposed;
+  float* const values_transposed = memory.values_transposed;
+  float* const queries = memory.queries;
+  float* const keys = memory.keys;
+  float* const dout = memory.dout;
+  float* const result = memory.result;
+  float* const p = memory.p;
+  float* const ds = memory.ds;
+  int32_t* const chosen = memory.chosen;
   const int64_t column = head * s.head_width;
   const int64_t stride = 3 * a.width;
   Tokens query{chosen, 0};
@@ -219,9 +272,9 @@ inline void attend_backward(const AttentionBackward& a, const AttentionSizes& s,
 
   // Probabilities again, and dP.
   for (int64_t i = 0; i < query.count; i++) bias_row(bias, a.position, unit, query[i], padded, p + i * padded);
-  product(queries, width, 1, keys_transposed, padded, s.head_width, p, padded, query.count, padded, true);
-  product(dout, width, 1, values_transposed, padded, s.head_width, ds, padded, query.count, padded, false);
-  for (int64_t i = 0; i < query.count; i++) {
+  product(pool, queries, width, 1, keys_transposed, padded, s.head_width, p, padded, query.count, padded, true);
+  product(pool, dout, width, 1, values_transposed, padded, s.head_width, ds, padded, query.count, padded, false);
+  for (int64_t i = 0; i < query.count && !pool.stopped(); i++) {
     const int64_t row = unit.row(query[i]);
     const Vec lse = set1(a.lse[row * a.heads + head]);
     const float* out = a.out + row * a.width + column;
@@ -239,21 +292,20 @@ inline void attend_backward(const AttentionBackward& a, const AttentionSizes& s,
   }
 
   // The three gradients.
-  product(ds, padded, 1, keys, width, tokens, result, width, query.count, width, false);
+  product(pool, ds, padded, 1, keys, width, tokens, result, width, query.count, width, false);
   scatter_head(unit, query, result, width, a.scale, a.dqkv, stride, column, s.head_width);
-  product(ds, 1, padded, queries, width, query.count, result, width, tokens, width, false);  // queries carry the scale already
+  product(pool, ds, 1, padded, queries, width, query.count, result, width, tokens, width, false);  // queries carry the scale already
   scatter_head(unit, all, result, width, 1.0f, a.dqkv, stride, a.width + column, s.head_width);
-  product(p, 1, padded, dout, width, query.count, result, width, tokens, width, false);
+  product(pool, p, 1, padded, dout, width, query.count, result, width, tokens, width, false);
   scatter_head(unit, all, result, width, 1.0f, a.dqkv, stride, 2 * a.width + column, s.head_width);
 }
 
 inline Status attention_backward(const AttentionBackward& a, OpContext& context) {
   const AttentionSizes s = attention_sizes(a);
   const int64_t partial_floats = table_partial_floats(a);
-  float* biases = reinterpret_cast<float*>(context.workspace);
-  float* partials = biases + a.heads * s.bias_floats;
-  float* scratch = partials + kTableChunks * a.heads * partial_floats;
-  const int64_t per_thread = round_up(backward_scratch(s), 16);
+  const AttentionBackwardWorkspace workspace(a, s, context.pool.threads(), context.workspace);
+  float* const biases = workspace.biases;
+  float* const partials = workspace.partials;
   clear_uncovered(a, a.dqkv, 3 * a.width);
   if (s.bias) {
     context.pool.parallel_for(a.heads, [&](int64_t head, int) { read_head_bias(a, head, s.longest_text, s.images, biases + head * s.bias_floats); });
@@ -266,7 +318,8 @@ inline Status attention_backward(const AttentionBackward& a, OpContext& context)
     float* partial = partial_floats == 0 ? nullptr : partials + item * partial_floats;
     if (partial) std::memset(partial, 0, static_cast<size_t>(partial_floats) * sizeof(float));
     for (int64_t i = a.sequence_count * chunk / kTableChunks; i < a.sequence_count * (chunk + 1) / kTableChunks; i++) {
-      attend_backward(a, s, s.bias ? &bias : nullptr, head, Unit{a.sequences[i]}, scratch + worker * per_thread, partial);
+      attend_backward(context.pool, a, s, s.bias ? &bias : nullptr, head, Unit{a.sequences[i]},
+                      workspace.scratch + worker * workspace.thread_bytes, partial);
     }
   });
   if (partial_floats == 0) return {};
