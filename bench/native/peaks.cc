@@ -63,7 +63,7 @@ double read_rate(int threads) {
   }
   double best = 0;
   for (int repeat = 0; repeat < kReads; repeat++) {
-    const double seconds = together(threads, [&](int t) { sink = read_avx2(memory[t].floats(), kReadBytes / sizeof(float)); });
+    const double seconds = together(threads, [&](int t) { sink = avx2::peak_read(memory[t].floats(), kReadBytes / sizeof(float)); });
     best = std::max(best, threads * static_cast<double>(kReadBytes) / seconds);
   }
   return best;
@@ -77,16 +77,22 @@ int run_peaks() {
     return 1;
   }
   const int all = available_cores();
-  const bool wide = target_supported(Target::avx512);
   const auto fma = [&](int threads) {
-    return wide ? rate(threads, kFmaAvx512Operations, fma_avx512) : rate(threads, kFmaAvx2Operations, fma_avx2);
+#if MOME_AVX512
+    if (target_supported(Target::avx512)) return rate(threads, kFmaAvx512Operations, avx512_vnni::peak_fma);
+#endif
+    return rate(threads, kFmaAvx2Operations, avx2::peak_fma);
   };
   std::printf("{\"kind\":\"peaks\",\"threads\":%d,\"fma_gflops\":{\"one\":%.1f,\"all\":%.1f},", all, fma(1) / 1e9, fma(all) / 1e9);
-  if (target_supported(Target::avx512_vnni)) {
-    std::printf("\"vnni_gops\":{\"one\":%.1f,\"all\":%.1f},", rate(1, kVnniOperations, vnni_avx512) / 1e9, rate(all, kVnniOperations, vnni_avx512) / 1e9);
-  } else {
-    std::printf("\"vnni_gops\":null,");
+  bool vnni = false;
+#if MOME_AVX512
+  vnni = target_supported(Target::avx512_vnni);
+  if (vnni) {
+    const auto rate_of = [](int threads) { return rate(threads, kVnniOperations, avx512_vnni::peak_vnni) / 1e9; };
+    std::printf("\"vnni_gops\":{\"one\":%.1f,\"all\":%.1f},", rate_of(1), rate_of(all));
   }
+#endif
+  if (!vnni) std::printf("\"vnni_gops\":null,");
   std::printf("\"read_gbs\":{\"one\":%.2f,\"all\":%.2f}}\n", read_rate(1) / 1e9, read_rate(all) / 1e9);
   return 0;
 }

@@ -2,9 +2,11 @@
 
 #include "native/peaks.h"
 
-namespace mome::bench {
+namespace mome::avx2 {
 
-float fma_avx2(int64_t steps) {
+using bench::kChains;
+
+float peak_fma(int64_t steps) {
   constexpr int kSums = kChains / 2;
   __m256 sum[kSums];
   for (int i = 0; i < kSums; i++) sum[i] = _mm256_set1_ps(static_cast<float>(i));
@@ -18,7 +20,7 @@ float fma_avx2(int64_t steps) {
   return total;
 }
 
-float read_avx2(const float* data, int64_t count) {
+float peak_read(const float* data, int64_t count) {
   __m256 sum[8] = {};
   for (int64_t i = 0; i + 64 <= count; i += 64) {
 #pragma GCC unroll 8
@@ -29,4 +31,4 @@ float read_avx2(const float* data, int64_t count) {
   return total;
 }
 
-}  // namespace mome::bench
+}  // namespace mome::avx2

@@ -9,40 +9,6 @@ namespace {
 
 size_t align(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-// Threads that may still start: engines of one process share it.
-class ThreadLease {
- public:
-  explicit ThreadLease(int threads) : threads_(threads) {
-    std::unique_lock lock(mutex());
-    freed().wait(lock, [&] { return threads_ == 0 || running() == 0 || running() + threads_ <= available_cores(); });
-    running() += threads_;
-  }
-  ~ThreadLease() {
-    {
-      const std::lock_guard lock(mutex());
-      running() -= threads_;
-    }
-    freed().notify_all();
-  }
-  ThreadLease(const ThreadLease&) = delete;
-  ThreadLease& operator=(const ThreadLease&) = delete;
-
- private:
-  static std::mutex& mutex() {
-    static std::mutex& shared = *new std::mutex();  // never destroyed: engines may outlive main
-    return shared;
-  }
-  static std::condition_variable& freed() {
-    static std::condition_variable& shared = *new std::condition_variable();
-    return shared;
-  }
-  static int& running() {
-    static int shared = 0;
-    return shared;
-  }
-  int threads_;
-};
-
 }  // namespace
 
 Engine::Engine(int threads, Target target, std::shared_ptr<Device> device)
@@ -69,8 +35,15 @@ void Engine::post(std::function<void()> task, bool shared) {
   {
     const std::lock_guard lock(mutex_);
     tasks_.push_back({std::move(task), shared});
+    ask_for_turn();
   }
   wake_.notify_one();
+}
+
+// Asks as soon as there is a task to run next, not when a coordinator has woken up for it. A task of a device waits for the device most of the
+// time: its threads are not counted, because CPU engines would otherwise wait for them.
+void Engine::ask_for_turn() {
+  if (!turn_ && running_ == 0 && !tasks_.empty()) turn_ = std::make_unique<ThreadLease>(device_ ? 0 : pool_.threads());
 }
 
 void Engine::coordinate() {
@@ -85,23 +58,27 @@ void Engine::coordinate() {
     tasks_.pop_front();
     running_++;
     running_alone_ = !task.shared;
+    std::unique_ptr<ThreadLease> turn = std::move(turn_);
     lock.unlock();
-    {
-      // A task of a device waits for the device most of the time: its threads count as none, or engines of the processor waited too.
-      const ThreadLease lease(device_ ? 0 : pool_.threads());
-      task.work();
-      task.work = nullptr;  // what it holds ends before the next begins
-    }
+    if (turn) turn->begin();
+    task.work();
+    task.work = nullptr;  // what it holds ends before the next begins
     lock.lock();
     running_--;
     running_alone_ = false;
+    ask_for_turn();  // before this turn is over, so that nobody who comes later gets between
     wake_.notify_all();
+    lock.unlock();
+    turn.reset();
+    lock.lock();
   }
 }
 
-Status Engine::pack_weights(CompiledProgram& compiled, WeightStore& weights) {
+Status Engine::pack_weights(CompiledProgram& compiled, WeightStore& weights, const std::atomic<bool>* cancelled) {
   if (compiled.prepared == weights.generation()) return {};
   for (const Instruction& instruction : compiled.program->instructions) {
+    // Between whole weights only: a weight that is packed in part must never be taken for a packed one.
+    if (closing() || (cancelled != nullptr && cancelled->load(std::memory_order_relaxed))) return error(Code::aborted, "run: aborted while weights were packed");
     for (const Operand& operand : instruction.operands) {
       if (operand.kind != Operand::Kind::parameter) continue;
       const int index = compiled.parameters[operand.index];
@@ -120,7 +97,7 @@ Status Engine::pack_weights(CompiledProgram& compiled, WeightStore& weights) {
 Status Engine::release_plain(CompiledProgram& compiled, WeightStore& weights) {
   if (device_) return device_->prepare(compiled, weights);
   if (kernel_table(target_).packer(target_) == nullptr) return {};
-  MOME_RETURN_IF_ERROR(pack_weights(compiled, weights));
+  MOME_RETURN_IF_ERROR(pack_weights(compiled, weights, nullptr));
   std::vector<bool> packed_only(weights.size(), false);
   for (const Instruction& instruction : compiled.program->instructions) {
     for (const Operand& operand : instruction.operands) {
@@ -145,7 +122,7 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
   std::shared_ptr<DecodedPlan> decoded;
   MOME_RETURN_IF_ERROR(compiled.plan(request.dims, decoded));
   const ArenaPlan& plan = decoded->plan;
-  MOME_RETURN_IF_ERROR(pack_weights(compiled, weights));
+  MOME_RETURN_IF_ERROR(pack_weights(compiled, weights, request.cancelled.get()));
 
   // Decode with the memory there is, to learn the workspace; once more where the arena has to grow for it.
   const auto reserve = [&](size_t bytes) -> Status {
@@ -168,8 +145,9 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
   }
   arena_bytes_.store(arena_.bytes(), std::memory_order_relaxed);
 
-  // Run.
+  // Run. Loops of kernels end early once the run is cancelled: what they leave is not used.
   std::vector<Call>& calls = decoded->calls;
+  const ThreadPool::StopScope stop(pool_, request.cancelled.get(), &closing_);
   OpContext context{pool_, arena_.data() == nullptr ? nullptr : arena_.data() + align(plan.bytes), workspace};
   if (request.profile) result.start_profile(request, calls.size());
   for (size_t i = 0; i < calls.size(); i++) {
@@ -178,6 +156,8 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
     MOME_RETURN_IF_ERROR(calls[i].kernel->run(calls[i].args, context));
     if (request.profile) result.nanoseconds[i] = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - started).count();
   }
+
+  if (cancelled()) return error(Code::aborted, "run: aborted");
 
   // Hand out the outputs.
   result.outputs.resize(program.outputs.size());

@@ -15,6 +15,7 @@
 #include "core/compiled_program.h"
 #include "core/device_executor.h"
 #include "core/memory.h"
+#include "core/thread_lease.h"
 
 namespace mome {
 
@@ -29,8 +30,8 @@ class Engine {
   ThreadPool& pool() { return pool_; }
 
   // Queues work for the coordinators. Tasks begin in order and run one at a time, but for `shared` ones on a device: those may overlap with
-  // each other. On a processor each holds a lease on its threads, so that several engines of a process never run more threads together than
-  // there are cores.
+  // each other. On a processor each waits for its turn at the cores (core/thread_lease.h), so that several engines of a process never run more
+  // threads together than there are cores, and none waits for long.
   void post(std::function<void()> task, bool shared = false);
   // True once the engine is being destroyed: queued tasks should give up.
   bool closing() const { return closing_.load(std::memory_order_relaxed); }
@@ -44,7 +45,8 @@ class Engine {
 
  private:
   void coordinate();
-  Status pack_weights(CompiledProgram& compiled, WeightStore& weights);
+  void ask_for_turn();
+  Status pack_weights(CompiledProgram& compiled, WeightStore& weights, const std::atomic<bool>* cancelled);
 
   ThreadPool pool_;
   Target target_;
@@ -58,6 +60,7 @@ class Engine {
     bool shared;
   };
   std::deque<Task> tasks_;
+  std::unique_ptr<ThreadLease> turn_;  // of the task that runs next, while none runs
   int running_ = 0;                 // tasks under way
   bool running_alone_ = false;      // one of them must not overlap
   std::atomic<bool> closing_{false};

@@ -118,7 +118,9 @@ class KernelTable {
 // (core/device.h).
 const KernelTable& kernel_table(Target target);
 
-// Whether this machine can run `target`'s kernels.
+// Whether this build has `target`'s kernels: all builds but those without AVX-512 (the CMake option MOME_AVX512) have those of every processor.
+bool target_built(Target target);
+// Whether this build has `target`'s kernels and this machine can run them.
 bool target_supported(Target target);
 // The fastest supported CPU target.
 Target best_target();

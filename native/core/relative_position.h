@@ -4,7 +4,8 @@
 //   + 0, 1, 2            image: CLS query -> any, any -> CLS key, CLS -> CLS
 //   + 3, 4               text query -> image key, image query -> text key
 //   + 5 ...              text-text by 1-D offset key - query, then 3 CLS entries as for images at the table's end
-// Source: the original VLMo code's index construction, pinned by the golden cases.
+// Source: the original VLMo code's index construction, pinned by the golden cases. The functions are always inlined: files compiled for one
+// instruction set must not lend their copy to others.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +16,11 @@ struct RelativePosition {
   int32_t grid = 0;              // patches along a side of the picture
   int32_t text_init_length = 0;  // text length for which the text part was sized (196 in the official checkpoints)
 
-  constexpr int64_t image_offsets() const { return int64_t{2 * grid - 1} * (2 * grid - 1); }
-  constexpr int64_t rows() const { return image_offsets() + 3 + 2 + 2 * int64_t{text_init_length}; }
+  [[gnu::always_inline]] constexpr int64_t image_offsets() const { return int64_t{2 * grid - 1} * (2 * grid - 1); }
+  [[gnu::always_inline]] constexpr int64_t rows() const { return image_offsets() + 3 + 2 + 2 * int64_t{text_init_length}; }
 
   // Tokens: 0 is CLS, 1 + y * grid + x a patch.
-  int64_t image_image(int64_t query, int64_t key) const {
+  [[gnu::always_inline]] int64_t image_image(int64_t query, int64_t key) const {
     if (query == 0 && key == 0) return image_offsets() + 2;
     if (query == 0) return image_offsets();
     if (key == 0) return image_offsets() + 1;
@@ -27,9 +28,9 @@ struct RelativePosition {
     const int64_t dx = (query - 1) % grid - (key - 1) % grid + grid - 1;
     return dy * (2 * grid - 1) + dx;
   }
-  constexpr int64_t text_image() const { return image_offsets() + 3; }
-  constexpr int64_t image_text() const { return image_offsets() + 4; }
-  int64_t text_text(int64_t query, int64_t key) const {
+  [[gnu::always_inline]] constexpr int64_t text_image() const { return image_offsets() + 3; }
+  [[gnu::always_inline]] constexpr int64_t image_text() const { return image_offsets() + 4; }
+  [[gnu::always_inline]] int64_t text_text(int64_t query, int64_t key) const {
     if (query == 0 && key == 0) return rows() - 1;
     if (query == 0) return rows() - 3;
     if (key == 0) return rows() - 2;

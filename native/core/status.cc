@@ -28,6 +28,13 @@ std::string_view code_name(Code code) {
   return "MOME_INTERNAL";
 }
 
+Status::Status() = default;
+Status::Status(const Status& other) = default;
+Status::Status(Status&& other) noexcept = default;
+Status& Status::operator=(const Status& other) = default;
+Status& Status::operator=(Status&& other) noexcept = default;
+Status::~Status() = default;
+
 Status error(Code code, const char* format, ...) {
   char text[512];
   va_list arguments;

@@ -32,7 +32,13 @@ std::string_view code_name(Code code);
 
 class [[nodiscard]] Status {
  public:
-  Status() = default;
+  // (Not inline: files compiled for one instruction set return a Status and must not lend their copy of a function to others.)
+  Status();
+  Status(const Status& other);
+  Status(Status&& other) noexcept;
+  Status& operator=(const Status& other);
+  Status& operator=(Status&& other) noexcept;
+  ~Status();
   Status(Code code, std::string message) : code_(code), message_(std::move(message)) {}
 
   bool ok() const { return code_ == Code::ok; }

@@ -3,6 +3,10 @@
 #include "core/kernel.h"
 #include "cpu/register.h"
 
+#ifndef MOME_AVX512
+#error "define MOME_AVX512: 1 where the kernels for AVX-512 are built, otherwise 0"
+#endif
+
 namespace mome {
 
 const KernelTable& kernel_table(Target target) {
@@ -12,14 +16,19 @@ const KernelTable& kernel_table(Target target) {
     auto* filled = new KernelTable();
     ref::register_kernels(*filled);
     avx2::register_kernels(*filled);
+#if MOME_AVX512
     avx512::register_kernels(*filled);
     avx512_vnni::register_kernels(*filled);
+#endif
     return filled;
   }();
   return *table;
 }
 
+bool target_built(Target target) { return MOME_AVX512 || (target != Target::avx512 && target != Target::avx512_vnni); }
+
 bool target_supported(Target target) {
+  if (!target_built(target)) return false;
   __builtin_cpu_init();
   switch (target) {
     case Target::ref:

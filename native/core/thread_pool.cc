@@ -93,6 +93,7 @@ int available_cores() {
 struct ThreadPool::Shared {
   static constexpr uint32_t kOpen = 1u << 31;
 
+  const ThreadPool* pool = nullptr;
   std::atomic<uint32_t> epoch{0};    // raised once per loop; workers wait for it
   std::atomic<uint32_t> gate{0};     // kOpen, and the workers inside
   std::atomic<int64_t> next{0};      // next item to hand out
@@ -104,10 +105,15 @@ struct ThreadPool::Shared {
   void* context = nullptr;
   std::vector<std::thread> workers;
 
+  // False where there is no item left to take.
+  bool take(int64_t& item) {
+    if (pool->stopped()) return false;
+    item = next.fetch_add(1, std::memory_order_relaxed);
+    return item < items;
+  }
+
   void drain(int worker) {
-    for (int64_t item = next.fetch_add(1, std::memory_order_relaxed); item < items; item = next.fetch_add(1, std::memory_order_relaxed)) {
-      function(context, item, worker);
-    }
+    for (int64_t item; take(item);) function(context, item, worker);
   }
 
   bool enter() {
@@ -155,6 +161,7 @@ struct ThreadPool::Shared {
 };
 
 ThreadPool::ThreadPool(int threads) : threads_(threads > 0 ? threads : available_cores()), shared_(std::make_unique<Shared>()) {
+  shared_->pool = this;
   shared_->workers.reserve(static_cast<size_t>(threads_));
   try {
     for (int worker = 1; worker < threads_; worker++) {
@@ -172,12 +179,27 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : shared_->workers) worker.join();
 }
 
+bool ThreadPool::stopped() const {
+  for (const std::atomic<bool>* flag : stop_) {
+    if (flag != nullptr && flag->load(std::memory_order_relaxed)) return true;
+  }
+  return false;
+}
+
+ThreadPool::StopScope::StopScope(ThreadPool& pool, const std::atomic<bool>* first, const std::atomic<bool>* second) : pool_(pool) {
+  pool_.stop_[0] = first;
+  pool_.stop_[1] = second;
+}
+
+ThreadPool::StopScope::~StopScope() { pool_.stop_[0] = pool_.stop_[1] = nullptr; }
+
 void ThreadPool::run(int64_t items, Function function, void* context) {
   if (items <= 0) return;
   if (threads_ == 1 || items == 1) {
-    for (int64_t item = 0; item < items; item++) function(context, item, 0);
+    for (int64_t item = 0; item < items && !stopped(); item++) function(context, item, 0);
     return;
   }
+  if (stopped()) return;
   Shared& shared = *shared_;
   shared.items = items;
   shared.function = function;
@@ -189,7 +211,7 @@ void ThreadPool::run(int64_t items, Function function, void* context) {
   shared.epoch.notify_all();
   const auto started = std::chrono::steady_clock::now();
   bool roused = false;
-  for (int64_t item = shared.next.fetch_add(1, std::memory_order_relaxed); item < items; item = shared.next.fetch_add(1, std::memory_order_relaxed)) {
+  for (int64_t item; shared.take(item);) {
     function(context, item, 0);
     if (roused || shared.entered.load(std::memory_order_relaxed) == threads_ - 1 || std::chrono::steady_clock::now() - started < kLate) continue;
     shared.rouse();

@@ -1,6 +1,7 @@
 // The engine's own worker threads: a fork-join pool for loops inside one kernel. Never libuv's threads.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <type_traits>
@@ -19,10 +20,25 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  int threads() const { return threads_; }
+  [[gnu::always_inline]] int threads() const { return threads_; }  // in kernels of every instruction set
+
+  // While it lives, loops of the pool hand out no more items once one of the flags is set. Results are then incomplete, and the caller must
+  // discard them. A null flag is never set. Made and destroyed by the thread that calls parallel_for.
+  class StopScope {
+   public:
+    StopScope(ThreadPool& pool, const std::atomic<bool>* first, const std::atomic<bool>* second = nullptr);
+    ~StopScope();
+    StopScope(const StopScope&) = delete;
+    StopScope& operator=(const StopScope&) = delete;
+
+   private:
+    ThreadPool& pool_;
+  };
+  // Whether a flag of the StopScope is set. Items that take long ask between their parts and return early.
+  bool stopped() const;
 
   // Calls body(item, worker) once for each item in [0, items), handing items out dynamically; worker < threads() names the
-  // thread, for its scratch. Returns when all are done. `body` must not throw and must not call parallel_for.
+  // thread, for its scratch. Returns when all are done, or those begun when it was stopped (StopScope). `body` must not throw and must not call parallel_for.
   template <typename Body>
   void parallel_for(int64_t items, Body&& body) {
     using Plain = std::remove_reference_t<Body>;
@@ -37,6 +53,7 @@ class ThreadPool {
   struct Shared;
   int threads_;
   std::unique_ptr<Shared> shared_;
+  const std::atomic<bool>* stop_[2] = {};  // of the StopScope
 };
 
 }  // namespace mome

@@ -1,16 +1,20 @@
-// mome_kernels --mode support | check | rows | grad | cuda | cuda-subset | cuda-gemm
-//   support  every op has every direction on every CPU target
+// mome_kernels --mode support | check | stop | rows | grad | cuda | cuda-subset | cuda-gemm
+//   support  every op has every direction on every CPU target that the build has
 //   check    every target against ref, bitwise equal for 1 and 3 threads; and a planted error must be noticed
+//   stop     kernels that are stopped before and while they run keep to their memory
 //   rows     each row alone has the bits of the row in the batch, at depths of real models
 //   cuda     every forward kernel of the CUDA library against ref, float32 and bfloat16, twice with the same bits; skipped without a
 //            device, unless MOME_REQUIRE=cuda; the subset, small cases of every kernel, is for tools that run kernels slowly;
 //            cuda-gemm has products alone, for one tile at a time (MOME_GEMM_TILE); MOME_VERBOSE=1 names op, type and case before each
 //   grad     ref's gradients against central differences along random directions
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <set>
+#include <thread>
 
 #include "core/quantise.h"
 #include "test/harness.h"
@@ -147,6 +151,40 @@ void check() {
   }
   std::printf("%d comparisons with ref\n", compared);
   if (compared == 0 && best_target() != Target::ref) fail("nothing was compared");
+}
+
+// A stopped kernel leaves wrong results; it must not read or write where it may not. (Sanitizers see the rest of it.)
+void stop() {
+  int stopped = 0;
+  for (const OpCase& test : all_cases()) {
+    for (const Target target : kCpuTargets) {
+      if (!target_supported(target)) continue;
+      for (const int microseconds : {0, 20, 200}) {
+        Results whole;
+        if (!run_case(test, target, 1, nullptr, whole)) continue;
+        ThreadPool pool(2);
+        Runner runner(target, pool, test.type);
+        std::atomic<bool> flag{microseconds == 0};
+        std::thread stopper([&] {
+          std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
+          flag = true;
+        });
+        Tensors outputs, gradients;
+        const auto keeps_to_its_memory = [&](const Status& status) {
+          if (status.message().find("wrote past") != std::string::npos) fail(test.name + " stopped on " + std::string(target_name(target)) + ": " + status.message());
+        };
+        {
+          const ThreadPool::StopScope scope(pool, &flag);
+          keeps_to_its_memory(test.forward(runner, test.inputs, outputs));
+          if (test.backward) keeps_to_its_memory(test.backward(runner, test.inputs, whole.outputs, random_like(whole.outputs, test.differentiable, 99), gradients));
+          stopped += pool.stopped();
+        }
+        stopper.join();
+      }
+    }
+  }
+  std::printf("%d cases were stopped\n", stopped);
+  if (stopped == 0) fail("no case was stopped");
 }
 
 void rows() {
@@ -313,6 +351,7 @@ void support() {
   for (int i = 0; i < kOps; i++) {
     const Op op = static_cast<Op>(i);
     for (const Target target : kCpuTargets) {
+      if (!target_built(target)) continue;
       const std::string name = std::string(op_name(op)) + " on " + std::string(target_name(target));
       if (kernel_table(target).find(op, Direction::forward, target) == nullptr) fail("no forward kernel of " + name);
       if (has_backward(op) && kernel_table(target).find(op, Direction::backward, target) == nullptr) fail("no backward kernel of " + name);
@@ -329,12 +368,13 @@ int main(int count, char** arguments) {
   const std::string mode = count == 3 && std::string(arguments[1]) == "--mode" ? arguments[2] : "";
   if (mode == "support") mome::test::support();
   else if (mode == "check") mome::test::check();
+  else if (mode == "stop") mome::test::stop();
   else if (mode == "rows") mome::test::rows();
   else if (mode == "grad") mome::test::grad();
   else if (mode == "cuda") mome::test::cuda(mome::test::Choice::all);
   else if (mode == "cuda-subset") mome::test::cuda(mome::test::Choice::subset);
   else if (mode == "cuda-gemm") mome::test::cuda(mome::test::Choice::products);
-  else return std::printf("usage: mome_kernels --mode support|check|rows|grad|cuda|cuda-subset|cuda-gemm\n"), 2;
+  else return std::printf("usage: mome_kernels --mode support|check|stop|rows|grad|cuda|cuda-subset|cuda-gemm\n"), 2;
   std::printf("%s: %s\n", mode.c_str(), mome::test::failures == 0 ? "passed" : "FAILED");
   return mome::test::failures == 0 ? 0 : 1;
 }

@@ -50,7 +50,7 @@ Status forward(const AttentionForward& a, OpContext& context) {
   context.pool.parallel_for(a.sequence_count * a.heads, [&](int64_t item, int) {
     const Tokens tokens{a.sequences[item / a.heads]};
     const int64_t head = item % a.heads;
-    for (int64_t query = 0; query < tokens.count(); query++) {
+    for (int64_t query = 0; query < tokens.count() && !context.pool.stopped(); query++) {
       std::vector<double> p = scores_of(a, tokens, head, query);
       const double lse = softmax(p);
       if (a.lse != nullptr) a.lse[tokens.row(query) * a.heads + head] = static_cast<float>(lse);
@@ -67,13 +67,13 @@ Status forward(const AttentionForward& a, OpContext& context) {
 }
 
 // Per query: dv += p dout, dp = dout v, ds = p (dp - sum p dp), dq = scale ds k, dk += scale ds q, dbias += ds.
-void backward_head(const AttentionBackward& a, int64_t head, std::vector<double>& dtable) {
+void backward_head(const ThreadPool& pool, const AttentionBackward& a, int64_t head, std::vector<double>& dtable) {
   const int64_t head_width = a.width / a.heads, stride = 3 * a.width;
   for (int64_t s = 0; s < a.sequence_count; s++) {
     const Tokens tokens{a.sequences[s]};
     const int64_t count = tokens.count();
     std::vector<double> dk(count * head_width), dv(count * head_width);
-    for (int64_t query = 0; query < count; query++) {
+    for (int64_t query = 0; query < count && !pool.stopped(); query++) {
       std::vector<double> p = scores_of(a, tokens, head, query);
       softmax(p);
       const int64_t row = tokens.row(query);
@@ -109,7 +109,7 @@ Status backward(const AttentionBackward& a, OpContext& context) {
   for (int64_t i = 0; i < a.rows * 3 * a.width; i++) a.dqkv[i] = 0;
   context.pool.parallel_for(a.heads, [&](int64_t head, int) {
     std::vector<double> dtable(a.table != nullptr && a.dtable != nullptr ? a.position.rows() : 0);
-    backward_head(a, head, dtable);
+    backward_head(context.pool, a, head, dtable);
     for (size_t row = 0; row < dtable.size(); row++) {
       float& to = a.dtable[static_cast<int64_t>(row) * a.table_columns + a.table_column + head];
       to = static_cast<float>(to + dtable[row]);

@@ -8,6 +8,7 @@
 #include "cpu/vector/simd.h"
 
 namespace mome::MOME_ISA {
+namespace {
 
 // 12 x 2 vectors = 24 accumulators of 32 registers (AVX-512), 6 x 2 = 12 of 16 (AVX2): with 2 loads of B and a broadcast of A per
 // row the multiply units stay busy. Columns are filled up to one vector, so the last tile of a row may be a single vector wide.
@@ -57,11 +58,12 @@ ProductTile select_product_tile(int64_t rows) {
   return product_tile<kRows, kVectors>;
 }
 
-// C[rows, columns] (+)= A B for any rows; `columns` is a multiple of kLanes, B and C have that many readable columns.
-inline void product(const float* a, int64_t row_stride, int64_t depth_stride, const float* b, int64_t ldb, int64_t depth, float* c, int64_t ldc,
+// C[rows, columns] (+)= A B for any rows; `columns` is a multiple of kLanes, B and C have that many readable columns. Returns early, with rows
+// missing, once the pool is stopped: the products of one head of a large picture take long.
+inline void product(const ThreadPool& pool, const float* a, int64_t row_stride, int64_t depth_stride, const float* b, int64_t ldb, int64_t depth, float* c, int64_t ldc,
                     int64_t rows, int64_t columns, bool add) {
   constexpr int64_t kWide = kTileVectors * kLanes;
-  for (int64_t row = 0; row < rows; row += kTileRows) {
+  for (int64_t row = 0; row < rows && !pool.stopped(); row += kTileRows) {
     const int64_t count = rows - row < kTileRows ? rows - row : kTileRows;
     const ProductTile wide = select_product_tile<kTileVectors>(count);
     const float* a_row = a + row * row_stride;
@@ -249,4 +251,5 @@ inline void add_bias_gradient(const RelativePosition& p, const Unit& unit, int64
   }
 }
 
+}  // namespace
 }  // namespace mome::MOME_ISA

@@ -14,9 +14,9 @@
 #include "cpu/vector/simd.h"
 
 namespace mome::MOME_ISA {
+namespace {
 
-// A word holds kDotDepth consecutive quantised activations of a row.
-using Word = uint32_t;
+using Word = uint32_t;  // kDotDepth consecutive quantised activations of a row
 
 #if defined(__AVX512F__)
 
@@ -97,4 +97,5 @@ inline void quantise_words(Vec x, Word* words) {
 inline constexpr int kWordsPerVector = kLanes / kDotDepth;
 inline constexpr int64_t kStepBytes = int64_t{2} * kLanes * kDotDepth;  // kDotDepth rows of a panel of two vectors
 
+}  // namespace
 }  // namespace mome::MOME_ISA

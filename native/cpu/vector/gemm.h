@@ -16,10 +16,12 @@
 
 #include "core/kernel.h"
 #include "core/thread_pool.h"
+#include "cpu/vector/carver.h"
 #include "cpu/vector/gemm_i8.h"
 #include "cpu/vector/gemm_pack.h"
 
 namespace mome::MOME_ISA {
+namespace {
 
 inline constexpr int64_t kDepthBlock = 768;      // A tile x depth block: 42 KiB of the first-level cache; a panel of B: 96 KiB of the second
 inline constexpr int64_t kBlockTiles = 16;       // tiles of A per item, 224 rows: with kDepthBlock two thirds of 1 MiB
@@ -29,25 +31,6 @@ inline constexpr int64_t kRowBlock = 512;        // rows packed at a time: bound
 inline constexpr int64_t kSumRowBlock = 2048;    // the same where rows are summed over: every block adds to all of the result
 inline constexpr int64_t kRowBlockFloats = 4 << 20;  // and for very deep products 16 MiB
 inline constexpr int64_t kOutputBlock = 4096;    // outputs packed at a time in gemm_over_rows
-
-// Cuts the workspace into 64-byte aligned arrays; without a base it only counts. Arrays that are not needed at the same time may
-// share memory: `at(mark)` goes back to an earlier value of `used`.
-struct Carver {
-  std::byte* base;
-  size_t used = 0;
-  size_t bytes = 0;  // the most ever used
-  template <typename T>
-  T* take(int64_t count) {
-    std::byte* p = base == nullptr ? nullptr : base + used;
-    used += (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
-    if (used > bytes) bytes = used;
-    return reinterpret_cast<T*>(p);
-  }
-  Carver& at(size_t mark) {
-    used = mark;
-    return *this;
-  }
-};
 
 // The most rows packed at a time in a product of this depth.
 inline int64_t most_rows(int64_t depth) {
@@ -281,4 +264,5 @@ struct ResidualEpilogue {
   }
 };
 
+}  // namespace
 }  // namespace mome::MOME_ISA

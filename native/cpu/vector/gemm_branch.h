@@ -9,6 +9,7 @@
 #include "cpu/vector/gemm.h"
 
 namespace mome::MOME_ISA {
+namespace {
 
 struct BranchGradient {
   Matrix weight;        // [outputs, inputs]; `data` is read when dgamma is wanted
@@ -76,4 +77,5 @@ void branch_weight_gradient(ThreadPool& pool, int64_t begin, int64_t rows, const
   }
 }
 
+}  // namespace
 }  // namespace mome::MOME_ISA

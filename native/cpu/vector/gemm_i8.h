@@ -9,13 +9,22 @@
 // then the weights, [steps][kPanel][kDotDepth] signed bytes, zeros past the depth.
 #pragma once
 
-#include <bit>
-
 #include "core/quantise.h"
+#include "core/thread_pool.h"
 #include "cpu/vector/dot.h"
 #include "cpu/vector/gemm_pack.h"
 
 namespace mome::MOME_ISA {
+
+// One block of the depth: `a` [steps][R] words, `b` the weights of these steps, sums starting from `start` [kPanel]. `tile` [R][kPanel]
+// becomes (carry ? tile : 0) + row_scale * sum, and that times `column_scale` unless it is null: the block is the last.
+using DotKernel = void (*)(int64_t steps, const uint32_t* a, const std::byte* b, const int32_t* start, const float* row_scale,
+                           const float* column_scale, float* tile, bool carry);
+
+// The tile of `rows` in [1, kMaxTileRows] (tiles.cc). `stream`: the tile is the first to read its weights.
+DotKernel dot_kernel(int64_t rows, bool stream);
+
+namespace {
 
 inline int64_t quant_blocks(int64_t depth) { return ceil_div(depth, kQuantBlock); }
 inline int64_t dot_steps(int64_t depth) { return ceil_div(depth, kDotDepth); }
@@ -38,7 +47,7 @@ struct RowScale {
   float scale, inverse;
   // `bits` of the largest magnitude. A row that is not finite gets a scale that is NaN, and so does all that is made of it.
   explicit RowScale(int32_t bits) {
-    const float largest = std::bit_cast<float>(bits);
+    const float largest = __builtin_bit_cast(float, bits);
     const bool finite = bits < 0x7f800000;
     scale = finite ? largest / kQuantLimit : __builtin_nanf("");
     inverse = finite && bits != 0 ? kQuantLimit / largest : 0;
@@ -73,11 +82,6 @@ inline void quantise_tile(const Source& source, int64_t row, int64_t rows, int64
 }
 
 // ---- The tile ---------------------------------------------------------------------------------------------------------------
-
-// One block of the depth: `a` [steps][R] words, `b` the weights of these steps, sums starting from `start` [kPanel]. `tile` [R][kPanel]
-// becomes (carry ? tile : 0) + row_scale * sum, and that times `column_scale` unless it is null: the block is the last.
-using DotKernel = void (*)(int64_t steps, const Word* a, const std::byte* b, const int32_t* start, const float* row_scale,
-                           const float* column_scale, float* tile, bool carry);
 
 template <int kRows, bool kStream>
 [[gnu::noinline]] void dot_tile(int64_t steps, const Word* a, const std::byte* b, const int32_t* start, const float* row_scale,
@@ -128,11 +132,6 @@ DotKernel select_dot_kernel(int rows) {
     if (rows != kRows) return select_dot_kernel<kRows - 1, kStream>(rows);
   }
   return dot_tile<kRows, kStream>;
-}
-// `stream`: the tile is the first to read its weights.
-inline DotKernel dot_kernel(int64_t rows, bool stream) {
-  const int r = static_cast<int>(rows);
-  return stream ? select_dot_kernel<kMaxTileRows, true>(r) : select_dot_kernel<kMaxTileRows, false>(r);
 }
 
 // A tile over the whole depth, a block of `block_steps` after the other. `scales` [blocks][R].
@@ -209,4 +208,5 @@ void multiply_i8(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t colu
               });
 }
 
+}  // namespace
 }  // namespace mome::MOME_ISA

@@ -16,6 +16,16 @@
 
 namespace mome::MOME_ISA {
 
+// depth steps of A at `a` [depth][R] and of kPanels panels [depth][kPanel], the first at `b`, the next `panel_stride` bytes on.
+// `tile` is [kPanels][R][kPanel]; it is read first when `carry` is set.
+using TileKernel = void (*)(int64_t depth, const float* a, const std::byte* b, int64_t panel_stride, float* tile, bool carry);
+
+// The tiles of either type of weights (tiles.cc); tile_kernel below is how products ask for one.
+TileKernel f32_tile_kernel(int64_t rows, int64_t panels, bool stream);
+TileKernel bf16_tile_kernel(int64_t rows, int64_t panels, bool stream);
+
+namespace {
+
 // Two vectors across, and as many rows as leave registers for the two of B and one broadcast: 28 + 3 of 32, 12 + 3 of 16.
 // The latency of 4 cycles on two ports needs 8 accumulators, so 4 rows and more run at the full rate.
 inline constexpr int kPanelVectors = 2;
@@ -42,6 +52,7 @@ inline void prefetch_ahead(const std::byte* b) {
 
 // One step of a panel of B, [kPanel] elements of the weight's type, as vectors of float32.
 struct F32Panel {
+  static constexpr auto* kTileKernel = f32_tile_kernel;
   static constexpr int64_t kStepBytes = kPanel * sizeof(float);
   static void load_step(const std::byte* b, Vec* step) {
     for (int v = 0; v < kPanelVectors; ++v) step[v] = load(reinterpret_cast<const float*>(b) + v * kLanes);
@@ -50,13 +61,10 @@ struct F32Panel {
 // Word j of a step holds column j in its low half and column kLanes + j in its high half: a shift and a mask widen both. The two
 // operations cost little beside 28 multiply-adds, and half the bytes are read.
 struct Bf16Panel {
+  static constexpr auto* kTileKernel = bf16_tile_kernel;
   static constexpr int64_t kStepBytes = kPanel * sizeof(uint16_t);
   static void load_step(const std::byte* b, Vec* step) { load_bf16(b, step[0], step[1]); }
 };
-
-// depth steps of A at `a` [depth][R] and of kPanels panels [depth][kPanel], the first at `b`, the next `panel_stride` bytes on.
-// `tile` is [kPanels][R][kPanel]; it is read first when `carry` is set.
-using TileKernel = void (*)(int64_t depth, const float* a, const std::byte* b, int64_t panel_stride, float* tile, bool carry);
 
 template <typename Panel, int kRows, int kPanels, bool kStream>
 [[gnu::noinline]] void multiply_tile(int64_t depth, const float* a, const std::byte* b, int64_t panel_stride, float* tile,
@@ -119,13 +127,19 @@ TileKernel select_tile_kernel(int rows, int panels) {
   return multiply_tile<Panel, kRows, 1, kStream>;
 }
 
+template <typename Panel>
+TileKernel select_tile_kernel(int64_t rows, int64_t panels, bool stream) {
+  const int r = static_cast<int>(rows), p = static_cast<int>(panels);
+  return stream ? select_tile_kernel<Panel, true, kMaxTileRows>(r, p) : select_tile_kernel<Panel, false, kMaxTileRows>(r, p);
+}
+
 // The kernel for `rows` in [1, kMaxTileRows] and `panels` in {1, 2, 4}, where panels_at_once(rows) is the most it may be. `stream`:
 // the tile is the first to read these panels.
 template <typename Panel>
 TileKernel tile_kernel(int64_t rows, int64_t panels, bool stream) {
-  const int r = static_cast<int>(rows), p = static_cast<int>(panels);
-  return stream ? select_tile_kernel<Panel, true, kMaxTileRows>(r, p) : select_tile_kernel<Panel, false, kMaxTileRows>(r, p);
+  return Panel::kTileKernel(rows, panels, stream);
 }
 inline int64_t panels_at_once(int64_t rows) { return rows <= kFourPanelRows ? 4 : rows <= kTwoPanelRows ? 2 : 1; }
 
+}  // namespace
 }  // namespace mome::MOME_ISA

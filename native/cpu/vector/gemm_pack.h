@@ -14,6 +14,7 @@
 #include "cpu/vector/moments.h"
 
 namespace mome::MOME_ISA {
+namespace {
 
 // ---- Sources ----------------------------------------------------------------------------------------------------------------
 
@@ -176,7 +177,7 @@ inline void pack_finished(const float* tile, int64_t rows, int64_t columns, floa
   for (int64_t c = 0; c < columns; c += kLanes) {
     Vec block[kLanes];
 #pragma GCC unroll 16
-    for (int r = 0; r < kLanes; ++r) block[r] = r < rows ? load(tile + r * kPanel + c) : zero();
+    for (int r = 0; r < kLanes; ++r) block[r] = r < kMaxTileRows && r < rows ? load(tile + r * kPanel + c) : zero();
     transpose(block);
     const int64_t count = smaller(kLanes, columns - c);
     for (int64_t i = 0; i < count; ++i) {
@@ -221,4 +222,5 @@ inline void pack_straight(const Source& source, int64_t row, int64_t depth, int6
   }
 }
 
+}  // namespace
 }  // namespace mome::MOME_ISA

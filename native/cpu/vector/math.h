@@ -8,6 +8,7 @@
 #include "cpu/vector/simd.h"
 
 namespace mome::MOME_ISA {
+namespace {
 
 // e^x; 0 below -104, infinity above 88.8, NaN for NaN. At most 2 units in the last place.
 inline Vec exp(Vec x) {
@@ -70,4 +71,5 @@ inline Vec tanh(Vec x) {
   return copy_sign(select(less(a, set1(0.35f)), narrow, wide), x);
 }
 
+}  // namespace
 }  // namespace mome::MOME_ISA

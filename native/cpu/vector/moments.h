@@ -5,6 +5,7 @@
 #include "cpu/vector/simd.h"
 
 namespace mome::MOME_ISA {
+namespace {
 
 struct Moments {
   float mean, inverse_deviation;
@@ -32,4 +33,5 @@ inline Moments row_moments(const float* x, int64_t width, float eps) {
   return {mean, 1.0f / __builtin_sqrtf(variance + eps)};
 }
 
+}  // namespace
 }  // namespace mome::MOME_ISA

@@ -7,6 +7,7 @@
 #include "cpu/vector/gemm.h"
 
 namespace mome::MOME_ISA {
+namespace {
 
 inline size_t packed_weight_size(int64_t rows, int64_t columns, Packing packing, WeightType type) {
   const int64_t floats = packing == Packing::forward ? packed_columns_size(columns, rows) : packed_columns_size(rows, columns);
@@ -41,7 +42,7 @@ inline void pack_bf16_panel(const float* weight, int64_t rows, int64_t columns, 
     }
     for (int64_t i = 0; i < count; ++i) {
       for (int64_t c = 0; c < kLanes; ++c) {
-        const auto bits = [&](int64_t column) { return panel * kPanel + column < rows ? std::bit_cast<uint32_t>(rounded[column][i]) : 0u; };
+        const auto bits = [&](int64_t column) { return panel * kPanel + column < rows ? __builtin_bit_cast(uint32_t, rounded[column][i]) : 0u; };
         out[(k + i) * kLanes + c] = bits(c) >> 16 | (bits(kLanes + c) & 0xffff0000u);
       }
     }
@@ -99,4 +100,5 @@ inline void pack_weight(const float* weight, int64_t rows, int64_t columns, Pack
   });
 }
 
+}  // namespace
 }  // namespace mome::MOME_ISA

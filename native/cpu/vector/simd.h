@@ -1,6 +1,4 @@
-// One vector of float32 lanes for the instruction set this translation unit is compiled for. Included only by files in
-// cpu/avx2, cpu/avx512 and cpu/avx512_vnni (which define MOME_ISA and are compiled with that set's flags); everything lives in mome::<isa>, so
-// that no inline helper of one set can be merged with another's.
+// One vector of float32 lanes for the instruction set this translation unit is compiled for (see kernels.h).
 #pragma once
 
 #include <immintrin.h>
@@ -12,6 +10,7 @@
 #endif
 
 namespace mome::MOME_ISA {
+namespace {
 
 #if defined(__AVX512F__)
 
@@ -136,4 +135,5 @@ inline void load_bf16(const void* p, Vec& low, Vec& high) {
 #error "compile with AVX2 + FMA or AVX-512F"
 #endif
 
+}  // namespace
 }  // namespace mome::MOME_ISA

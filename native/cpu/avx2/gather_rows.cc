@@ -1,3 +1,0 @@
-// gather_rows for the avx2 target; the kernels are in cpu/vector.
-#define MOME_ISA avx2
-#include "cpu/vector/gather_rows.inl.h"

@@ -1,3 +1,0 @@
-// patch_embed for the avx512 target; the kernels are in cpu/vector.
-#define MOME_ISA avx512
-#include "cpu/vector/patch_embed.inl.h"

@@ -1,3 +1,0 @@
-// Every kernel of the avx512 target.
-#define MOME_ISA avx512
-#include "cpu/vector/register.inl.h"

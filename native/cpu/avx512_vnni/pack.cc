@@ -1,3 +1,0 @@
-// pack for the avx512_vnni target; the kernels are in cpu/vector.
-#define MOME_ISA avx512_vnni
-#include "cpu/vector/pack.inl.h"
