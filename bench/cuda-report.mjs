@@ -18,8 +18,8 @@ const peers = ['torch eager', 'torch.compile'];
  * @returns {string[]}
  */
 export function opNames() {
-  const source = readFileSync(fileURLToPath(new URL('../native/core/kernel.cc', import.meta.url)), 'utf8');
-  return [.../kOpNames\[kOps\] = \{([^}]*)\}/.exec(source)[1].matchAll(/"(\w+)"/g)].map(([, name]) => name);
+  const source = readFileSync(fileURLToPath(new URL('../native/core/ops/table.cc', import.meta.url)), 'utf8');
+  return [...source.matchAll(/&(\w+)_op\b/g)].map(([, name]) => name);
 }
 
 /**

@@ -42,14 +42,14 @@ class Operands {
     const float* data = values(rows * columns, 0.05f);
     Matrix matrix{rows, columns, data, nullptr, nullptr, type};
     if (!store.add("w", {rows, columns}, data, rows * columns).ok()) std::abort();
-    for (const Packing packing : {Packing::forward, Packing::input_gradient}) {
-      if (packing == Packing::input_gradient && !backward) continue;
-      if (!store.pack(0, packing, target_, type, pool_).ok()) std::abort();
+    for (const Form form : {Form::packed, Form::packed_transposed}) {
+      if (form == Form::packed_transposed && !backward) continue;
+      if (!store.pack(0, form, target_, type, pool_).ok()) std::abort();
     }
-    Parameter& parameter = store.at(0);
-    matrix.packed = parameter.packed[0].data();
-    matrix.packed_transposed = parameter.packed[1].floats();
-    for (AlignedMemory& packed : parameter.packed) kept_.push_back(std::move(packed));
+    PerForm<AlignedMemory>& forms = store.at(0).host;
+    matrix.packed = forms[Form::packed].data();
+    matrix.packed_transposed = forms[Form::packed_transposed].floats();
+    for (const Form form : {Form::packed, Form::packed_transposed}) kept_.push_back(std::move(forms[form]));
     return matrix;
   }
 

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
+#include "core/device_numbers.h"
 #include "core/device_types.h"
-#include "core/expert_bounds.h"
+#include "core/ops/table.h"
 
 namespace mome {
 namespace {
@@ -14,8 +15,14 @@ constexpr size_t kMaxDevicePlans = 64;  // on a device, whose shapes come in buc
 }  // namespace
 
 Status CompiledProgram::create(std::string_view text, WeightStore& weights, Target target, std::shared_ptr<CompiledProgram>& compiled) {
+  return create(text, weights, target, op_table(), kernel_table(target), compiled);
+}
+
+Status CompiledProgram::create(std::string_view text, WeightStore& weights, Target target, OpTable ops, const KernelTable& table,
+                               std::shared_ptr<CompiledProgram>& compiled) {
   auto fresh = std::make_shared<CompiledProgram>();
-  MOME_RETURN_IF_ERROR(Program::parse(text, fresh->program));
+  fresh->target = target;
+  MOME_RETURN_IF_ERROR(Program::parse(text, ops, fresh->program));
   for (const ProgramParameter& parameter : fresh->program->parameters) {
     const int index = weights.find(parameter.name);
     if (index < 0) return error(Code::not_found, "program: expected a parameter %s, the weights have none", parameter.name.c_str());
@@ -28,12 +35,17 @@ Status CompiledProgram::create(std::string_view text, WeightStore& weights, Targ
     fresh->parameters.push_back(index);
   }
   for (const Instruction& instruction : fresh->program->instructions) {
-    if (kernel_table(target).find(instruction.op, instruction.direction, target) == nullptr) {
-      return error(Code::unsupported, "program: no kernel %s.%s for target %s", op_name(instruction.op).data(),
-                   direction_name(instruction.direction).data(), target_name(target).data());
+    const OpSpec& op = *instruction.op;
+    const Kernel* kernel = table.find(op.name, instruction.direction, target);
+    if (kernel == nullptr) {
+      return error(Code::unsupported, "program: no kernel %s.%s for target %s", op.name.data(), direction_name(instruction.direction).data(),
+                   target_name(target).data());
     }
-    const bool reads_bounds = target == Target::cuda && instruction.op == Op::expert_ffn;
-    uint64_t reads = reads_bounds ? ~uint64_t{0} : 0;
+    if (op.decoder(instruction.direction) == nullptr) {
+      return error(Code::unsupported, "program: %s.%s cannot be part of a program", op.name.data(), direction_name(instruction.direction).data());
+    }
+    fresh->kernels.push_back(kernel);
+    uint64_t reads = target == Target::cuda && op.device_numbers.count > 0 ? ~uint64_t{0} : 0;
     for (const Operand& operand : instruction.operands) {
       if (operand.kind == Operand::Kind::input) reads |= input_bit(static_cast<size_t>(operand.index));
       if (operand.kind == Operand::Kind::scalar) reads |= scalar_bit(static_cast<size_t>(operand.index));
@@ -91,15 +103,14 @@ uint64_t DecodedPlan::take_inputs(std::vector<Located>& inputs, std::span<const 
   return fresh;
 }
 
-Status DecodedPlan::decode(const Program& program, WeightStore& weights, Target target, std::span<const int> parameters,
-                           std::span<const uint64_t> run_reads, uint64_t fresh_reads, const std::byte* arena_memory, int threads,
-                           std::span<const int64_t> dims, std::span<const double> run_scalars, std::span<const Located> inputs, size_t& workspace,
-                           const int32_t* expert_bounds) {
+Status DecodedPlan::decode(const DecodeRequest& request, size_t& workspace) {
+  const CompiledProgram& compiled = request.compiled;
+  const Program& program = *compiled.program;
   const size_t count = program.instructions.size();
-  const bool fresh = generation != weights.generation() || arena != arena_memory;
+  const bool all = generation != request.weights.generation() || arena != request.arena;
   generation = 0;  // until all went well
-  if (fresh) {
-    arena = arena_memory;
+  if (all) {
+    arena = request.arena;
     buffers.resize(program.buffers.size());
     for (size_t i = 0; i < buffers.size(); i++) {
       buffers[i].data = arena == nullptr ? nullptr : const_cast<std::byte*>(arena) + plan.offsets[i];
@@ -108,20 +119,23 @@ Status DecodedPlan::decode(const Program& program, WeightStore& weights, Target 
     calls.resize(count);
     workspaces.assign(count, 0);
   }
-  Binding binding{program, weights, target, parameters, dims, run_scalars, inputs, buffers};
+  const bool packed = kernel_table(compiled.target).packer(compiled.target) != nullptr;
+  Binding binding{program, request.weights, compiled.target, compiled.parameters, request.dims, request.scalars, request.inputs, buffers, packed};
+  const int32_t* device_numbers = request.device_numbers;
   workspace = 0;
   for (size_t i = 0; i < count; i++) {
-    const bool reads_bounds = expert_bounds != nullptr && program.instructions[i].op == Op::expert_ffn;
-    binding.expert_bounds = reads_bounds ? expert_bounds : nullptr;
-    if (reads_bounds) expert_bounds += kExpertBounds;
-    if (fresh || (run_reads[i] & fresh_reads) != 0) {
-      Call& call = calls[i];
-      MOME_RETURN_IF_ERROR(mome::decode(program.instructions[i], binding, call));
-      workspaces[i] = call.kernel->workspace == nullptr ? 0 : call.kernel->workspace(call.args, threads);
+    const Instruction& instruction = program.instructions[i];
+    const int numbers = device_numbers == nullptr ? 0 : instruction.op->device_numbers.count;
+    binding.device_numbers = numbers > 0 ? device_numbers : nullptr;
+    device_numbers += numbers;
+    if (all || (compiled.run_reads[i] & request.fresh_reads) != 0) {
+      const Kernel& kernel = *compiled.kernels[i];
+      MOME_RETURN_IF_ERROR(mome::decode(instruction, kernel, binding, calls[i]));
+      workspaces[i] = kernel.workspace == nullptr ? 0 : kernel.workspace(calls[i].args, request.threads);
     }
     workspace = std::max(workspace, workspaces[i]);
   }
-  generation = weights.generation();
+  generation = request.weights.generation();
   return {};
 }
 

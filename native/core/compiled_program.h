@@ -1,4 +1,4 @@
-// A program tied to the weights it reads, with what runs of one shape leave for the next.
+// A program tied to the weights it reads, and the decoded plans that runs of one shape share.
 #pragma once
 
 #include <atomic>
@@ -21,8 +21,23 @@ namespace mome {
 constexpr uint64_t input_bit(size_t input) { return uint64_t{1} << (input % 32); }
 constexpr uint64_t scalar_bit(size_t scalar) { return uint64_t{1} << (32 + scalar % 32); }
 
-// A plan with its instructions decoded: what the next run of the same shape takes over. Valid for one place of the arena and one
-// generation of the weights.
+class CompiledProgram;
+
+// What a run hands to DecodedPlan::decode.
+struct DecodeRequest {
+  const CompiledProgram& compiled;
+  WeightStore& weights;
+  const std::byte* arena;                   // memory of the plan's bytes
+  int threads;
+  std::span<const int64_t> dims;
+  std::span<const double> scalars;
+  std::span<const Located> inputs;
+  uint64_t fresh_reads = ~uint64_t{0};      // The inputs and scalars that differ from the last run's: input_bit, scalar_bit.
+  const int32_t* device_numbers = nullptr;  // The run's numbers in the device's memory (core/device_numbers.h).
+};
+
+// A plan with its instructions decoded. The next run of the same shape reuses the decoded calls. They are invalid once the arena moves or
+// weights change.
 struct DecodedPlan {
   ArenaPlan plan;
   const std::byte* arena = nullptr;
@@ -30,33 +45,34 @@ struct DecodedPlan {
   std::vector<Located> buffers;
   std::vector<Call> calls;
   std::vector<size_t> workspaces;     // bytes each call asks for
-  std::vector<std::vector<int32_t>> kept;  // inputs of integers of the last run, where its calls read them
+  std::vector<std::vector<int32_t>> kept;  // the last run's inputs of integers, at the addresses that its calls read
   std::vector<double> scalars;             // of the last run
 
-  // What a run gives anew: bits as in CompiledProgram::run_reads. Inputs of integers are copied to where the calls of the last run read
-  // them, and `inputs` lie there afterwards: those whose values are the same are not new. For runs on this processor.
+  // Returns which inputs and scalars changed since the last run: input_bit and scalar_bit. Inputs of integers are copied to the addresses that
+  // the last run's calls read, and `inputs` point there afterwards; one whose values are equal has not changed. For runs on this processor.
   uint64_t take_inputs(std::vector<Located>& inputs, std::span<const double> run_scalars);
 
-  // Fills all of it for this run, taking over what an earlier run of the shape left; `workspace` is the most a call asks for.
-  // `run_reads`: of each instruction; those that read nothing of `fresh_reads` are taken over.
-  // `expert_bounds`: where a device has those of the run (core/expert_bounds.h).
-  Status decode(const Program& program, WeightStore& weights, Target target, std::span<const int> parameters, std::span<const uint64_t> run_reads,
-                uint64_t fresh_reads, const std::byte* arena_memory, int threads, std::span<const int64_t> dims, std::span<const double> run_scalars,
-                std::span<const Located> inputs, size_t& workspace, const int32_t* expert_bounds = nullptr);
+  // Decodes the calls that read something fresh and keeps the others. `workspace` becomes the most bytes that a call asks for.
+  Status decode(const DecodeRequest& request, size_t& workspace);
 };
 
-// A program tied to the weights it reads; keeps the plans of the last few shapes.
+// A program tied to the weights it reads. It keeps the plans of the last few shapes.
 class CompiledProgram {
  public:
   static Status create(std::string_view text, WeightStore& weights, Target target, std::shared_ptr<CompiledProgram>& compiled);
+  // With other ops and kernels than those of core/ops/table.cc and kernel_table; both must live as long as the program.
+  static Status create(std::string_view text, WeightStore& weights, Target target, OpTable ops, const KernelTable& table,
+                       std::shared_ptr<CompiledProgram>& compiled);
 
   std::unique_ptr<Program> program;
-  std::vector<int> parameters;  // program parameter -> weight store index
-  std::vector<uint64_t> run_reads;  // what each instruction reads of a run: input_bit, scalar_bit; on a device all bits for expert bounds
-  std::vector<bool> plan_dims;  // dimensions that plans depend on: all, but on a device those of core/expert_bounds.h
-  std::vector<WeightType> types;      // per buffer, and what each instruction's rows are: cuda only
-  std::vector<WeightType> row_types;
-  uint64_t prepared = 0;        // generation of the weights for which all are loaded and packed
+  Target target = Target::ref;
+  std::vector<int> parameters;         // program parameter -> weight store index
+  std::vector<const Kernel*> kernels;  // per instruction
+  std::vector<uint64_t> run_reads;     // Per instruction, what it reads of a run: input_bit, scalar_bit; all bits where a device reads numbers.
+  std::vector<bool> plan_dims;         // The dimensions that plans depend on: all on a processor, launch_dims (core/device_numbers.h) on a device.
+  std::vector<WeightType> types;       // per buffer; of a device only
+  std::vector<WeightType> row_types;   // per instruction, the type of its rows; of a device only
+  uint64_t prepared = 0;               // generation of the weights for which all are loaded and packed
   Status plan(std::span<const int64_t> dims, std::shared_ptr<DecodedPlan>& plan);
 
  private:

@@ -2,8 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+
+#include "core/ops/spec.h"
 
 namespace mome {
+
+Status decode(const Instruction& instruction, const Kernel& kernel, const Binding& binding, Call& call) {
+  call.kernel = &kernel;
+  std::memset(call.args, 0, sizeof call.args);  // equal arguments are equal bytes
+  Decoder decoder(instruction, binding);
+  return instruction.op->decoder(instruction.direction)(decoder, call.args);
+}
 
 Located Decoder::locate(std::string_view key, bool optional) {
   const Operand* operand = instruction_.find(key);
@@ -21,8 +31,8 @@ Located Decoder::locate(std::string_view key, bool optional) {
       Parameter& parameter = binding_.weights.at(binding_.parameters[operand->index]);
       const bool gradient = operand->kind == Operand::Kind::gradient;
       Located located;
-      if (binding_.target == Target::cuda) located.data = gradient ? nullptr : parameter.on_device[kPlainForm].data();
-      else located.data = gradient ? parameter.gradient.data() : parameter.data.data();
+      if (binding_.target == Target::cuda) located.data = gradient ? nullptr : parameter.device[Form::plain].data();
+      else located.data = gradient ? parameter.training.gradient.data() : parameter.host[Form::plain].data();
       for (const Extent& extent : binding_.program.parameters[operand->index].shape) located.shape.push_back(extent.size);
       return located;
     }
@@ -36,7 +46,7 @@ Located Decoder::locate(std::string_view key, bool optional) {
 
 void Decoder::fail(Code code, std::string_view key, const char* message) {
   if (!status_.ok()) return;
-  status_ = error(code, "%s.%s: %.*s: %s", op_name(instruction_.op).data(), direction_name(instruction_.direction).data(),
+  status_ = error(code, "%s.%s: %.*s: %s", instruction_.op->name.data(), direction_name(instruction_.direction).data(),
                   static_cast<int>(key.size()), key.data(), message);
 }
 
@@ -44,9 +54,16 @@ void Decoder::expect(bool condition, const char* message) {
   if (!condition) fail(Code::invalid_shape, "sizes", message);
 }
 
-const float* Decoder::tensor(std::string_view key, int64_t count, bool optional) { return output(key, count, optional); }
+const float* Decoder::tensor(std::string_view key, int64_t count, bool optional) { return floats(key, count, optional); }
 
 float* Decoder::output(std::string_view key, int64_t count, bool optional) {
+  const OpSpec& op = *instruction_.op;
+  const Keys& results = instruction_.direction == Direction::forward ? op.results : op.backward_results;
+  if (!results.has(key)) fail(Code::internal, key, "expected the op's spec to name it among its results");
+  return floats(key, count, optional);
+}
+
+float* Decoder::floats(std::string_view key, int64_t count, bool optional) {
   if (optional && !has(key)) return nullptr;
   const Located located = locate(key, false);
   if (!status_.ok()) return nullptr;
@@ -56,14 +73,14 @@ float* Decoder::output(std::string_view key, int64_t count, bool optional) {
     fail(Code::unsupported, key, kind == Operand::Kind::gradient ? "expected weights that are trained" : "this weight is kept packed only");
   }
   if (located.count() != count) {
-    status_ = error(Code::invalid_shape, "%s.%s: %.*s: expected %lld elements, got %lld", op_name(instruction_.op).data(),
+    status_ = error(Code::invalid_shape, "%s.%s: %.*s: expected %lld elements, got %lld", instruction_.op->name.data(),
                     direction_name(instruction_.direction).data(), static_cast<int>(key.size()), key.data(), static_cast<long long>(count),
                     static_cast<long long>(located.count()));
   }
   return static_cast<float*>(located.data);
 }
 
-float* Decoder::gradient(std::string_view key, int64_t count) { return output(key, count, true); }
+float* Decoder::gradient(std::string_view key, int64_t count) { return floats(key, count, true); }
 
 const int32_t* Decoder::integers(std::string_view key, int64_t count, int64_t low, int64_t high, int64_t also, bool optional) {
   if (optional && !has(key)) return nullptr;
@@ -76,7 +93,7 @@ const int32_t* Decoder::integers(std::string_view key, int64_t count, int64_t lo
   const int32_t* values = static_cast<const int32_t*>(located.host != nullptr ? located.host : located.data);
   for (int64_t i = 0; i < count; i++) {
     if ((values[i] >= low && values[i] < high) || values[i] == also) continue;
-    status_ = error(Code::invalid_argument, "%s: %.*s[%lld]: expected a value in [%lld, %lld), got %d", op_name(instruction_.op).data(),
+    status_ = error(Code::invalid_argument, "%s: %.*s[%lld]: expected a value in [%lld, %lld), got %d", instruction_.op->name.data(),
                     static_cast<int>(key.size()), key.data(), static_cast<long long>(i), static_cast<long long>(low),
                     static_cast<long long>(high), values[i]);
     return nullptr;
@@ -97,6 +114,11 @@ const uint8_t* Decoder::bytes(std::string_view key, int64_t count) {
 }
 
 Matrix Decoder::matrix(std::string_view key, int64_t rows, int64_t columns) {
+  const OpSpec& op = *instruction_.op;
+  if (!op.matrices.has(key)) {
+    fail(Code::internal, key, "expected the op's spec to name it among its matrices");
+    return {};
+  }
   const Operand* operand = instruction_.find(key);
   if (operand == nullptr || operand->kind != Operand::Kind::parameter) {
     fail(Code::invalid_argument, key, "expected a parameter");
@@ -104,10 +126,20 @@ Matrix Decoder::matrix(std::string_view key, int64_t rows, int64_t columns) {
   }
   const Parameter& parameter = binding_.weights.at(binding_.parameters[operand->index]);
   if (parameter.count != rows * columns) fail(Code::invalid_shape, key, "expected a weight of another shape");
-  const WeightType type = matrix_type(instruction_.op, binding_.weights.type());
-  if (instruction_.direction == Direction::backward && type != WeightType::f32) fail(Code::unsupported, key, "expected float32 weights to differentiate");
-  if (binding_.target == Target::cuda) return {rows, columns, nullptr, parameter.on_device[kPackedForm].data(), nullptr, type};
-  return {rows, columns, parameter.data.floats(), parameter.packed[0].data(), parameter.packed[1].floats(), type};
+  const WeightType type = op.matrix_type(binding_.weights.type());
+  const bool forward = instruction_.direction == Direction::forward;
+  if (!forward && type != WeightType::f32) fail(Code::unsupported, key, "expected float32 weights to differentiate");
+  Matrix matrix{rows, columns, nullptr, nullptr, nullptr, type};
+  if (binding_.target == Target::cuda) {
+    matrix.packed = parameter.device[Form::packed].data();
+  } else {
+    matrix.data = parameter.host[Form::plain].floats();
+    matrix.packed = parameter.host[Form::packed].data();
+    matrix.packed_transposed = parameter.host[Form::packed_transposed].floats();
+  }
+  const void* read = forward ? matrix.packed : matrix.packed_transposed;
+  if (binding_.packed && parameter.count > 0 && read == nullptr) fail(Code::internal, key, "expected a packed weight, got one that was not packed");
+  return matrix;
 }
 
 double Decoder::number(std::string_view key, double fallback) {
@@ -133,24 +165,5 @@ int64_t Decoder::integer(std::string_view key) {
 int64_t Decoder::count(std::string_view key) { return locate(key, false).count(); }
 int64_t Decoder::rows(std::string_view key) { return locate(key, false).rows(); }
 int64_t Decoder::columns(std::string_view key) { return locate(key, false).columns(); }
-
-WeightType matrix_type(Op op, WeightType type) {
-  const bool block = op == Op::qkv || op == Op::proj_residual || op == Op::expert_ffn;
-  return type == WeightType::i8 && !block ? WeightType::f32 : type;
-}
-
-bool is_matrix_key(Op op, std::string_view key) {
-  switch (op) {
-    case Op::linear:
-    case Op::qkv:
-    case Op::proj_residual:
-    case Op::patch_embed:
-      return key == "weight";
-    case Op::expert_ffn:
-      return key.starts_with("fc1_") ? !key.starts_with("fc1_bias") : key.starts_with("fc2_") && !key.starts_with("fc2_bias");
-    default:
-      return false;
-  }
-}
 
 }  // namespace mome

@@ -14,8 +14,8 @@ namespace mome {
 
 // A resolved operand: where it lies and its shape.
 struct Located {
-  void* data = nullptr;        // what kernels get
-  const void* host = nullptr;  // the same values where this processor can read them, if `data` is another device's; inputs only
+  void* data = nullptr;        // The address that kernels get.
+  const void* host = nullptr;  // The same values in this processor's memory, for an input whose `data` lies on a device.
   ElementType type = ElementType::f32;
   std::vector<int64_t> shape;
 
@@ -35,7 +35,7 @@ struct Located {
   }
 };
 
-// Everything a run gives a program: memory of its values and the numbers bound to its names.
+// A program's names bound for one run: the memory of its values and its numbers.
 struct Binding {
   const Program& program;
   WeightStore& weights;
@@ -45,7 +45,8 @@ struct Binding {
   std::span<const double> scalars;
   std::span<const Located> inputs;
   std::span<const Located> buffers;
-  const int32_t* expert_bounds = nullptr;  // of this instruction, in the device's memory (core/expert_bounds.h); cuda only
+  bool packed;                               // The target has a packer: its kernels read matrices in packed forms alone.
+  const int32_t* device_numbers = nullptr;   // The instruction's numbers in the device's memory (core/device_numbers.h); null on a processor.
 };
 
 // Bytes of the largest argument struct.
@@ -56,15 +57,8 @@ struct Call {
   alignas(16) std::byte args[kArgsBytes];
 };
 
-// Fills `call` for one instruction.
-Status decode(const Instruction& instruction, const Binding& binding, Call& call);
-
-// Whether an op reads `key` as a weight matrix, which vector targets want packed.
-bool is_matrix_key(Op op, std::string_view key);
-
-// What the matrices of an op are when the store keeps `type`: 8 bits only in the blocks, where the work is; patches and heads stay
-// float32 then.
-WeightType matrix_type(Op op, WeightType type);
+// Fills `call` for one instruction that `kernel` runs. The instruction's op must have a decoder for its direction.
+Status decode(const Instruction& instruction, const Kernel& kernel, const Binding& binding, Call& call);
 
 // Reads the operands of one instruction; remembers the first failure.
 class Decoder {
@@ -74,17 +68,19 @@ class Decoder {
   bool has(std::string_view key) const { return instruction_.find(key) != nullptr; }
   // Float data of `count` elements; null (and no failure) when an optional operand is absent.
   const float* tensor(std::string_view key, int64_t count, bool optional = false);
+  // An activation that the kernel writes. The op's spec must name it among the results of this direction.
   float* output(std::string_view key, int64_t count, bool optional = false);
   // Gradient of a parameter with `count` elements; null when absent: not wanted.
   float* gradient(std::string_view key, int64_t count);
   // Integers in [low, high), or equal to `also`.
   static constexpr int64_t kNothingElse = INT64_MIN;
   const int32_t* integers(std::string_view key, int64_t count, int64_t low, int64_t high, int64_t also = kNothingElse, bool optional = false);
-  // An operand's integers as this processor can read them: what `integers` has checked.
+  // The integers that `integers` has checked, in this processor's memory.
   const int32_t* host_integers(std::string_view key);
   const uint8_t* bytes(std::string_view key, int64_t count);
-  // Where a device reads the row ranges of experts, checked elsewhere; null on a processor.
-  const int32_t* expert_bounds() const { return binding_.expert_bounds; }
+  // Where a device reads the numbers that the op's DeviceNumbers has checked; null on a processor.
+  const int32_t* device_numbers() const { return binding_.device_numbers; }
+  // A weight matrix. The op's spec must name it among its matrices.
   Matrix matrix(std::string_view key, int64_t rows, int64_t columns);
   // A number, dimension or scalar; `fallback` when absent.
   double number(std::string_view key, double fallback);
@@ -99,6 +95,7 @@ class Decoder {
 
  private:
   Located locate(std::string_view key, bool optional);
+  float* floats(std::string_view key, int64_t count, bool optional);
   void fail(Code code, std::string_view key, const char* message);
 
   const Instruction& instruction_;

@@ -127,7 +127,7 @@ struct DeviceApi {
   // Fails with Code::device_unavailable for a device that is not there, unfit or lost.
   Status (*open)(const DeviceOptions& options, std::shared_ptr<Device>& device);
 };
-inline constexpr const char* kDeviceBuild = "mome device interface 3";
+inline constexpr const char* kDeviceBuild = "mome device interface 4";
 
 struct DeviceLibrary {
   const DeviceApi* api = nullptr;  // null: `reason` says why

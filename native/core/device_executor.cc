@@ -7,7 +7,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "core/expert_bounds.h"
+#include "core/device_numbers.h"
+#include "core/ops/spec.h"
 
 namespace mome {
 namespace {
@@ -61,9 +62,9 @@ Status DeviceExecutor::send_weights(CompiledProgram& compiled, WeightStore& weig
   for (const Instruction& instruction : compiled.program->instructions) {
     for (const Operand& operand : instruction.operands) {
       if (operand.kind != Operand::Kind::parameter) continue;
-      const WeightType type = matrix_type(instruction.op, weights.type());
-      const bool matrix = is_matrix_key(instruction.op, operand.key);
-      MOME_RETURN_IF_ERROR(weights.send(compiled.parameters[operand.index], matrix ? &type : nullptr, device_, pool_));
+      const Form form = instruction.op->matrices.has(operand.key) ? Form::packed : Form::plain;
+      const WeightType type = form == Form::packed ? instruction.op->matrix_type(weights.type()) : WeightType::f32;
+      MOME_RETURN_IF_ERROR(weights.send(compiled.parameters[operand.index], form, type, device_, pool_));
     }
   }
   compiled.prepared = weights.generation();
@@ -91,7 +92,7 @@ Status DeviceExecutor::reserve(Lane& lane, const Transfers& transfers, size_t ar
 }
 
 Status DeviceExecutor::send_inputs(Lane& lane, const RunRequest& request, const std::vector<Located>& inputs, const Transfers& transfers) {
-  if (!transfers.expert_bounds.empty()) std::memcpy(lane.up.data(), transfers.expert_bounds.data(), transfers.expert_bounds.size() * sizeof(int32_t));
+  if (!transfers.numbers.empty()) std::memcpy(lane.up.data(), transfers.numbers.data(), transfers.numbers.size() * sizeof(int32_t));
   for (size_t i = 0; i < inputs.size(); i++) {
     const size_t bytes = request.inputs[i].count * element_bytes(inputs[i].type);
     if (bytes == 0) continue;
@@ -102,7 +103,7 @@ Status DeviceExecutor::send_inputs(Lane& lane, const RunRequest& request, const 
 
 // Inputs of bytes go behind all others: they are pictures, and runs whose number of those differs have everything else at the same addresses.
 void DeviceExecutor::place(const Program& program, const RunRequest& request, const std::vector<Located>& inputs, Transfers& transfers) {
-  transfers.up = align(transfers.expert_bounds.size() * sizeof(int32_t));
+  transfers.up = align(transfers.numbers.size() * sizeof(int32_t));
   transfers.input_places.assign(inputs.size(), 0);
   for (const bool bytes : {false, true}) {
     for (size_t i = 0; i < inputs.size(); i++) {
@@ -126,7 +127,7 @@ Status DeviceExecutor::begin(Lane& lane, CompiledProgram& compiled, WeightStore&
   MOME_RETURN_IF_ERROR(send_weights(compiled, weights));
   const ArenaPlan& plan = decoded->plan;
 
-  MOME_RETURN_IF_ERROR(expert_bounds(program, request.dims, plan, transfers.expert_bounds));
+  MOME_RETURN_IF_ERROR(device_numbers(program, request.dims, plan, transfers.numbers));
   place(program, request, inputs, transfers);
   for (const ProgramOutput& output : program.outputs) {
     size_t count = 1;
@@ -144,8 +145,9 @@ Status DeviceExecutor::begin(Lane& lane, CompiledProgram& compiled, WeightStore&
       inputs[i].host = request.inputs[i].data;
       inputs[i].data = lane.inputs.data() == nullptr ? nullptr : lane.inputs.data() + transfers.input_places[i];
     }
-    return decoded->decode(program, weights, Target::cuda, compiled.parameters, compiled.run_reads, ~uint64_t{0}, arena_.data(), pool_.threads(), request.dims,
-                           request.scalars, inputs, workspace, reinterpret_cast<const int32_t*>(lane.inputs.data()));
+    const DecodeRequest bound{.compiled = compiled, .weights = weights, .arena = arena_.data(), .threads = pool_.threads(), .dims = request.dims,
+                              .scalars = request.scalars, .inputs = inputs, .device_numbers = reinterpret_cast<const int32_t*>(lane.inputs.data())};
+    return decoded->decode(bound, workspace);
   };
   MOME_RETURN_IF_ERROR(decode());
   if (arena_.bytes() < workspace_offset_ + workspace) MOME_RETURN_IF_ERROR(decode());

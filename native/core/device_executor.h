@@ -31,7 +31,7 @@ class DeviceExecutor {
 
  private:
   // The launches of one run as a whole. Two runs whose decoded arguments are the same bytes are the same launches: lengths, indices, pixels
-  // and the ranges of experts are read from device memory, sizes and addresses are in the arguments.
+  // and device numbers are read from device memory, sizes and addresses are in the arguments.
   struct Recording {
     std::vector<std::byte> arguments;
     void* handle = nullptr;  // null: seen once, not recorded yet
@@ -43,9 +43,9 @@ class DeviceExecutor {
     void* done = nullptr;  // mark of the end of its work
     bool taken = false;
   };
-  // Where inputs and outputs lie in a lane's memory. The bounds of experts go up before the inputs.
+  // Where inputs and outputs lie in a lane's memory. Device numbers (core/device_numbers.h) go up before the inputs.
   struct Transfers {
-    std::vector<int32_t> expert_bounds;
+    std::vector<int32_t> numbers;
     std::vector<size_t> input_places, output_places, output_bytes;
     size_t up = 0, down = 0;
   };

@@ -1,4 +1,5 @@
-// What the values of a program are on a device: with bfloat16 weights the rows of the encoder are bfloat16 too, heads and losses float32.
+// The types of a program's values on a device. With bfloat16 weights the rows of the encoder are bfloat16 too; heads and losses are float32.
+// Each op says in its OpSpec which rows it reads and writes.
 #pragma once
 
 #include <vector>

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <system_error>
 
+#include "core/ops/spec.h"
+
 namespace mome {
 namespace {
 
@@ -82,12 +84,12 @@ Status Engine::pack_weights(CompiledProgram& compiled, WeightStore& weights, con
     for (const Operand& operand : instruction.operands) {
       if (operand.kind != Operand::Kind::parameter) continue;
       const int index = compiled.parameters[operand.index];
-      if (!is_matrix_key(instruction.op, operand.key)) {
+      if (!instruction.op->matrices.has(operand.key)) {
         MOME_RETURN_IF_ERROR(weights.load(index));
         continue;
       }
-      const Packing packing = instruction.direction == Direction::forward ? Packing::forward : Packing::input_gradient;
-      MOME_RETURN_IF_ERROR(weights.pack(index, packing, target_, matrix_type(instruction.op, weights.type()), pool_));
+      const Form form = instruction.direction == Direction::forward ? Form::packed : Form::packed_transposed;
+      MOME_RETURN_IF_ERROR(weights.pack(index, form, target_, instruction.op->matrix_type(weights.type()), pool_));
     }
   }
   compiled.prepared = weights.generation();
@@ -101,7 +103,7 @@ Status Engine::release_plain(CompiledProgram& compiled, WeightStore& weights) {
   std::vector<bool> packed_only(weights.size(), false);
   for (const Instruction& instruction : compiled.program->instructions) {
     for (const Operand& operand : instruction.operands) {
-      if (operand.kind == Operand::Kind::parameter && is_matrix_key(instruction.op, operand.key)) {
+      if (operand.kind == Operand::Kind::parameter && instruction.op->matrices.has(operand.key)) {
         packed_only[compiled.parameters[operand.index]] = true;
       }
     }
@@ -135,8 +137,7 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
   const uint64_t fresh_reads = decoded->take_inputs(inputs, request.scalars);
   size_t workspace = 0;
   const auto decode = [&] {
-    return decoded->decode(program, weights, target_, compiled.parameters, compiled.run_reads, fresh_reads, arena_.data(), pool_.threads(),
-                           request.dims, request.scalars, inputs, workspace);
+    return decoded->decode({compiled, weights, arena_.data(), pool_.threads(), request.dims, request.scalars, inputs, fresh_reads}, workspace);
   };
   MOME_RETURN_IF_ERROR(decode());
   if (const size_t total = align(plan.bytes) + workspace; arena_.bytes() < total) {

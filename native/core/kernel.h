@@ -13,38 +13,14 @@
 
 namespace mome {
 
-enum class Op {
-  patch_embed,
-  text_embed,
-  layer_norm,
-  qkv,
-  attention,
-  proj_residual,
-  expert_ffn,
-  gather_rows,
-  linear,
-  tanh,
-  gelu,
-  l2_normalize,
-  cross_entropy,
-  soft_bce,
-  contrastive,
-  add,
-  adamw,
-  squared_norm,
-};
-inline constexpr int kOps = static_cast<int>(Op::squared_norm) + 1;
-
 enum class Direction { forward, backward };
 enum class Target { ref, avx2, avx512, avx512_vnni, cuda };
 inline constexpr int kTargets = 5;
 // The targets that run on this kind of processor, slowest first.
 inline constexpr Target kCpuTargets[] = {Target::ref, Target::avx2, Target::avx512, Target::avx512_vnni};
 
-std::string_view op_name(Op op);                 // "layer_norm"
 std::string_view direction_name(Direction direction);
 std::string_view target_name(Target target);
-bool parse_op(std::string_view name, Op& op);
 bool parse_target(std::string_view name, Target& target);
 
 // Where a kernel of a device runs, and what the rows it reads are kept as: pointers of argument structs point to that type there.
@@ -65,7 +41,7 @@ struct OpContext {
 };
 
 struct Kernel {
-  Op op;
+  std::string_view op;  // "layer_norm": the name in the op's OpSpec (core/ops/spec.h)
   Direction direction;
   Target target;
   // `args` points to the op's argument struct for this direction (core/ops/<op>.h), already checked.
@@ -74,18 +50,17 @@ struct Kernel {
   size_t (*workspace)(const void* args, int threads);
 };
 
-// Packs a weight [rows = outputs, columns = inputs], row-major, for one target's GEMM kernels, rounding it to `type`.
-// forward: B operand of x * W^T. input_gradient: B operand of dy * W, in float32 only.
-enum class Packing { forward, input_gradient };
+// Packs a weight [rows = outputs, columns = inputs], row-major, for one target's GEMM kernels and rounds it to `type`. `form` is one of the
+// packed forms.
 struct Packer {
   // Bytes the packed form takes.
-  size_t (*size)(int64_t rows, int64_t columns, Packing packing, WeightType type);
-  void (*pack)(const float* weight, int64_t rows, int64_t columns, Packing packing, WeightType type, void* packed, ThreadPool& pool);
+  size_t (*size)(int64_t rows, int64_t columns, Form form, WeightType type);
+  void (*pack)(const float* weight, int64_t rows, int64_t columns, Form form, WeightType type, void* packed, ThreadPool& pool);
 };
 
 class KernelTable {
  public:
-  // Args is an argument struct with `static constexpr Op kOp` and `static constexpr Direction kDirection`.
+  // Args is an argument struct with `static constexpr std::string_view kOp` and `static constexpr Direction kDirection`.
   template <typename Args, Status (*kRun)(const Args&, OpContext&)>
   void add(Target target) {
     add({Args::kOp, Args::kDirection, target, erased_run<Args, kRun>, nullptr});
@@ -99,7 +74,7 @@ class KernelTable {
   void set_packer(Target target, const Packer& packer);
 
   // Null when there is no such variant; callers report that, they never fall through to another target.
-  const Kernel* find(Op op, Direction direction, Target target) const;
+  const Kernel* find(std::string_view op, Direction direction, Target target) const;
   // Null when the target reads weights unpacked.
   const Packer* packer(Target target) const;
   std::span<const Kernel> kernels() const { return kernels_; }

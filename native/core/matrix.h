@@ -11,9 +11,16 @@ namespace mome {
 //   i8    an 8-bit number and a scale per output; activations are quantised per row while they are packed (core/quantise.h)
 enum class WeightType { f32, bf16, i8 };
 
-// A linear map's weight [rows = outputs, columns = inputs]. `data` is row-major float32, holding the rounded values where `type`
-// is not f32, and may be null where only packed forms are kept; `packed` and `packed_transposed` are the forms made by the
-// target's Packer (forward, input_gradient), null for targets without one. The transposed form is always float32.
+// The forms a weight is kept in. A target's Packer makes the packed ones; targets without a packer read the plain one.
+enum class Form {
+  plain,              // row-major float32
+  packed,             // B operand of x W^T: forward passes read it
+  packed_transposed,  // B operand of dy W, always float32: backward passes read it
+};
+inline constexpr int kForms = 3;
+
+// A linear map's weight [rows = outputs, columns = inputs] in each of its forms. `data` is the plain form: it holds the rounded values where
+// `type` is not f32, and is null where only packed forms are kept. The packed forms are null for targets without a packer.
 struct Matrix {
   int64_t rows = 0;
   int64_t columns = 0;

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <unordered_map>
 
+#include "core/ops/table.h"
+
 namespace mome {
 namespace {
 
@@ -30,7 +32,7 @@ bool parse_number(std::string_view text, Number& number) {
 
 class Parser {
  public:
-  explicit Parser(Program& program) : program_(program) {}
+  Parser(Program& program, OpTable ops) : program_(program), ops_(ops) {}
 
   Status line(std::string_view text, int number) {
     number_ = number;
@@ -159,7 +161,8 @@ class Parser {
     if (fields.size() < 2) return fail("expected 'op <name>.<direction>'", "op");
     const size_t dot = fields[1].rfind('.');
     Instruction instruction;
-    if (dot == std::string_view::npos || !parse_op(fields[1].substr(0, dot), instruction.op)) return fail("expected a known op", fields[1]);
+    if (dot != std::string_view::npos) instruction.op = find_op(ops_, fields[1].substr(0, dot));
+    if (instruction.op == nullptr) return fail("expected a known op", fields[1]);
     const std::string_view direction = fields[1].substr(dot + 1);
     if (direction != "forward" && direction != "backward") return fail("expected forward or backward", direction);
     instruction.direction = direction == "forward" ? Direction::forward : Direction::backward;
@@ -215,6 +218,7 @@ class Parser {
   }
 
   Program& program_;
+  OpTable ops_;
   int number_ = 0;
   bool started_ = false;
   std::unordered_map<std::string, int> dim_index_, input_index_, parameter_index_, scalar_index_;
@@ -230,10 +234,12 @@ const Operand* Instruction::find(std::string_view key) const {
   return nullptr;
 }
 
-Status Program::parse(std::string_view text, std::unique_ptr<Program>& program) {
+Status Program::parse(std::string_view text, std::unique_ptr<Program>& program) { return parse(text, op_table(), program); }
+
+Status Program::parse(std::string_view text, OpTable ops, std::unique_ptr<Program>& program) {
   if (text.size() > kMaxText) return error(Code::too_large, "program: expected at most %zu bytes, got %zu", kMaxText, text.size());
   auto parsed = std::make_unique<Program>();
-  Parser parser(*parsed);
+  Parser parser(*parsed, ops);
   int number = 0;
   for (const std::string_view line : split(text, '\n')) MOME_RETURN_IF_ERROR(parser.line(line, ++number));
   MOME_RETURN_IF_ERROR(parser.finish());

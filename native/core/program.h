@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -64,8 +65,12 @@ struct Operand {
   int dim = -1;       // number: a dimension
 };
 
+struct OpSpec;
+// Ops by their specs (core/ops/spec.h).
+using OpTable = std::span<const OpSpec* const>;
+
 struct Instruction {
-  Op op;
+  const OpSpec* op = nullptr;  // never null in a parsed program
   Direction direction;
   std::vector<Operand> operands;
 
@@ -74,7 +79,9 @@ struct Instruction {
 
 class Program {
  public:
+  // Knows the ops of core/ops/table.cc, or those of `ops`, whose specs must live as long as the program.
   static Status parse(std::string_view text, std::unique_ptr<Program>& program);
+  static Status parse(std::string_view text, OpTable ops, std::unique_ptr<Program>& program);
 
   std::vector<std::string> dims;
   std::vector<std::string> scalars;

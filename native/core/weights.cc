@@ -100,11 +100,11 @@ class SourceFile {
 namespace {
 
 Status read_region(const Parameter& parameter, float* values) {
-  const FileRegion& region = parameter.region;
-  MOME_RETURN_IF_ERROR(parameter.file->read(region.offset, region.type, parameter.count, values));
+  const auto& [source, region] = parameter.file;
+  MOME_RETURN_IF_ERROR(source->read(region.offset, region.type, parameter.count, values));
   if (region.type != FileType::i8) return {};
   std::vector<float> scales(static_cast<size_t>(parameter.rows()));
-  MOME_RETURN_IF_ERROR(parameter.file->read(region.scale_offset, FileType::f32, parameter.rows(), scales.data()));
+  MOME_RETURN_IF_ERROR(source->read(region.scale_offset, FileType::f32, parameter.rows(), scales.data()));
   for (int64_t i = 0; i < parameter.count; i++) values[i] *= scales[static_cast<size_t>(i / parameter.columns())];
   return {};
 }
@@ -143,7 +143,7 @@ Status WeightStore::emplace(const std::string& name, const std::vector<int64_t>&
 }
 
 Status WeightStore::reserve_data(Parameter& parameter) {
-  if (parameter.data.reserve(static_cast<size_t>(parameter.count) * sizeof(float))) return {};
+  if (parameter.host[Form::plain].reserve(static_cast<size_t>(parameter.count) * sizeof(float))) return {};
   return error(Code::out_of_memory, "weights: no memory for %s, %lld values", parameter.name.c_str(), static_cast<long long>(parameter.count));
 }
 
@@ -157,7 +157,7 @@ Status WeightStore::add(const std::string& name, const std::vector<int64_t>& sha
   Parameter* parameter = nullptr;
   MOME_RETURN_IF_ERROR(emplace(name, shape, &parameter));
   MOME_RETURN_IF_ERROR(reserve_data(*parameter));
-  if (count > 0) std::memcpy(parameter->data.data(), data, static_cast<size_t>(count) * sizeof(float));
+  if (count > 0) std::memcpy(parameter->host[Form::plain].data(), data, static_cast<size_t>(count) * sizeof(float));
   return {};
 }
 
@@ -174,20 +174,19 @@ Status WeightStore::add_from_file(const std::string& path, const std::vector<Fil
       return error(Code::invalid_file, "%s: expected %llu bytes of %s at %llu, the file has %llu", path.c_str(), static_cast<unsigned long long>(bytes),
                    region.name.c_str(), static_cast<unsigned long long>(region.offset), static_cast<unsigned long long>(file->bytes()));
     }
-    parameter->file = file;
-    parameter->region = region;
+    parameter->file = {file, region};
   }
   return {};
 }
 
 Status WeightStore::load(int index) {
   Parameter& parameter = parameters_[index];
-  if (parameter.count == 0 || parameter.data.data() != nullptr) return {};
-  if (parameter.file == nullptr) return error(Code::unsupported, "weights: %s is kept packed only", parameter.name.c_str());
+  if (parameter.count == 0 || parameter.host[Form::plain].data() != nullptr) return {};
+  if (parameter.file.source == nullptr) return error(Code::unsupported, "weights: %s is kept packed only", parameter.name.c_str());
   generation_++;
   MOME_RETURN_IF_ERROR(reserve_data(parameter));
-  const Status status = read_region(parameter, parameter.data.floats());
-  if (!status.ok()) parameter.data.release();
+  const Status status = read_region(parameter, parameter.host[Form::plain].floats());
+  if (!status.ok()) parameter.host[Form::plain].release();
   return status;
 }
 
@@ -198,9 +197,9 @@ Status WeightStore::enable_training() {
   generation_++;
   for (int i = 0; i < size(); i++) MOME_RETURN_IF_ERROR(load(i));
   for (Parameter& parameter : parameters_) {
-    parameter.file = nullptr;
+    parameter.file.source = nullptr;
     const size_t bytes = static_cast<size_t>(parameter.count) * sizeof(float);
-    for (AlignedMemory* memory : {&parameter.gradient, &parameter.m, &parameter.v}) {
+    for (AlignedMemory* memory : {&parameter.training.gradient, &parameter.training.m, &parameter.training.v}) {
       if (!memory->reserve(bytes)) return error(Code::out_of_memory, "weights: no memory to train %s", parameter.name.c_str());
       std::memset(memory->data(), 0, bytes);
     }
@@ -214,109 +213,109 @@ int WeightStore::find(std::string_view name) const {
   return found == index_.end() ? -1 : found->second;
 }
 
-Status WeightStore::pack(int index, Packing packing, Target target, WeightType type, ThreadPool& pool) {
+Status WeightStore::pack(int index, Form form, Target target, WeightType type, ThreadPool& pool) {
   Parameter& parameter = parameters_[index];
-  if (parameter.typed && parameter.type != type) {
+  if (parameter.type.has_value() && parameter.type != type) {
     return error(Code::unsupported, "weights: expected %s to be read as %s alone, got %s too", parameter.name.c_str(),
-                 weight_type_name(parameter.type).data(), weight_type_name(type).data());
+                 weight_type_name(*parameter.type).data(), weight_type_name(type).data());
   }
+  AlignedMemory& plain = parameter.host[Form::plain];
   const Packer* packer = kernel_table(target).packer(target);
   if (packer == nullptr) {
     MOME_RETURN_IF_ERROR(load(index));
-    if (!parameter.typed) generation_++;
-    if (!parameter.typed) round_to(type, parameter.rows(), parameter.columns(), parameter.data.floats());
+    if (!parameter.type.has_value()) {
+      generation_++;
+      round_to(type, parameter.rows(), parameter.columns(), plain.floats());
+    }
     parameter.type = type;
-    parameter.typed = true;
     return {};
   }
-  const int form = static_cast<int>(packing);
-  if (parameter.packed_version[form] == parameter.version) return {};
+  if (parameter.versions.host[form] == parameter.versions.values) return {};
   generation_++;
-  const bool only_in_file = parameter.data.data() == nullptr;
+  const bool only_in_file = plain.data() == nullptr;
   MOME_RETURN_IF_ERROR(load(index));
-  const size_t bytes = packer->size(parameter.rows(), parameter.columns(), packing, type);
-  if (parameter.packed[form].bytes() < bytes && !parameter.packed[form].reserve(bytes)) {
-    return error(Code::out_of_memory, "weights: no memory to pack %s", parameter.name.c_str());
-  }
-  packer->pack(parameter.data.floats(), parameter.rows(), parameter.columns(), packing, type, parameter.packed[form].data(), pool);
-  parameter.packed_version[form] = parameter.version;
+  AlignedMemory& packed = parameter.host[form];
+  const size_t bytes = packer->size(parameter.rows(), parameter.columns(), form, type);
+  if (packed.bytes() < bytes && !packed.reserve(bytes)) return error(Code::out_of_memory, "weights: no memory to pack %s", parameter.name.c_str());
+  packer->pack(plain.floats(), parameter.rows(), parameter.columns(), form, type, packed.data(), pool);
+  parameter.versions.host[form] = parameter.versions.values;
   parameter.type = type;
-  parameter.typed = true;
-  if (only_in_file) parameter.data.release();
+  if (only_in_file) plain.release();
   return {};
 }
 
-Status WeightStore::send(int index, const WeightType* type, const std::shared_ptr<Device>& device, ThreadPool& pool) {
+Status WeightStore::send(int index, Form form, WeightType type, const std::shared_ptr<Device>& device, ThreadPool& pool) {
   Parameter& parameter = parameters_[index];
-  const int form = type == nullptr ? kPlainForm : kPackedForm;
-  if (parameter.count == 0 || parameter.sent_version[form] == parameter.version) return {};
+  if (parameter.count == 0 || parameter.versions.device[form] == parameter.versions.values) return {};
   generation_++;
-  const bool only_in_file = parameter.data.data() == nullptr;
+  AlignedMemory& plain = parameter.host[Form::plain];
+  const bool only_in_file = plain.data() == nullptr;
   MOME_RETURN_IF_ERROR(load(index));
-  const void* from = parameter.data.data();
+  const void* from = plain.data();
   size_t bytes = static_cast<size_t>(parameter.count) * sizeof(float);
   AlignedMemory packed;
-  if (type != nullptr) {
+  if (form != Form::plain) {
     const Packer* packer = kernel_table(Target::cuda).packer(Target::cuda);
-    bytes = packer->size(parameter.rows(), parameter.columns(), Packing::forward, *type);
+    bytes = packer->size(parameter.rows(), parameter.columns(), form, type);
     if (!packed.reserve(bytes)) return error(Code::out_of_memory, "weights: no memory to pack %s", parameter.name.c_str());
-    packer->pack(parameter.data.floats(), parameter.rows(), parameter.columns(), Packing::forward, *type, packed.data(), pool);
+    packer->pack(plain.floats(), parameter.rows(), parameter.columns(), form, type, packed.data(), pool);
     from = packed.data();
   }
-  DeviceMemory& memory = parameter.on_device[form];
+  DeviceMemory& memory = parameter.device[form];
   if (memory.bytes() < bytes) MOME_RETURN_IF_ERROR(memory.reserve(device, bytes));
   MOME_RETURN_IF_ERROR(device->upload(memory.data(), from, bytes));
   MOME_RETURN_IF_ERROR(device->finish());  // `packed` ends here
-  parameter.sent_version[form] = parameter.version;
-  if (only_in_file) parameter.data.release();
+  parameter.versions.device[form] = parameter.versions.values;
+  if (only_in_file) plain.release();
   return {};
 }
 
 void WeightStore::release_plain(const std::vector<bool>& packed_only) {
   generation_++;
   for (int i = 0; i < size(); i++) {
-    if (packed_only[i]) parameters_[i].data.release();
+    if (packed_only[i]) parameters_[i].host[Form::plain].release();
   }
 }
 
 Status WeightStore::read(int index, float* values) const {
   const Parameter& parameter = parameters_[index];
   if (parameter.count == 0) return {};
-  if (parameter.data.data() == nullptr) {
-    if (parameter.file != nullptr) return read_region(parameter, values);
+  if (parameter.host[Form::plain].data() == nullptr) {
+    if (parameter.file.source != nullptr) return read_region(parameter, values);
     return error(Code::unsupported, "weights: %s is kept packed only", parameter.name.c_str());
   }
-  std::memcpy(values, parameter.data.data(), static_cast<size_t>(parameter.count) * sizeof(float));
+  std::memcpy(values, parameter.host[Form::plain].data(), static_cast<size_t>(parameter.count) * sizeof(float));
   return {};
 }
 
 Status WeightStore::write(int index, const float* values) {
   Parameter& parameter = parameters_[index];
   if (parameter.count == 0) return {};
-  if (parameter.data.data() == nullptr) MOME_RETURN_IF_ERROR(reserve_data(parameter));
-  std::memcpy(parameter.data.data(), values, static_cast<size_t>(parameter.count) * sizeof(float));
-  parameter.file = nullptr;
-  parameter.typed = false;
+  if (parameter.host[Form::plain].data() == nullptr) MOME_RETURN_IF_ERROR(reserve_data(parameter));
+  std::memcpy(parameter.host[Form::plain].data(), values, static_cast<size_t>(parameter.count) * sizeof(float));
+  parameter.file.source = nullptr;
+  parameter.type.reset();
   changed(index);
   return {};
 }
 
 void WeightStore::changed(int index) {
-  parameters_[index].version++;
+  parameters_[index].versions.values++;
   generation_++;
 }
 
 void WeightStore::zero_gradients() {
   for (Parameter& parameter : parameters_) {
-    if (parameter.gradient.data() != nullptr) std::memset(parameter.gradient.data(), 0, static_cast<size_t>(parameter.count) * sizeof(float));
+    if (parameter.training.gradient.data() != nullptr) std::memset(parameter.training.gradient.data(), 0, static_cast<size_t>(parameter.count) * sizeof(float));
   }
 }
 
 size_t WeightStore::bytes() const {
   size_t total = 0;
-  for (const Parameter& p : parameters_) {
-    total += p.data.bytes() + p.gradient.bytes() + p.m.bytes() + p.v.bytes() + p.packed[0].bytes() + p.packed[1].bytes() + p.on_device[0].bytes() +
-             p.on_device[1].bytes();
+  for (const Parameter& parameter : parameters_) {
+    for (const AlignedMemory& memory : parameter.host.values) total += memory.bytes();
+    for (const DeviceMemory& memory : parameter.device.values) total += memory.bytes();
+    total += parameter.training.gradient.bytes() + parameter.training.m.bytes() + parameter.training.v.bytes();
   }
   return total;
 }

@@ -1,7 +1,8 @@
-// The named parameters of a model, their gradients and moments, and their packed forms for one target's kernels.
+// The named parameters of a model with their gradients and moments, each kept in the forms that one target's kernels read.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -26,39 +27,50 @@ struct FileRegion {
   uint64_t scale_offset = 0;  // i8: where the float32 scales of the rows lie
 };
 
-// Forms a parameter has on a device: float32 as it is, or packed by the target's Packer.
-inline constexpr int kPlainForm = 0, kPackedForm = 1;
-
 class SourceFile;  // an open file, read a tensor at a time
+
+// One T for each Form.
+template <typename T>
+struct PerForm {
+  T values[kForms] = {};
+
+  T& operator[](Form form) { return values[static_cast<int>(form)]; }
+  const T& operator[](Form form) const { return values[static_cast<int>(form)]; }
+};
 
 struct Parameter {
   std::string name;
   std::vector<int64_t> shape;
   int64_t count = 0;
-  AlignedMemory data;      // row-major; empty once released, or while its values are still in `file`
-  std::shared_ptr<SourceFile> file;  // where the values come from, until they are changed
-  FileRegion region;
-  AlignedMemory gradient;  // present when training
-  AlignedMemory m, v;
-  uint64_t version = 1;    // raised when data changes
-  WeightType type = WeightType::f32;       // what it is kept as, once a program reads it as a matrix
-  bool typed = false;
-  AlignedMemory packed[2];                 // by Packing
-  uint64_t packed_version[2] = {0, 0};
-  DeviceMemory on_device[2];               // kPlainForm, kPackedForm; sent up at `sent_version`
-  uint64_t sent_version[2] = {0, 0};
+
+  // Where the values come from, until somebody changes them.
+  struct {
+    std::shared_ptr<SourceFile> source;
+    FileRegion region;
+  } file;
+  // In this processor's memory. The plain form is empty once released, or while its values are still in the file.
+  PerForm<AlignedMemory> host;
+  PerForm<DeviceMemory> device;
+  // Empty unless the weights are trained.
+  struct {
+    AlignedMemory gradient, m, v;
+  } training;
+  // `values` rises when the values change; a form is up to date when its version is the same.
+  struct {
+    uint64_t values = 1;
+    PerForm<uint64_t> host, device;
+  } versions;
+  // The type of the matrix, once a program reads the parameter as one.
+  std::optional<WeightType> type;
 
   // As a matrix [first dimension, all others].
   int64_t rows() const { return shape.empty() ? 1 : shape[0]; }
   int64_t columns() const { return rows() == 0 ? 0 : count / rows(); }
 };
 
-// Moments an optimiser keeps.
-enum class Moment { first, second };
-
 class WeightStore {
  public:
-  // `type` is what matrices are kept as where the op allows it (core/decode.h).
+  // `type` is what matrices are kept as where their op allows it (OpSpec::matrix_type).
   explicit WeightStore(WeightType type = WeightType::f32) : type_(type) {}
   WeightType type() const { return type_; }
   // Raised whenever values or the memory they lie in change: what was decoded before is void.
@@ -79,12 +91,11 @@ class WeightStore {
   const Parameter& at(int index) const { return parameters_[index]; }
   int size() const { return static_cast<int>(parameters_.size()); }
 
-  // Makes the packed form for `target` if it is missing or older than the data. Where the target reads weights unpacked, the data
-  // itself is rounded to `type`.
-  Status pack(int index, Packing packing, Target target, WeightType type, ThreadPool& pool);
-  // Brings a parameter to a device, packed as `type` or (type null) as float32. Values that came from a file leave this processor's
-  // memory again.
-  Status send(int index, const WeightType* type, const std::shared_ptr<Device>& device, ThreadPool& pool);
+  // Makes one of the packed forms for `target` if it is missing or older than the values. Where the target has no packer, the plain form is
+  // rounded to `type` instead.
+  Status pack(int index, Form form, Target target, WeightType type, ThreadPool& pool);
+  // Brings a parameter to a device: plain, or packed as `type`. Values that came from a file leave this processor's memory again.
+  Status send(int index, Form form, WeightType type, const std::shared_ptr<Device>& device, ThreadPool& pool);
   // Brings the row-major values into memory.
   Status load(int index);
   // Drops the row-major data of matrices that are only ever read packed (inference).
@@ -92,7 +103,7 @@ class WeightStore {
   // Row-major values; fails for released ones that came from no file.
   Status read(int index, float* values) const;
   Status write(int index, const float* values);
-  // Says that somebody changed the values in `data` of a parameter.
+  // To be called when somebody has changed the values in a parameter's plain form.
   void changed(int index);
   void zero_gradients();
   size_t bytes() const;

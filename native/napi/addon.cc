@@ -2,6 +2,7 @@
 // and double loading are safe.
 #include "core/device.h"
 #include "core/kernel.h"
+#include "core/ops/table.h"
 #include "napi/bridge.h"
 #include "napi/engine.h"
 
@@ -81,9 +82,39 @@ Napi::Value Kernels(const Napi::CallbackInfo& info) {
   }
   for (const Kernel& kernel : kernels) {
     Napi::Object entry = Napi::Object::New(info.Env());
-    entry.Set("op", std::string(op_name(kernel.op)));
+    entry.Set("op", std::string(kernel.op));
     entry.Set("direction", std::string(direction_name(kernel.direction)));
     entry.Set("target", std::string(target_name(kernel.target)));
+    list.Set(list.Length(), entry);
+  }
+  return list;
+}
+
+Napi::Array to_list(Napi::Env env, const Keys& keys) {
+  Napi::Array list = Napi::Array::New(env);
+  for (const std::string_view key : keys) list.Set(list.Length(), Napi::String::New(env, std::string(key)));
+  return list;
+}
+
+// Every OpSpec: { name, directions, matrices, rows, results, backwardResults, float32Results, int8Matrices, deviceRows }.
+Napi::Value Ops(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Napi::Array list = Napi::Array::New(env);
+  for (const OpSpec* op : op_table()) {
+    Napi::Object entry = Napi::Object::New(env);
+    Napi::Array directions = Napi::Array::New(env);
+    for (const Direction direction : {Direction::forward, Direction::backward}) {
+      if (op->decoder(direction) != nullptr) directions.Set(directions.Length(), Napi::String::New(env, std::string(direction_name(direction))));
+    }
+    entry.Set("name", std::string(op->name));
+    entry.Set("directions", directions);
+    entry.Set("matrices", to_list(env, op->matrices));
+    entry.Set("rows", to_list(env, op->rows));
+    entry.Set("results", to_list(env, op->results));
+    entry.Set("backwardResults", to_list(env, op->backward_results));
+    entry.Set("float32Results", to_list(env, op->float32_results));
+    entry.Set("int8Matrices", op->int8_matrices);
+    entry.Set("deviceRows", std::string(device_rows_name(op->device_rows)));
     list.Set(list.Length(), entry);
   }
   return list;
@@ -97,6 +128,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("cudaInfo", Napi::Function::New(env, CudaInfo, "cudaInfo"));
   exports.Set("errorCodes", Napi::Function::New(env, ErrorCodes, "errorCodes"));
   exports.Set("kernels", Napi::Function::New(env, Kernels, "kernels"));
+  exports.Set("ops", Napi::Function::New(env, Ops, "ops"));
   register_background(env, exports);
   register_engine(env, exports, *addon);
   return exports;

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/ops/optimizer.h"
+#include "core/training.h"
 #include "napi/engine.h"
 
 namespace mome {
@@ -30,22 +30,11 @@ std::string string_of(const Napi::Object& object, const char* name) {
   return value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
 }
 
-// Runs a kernel outside a program, with workspace of its own.
-template <typename Args>
-Status call(Engine& engine, const Args& args) {
-  const Kernel* kernel = kernel_table(engine.target()).find(Args::kOp, Args::kDirection, engine.target());
-  if (kernel == nullptr) return error(Code::unsupported, "no kernel %s", op_name(Args::kOp).data());
-  AlignedMemory workspace;
-  const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(&args, engine.threads());
-  if (!workspace.reserve(bytes)) return error(Code::out_of_memory, "no memory for %s", op_name(Args::kOp).data());
-  OpContext context{engine.pool(), workspace.data(), bytes};
-  return kernel->run(&args, context);
-}
-
 const char* kinds[] = {"value", "gradient", "m", "v"};
 
+// Kinds beside the value itself.
 AlignedMemory& memory_of(Parameter& parameter, int kind) {
-  return kind == 0 ? parameter.data : kind == 1 ? parameter.gradient : kind == 2 ? parameter.m : parameter.v;
+  return kind == 1 ? parameter.training.gradient : kind == 2 ? parameter.training.m : parameter.training.v;
 }
 
 int kind_of(const Napi::Value& value) {
@@ -209,65 +198,73 @@ Napi::Value NativeWeights::ZeroGradients(const Napi::CallbackInfo& info) {
 Napi::Value NativeWeights::GradientNorm(const Napi::CallbackInfo& info) {
   MOME_REQUIRE_LIVE();
   return in_engine(info.Env(), *engine(), [store = store_, engine = engine()](PendingPromise::Make& make) -> Status {
-    std::vector<FlatTensor> tensors;
-    for (int i = 0; i < store->size(); i++) {
-      if (store->at(i).gradient.data() != nullptr) tensors.push_back({store->at(i).gradient.floats(), store->at(i).count});
-    }
-    double sum = 0;
-    MOME_RETURN_IF_ERROR(call(*engine, SquaredNormForward{static_cast<int64_t>(tensors.size()), tensors.data(), &sum}));
-    make = [sum](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, std::sqrt(sum)); };
+    double norm = 0;
+    MOME_RETURN_IF_ERROR(gradient_norm(*store, engine->target(), engine->pool(), norm));
+    make = [norm](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, norm); };
     return {};
   });
 }
 
-// adamw({ step, learningRate, beta1, beta2, eps, gradientScale, groups: [{ names, weightDecay, learningRateScale }] }): Promise<void>
-Napi::Value NativeWeights::Adamw(const Napi::CallbackInfo& info) {
-  MOME_REQUIRE_LIVE();
-  if (!info[0].IsObject() || !info[0].As<Napi::Object>().Get("groups").IsArray() || !store_->training()) {
-    return raise(info.Env(), Code::invalid_argument, "weights.adamw: expected options with groups, and weights that are trained");
-  }
-  const Napi::Object options = info[0].As<Napi::Object>();
-  AdamwForward args{};
-  const float step = number_of(options, "step");
-  args.step = step >= 1 && step < 0x1p40f ? static_cast<int64_t>(options.Get("step").As<Napi::Number>().DoubleValue()) : 0;
-  args.learning_rate = number_of(options, "learningRate");
-  args.beta1 = number_of(options, "beta1");
-  args.beta2 = number_of(options, "beta2");
-  args.eps = number_of(options, "eps");
-  args.gradient_scale = number_of(options, "gradientScale");
-  if (args.step < 1 || !std::isfinite(args.learning_rate * args.beta1 * args.beta2 * args.eps * args.gradient_scale)) {
-    return raise(info.Env(), Code::invalid_argument, "weights.adamw: expected step >= 1 and finite settings");
-  }
-  struct Member {
-    int index;
-    float weight_decay, learning_rate_scale;
-  };
-  auto members = std::make_shared<std::vector<Member>>();
-  const Napi::Array groups = options.Get("groups").As<Napi::Array>();
-  for (uint32_t g = 0; g < groups.Length(); g++) {
-    const Napi::Value entry = groups.Get(g);
+namespace {
+
+Status read_parameter(const Napi::Value& name, const WeightStore& store, int& index) {
+  index = name.IsString() ? store.find(name.As<Napi::String>().Utf8Value()) : -1;
+  return index < 0 ? error(Code::not_found, "weights.adamw: expected names of parameters") : Status();
+}
+
+Status read_members(const Napi::Value& groups, const WeightStore& store, std::vector<AdamwStep::Member>& members) {
+  if (!groups.IsArray()) return error(Code::invalid_argument, "weights.adamw: expected options with groups");
+  for (uint32_t g = 0; g < groups.As<Napi::Array>().Length(); g++) {
+    const Napi::Value entry = groups.As<Napi::Array>().Get(g);
     if (!entry.IsObject() || !entry.As<Napi::Object>().Get("names").IsArray()) {
-      return raise(info.Env(), Code::invalid_argument, "weights.adamw: expected groups with names");
+      return error(Code::invalid_argument, "weights.adamw: expected groups with names");
     }
     const Napi::Object group = entry.As<Napi::Object>();
     const Napi::Array names = group.Get("names").As<Napi::Array>();
     for (uint32_t n = 0; n < names.Length(); n++) {
-      const Napi::Value name = names.Get(n);
-      const int index = name.IsString() ? store_->find(name.As<Napi::String>().Utf8Value()) : -1;
-      if (index < 0) return raise(info.Env(), Code::not_found, "weights.adamw: expected names of parameters");
-      members->push_back({index, number_of(group, "weightDecay"), number_of(group, "learningRateScale")});
+      AdamwStep::Member member{-1, number_of(group, "weightDecay"), number_of(group, "learningRateScale")};
+      MOME_RETURN_IF_ERROR(read_parameter(names.Get(n), store, member.parameter));
+      members.push_back(member);
     }
   }
-  return in_engine(info.Env(), *engine(), [store = store_, engine = engine(), args, members](PendingPromise::Make&) mutable -> Status {
-    std::vector<AdamwTensor> tensors;
-    for (const Member& member : *members) {
-      Parameter& p = store->at(member.index);
-      store->changed(member.index);
-      tensors.push_back({p.data.floats(), p.gradient.floats(), p.m.floats(), p.v.floats(), p.count, member.weight_decay, member.learning_rate_scale});
-    }
-    args.tensors = static_cast<int64_t>(tensors.size());
-    args.tensor = tensors.data();
-    return call(*engine, args);
+  return {};
+}
+
+Status read_limits(const Napi::Value& value, const WeightStore& store, std::vector<AdamwStep::Limit>& limits) {
+  if (value.IsUndefined()) return {};
+  if (!value.IsObject()) return error(Code::invalid_argument, "weights.adamw: expected limits by the names of parameters");
+  const Napi::Object object = value.As<Napi::Object>();
+  const Napi::Array names = object.GetPropertyNames();
+  for (uint32_t n = 0; n < names.Length(); n++) {
+    const Napi::Value highest = object.Get(names.Get(n));
+    AdamwStep::Limit limit{-1, highest.IsNumber() ? highest.As<Napi::Number>().DoubleValue() : std::nan("")};
+    MOME_RETURN_IF_ERROR(read_parameter(names.Get(n), store, limit.parameter));
+    limits.push_back(limit);
+  }
+  return {};
+}
+
+}  // namespace
+
+// adamw({ step, learningRate, beta1, beta2, eps, gradientScale, groups: [{ names, weightDecay, learningRateScale }], limits?: { name: highest } })
+Napi::Value NativeWeights::Adamw(const Napi::CallbackInfo& info) {
+  MOME_REQUIRE_LIVE();
+  if (!info[0].IsObject()) return raise(info.Env(), Code::invalid_argument, "weights.adamw: expected options");
+  const Napi::Object options = info[0].As<Napi::Object>();
+  const float number = number_of(options, "step");
+  auto step = std::make_shared<AdamwStep>();
+  step->step = number >= 1 && number < 0x1p40f ? static_cast<int64_t>(options.Get("step").As<Napi::Number>().DoubleValue()) : 0;
+  step->learning_rate = number_of(options, "learningRate");
+  step->beta1 = number_of(options, "beta1");
+  step->beta2 = number_of(options, "beta2");
+  step->eps = number_of(options, "eps");
+  step->gradient_scale = number_of(options, "gradientScale");
+  Status status = read_members(options.Get("groups"), *store_, step->members);
+  if (status.ok()) status = read_limits(options.Get("limits"), *store_, step->limits);
+  if (status.ok()) status = check(*step, *store_);
+  if (!status.ok()) return raise(info.Env(), status);
+  return in_engine(info.Env(), *engine(), [store = store_, engine = engine(), step](PendingPromise::Make&) {
+    return run_adamw(*step, *store, engine->target(), engine->pool());
   });
 }
 

@@ -13,7 +13,8 @@ OpCase patch_embed(const std::string& name, int64_t grid, int64_t patch, int64_t
   std::vector<uint8_t> raw(static_cast<size_t>(pictures * size * size * 3));
   for (uint8_t& byte : raw) byte = static_cast<uint8_t>(random.below(256));
   const Tensor pixels = random.normal(pictures * 3 * size * size);
-  OpCase test{"patch_embed/" + name, Op::patch_embed, {}, {}, {}};
+  OpCase test{"patch_embed/" + name, "patch_embed", {}, {}, {}};
+  test.roundings = 2;  // the result and patches that come as floats
   test.inputs = {{"weight", random.normal(width * depth, 0.1f)}, {"bias", random.normal(width)}, {"cls", random.normal(width)}, {"type", random.normal(types * width)}};
   if (absolute) test.inputs["position"] = random.normal((1 + grid * grid) * width);
   test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
@@ -35,7 +36,7 @@ OpCase text_embed(const std::string& name, int64_t rows, int64_t width, bool abs
   Random random(32);
   const int64_t vocabulary = 50, max_length = 12;
   std::vector<int32_t> ids = random.integers(rows, 1, static_cast<int32_t>(vocabulary)), index = random.integers(rows, 0, static_cast<int32_t>(max_length));
-  OpCase test{"text_embed/" + name, Op::text_embed, {}, {}, {}};
+  OpCase test{"text_embed/" + name, "text_embed", {}, {}, {}};
   test.inputs = {{"word", random.normal(vocabulary * width)}, {"segment", random.normal(width)}, {"gamma", random.normal(width)}, {"beta", random.normal(width)}, {"type", random.normal(width)}};
   if (absolute) test.inputs["position"] = random.normal(max_length * width);
   test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {

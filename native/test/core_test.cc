@@ -190,7 +190,7 @@ void test_weights_from_file() {
   };
   expect(read("a", 4)[2] == 3.5f && read("h", 2)[1] == -2.0f, "their values are right");
   expect(read("q", 4) == std::vector<float>({63.5f, -1.5f, 0, 10}), "8-bit values come with their scales");
-  expect(weights.load(0).ok() && weights.at(0).data.floats()[1] == -2.0f, "they are brought into memory when needed");
+  expect(weights.load(0).ok() && weights.at(0).host[Form::plain].floats()[1] == -2.0f, "they are brought into memory when needed");
   WeightStore other;
   const auto refused = [&](FileRegion region) { return !other.add_from_file(path, {std::move(region)}).ok(); };
   expect(refused({"x", {12}, FileType::f32, 0}), "a tensor past the end is refused");
@@ -238,9 +238,9 @@ void test_weight_types() {
     ThreadPool pool(1);
     WeightStore shared(WeightType::i8);
     fill(shared);
-    expect(shared.pack(0, Packing::forward, target, WeightType::i8, pool).ok(), "a weight is packed in 8 bits");
-    expect(shared.pack(0, Packing::forward, target, WeightType::f32, pool).code() == Code::unsupported, "and not in another type as well");
-    expect(shared.pack(0, Packing::forward, target, WeightType::i8, pool).ok(), "the same type is fine");
+    expect(shared.pack(0, Form::packed, target, WeightType::i8, pool).ok(), "a weight is packed in 8 bits");
+    expect(shared.pack(0, Form::packed, target, WeightType::f32, pool).code() == Code::unsupported, "and not in another type as well");
+    expect(shared.pack(0, Form::packed, target, WeightType::i8, pool).ok(), "the same type is fine");
   }
 
   WeightStore weights(WeightType::i8);

@@ -14,25 +14,25 @@ Matrix Runner::matrix(const Tensor& weight, int64_t rows, int64_t columns) {
   Matrix matrix{rows, columns, weight.data(), nullptr, nullptr, type_};
   if (!store.add("w", {rows, columns}, weight.data(), rows * columns).ok()) return {};
   if (device_) {
-    if (!store.send(0, &type_, device_, pool_).ok()) return {};
-    kept_on_device_.push_back(std::move(store.at(0).on_device[kPackedForm]));
+    if (!store.send(0, Form::packed, type_, device_, pool_).ok()) return {};
+    kept_on_device_.push_back(std::move(store.at(0).device[Form::packed]));
     return {rows, columns, nullptr, kept_on_device_.back().data(), nullptr, type_};
   }
-  for (const Packing packing : {Packing::forward, Packing::input_gradient}) {
-    if (packing == Packing::input_gradient && type_ != WeightType::f32) continue;
-    if (!store.pack(0, packing, target_, type_, pool_).ok()) return {};
+  for (const Form form : {Form::packed, Form::packed_transposed}) {
+    if (form == Form::packed_transposed && type_ != WeightType::f32) continue;
+    if (!store.pack(0, form, target_, type_, pool_).ok()) return {};
   }
-  Parameter& parameter = store.at(0);
-  matrix.packed = parameter.packed[0].data();
-  matrix.packed_transposed = parameter.packed[1].floats();
-  if (type_ != WeightType::f32) matrix.data = parameter.data.floats();
-  for (AlignedMemory* memory : {&parameter.data, &parameter.packed[0], &parameter.packed[1]}) kept_.push_back(std::move(*memory));
+  PerForm<AlignedMemory>& forms = store.at(0).host;
+  matrix.packed = forms[Form::packed].data();
+  matrix.packed_transposed = forms[Form::packed_transposed].floats();
+  if (type_ != WeightType::f32) matrix.data = forms[Form::plain].floats();
+  for (AlignedMemory& memory : forms.values) kept_.push_back(std::move(memory));
   return matrix;
 }
 
-Status Runner::run(Op op, Direction direction, const void* args) {
+Status Runner::run(std::string_view op, Direction direction, const void* args) {
   const Kernel* kernel = kernel_table(target_).find(op, direction, target_);
-  if (kernel == nullptr) return error(Code::unsupported, "no kernel %s", op_name(op).data());
+  if (kernel == nullptr) return error(Code::unsupported, "no kernel %s", op.data());
   const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(args, pool_.threads());
   AlignedMemory memory;
   if (!memory.reserve(bytes + kGuardBytes)) return error(Code::out_of_memory, "no memory");
@@ -41,7 +41,7 @@ Status Runner::run(Op op, Direction direction, const void* args) {
   OpContext context{pool_, memory.data(), bytes};
   MOME_RETURN_IF_ERROR(kernel->run(args, context));
   for (size_t i = 0; i < kGuardBytes; i++) {
-    if (memory.data()[bytes + i] != kGuard) return error(Code::internal, "%s wrote past its workspace of %zu bytes", op_name(op).data(), bytes);
+    if (memory.data()[bytes + i] != kGuard) return error(Code::internal, "%s wrote past its workspace of %zu bytes", op.data(), bytes);
   }
   return {};
 }
@@ -50,12 +50,7 @@ OpCase with_weights(OpCase test, WeightType type) {
   test.name += "/" + std::string(weight_type_name(type));
   test.type = type;
   test.backward = nullptr;
-  if (type == WeightType::i8 && test.op == Op::expert_ffn) {
-    const size_t width = test.inputs.at("norm_gamma0").size(), hidden = test.inputs.at("fc1_bias0").size(), rows = test.inputs.at("x").size() / width;
-    const size_t activations = rows * (width + hidden);
-    // Three times what was seen, and one; in a small case even one would hide too much.
-    if (activations >= 80000) test.ties = {static_cast<int64_t>(rows), static_cast<int64_t>(1 + activations / 250000)};
-  }
+  if (type == WeightType::i8) test.ties = test.int8_ties;
   return test;
 }
 

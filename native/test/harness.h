@@ -33,7 +33,7 @@ class Runner {
   Status run(const Args& args) {
     if (!device_) return run(Args::kOp, Args::kDirection, &args);
     const Kernel* kernel = kernel_table(target_).find(Args::kOp, Args::kDirection, target_);
-    if (kernel == nullptr) return error(Code::unsupported, "no kernel %s", op_name(Args::kOp).data());
+    if (kernel == nullptr) return error(Code::unsupported, "no kernel %s", Args::kOp.data());
     return run_on_device(device_, *kernel, args, type_, pool_);
   }
   // A weight in every form the target reads, kept as `type()`. The runner keeps the memory.
@@ -41,7 +41,7 @@ class Runner {
   WeightType type() const { return type_; }
 
  private:
-  Status run(Op op, Direction direction, const void* args);
+  Status run(std::string_view op, Direction direction, const void* args);
 
   Target target_;
   ThreadPool& pool_;
@@ -65,7 +65,7 @@ inline constexpr double kTieBound = 4.0 / 127;
 
 struct OpCase {
   std::string name;
-  Op op;
+  std::string_view op;
   Tensors inputs;  // what gradients are taken of, and constants
   std::function<Status(Runner&, const Tensors& inputs, Tensors& outputs)> forward;
   // Gradients (by the name of the input) of sum(dout * out) over the outputs named in `dout`.
@@ -75,6 +75,8 @@ struct OpCase {
   double bound = 2e-6;     // relative L2 against ref
   WeightType type = WeightType::f32;
   Ties ties = {};
+  Ties int8_ties = {};     // `ties` of the same case with 8-bit weights
+  int roundings = 1;       // to bfloat16 on the way to a result, where rows are bfloat16: what the op writes, and values in between
   bool processor_only = false;  // about how a processor's kernels cut their work: much of it, and nothing new to a device
 };
 

@@ -16,6 +16,7 @@
 #include <set>
 #include <thread>
 
+#include "core/ops/table.h"
 #include "core/quantise.h"
 #include "test/harness.h"
 #include "test/rows_alone.h"
@@ -254,31 +255,19 @@ void grad() {
   if (checked == 0) fail("no gradient was checked");
 }
 
-// Relative L2 error that rounding explains when rows are bfloat16: half a step of 2^-7 is at most 2^-8 of a value, 1.7e-3 in the root of the mean
-// square (a value anywhere between two powers of two), and errors of independent roundings add as squares; 15 % on top for small cases.
-// What is rounded: what an op writes; patches that come as floats; attention's probabilities; the expert FFN's normalised and hidden rows.
-double bf16_bound(Op op) {
-  constexpr double kRounding = 1.7e-3 * 1.15;
-  switch (op) {
-    case Op::patch_embed:
-    case Op::attention:
-      return kRounding * std::sqrt(2.0);
-    case Op::expert_ffn:
-      return kRounding * std::sqrt(3.0);
-    default:
-      return kRounding;
-  }
-}
+// Relative L2 error that `test.roundings` explain when rows are bfloat16: half a step of 2^-7 is at most 2^-8 of a value, 1.7e-3 in the root of
+// the mean square (a value anywhere between two powers of two), and errors of independent roundings add as squares; 15 % on top for small cases.
+double bf16_bound(const OpCase& test) { return 1.7e-3 * 1.15 * std::sqrt(static_cast<double>(test.roundings)); }
 
 // The case as bfloat16: inputs that both sides can hold exactly.
 OpCase in_bf16(OpCase test) {
   for (auto& [name, values] : test.inputs) round_to_bf16(values.data(), static_cast<int64_t>(values.size()), values.data());
   test.type = WeightType::bf16;
-  test.bound = bf16_bound(test.op);
+  test.bound = bf16_bound(test);
   return test;
 }
 
-bool is_product(Op op) { return op == Op::qkv || op == Op::linear || op == Op::proj_residual || op == Op::expert_ffn || op == Op::patch_embed; }
+bool is_product(std::string_view op) { return !find_op(op_table(), op)->matrices.empty(); }
 
 // Together they launch every kernel in each of its forms: rows that are read in pieces of 16 bytes and others, products of several tiles in both
 // directions and of several experts, rows of no expert, every head width of attention with and without a table.
@@ -319,44 +308,41 @@ void cuda(Choice choice) {
   }
   int compared = 0;
   const bool verbose = std::getenv("MOME_VERBOSE") != nullptr;
-  std::vector<bool> covered(kOps, false);
+  std::set<std::string_view> covered;
   for (const OpCase& plain : chosen(choice)) {
-    if (plain.op == Op::adamw || plain.op == Op::squared_norm || plain.type == WeightType::i8 || plain.processor_only) continue;
+    if (find_op(op_table(), plain.op)->forward == nullptr || plain.type == WeightType::i8 || plain.processor_only) continue;
     for (const WeightType type : {WeightType::f32, WeightType::bf16}) {
       if ((plain.type != WeightType::f32 || products) && type == WeightType::f32) continue;
       OpCase test = type == WeightType::bf16 ? in_bf16(plain) : plain;
       test.backward = nullptr;
-      if (verbose) std::printf("case %s %s %s\n", op_name(test.op).data(), type == WeightType::bf16 ? "bfloat16" : "float32", test.name.c_str());
+      if (verbose) std::printf("case %s %s %s\n", test.op.data(), type == WeightType::bf16 ? "bfloat16" : "float32", test.name.c_str());
       Results expected, one, two;
       if (!run_case(test, Target::ref, 1, nullptr, expected)) continue;
       if (!run_case(test, Target::cuda, 1, nullptr, one, device) || !run_case(test, Target::cuda, 1, nullptr, two, device)) continue;
       compare(test, type == WeightType::bf16 ? "bfloat16 output" : "output", Target::cuda, one.outputs, expected.outputs);
       if (!same_bits(one.outputs, two.outputs)) fail(test.name + " on cuda: two runs differ");
-      covered[static_cast<int>(test.op)] = true;
+      covered.insert(test.op);
       compared++;
     }
   }
-  for (int i = 0; i < kOps && !products; i++) {
-    const Op op = static_cast<Op>(i);
-    if (op != Op::adamw && op != Op::squared_norm && !covered[i]) fail("no cuda case of " + std::string(op_name(op)));
+  for (const OpSpec* op : op_table()) {
+    if (!products && op->forward != nullptr && !covered.contains(op->name)) fail("no cuda case of " + std::string(op->name));
   }
   std::printf("%d comparisons with ref on %s\n", compared, device_library().path.c_str());
 }
 
-bool has_backward(Op op) { return op != Op::add && op != Op::adamw && op != Op::squared_norm; }
-
 void support() {
-  std::vector<bool> covered(kOps, false);
-  for (const OpCase& test : all_cases()) covered[static_cast<int>(test.op)] = true;
-  for (int i = 0; i < kOps; i++) {
-    const Op op = static_cast<Op>(i);
+  std::set<std::string_view> covered;
+  for (const OpCase& test : all_cases()) covered.insert(test.op);
+  for (const OpSpec* op : op_table()) {
     for (const Target target : kCpuTargets) {
       if (!target_built(target)) continue;
-      const std::string name = std::string(op_name(op)) + " on " + std::string(target_name(target));
-      if (kernel_table(target).find(op, Direction::forward, target) == nullptr) fail("no forward kernel of " + name);
-      if (has_backward(op) && kernel_table(target).find(op, Direction::backward, target) == nullptr) fail("no backward kernel of " + name);
+      const std::string name = std::string(op->name) + " on " + std::string(target_name(target));
+      if (kernel_table(target).find(op->name, Direction::forward, target) == nullptr) fail("no forward kernel of " + name);
+      const bool backward = kernel_table(target).find(op->name, Direction::backward, target) != nullptr;
+      if ((op->backward != nullptr) != backward) fail((backward ? "no backward decoder of " : "no backward kernel of ") + name);
     }
-    if (!covered[i]) fail("no case of " + std::string(op_name(op)));
+    if (!covered.contains(op->name)) fail("no case of " + std::string(op->name));
   }
 }
 

@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "core/engine.h"
+#include "core/ops/spec.h"
 #include "core/random.h"
 
 namespace mome {
@@ -214,7 +215,7 @@ Status profile(Model& model, RunRequest request) {
   std::map<std::string, double> by_op;
   request.profile = true;
   MOME_RETURN_IF_ERROR(model.run(request, profiled));
-  for (size_t i = 0; i < profiled.nanoseconds.size(); i++) by_op[std::string(op_name(model.program.instructions[i].op))] += profiled.nanoseconds[i];
+  for (size_t i = 0; i < profiled.nanoseconds.size(); i++) by_op[std::string(model.program.instructions[i].op->name)] += profiled.nanoseconds[i];
   std::printf(", \"nanoseconds\": {");
   const char* comma = "";
   for (const auto& [op, nanoseconds] : by_op) {

@@ -35,11 +35,10 @@ class Bench {
   Matrix matrix(int64_t rows, int64_t columns) {
     std::vector<float> values = normal(rows * columns);
     WeightStore store(WeightType::bf16);
-    const WeightType type = WeightType::bf16;
     Status status = store.add("w", {rows, columns}, values.data(), rows * columns);
-    if (status.ok()) status = store.send(0, &type, device_, pool_);
+    if (status.ok()) status = store.send(0, Form::packed, WeightType::bf16, device_, pool_);
     if (!status.ok()) die(status);
-    kept_.push_back(std::move(store.at(0).on_device[kPackedForm]));
+    kept_.push_back(std::move(store.at(0).device[Form::packed]));
     return {rows, columns, nullptr, kept_.back().data(), nullptr, WeightType::bf16};
   }
   void* bytes(const void* values, size_t count) {

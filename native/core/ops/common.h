@@ -7,11 +7,18 @@
 // - Results do not depend on the number of threads, and a row's forward result does not depend on which other rows are present:
 //   every output element is one chain of operations in a fixed order (contraction index ascending, fused multiply-add in the
 //   vector targets).
-// - core/decode_*.cc builds these structs from a program and checks every size, pointer and index; kernels rely on it.
+// - core/ops/<op>.cc fills these structs from a program and checks every size, pointer and index; kernels rely on it.
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "core/kernel.h"
 #include "core/matrix.h"
 #include "core/status.h"
+
+namespace mome {
+
+struct OpSpec;  // core/ops/spec.h
+
+}  // namespace mome

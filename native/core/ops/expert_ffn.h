@@ -9,6 +9,8 @@
 namespace mome {
 
 inline constexpr int kMaxExperts = 3;
+// Numbers of one instruction in a device's memory: where the first range begins, then where each ends.
+inline constexpr int kExpertBounds = kMaxExperts + 1;
 
 struct ExpertForward {
   int64_t begin, end;          // rows of this expert; devices read `bounds` instead
@@ -21,7 +23,7 @@ struct ExpertForward {
 };
 
 struct ExpertFfnForward {
-  static constexpr Op kOp = Op::expert_ffn;
+  static constexpr std::string_view kOp = "expert_ffn";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width, hidden;
   float eps;
@@ -50,7 +52,7 @@ struct ExpertGradient {
 //   du = ((g * dout) fc2) * gelu'(u), dfc1 += du^T n, dfc1_bias += colsum(du) with n = layer_norm(x) recomputed,
 //   dx = dout + layer_norm backward of (du fc1).
 struct ExpertFfnBackward {
-  static constexpr Op kOp = Op::expert_ffn;
+  static constexpr std::string_view kOp = ExpertFfnForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width, hidden;
   float eps;
@@ -66,5 +68,6 @@ struct ExpertFfnBackward {
   float* dgamma;                       // [width] +=, or null
 };
 
+extern const OpSpec expert_ffn_op;
 
 }  // namespace mome

@@ -6,7 +6,7 @@
 namespace mome {
 
 struct GatherRowsForward {
-  static constexpr Op kOp = Op::gather_rows;
+  static constexpr std::string_view kOp = "gather_rows";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width, count;
   const float* x;            // [rows, width]
@@ -15,7 +15,7 @@ struct GatherRowsForward {
 };
 
 struct GatherRowsBackward {
-  static constexpr Op kOp = Op::gather_rows;
+  static constexpr std::string_view kOp = GatherRowsForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width, count;
   const int32_t* index;
@@ -24,5 +24,6 @@ struct GatherRowsBackward {
   float* dx;                 // [rows, width]
 };
 
+extern const OpSpec gather_rows_op;
 
 }  // namespace mome

@@ -6,7 +6,7 @@
 namespace mome {
 
 struct LayerNormForward {
-  static constexpr Op kOp = Op::layer_norm;
+  static constexpr std::string_view kOp = "layer_norm";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width;
   const float* x;      // [rows, width]
@@ -17,7 +17,7 @@ struct LayerNormForward {
 };
 
 struct LayerNormBackward {
-  static constexpr Op kOp = Op::layer_norm;
+  static constexpr std::string_view kOp = LayerNormForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width;
   const float* x;
@@ -30,5 +30,6 @@ struct LayerNormBackward {
   float* dbeta;        // [width] +=
 };
 
+extern const OpSpec layer_norm_op;
 
 }  // namespace mome

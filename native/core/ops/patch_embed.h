@@ -10,7 +10,7 @@
 namespace mome {
 
 struct PatchEmbedForward {
-  static constexpr Op kOp = Op::patch_embed;
+  static constexpr std::string_view kOp = "patch_embed";
   static constexpr Direction kDirection = Direction::forward;
   int64_t images;              // image sequences; output rows = images * (1 + grid^2)
   int64_t image_size, patch_size, width;
@@ -28,7 +28,7 @@ struct PatchEmbedForward {
 };
 
 struct PatchEmbedBackward {
-  static constexpr Op kOp = Op::patch_embed;
+  static constexpr std::string_view kOp = PatchEmbedForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t images, image_size, patch_size, width;
   const float* pixels;
@@ -44,5 +44,6 @@ struct PatchEmbedBackward {
   float* dtype;                // [type_rows, width] +=, or null
 };
 
+extern const OpSpec patch_embed_op;
 
 }  // namespace mome

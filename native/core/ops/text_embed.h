@@ -9,7 +9,7 @@
 namespace mome {
 
 struct TextEmbedForward {
-  static constexpr Op kOp = Op::text_embed;
+  static constexpr std::string_view kOp = "text_embed";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width, vocabulary, max_length;
   const int32_t* ids;        // [rows] in [0, vocabulary)
@@ -28,7 +28,7 @@ struct TextEmbedForward {
 
 // The word gradient of id 0 ([PAD]) stays untouched, as in the original (padding_idx = 0).
 struct TextEmbedBackward {
-  static constexpr Op kOp = Op::text_embed;
+  static constexpr std::string_view kOp = TextEmbedForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width, vocabulary, max_length;
   const int32_t* ids;
@@ -49,5 +49,6 @@ struct TextEmbedBackward {
   float* dtype;              // [width] +=, or null
 };
 
+extern const OpSpec text_embed_op;
 
 }  // namespace mome

@@ -9,8 +9,8 @@
 namespace mome::MOME_ISA {
 namespace {
 
-inline size_t packed_weight_size(int64_t rows, int64_t columns, Packing packing, WeightType type) {
-  const int64_t floats = packing == Packing::forward ? packed_columns_size(columns, rows) : packed_columns_size(rows, columns);
+inline size_t packed_weight_size(int64_t rows, int64_t columns, Form form, WeightType type) {
+  const int64_t floats = form == Form::packed ? packed_columns_size(columns, rows) : packed_columns_size(rows, columns);
   switch (type) {
     case WeightType::f32:
       return static_cast<size_t>(floats) * sizeof(float);
@@ -74,10 +74,10 @@ inline void pack_i8_panel(const float* weight, int64_t rows, int64_t columns, in
   }
 }
 
-inline void pack_weight(const float* weight, int64_t rows, int64_t columns, Packing packing, WeightType type, void* packed,
+inline void pack_weight(const float* weight, int64_t rows, int64_t columns, Form form, WeightType type, void* packed,
                         ThreadPool& pool) {
   if (rows == 0 || columns == 0) return;
-  if (packing == Packing::input_gradient) {  // element (k, n) = weight[k, n]
+  if (form == Form::packed_transposed) {  // element (k, n) = weight[k, n]
     pool.parallel_for(panels_of(columns), [&](int64_t panel, int) {
       const int64_t column = panel * kPanel;
       pack_straight(PlainSource{weight, columns}, 0, rows, column, smaller(kPanel, columns - column),

@@ -9,7 +9,7 @@
 namespace mome::cuda {
 namespace {
 
-size_t packed_bytes(int64_t rows, int64_t columns, Packing, WeightType type) {
+size_t packed_bytes(int64_t rows, int64_t columns, Form, WeightType type) {
   const size_t matrix = type == WeightType::bf16 ? packed_matrix_bytes<bf16>(rows, columns) : packed_matrix_bytes<float>(rows, columns);
   return matrix + static_cast<size_t>(rows) * sizeof(float);
 }
@@ -20,7 +20,7 @@ uint16_t rounded_bits(float value) {
   return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-void pack(const float* weight, int64_t rows, int64_t columns, Packing, WeightType type, void* packed, ThreadPool& pool) {
+void pack(const float* weight, int64_t rows, int64_t columns, Form, WeightType type, void* packed, ThreadPool& pool) {
   const int64_t pitch = (columns + kRun - 1) / kRun * kRun;
   const bool halves = type == WeightType::bf16;
   std::byte* bytes = static_cast<std::byte*>(packed);
