@@ -17,7 +17,8 @@
 
 namespace mome {
 
-// The bit that stands for an input or a scalar of a program. Programs with many share bits: then more is decoded than need be.
+// The bit that stands for an input or a scalar of a program. In a program with more than 32 of them several share a bit: then a call is decoded
+// again although nothing that it reads has changed.
 constexpr uint64_t input_bit(size_t input) { return uint64_t{1} << (input % 32); }
 constexpr uint64_t scalar_bit(size_t scalar) { return uint64_t{1} << (32 + scalar % 32); }
 

@@ -1,5 +1,5 @@
-// From an instruction of a bound program to the argument struct its kernel takes. All checks of sizes and indices happen here, so
-// that no kernel runs on arguments that do not fit.
+// Turns an instruction of a bound program into the argument struct of its kernel. All sizes and indices are checked here, so that no kernel
+// runs on arguments that do not fit.
 #pragma once
 
 #include <cstddef>

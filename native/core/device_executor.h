@@ -37,7 +37,7 @@ class DeviceExecutor {
     void* handle = nullptr;  // null: seen once, not recorded yet
   };
 
-  // What a run has for itself: its inputs on the device, and pinned memory they go up from and outputs come down to.
+  // The memory of one run: its inputs on the device, and pinned memory of this processor that inputs and outputs pass through.
   struct Lane {
     DeviceMemory inputs, up, down;
     void* done = nullptr;  // mark of the end of its work

@@ -23,7 +23,7 @@ std::string_view direction_name(Direction direction);
 std::string_view target_name(Target target);
 bool parse_target(std::string_view name, Target& target);
 
-// Where a kernel of a device runs, and what the rows it reads are kept as: pointers of argument structs point to that type there.
+// Where a kernel of a device runs. Pointers of argument structs to rows point to elements of type `rows` there.
 struct DeviceQueue {
   void* stream = nullptr;
   int multiprocessors = 0;
@@ -31,10 +31,10 @@ struct DeviceQueue {
   WeightType rows = WeightType::f32;  // f32 or bf16
 };
 
-// What a kernel may use besides its arguments.
+// The threads and the memory that a kernel may use.
 struct OpContext {
   ThreadPool& pool;
-  // 64-byte aligned memory of at least the size the variant's workspace function asked for; contents undefined.
+  // 64-byte aligned memory of at least the size that the variant's workspace function asked for. Its contents are undefined.
   std::byte* workspace = nullptr;
   size_t workspace_bytes = 0;
   DeviceQueue device = {};  // kernels of a device only
@@ -73,7 +73,7 @@ class KernelTable {
   void add(const Kernel& kernel);
   void set_packer(Target target, const Packer& packer);
 
-  // Null when there is no such variant; callers report that, they never fall through to another target.
+  // Null when there is no such variant. Callers report that; they never take another target instead.
   const Kernel* find(std::string_view op, Direction direction, Target target) const;
   // Null when the target reads weights unpacked.
   const Packer* packer(Target target) const;
@@ -89,8 +89,8 @@ class KernelTable {
   Packer packers_[kTargets] = {};
 };
 
-// The table with the kernels of `target`: all processor targets share one, filled once; cuda's is empty until its library was loaded
-// (core/device.h).
+// The table with the kernels of `target`. All processor targets share one, filled once; the table of cuda is empty until its library was
+// loaded (core/device.h).
 const KernelTable& kernel_table(Target target);
 
 // Whether this build has `target`'s kernels: all builds but those without AVX-512 (the CMake option MOME_AVX512) have those of every processor.

@@ -6,7 +6,7 @@
 
 namespace mome {
 
-// What the elements of a weight matrix are. Activations, vectors and tables are float32 whatever the matrices are.
+// The type of a weight matrix's elements. Activations, vectors and tables are float32 whatever the matrices are.
 //   bf16  rounded to nearest even; arithmetic in float32
 //   i8    an 8-bit number and a scale per output; activations are quantised per row while they are packed (core/quantise.h)
 enum class WeightType { f32, bf16, i8 };

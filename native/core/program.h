@@ -1,5 +1,5 @@
-// A lowered graph: kernel calls over values whose sizes are products of numbers and per-run dimensions. Parsed from text, so that
-// a machine without Node can run the same programs.
+// A lowered graph: kernel calls over values whose sizes are products of numbers and per-run dimensions. It is parsed from text, so that a
+// machine without Node can run the same programs.
 //
 //   mome-program 1
 //   dims <name> ...

@@ -2,7 +2,7 @@
 // instruction set must not lend its copy to the others.)
 //
 // int8 is symmetric: x ~ scale * q with q in [-127, 127]. A weight has one scale per output; an activation one per row, or one per
-// row and block of kQuantBlock columns where its producer finishes a block at a time (the hidden activations of expert_ffn).
+// row and block of kQuantBlock columns where its producer finishes a block at a time (the hidden activations of an expert).
 #pragma once
 
 #include <cstdint>

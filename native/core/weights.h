@@ -18,7 +18,7 @@ namespace mome {
 
 enum class FileType { f32, f16, bf16, i8 };
 
-// A tensor's place in a file.
+// The place of a tensor in a file.
 struct FileRegion {
   std::string name;
   std::vector<int64_t> shape;
@@ -73,13 +73,13 @@ class WeightStore {
   // `type` is what matrices are kept as where their op allows it (OpSpec::matrix_type).
   explicit WeightStore(WeightType type = WeightType::f32) : type_(type) {}
   WeightType type() const { return type_; }
-  // Raised whenever values or the memory they lie in change: what was decoded before is void.
+  // Raised whenever values or the memory they lie in change. Calls that were decoded before are void then.
   uint64_t generation() const { return generation_; }
 
   // Copies `count` values of `data`.
   Status add(const std::string& name, const std::vector<int64_t>& shape, const float* data, int64_t count);
-  // Opens `path` and takes in the regions, each checked against the file's size. Values are read when they are first needed, one
-  // tensor at a time, and a matrix goes straight into its packed form: no second copy of the weights ever exists.
+  // Opens `path` and takes in the regions, each checked against the file's size. Values are read when they are first needed, one tensor at a
+  // time, and a matrix is packed at once: no second copy of the weights ever exists.
   Status add_from_file(const std::string& path, const std::vector<FileRegion>& regions);
   // Gives every parameter a zero gradient and zero moments.
   Status enable_training();
@@ -98,9 +98,9 @@ class WeightStore {
   Status send(int index, Form form, WeightType type, const std::shared_ptr<Device>& device, ThreadPool& pool);
   // Brings the row-major values into memory.
   Status load(int index);
-  // Drops the row-major data of matrices that are only ever read packed (inference).
+  // Releases the plain form of parameters that no program reads plain (inference). `packed_only` has a flag for each parameter.
   void release_plain(const std::vector<bool>& packed_only);
-  // Row-major values; fails for released ones that came from no file.
+  // Copies the row-major values. Fails for released ones that came from no file.
   Status read(int index, float* values) const;
   Status write(int index, const float* values);
   // To be called when somebody has changed the values in a parameter's plain form.

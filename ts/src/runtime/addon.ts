@@ -60,6 +60,8 @@ export interface AdamwOptions {
     readonly weightDecay: number;
     readonly learningRateScale: number;
   }[];
+  /** Parameters whose values are cut to a highest one after the step. */
+  readonly limits?: Readonly<Record<string, number>>;
 }
 
 export interface CancelToken {
@@ -137,6 +139,30 @@ export interface KernelEntry {
   readonly target: string;
 }
 
+/**
+ * What the native side knows of an op besides its kernels (`native/core/ops/spec.h`). Keys of operands are the field names of the native argument
+ * structs; a `#` in a key stands for one decimal digit.
+ */
+export interface OpEntry {
+  readonly name: string;
+  /** Directions that a program can call; none for the kernels of the optimiser. */
+  readonly directions: readonly ('forward' | 'backward')[];
+  /** Weight matrices, which are packed for the target's kernels. */
+  readonly matrices: readonly string[];
+  /** Activations that the forward kernel reads. */
+  readonly rows: readonly string[];
+  /** Activations that the forward kernel writes. */
+  readonly results: readonly string[];
+  /** Activations that the backward kernel writes; gradients of parameters are not among them. */
+  readonly backwardResults: readonly string[];
+  /** Results that are float32 on a device whatever the rows are. */
+  readonly float32Results: readonly string[];
+  /** Whether matrices may be kept in 8 bits. */
+  readonly int8Matrices: boolean;
+  /** How rows are kept on a device with bfloat16 weights. */
+  readonly deviceRows: 'float32' | 'encoder' | 'same' | 'to_float32';
+}
+
 export interface Addon {
   readonly CancelToken: new () => CancelToken;
   readonly NativeEngine: new (
@@ -151,6 +177,8 @@ export interface Addon {
   cudaInfo(): CudaInfo;
   errorCodes(): string[];
   kernels(): KernelEntry[];
+  /** Every op of the native side, in the order of its table. */
+  ops(): OpEntry[];
   /** RGB bytes [height, width, 3] to [targetHeight, targetWidth, 3] as the original preprocessing resizes. */
   resizeBicubic(
     source: Uint8Array,

@@ -211,6 +211,8 @@ export class Trainer {
 
   async #optimise(learningRate: number, gradientScale: number): Promise<void> {
     const [beta1, beta2] = this.options.betas ?? [0.9, 0.98];
+    const highest = this.options.maxLogitScale ?? Math.log(100);
+    const scales = ['logit_scale', 'logit_vl_scale'].filter((name) => this.#withGradient.has(name));
     await this.weights.adamw({
       step: this.#step + 1,
       learningRate,
@@ -219,13 +221,8 @@ export class Trainer {
       eps: this.options.eps ?? 1e-8,
       gradientScale,
       groups: parameterGroups(this.#withGradient, this.options.weightDecay ?? 0.01),
+      limits: Object.fromEntries(scales.map((name) => [name, highest])),
     });
-    const highest = this.options.maxLogitScale ?? Math.log(100);
-    for (const name of ['logit_scale', 'logit_vl_scale']) {
-      if (!this.#withGradient.has(name)) continue;
-      const [value] = await this.weights.read(name);
-      if (value !== undefined && value > highest) await this.weights.write(name, Float32Array.of(highest));
-    }
   }
 
   #checkBatch({ bytes, texts, groups }: TrainingBatch): void {

@@ -252,6 +252,20 @@ describe('Trainer', () => {
     one.dispose();
   });
 
+  it('cuts the logit scales to their highest value after a step', async () => {
+    const scalesAfterAStep = async (options: Partial<TrainerOptions>) => {
+      const one = await trainer(options);
+      await one.train(batchOf(0));
+      const { logit_scale, logit_vl_scale } = await weightsOf(one);
+      one.dispose();
+      return [logit_scale![0], logit_vl_scale![0]];
+    };
+    const free = await scalesAfterAStep({ maxLogitScale: 50 });
+    expect(Math.min(...(free as number[]))).toBeGreaterThan(2.5);
+    expect(await scalesAfterAStep({ maxLogitScale: 2.3 })).toEqual([Math.fround(2.3), Math.fround(2.3)]);
+    expect(await scalesAfterAStep({})).toEqual(free);
+  });
+
   it('refuses what makes no sense', async () => {
     await expectCode(() => trainer({ objectives: [] }), 'MOME_INVALID_ARGUMENT');
     await expectCode(() => trainer({ objectives: ['itm'] }), 'MOME_INVALID_ARGUMENT');
