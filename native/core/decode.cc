@@ -15,25 +15,27 @@ Status decode(const Instruction& instruction, const Kernel& kernel, const Bindin
   return instruction.op->decoder(instruction.direction)(decoder, call.args);
 }
 
-Located Decoder::locate(std::string_view key, bool optional) {
+Located Decoder::locate(std::string_view key) {
   const Operand* operand = instruction_.find(key);
-  if (operand == nullptr) {
-    if (!optional) fail(Code::invalid_argument, key, "expected this operand, got none");
-    return {};
-  }
-  switch (operand->kind) {
+  if (operand != nullptr) return locate(key, *operand);
+  fail(Code::invalid_argument, key, "expected this operand, got none");
+  return {};
+}
+
+Located Decoder::locate(std::string_view key, const Operand& operand) {
+  switch (operand.kind) {
     case Operand::Kind::buffer:
-      return binding_.buffers[operand->index];
+      return binding_.buffers[operand.index];
     case Operand::Kind::input:
-      return binding_.inputs[operand->index];
+      return binding_.inputs[operand.index];
     case Operand::Kind::parameter:
     case Operand::Kind::gradient: {
-      Parameter& parameter = binding_.weights.at(binding_.parameters[operand->index]);
-      const bool gradient = operand->kind == Operand::Kind::gradient;
+      Parameter& parameter = binding_.weights.at(binding_.parameters[operand.index]);
+      const bool gradient = operand.kind == Operand::Kind::gradient;
       Located located;
       if (binding_.target == Target::cuda) located.data = gradient ? nullptr : parameter.device[Form::plain].data();
       else located.data = gradient ? parameter.training.gradient.data() : parameter.host[Form::plain].data();
-      for (const Extent& extent : binding_.program.parameters[operand->index].shape) located.shape.push_back(extent.size);
+      for (const Extent& extent : binding_.program.parameters[operand.index].shape) located.shape.push_back(extent.size);
       return located;
     }
     case Operand::Kind::scalar:
@@ -64,11 +66,15 @@ float* Decoder::output(std::string_view key, int64_t count, bool optional) {
 }
 
 float* Decoder::floats(std::string_view key, int64_t count, bool optional) {
-  if (optional && !has(key)) return nullptr;
-  const Located located = locate(key, false);
+  const Operand* operand = instruction_.find(key);
+  if (operand == nullptr) {
+    if (!optional) fail(Code::invalid_argument, key, "expected this operand, got none");
+    return nullptr;
+  }
+  const Located located = locate(key, *operand);
   if (!status_.ok()) return nullptr;
   if (located.type != ElementType::f32) fail(Code::invalid_argument, key, "expected float32");
-  const Operand::Kind kind = instruction_.find(key)->kind;
+  const Operand::Kind kind = operand->kind;
   if (located.data == nullptr && count > 0 && (kind == Operand::Kind::parameter || kind == Operand::Kind::gradient)) {
     fail(Code::unsupported, key, kind == Operand::Kind::gradient ? "expected weights that are trained" : "this weight is kept packed only");
   }
@@ -84,7 +90,7 @@ float* Decoder::gradient(std::string_view key, int64_t count) { return floats(ke
 
 const int32_t* Decoder::integers(std::string_view key, int64_t count, int64_t low, int64_t high, int64_t also, bool optional) {
   if (optional && !has(key)) return nullptr;
-  const Located located = locate(key, false);
+  const Located located = locate(key);
   if (!status_.ok()) return nullptr;
   if (located.type != ElementType::i32 || located.count() != count) {
     fail(Code::invalid_shape, key, "expected int32 of the right length");
@@ -102,13 +108,13 @@ const int32_t* Decoder::integers(std::string_view key, int64_t count, int64_t lo
 }
 
 const int32_t* Decoder::host_integers(std::string_view key) {
-  const Located located = locate(key, false);
+  const Located located = locate(key);
   return static_cast<const int32_t*>(located.host != nullptr ? located.host : located.data);
 }
 
 const uint8_t* Decoder::bytes(std::string_view key, int64_t count) {
   if (!has(key)) return nullptr;
-  const Located located = locate(key, false);
+  const Located located = locate(key);
   if (located.type != ElementType::u8 || located.count() != count) fail(Code::invalid_shape, key, "expected bytes of the right length");
   return static_cast<const uint8_t*>(located.data);
 }
@@ -162,8 +168,8 @@ int64_t Decoder::integer(std::string_view key) {
   return static_cast<int64_t>(value);
 }
 
-int64_t Decoder::count(std::string_view key) { return locate(key, false).count(); }
-int64_t Decoder::rows(std::string_view key) { return locate(key, false).rows(); }
-int64_t Decoder::columns(std::string_view key) { return locate(key, false).columns(); }
+int64_t Decoder::count(std::string_view key) { return locate(key).count(); }
+int64_t Decoder::rows(std::string_view key) { return locate(key).rows(); }
+int64_t Decoder::columns(std::string_view key) { return locate(key).columns(); }
 
 }  // namespace mome

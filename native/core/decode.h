@@ -94,7 +94,8 @@ class Decoder {
   const Status& status() const { return status_; }
 
  private:
-  Located locate(std::string_view key, bool optional);
+  Located locate(std::string_view key);
+  Located locate(std::string_view key, const Operand& operand);
   float* floats(std::string_view key, int64_t count, bool optional);
   void fail(Code code, std::string_view key, const char* message);
 
