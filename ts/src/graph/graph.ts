@@ -7,7 +7,7 @@ import {
   type Activation,
   type Dim,
   type Dims,
-  type DType,
+  type ElementType,
   formatShape,
   type Input,
   type Names,
@@ -31,7 +31,7 @@ export class Graph {
   }
 
   /** Declares (or finds) a tensor given at each run. */
-  input<const S extends Names, T extends DType>(name: string, dtype: T, shape: Dims<S>): Input<S, T> {
+  input<const S extends Names, T extends ElementType>(name: string, dtype: T, shape: Dims<S>): Input<S, T> {
     const known = this.inputs.get(name);
     const input: Input<S, T> = { kind: 'input', graph: this, name, dtype, shape };
     if (known === undefined) this.inputs.set(name, input as unknown as Input);

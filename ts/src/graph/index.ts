@@ -39,7 +39,7 @@ export {
   type Activation,
   type Dim,
   type Dims,
-  type DType,
+  type ElementType,
   fixed,
   formatShape,
   type Input,

@@ -19,14 +19,14 @@ export const fixed = <Name extends string>(name: Name, size: number): Dim<Name> 
 export const perRun = <Name extends string>(name: Name): Dim<Name> => ({ name, size: undefined });
 
 /** Element types: `f32` for activations and weights, `i32` for ids and row indices, `u8` for raw pixels. */
-export type DType = 'f32' | 'i32' | 'u8';
+export type ElementType = 'f32' | 'i32' | 'u8';
 
 export type Names = readonly string[];
 
 /** The dimensions that the names `S` stand for. */
 export type Dims<S extends Names> = { readonly [K in keyof S]: Dim<S[K]> };
 
-interface Typed<S extends Names, T extends DType> {
+interface Typed<S extends Names, T extends ElementType> {
   readonly graph: Graph;
   readonly dtype: T;
   readonly shape: Dims<S>;
@@ -39,7 +39,7 @@ export interface Activation<S extends Names = Names> extends Typed<S, 'f32'> {
 }
 
 /** A tensor the caller gives at each run. */
-export interface Input<S extends Names = Names, T extends DType = DType> extends Typed<S, T> {
+export interface Input<S extends Names = Names, T extends ElementType = ElementType> extends Typed<S, T> {
   readonly kind: 'input';
   readonly name: string;
 }
