@@ -24,7 +24,7 @@ constexpr uint64_t scalar_bit(size_t scalar) { return uint64_t{1} << (32 + scala
 
 class CompiledProgram;
 
-// What a run hands to DecodedPlan::decode.
+// The arguments of DecodedPlan::decode: a compiled program and the values of one run.
 struct DecodeRequest {
   const CompiledProgram& compiled;
   WeightStore& weights;

@@ -79,7 +79,7 @@ struct Instruction {
 
 class Program {
  public:
-  // Knows the ops of core/ops/table.cc, or those of `ops`, whose specs must live as long as the program.
+  // The text may name the ops of core/ops/table.cc, or the given `ops`. Their specs must live as long as the program.
   static Status parse(std::string_view text, std::unique_ptr<Program>& program);
   static Status parse(std::string_view text, OpTable ops, std::unique_ptr<Program>& program);
 

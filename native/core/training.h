@@ -1,4 +1,4 @@
-// What training does to the parameters of a store between runs of its programs: the norm of all gradients and the AdamW step.
+// The part of training that happens between runs of a program: the norm of all gradients and the AdamW step.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What the core knows of an op besides its kernels: one OpSpec per op, in core/ops/<op>.cc, listed in core/ops/table.cc.
+// The description of an op that the rest of the core reads: one OpSpec per op, in core/ops/<op>.cc. core/ops/table.cc lists them all.
 #pragma once
 
 #include <cstddef>
@@ -87,7 +87,7 @@ struct OpSpec {
   DeviceNumbers device_numbers = {};
 
   ArgumentDecoder decoder(Direction direction) const { return direction == Direction::forward ? forward : backward; }
-  // What the op's matrices are kept as when the weight store keeps `kept`.
+  // The type of the op's matrices when the weight store keeps `kept`.
   WeightType matrix_type(WeightType kept) const { return kept == WeightType::i8 && !int8_matrices ? WeightType::f32 : kept; }
 };
 
