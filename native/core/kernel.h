@@ -60,7 +60,7 @@ struct Packer {
 
 class KernelTable {
  public:
-  // Args is an argument struct with `static constexpr std::string_view kOp` and `static constexpr Direction kDirection`.
+  // Args is an argument struct with `static constexpr const char* kOp` and `static constexpr Direction kDirection`.
   template <typename Args, Status (*kRun)(const Args&, OpContext&)>
   void add(Target target) {
     add({Args::kOp, Args::kDirection, target, erased_run<Args, kRun>, nullptr});

@@ -11,10 +11,10 @@ namespace {
 template <typename Args>
 Status run_kernel(const Args& args, Target target, ThreadPool& pool) {
   const Kernel* kernel = kernel_table(target).find(Args::kOp, Args::kDirection, target);
-  if (kernel == nullptr) return error(Code::unsupported, "%s: no kernel for target %s", Args::kOp.data(), target_name(target).data());
+  if (kernel == nullptr) return error(Code::unsupported, "%s: no kernel for target %s", Args::kOp, target_name(target).data());
   AlignedMemory workspace;
   const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(&args, pool.threads());
-  if (!workspace.reserve(bytes)) return error(Code::out_of_memory, "%s: no memory for %zu bytes", Args::kOp.data(), bytes);
+  if (!workspace.reserve(bytes)) return error(Code::out_of_memory, "%s: no memory for %zu bytes", Args::kOp, bytes);
   OpContext context{pool, workspace.data(), bytes};
   return kernel->run(&args, context);
 }

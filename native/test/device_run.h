@@ -67,7 +67,7 @@ Status run_on_device(const std::shared_ptr<Device>& device, const Kernel& kernel
     MOME_RETURN_IF_ERROR(kernel.run(&moved, context));
     return mover.finish();
   } else {
-    return error(Code::unsupported, "%s.%s is not moved to devices", Args::kOp.data(), direction_name(Args::kDirection).data());
+    return error(Code::unsupported, "%s.%s is not moved to devices", Args::kOp, direction_name(Args::kDirection).data());
   }
 }
 

@@ -149,7 +149,7 @@ void test_a_long_kernel_stops() {
     if (!target_supported(target)) continue;
     std::vector<float> out(kWidth * kTokens, NAN), lse(kTokens, NAN);
     AttentionForward args{kTokens, kWidth, 1, 1, &sequence, qkv.data(), nullptr, 0, 0, {static_cast<int32_t>(kGrid), 0}, 0.3f, out.data(), lse.data(), 0, false};
-    const Kernel* kernel = kernel_table(target).find(Op::attention, Direction::forward, target);
+    const Kernel* kernel = kernel_table(target).find(AttentionForward::kOp, Direction::forward, target);
     ThreadPool pool(2);
     AlignedMemory workspace;
     const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(&args, pool.threads());

@@ -33,7 +33,7 @@ class Runner {
   Status run(const Args& args) {
     if (!device_) return run(Args::kOp, Args::kDirection, &args);
     const Kernel* kernel = kernel_table(target_).find(Args::kOp, Args::kDirection, target_);
-    if (kernel == nullptr) return error(Code::unsupported, "no kernel %s", Args::kOp.data());
+    if (kernel == nullptr) return error(Code::unsupported, "no kernel %s", Args::kOp);
     return run_on_device(device_, *kernel, args, type_, pool_);
   }
   // A weight in every form the target reads, kept as `type()`. The runner keeps the memory.

@@ -24,7 +24,7 @@ void expect(bool condition, const std::string& what) {
 
 // Step 1 of the document: argument structs. y = scale * x, per column.
 struct ScaleRowsForward {
-  static constexpr std::string_view kOp = "scale_rows";
+  static constexpr const char* kOp = "scale_rows";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width;
   const float* x;      // [rows, width]
@@ -32,7 +32,7 @@ struct ScaleRowsForward {
   float* y;            // [rows, width]
 };
 struct ScaleRowsBackward {
-  static constexpr std::string_view kOp = ScaleRowsForward::kOp;
+  static constexpr const char* kOp = ScaleRowsForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width;
   const float* x;
@@ -148,7 +148,7 @@ void a_toy_op() {
 
 // An op whose kernel multiplies by a matrix, as a spec may describe it rightly or wrongly.
 struct MultiplyForward {
-  static constexpr std::string_view kOp = "multiply";
+  static constexpr const char* kOp = "multiply";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows;
   const float* x;

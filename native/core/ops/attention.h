@@ -15,7 +15,7 @@ struct Sequence {
 };
 
 struct AttentionForward {
-  static constexpr std::string_view kOp = "attention";
+  static constexpr const char* kOp = "attention";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width, heads;  // head width = width / heads
   int64_t sequence_count;
@@ -46,7 +46,7 @@ inline void summarise_sequences(const Sequence* sequences, AttentionForward& a) 
 }
 
 struct AttentionBackward {
-  static constexpr std::string_view kOp = AttentionForward::kOp;
+  static constexpr const char* kOp = AttentionForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width, heads;
   int64_t sequence_count;

@@ -6,14 +6,14 @@
 namespace mome {
 
 struct TanhForward {
-  static constexpr std::string_view kOp = "tanh";
+  static constexpr const char* kOp = "tanh";
   static constexpr Direction kDirection = Direction::forward;
   int64_t count;
   const float* x;
   float* y;
 };
 struct TanhBackward {  // dx = dy * (1 - y^2)
-  static constexpr std::string_view kOp = TanhForward::kOp;
+  static constexpr const char* kOp = TanhForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t count;
   const float* y;
@@ -22,14 +22,14 @@ struct TanhBackward {  // dx = dy * (1 - y^2)
 };
 
 struct GeluForward {  // y = x * Phi(x)
-  static constexpr std::string_view kOp = "gelu";
+  static constexpr const char* kOp = "gelu";
   static constexpr Direction kDirection = Direction::forward;
   int64_t count;
   const float* x;
   float* y;
 };
 struct GeluBackward {  // dx = dy * (Phi(x) + x * phi(x))
-  static constexpr std::string_view kOp = GeluForward::kOp;
+  static constexpr const char* kOp = GeluForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t count;
   const float* x;
@@ -38,7 +38,7 @@ struct GeluBackward {  // dx = dy * (Phi(x) + x * phi(x))
 };
 
 struct AddForward {  // y = a + b; y may be a or b. Its gradient is dy for both, so there is no backward kernel.
-  static constexpr std::string_view kOp = "add";
+  static constexpr const char* kOp = "add";
   static constexpr Direction kDirection = Direction::forward;
   int64_t count;
   const float* a;
@@ -47,14 +47,14 @@ struct AddForward {  // y = a + b; y may be a or b. Its gradient is dy for both,
 };
 
 struct L2NormalizeForward {  // y = x / ||x||; a zero row gives NaN, as in the original
-  static constexpr std::string_view kOp = "l2_normalize";
+  static constexpr const char* kOp = "l2_normalize";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width;
   const float* x;
   float* y;
 };
 struct L2NormalizeBackward {  // dx = (dy - y (y . dy)) / ||x||
-  static constexpr std::string_view kOp = L2NormalizeForward::kOp;
+  static constexpr const char* kOp = L2NormalizeForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width;
   const float* x;

@@ -23,7 +23,7 @@ struct ExpertForward {
 };
 
 struct ExpertFfnForward {
-  static constexpr std::string_view kOp = "expert_ffn";
+  static constexpr const char* kOp = "expert_ffn";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width, hidden;
   float eps;
@@ -52,7 +52,7 @@ struct ExpertGradient {
 //   du = ((g * dout) fc2) * gelu'(u), dfc1 += du^T n, dfc1_bias += colsum(du) with n = layer_norm(x) recomputed,
 //   dx = dout + layer_norm backward of (du fc1).
 struct ExpertFfnBackward {
-  static constexpr std::string_view kOp = ExpertFfnForward::kOp;
+  static constexpr const char* kOp = ExpertFfnForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width, hidden;
   float eps;

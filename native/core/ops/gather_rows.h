@@ -6,7 +6,7 @@
 namespace mome {
 
 struct GatherRowsForward {
-  static constexpr std::string_view kOp = "gather_rows";
+  static constexpr const char* kOp = "gather_rows";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width, count;
   const float* x;            // [rows, width]
@@ -15,7 +15,7 @@ struct GatherRowsForward {
 };
 
 struct GatherRowsBackward {
-  static constexpr std::string_view kOp = GatherRowsForward::kOp;
+  static constexpr const char* kOp = GatherRowsForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width, count;
   const int32_t* index;

@@ -6,7 +6,7 @@
 namespace mome {
 
 struct LayerNormForward {
-  static constexpr std::string_view kOp = "layer_norm";
+  static constexpr const char* kOp = "layer_norm";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width;
   const float* x;      // [rows, width]
@@ -17,7 +17,7 @@ struct LayerNormForward {
 };
 
 struct LayerNormBackward {
-  static constexpr std::string_view kOp = LayerNormForward::kOp;
+  static constexpr const char* kOp = LayerNormForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width;
   const float* x;

@@ -6,7 +6,7 @@
 namespace mome {
 
 struct LinearForward {
-  static constexpr std::string_view kOp = "linear";
+  static constexpr const char* kOp = "linear";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows;
   const float* x;     // [rows, weight.columns]
@@ -16,7 +16,7 @@ struct LinearForward {
 };
 
 struct LinearBackward {
-  static constexpr std::string_view kOp = LinearForward::kOp;
+  static constexpr const char* kOp = LinearForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows;
   const float* x;

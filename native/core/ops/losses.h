@@ -8,7 +8,7 @@ namespace mome {
 
 // Mean over the rows whose label is not -100 of -log softmax(logits)[label]; 0 when there is no such row.
 struct CrossEntropyForward {
-  static constexpr std::string_view kOp = "cross_entropy";
+  static constexpr const char* kOp = "cross_entropy";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, classes;
   const float* logits;     // [rows, classes]
@@ -16,7 +16,7 @@ struct CrossEntropyForward {
   float* loss;             // [1]
 };
 struct CrossEntropyBackward {
-  static constexpr std::string_view kOp = CrossEntropyForward::kOp;
+  static constexpr const char* kOp = CrossEntropyForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, classes;
   const float* logits;
@@ -27,7 +27,7 @@ struct CrossEntropyBackward {
 
 // Mean over rows and answers of binary cross-entropy with logits against soft targets, times the number of answers.
 struct SoftBceForward {
-  static constexpr std::string_view kOp = "soft_bce";
+  static constexpr const char* kOp = "soft_bce";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, classes;
   const float* logits;     // [rows, classes]
@@ -35,7 +35,7 @@ struct SoftBceForward {
   float* loss;             // [1]
 };
 struct SoftBceBackward {
-  static constexpr std::string_view kOp = SoftBceForward::kOp;
+  static constexpr const char* kOp = SoftBceForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, classes;
   const float* logits;
@@ -48,7 +48,7 @@ struct SoftBceBackward {
 // loss = (mean_i CE(s[i, :], t_i) + mean_j CE(s[:, j], t_j)) / 2, where the target of i spreads evenly over all j with
 // group[j] == group[i] (with group null: j == i only).
 struct ContrastiveForward {
-  static constexpr std::string_view kOp = "contrastive";
+  static constexpr const char* kOp = "contrastive";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width;
   const float* image;      // [rows, width]
@@ -59,7 +59,7 @@ struct ContrastiveForward {
   float* loss;             // [1]
 };
 struct ContrastiveBackward {
-  static constexpr std::string_view kOp = ContrastiveForward::kOp;
+  static constexpr const char* kOp = ContrastiveForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width;
   const float* image;

@@ -14,7 +14,7 @@ struct FlatTensor {
 
 // Sum of squares of all elements, in double, summed per fixed chunk of 65,536 elements and then over chunks in order.
 struct SquaredNormForward {
-  static constexpr std::string_view kOp = "squared_norm";
+  static constexpr const char* kOp = "squared_norm";
   static constexpr Direction kDirection = Direction::forward;
   int64_t tensors;
   const FlatTensor* tensor;  // [tensors]
@@ -36,7 +36,7 @@ struct AdamwTensor {
 //   p -= lr * sqrt(1 - beta2^step) / (1 - beta1^step) * m / (sqrt(v) + eps);  p -= lr * weight_decay * p
 // Source: the AdamW of the original recipe (decay after the update, scaled by the learning rate).
 struct AdamwForward {
-  static constexpr std::string_view kOp = "adamw";
+  static constexpr const char* kOp = "adamw";
   static constexpr Direction kDirection = Direction::forward;
   int64_t tensors;
   const AdamwTensor* tensor;  // [tensors]

@@ -10,7 +10,7 @@
 namespace mome {
 
 struct PatchEmbedForward {
-  static constexpr std::string_view kOp = "patch_embed";
+  static constexpr const char* kOp = "patch_embed";
   static constexpr Direction kDirection = Direction::forward;
   int64_t images;              // image sequences; output rows = images * (1 + grid^2)
   int64_t image_size, patch_size, width;
@@ -28,7 +28,7 @@ struct PatchEmbedForward {
 };
 
 struct PatchEmbedBackward {
-  static constexpr std::string_view kOp = PatchEmbedForward::kOp;
+  static constexpr const char* kOp = PatchEmbedForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t images, image_size, patch_size, width;
   const float* pixels;

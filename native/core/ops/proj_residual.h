@@ -7,7 +7,7 @@
 namespace mome {
 
 struct ProjResidualForward {
-  static constexpr std::string_view kOp = "proj_residual";
+  static constexpr const char* kOp = "proj_residual";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width;
   const float* x;          // [rows, width]
@@ -20,7 +20,7 @@ struct ProjResidualForward {
 };
 
 struct ProjResidualBackward {
-  static constexpr std::string_view kOp = ProjResidualForward::kOp;
+  static constexpr const char* kOp = ProjResidualForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width;
   const float* a;

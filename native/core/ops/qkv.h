@@ -6,7 +6,7 @@
 namespace mome {
 
 struct QkvForward {
-  static constexpr std::string_view kOp = "qkv";
+  static constexpr const char* kOp = "qkv";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width;
   const float* x;       // [rows, width]
@@ -17,7 +17,7 @@ struct QkvForward {
 };
 
 struct QkvBackward {
-  static constexpr std::string_view kOp = QkvForward::kOp;
+  static constexpr const char* kOp = QkvForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width;
   const float* x;

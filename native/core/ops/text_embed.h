@@ -9,7 +9,7 @@
 namespace mome {
 
 struct TextEmbedForward {
-  static constexpr std::string_view kOp = "text_embed";
+  static constexpr const char* kOp = "text_embed";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width, vocabulary, max_length;
   const int32_t* ids;        // [rows] in [0, vocabulary)
@@ -28,7 +28,7 @@ struct TextEmbedForward {
 
 // The word gradient of id 0 ([PAD]) stays untouched, as in the original (padding_idx = 0).
 struct TextEmbedBackward {
-  static constexpr std::string_view kOp = TextEmbedForward::kOp;
+  static constexpr const char* kOp = TextEmbedForward::kOp;
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width, vocabulary, max_length;
   const int32_t* ids;
