@@ -61,7 +61,7 @@ export class Graph {
   push<N extends Node>(op: Op<string, N>, node: NoInfer<N>): void {
     check(
       this.#table[op.name] === op,
-      'MOME_INTERNAL',
+      'MOME_INVALID_ARGUMENT',
       `graph ${this.name}: expected an op of its table, got ${op.name}`,
     );
     this.nodes.push({ ...node, op } as GraphNode);

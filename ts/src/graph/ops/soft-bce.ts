@@ -7,7 +7,7 @@ import { type Loss, newLoss } from './loss.ts';
 import { expectSame, type KernelOp, type Node } from './op.ts';
 import { elementwiseCost } from './work.ts';
 
-type SoftBceNode = Node<{ readonly logits: Value; readonly targets: Input }, { readonly loss: Activation }>;
+type SoftBceNode = Node<{ readonly logits: Value; readonly targets: Value }, { readonly loss: Activation }>;
 
 /**
  * Binary cross-entropy with logits against soft targets, mean over all elements times the number of answers.
@@ -29,7 +29,7 @@ export function softBce<R extends string, C extends string>(
 export const softBceOp = {
   name: 'soft_bce',
   build: softBce,
-  operands: { logits: 'rows', targets: 'input' },
+  operands: { logits: 'rows', targets: 'rows' },
   results: { loss: 'required' },
 
   gradient({ operands, results: { loss } }, context) {
