@@ -1,8 +1,9 @@
 /** The typed graph: build, differentiate, lower, print and cost it. */
+export * from './contract.ts';
 export { type GraphCost, graphCost, type Machine, type NodeCost } from './cost.ts';
 export { forwardSequence, parameterGradients, type Sequence, trainingSequence, type WeightedLoss } from './gradient.ts';
 export { Graph } from './graph.ts';
-export { type Lowered, lower, snake } from './lower.ts';
+export { type Lowered, lower } from './lower.ts';
 export * from './onnx/index.ts';
 export { type AttentionOptions, attention } from './ops/attention.ts';
 export { concatRows } from './ops/concat-rows.ts';
@@ -22,7 +23,7 @@ export { type Qkv, qkv } from './ops/qkv.ts';
 export { reshape } from './ops/reshape.ts';
 export { softBce } from './ops/soft-bce.ts';
 export { tanh } from './ops/tanh.ts';
-export { type TextEmbedding, textEmbed } from './ops/text-embed.ts';
+export { dropoutSeed, type TextEmbedding, textEmbed } from './ops/text-embed.ts';
 export type { Binding, Cost } from './ops/work.ts';
 export { printGraph } from './print.ts';
 export {
@@ -35,7 +36,6 @@ export {
   type Input,
   type Parameter,
   type ParameterGradient,
-  perRun,
   type RowRange,
   type Value,
 } from './value.ts';

@@ -33,8 +33,8 @@ export function lower(graph: Graph, sequence: Sequence): Lowered {
   const scalars = new Set<string>();
   const dim = (d: Dim): string => {
     if (d.size !== undefined) return String(d.size);
-    dims.add(snake(d.name));
-    return snake(d.name);
+    dims.add(d.name);
+    return d.name;
   };
   const shape = (s: readonly Dim[]): string => (s.length === 0 ? '1' : s.map(dim).join('*'));
   const attribute = (value: Attribute): string => {
@@ -82,11 +82,6 @@ export function lower(graph: Graph, sequence: Sequence): Lowered {
   }
   const text = ['mome-program 1', `dims ${[...dims].join(' ')}`.trimEnd(), ...lines, ''].join('\n');
   return { text, dims: [...dims], scalars: [...scalars], outputRows, instructions: plan.instructions };
-}
-
-/** Program names of dimensions: `textRows` -> `text_rows`. */
-export function snake(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 function reference(operand: Operand): string {

@@ -169,6 +169,8 @@ function numbered<T extends Readonly<Record<ExpertKey, unknown>>>(
   experts: readonly T[],
   first = 0,
 ): Partial<ExpertOperands<T>> {
-  const fields = experts.flatMap((expert, i) => Object.entries(expert).map(([key, value]) => [`${key}_${first + i}`, value]));
+  const fields = experts.flatMap((expert, i) =>
+    Object.entries(expert).map(([key, value]) => [`${key}_${first + i}`, value]),
+  );
   return Object.fromEntries(fields);
 }

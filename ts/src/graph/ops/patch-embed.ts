@@ -88,7 +88,14 @@ export const patchEmbedOp = {
     if (dout === undefined) return;
     const { pixels, bytes, picture, type_index } = operands;
     context.emit(patchEmbedOp, {
-      operands: { pixels, bytes, picture, type_index, dout, ...context.parameterGradients(operands, { begin: 0, end: out.shape[0]! }) },
+      operands: {
+        pixels,
+        bytes,
+        picture,
+        type_index,
+        dout,
+        ...context.parameterGradients(operands, { begin: 0, end: out.shape[0]! }),
+      },
       gradients: {},
       attributes,
     });

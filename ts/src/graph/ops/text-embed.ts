@@ -37,12 +37,15 @@ export interface TextEmbedding {
   readonly type: Parameter<['types', 'width']>;
 }
 
+/** The scalar that a run with dropout gives: it chooses the elements that are dropped. */
+export const dropoutSeed = { scalar: 'dropoutSeed' } as const;
+
 /**
  * Text rows: word + segment (+ position), LayerNorm (eps 1e-12), dropout, + token type.
  *
  * @param ids word piece of each text row
  * @param index place of each row's token in its text, CLS = 0
- * @param dropout probability of dropping an element; above 0 the run gives the scalar `dropoutSeed`
+ * @param dropout probability of dropping an element; above 0 the run gives the scalar {@link dropoutSeed}
  * @returns text rows x width
  * @see the original code's BertEmbeddings and token_type_embeddings
  */
@@ -57,7 +60,7 @@ export function textEmbed<R extends string>(
   ids.graph.push(textEmbedOp, {
     operands: { ids, index, word, segment, position, gamma: norm.gamma, beta: norm.beta, type },
     results: { out },
-    attributes: { eps: 1e-12, dropout, seed: dropout > 0 ? { scalar: 'dropoutSeed' } : 0 },
+    attributes: { eps: 1e-12, dropout, seed: dropout > 0 ? dropoutSeed : 0 },
   });
   return out;
 }
