@@ -2,8 +2,7 @@
  * The cost model: floating-point operations and bytes of every node under given sizes, and its place on the roofline.
  */
 import type { Graph } from './graph.ts';
-import { costOf } from './ops/index.ts';
-import type { Binding, Cost } from './ops/node.ts';
+import type { Binding, Cost } from './ops/work.ts';
 
 /** What one machine can do. */
 export interface Machine {
@@ -35,7 +34,10 @@ export interface GraphCost extends Cost {
  * @throws MomeError `MOME_INVALID_ARGUMENT` when a dimension has no size
  */
 export function graphCost(graph: Graph, binding: Binding, machine?: Machine): GraphCost {
-  const plain = graph.nodes.map((node) => ({ op: node.op as string, ...costOf(node, binding) }));
+  const plain = graph.nodes.map((node) => ({
+    op: node.op.name,
+    ...('cost' in node.op ? node.op.cost(node, binding) : { flops: 0, bytes: 0 }),
+  }));
   const seconds = plain.map(({ flops, bytes }) =>
     machine ? Math.max(flops / machine.flopsPerSecond, bytes / machine.bytesPerSecond) : 0,
   );

@@ -1,24 +1,26 @@
 /**
  * Reverse-mode differentiation: walks the nodes backwards and lets each op's rule append its backward kernel calls.
  */
-import { check, MomeError } from '../runtime/errors.ts';
+import { check } from '../runtime/errors.ts';
 import type { Graph } from './graph.ts';
-import { type AnyNode, differentiate } from './ops/index.ts';
-import type { Attribute, GradientContext, Instruction } from './ops/node.ts';
-import type { Activation, Dim, Names, Operand, Parameter, ParameterGradient, RowRange, Value } from './value.ts';
+import { addOp } from './ops/add.ts';
+import type {
+  Attribute,
+  BackwardCall,
+  GradientContext,
+  GraphNode,
+  Instruction,
+  KernelOp,
+  Node,
+  Op,
+  View,
+} from './ops/op.ts';
+import type { Activation, Dim, Names, Operand, ParameterGradient, RowRange, Value } from './value.ts';
 
 /** A loss and its weight in the sum that is differentiated; a weight can be a number given at each run. */
 export interface WeightedLoss {
   readonly loss: Activation<['one']>;
   readonly weight: number | { readonly scalar: string };
-}
-
-/** A value that shares memory with another one. */
-export interface View {
-  readonly value: Activation;
-  readonly of: Activation;
-  /** First row of `of` that `value` starts at; undefined for the same memory under another shape. */
-  readonly begin: Dim | number | undefined;
 }
 
 /** Everything a program runs, in order, with the memory relations between values. */
@@ -32,18 +34,12 @@ export function forwardSequence(graph: Graph): Sequence {
   return sequenceOf(graph.nodes);
 }
 
-function sequenceOf(nodes: readonly AnyNode[]): Sequence {
+function sequenceOf(nodes: readonly GraphNode[]): Sequence {
   const instructions: Instruction[] = [];
   const views: View[] = [];
-  for (const node of nodes) {
-    if (node.op === 'concat_rows') {
-      views.push({ value: node.operands.first, of: node.results.y, begin: 0 });
-      views.push({ value: node.operands.second, of: node.results.y, begin: node.attributes.begin });
-    } else if (node.op === 'reshape') {
-      views.push({ value: node.results.y, of: node.operands.x, begin: undefined });
-    } else {
-      instructions.push(forwardInstruction(node));
-    }
+  for (const { op, ...node } of nodes) {
+    if ('views' in op) views.push(...op.views(node));
+    else instructions.push(forwardInstruction(op, node));
   }
   return { instructions, views };
 }
@@ -74,7 +70,7 @@ export function trainingSequence(
     const nodes = graph.nodes.slice(first, end);
     const again =
       segmentByEnd.has(end) && nodes.some((node) => context.reaches(node)) ? context.recompute(nodes) : nodes;
-    for (const node of again.reverse()) differentiate(node, context);
+    for (const node of again.reverse()) node.op.gradient(node, context);
     end = first;
   }
   return {
@@ -90,19 +86,18 @@ export function parameterGradients({ instructions }: Sequence): ParameterGradien
   );
 }
 
-function forwardInstruction(node: AnyNode): Instruction {
-  const inPlace: Partial<Record<string, Readonly<Record<string, string>>>> = {
-    proj_residual: { out: 'x' },
-    expert_ffn: { out: 'x' },
-  };
-  const hint = inPlace[node.op];
+function forwardInstruction({ name, results }: KernelOp, { operands, results: values, attributes }: Node): Instruction {
+  const memory = Object.entries(results);
+  const inPlace = memory.flatMap(([key, rule]) => (typeof rule === 'object' ? [[key, rule.inPlaceOf] as const] : []));
+  const optional = memory.flatMap(([key, rule]) => (rule === 'optional' ? [key] : []));
   return {
-    op: node.op,
+    op: name,
     direction: 'forward',
-    operands: node.operands,
-    results: node.results as Readonly<Record<string, Activation>>,
-    attributes: node.attributes as Readonly<Record<string, Attribute | undefined>>,
-    ...(hint && { inPlace: hint }),
+    operands,
+    results: values,
+    attributes,
+    optional,
+    inPlace: Object.fromEntries(inPlace),
   };
 }
 
@@ -131,25 +126,25 @@ class Reverse implements GradientContext {
   }
 
   /** Whether a loss depends on a result of `node`, as far as differentiation has come. */
-  reaches(node: AnyNode): boolean {
-    return Object.values(node.results as Record<string, Activation>).some((result) => this.gradient(result));
+  reaches(node: GraphNode): boolean {
+    return Object.values(node.results).some((result) => this.gradient(result));
   }
 
   /** Appends the kernel calls of `nodes` once more, with results of their own; the new nodes. */
-  recompute(nodes: readonly AnyNode[]): AnyNode[] {
+  recompute(nodes: readonly GraphNode[]): GraphNode[] {
     const copies = new Map<number, Activation>();
     const again = nodes.map((node) => {
-      const operands = Object.entries(node.operands as Record<string, Operand | undefined>).map(([key, operand]) => [
+      const operands = Object.entries(node.operands).map(([key, operand]) => [
         key,
         operand?.kind === 'activation' ? (copies.get(operand.id) ?? operand) : operand,
       ]);
-      const results = Object.entries(node.results as Record<string, Activation>).map(([key, result]) => {
-        const copy = this.like(result);
+      const results = Object.entries(node.results).map(([key, result]) => {
+        const copy = this.#like(result);
         copies.set(result.id, copy);
         this.#original.set(copy.id, this.#key(result));
         return [key, copy];
       });
-      return { ...node, operands: Object.fromEntries(operands), results: Object.fromEntries(results) } as AnyNode;
+      return { ...node, operands: Object.fromEntries(operands), results: Object.fromEntries(results) };
     });
     const { instructions, views } = sequenceOf(again);
     this.instructions.push(...instructions);
@@ -157,37 +152,52 @@ class Reverse implements GradientContext {
     return again;
   }
 
+  /** A new activation shaped like `value`. */
+  #like(value: Value): Activation {
+    return this.#graph.activation(value.shape);
+  }
+
+  /** The gradient that other readers left on `value`, no longer known as such, if a kernel may add to it in place. */
+  #takePending(value: Value): Activation | undefined {
+    if (value.kind !== 'activation') return undefined;
+    const gradient = this.#gradients.get(this.#key(value));
+    if (gradient === undefined || this.#shared.has(gradient.id)) return undefined;
+    this.#gradients.delete(this.#key(value));
+    return gradient;
+  }
+
   #key(value: Activation): number {
     return this.#original.get(value.id) ?? value.id;
   }
 
-  pending(value: Value): Activation | undefined {
-    if (value.kind !== 'activation') return undefined;
-    const gradient = this.#gradients.get(this.#key(value));
-    return gradient && !this.#shared.has(gradient.id) ? gradient : undefined;
+  wants(value: Value): boolean {
+    return value.kind === 'activation' && this.#needed.has(this.#key(value));
   }
 
-  wants(operand: Value | Parameter): boolean {
-    if (operand.kind === 'parameter') return this.#trainable(operand.name);
-    return operand.kind === 'activation' && this.#needed.has(this.#key(operand));
+  parameterGradients(operands: Node['operands'], rows?: RowRange): Node['operands'] {
+    const parameters = Object.entries(operands).flatMap(([key, operand]) =>
+      operand?.kind === 'parameter' && this.#trainable(operand.name)
+        ? [[`d${key}`, { kind: 'gradient', parameter: operand, ...(rows && { rows }) }] as const]
+        : [],
+    );
+    return Object.fromEntries(parameters);
   }
 
-  parameterGradient(parameter: Parameter | undefined, rows?: RowRange): Operand | undefined {
-    return parameter && this.#trainable(parameter.name)
-      ? { kind: 'gradient', parameter, ...(rows && { rows }) }
-      : undefined;
+  emit(op: Op, { gradients, ...call }: BackwardCall & Pick<Instruction, 'accumulate'>): void {
+    const added = Object.entries(gradients).map(([key, value]) => ({ key, value, gradient: this.#like(value) }));
+    const results = Object.fromEntries(added.map(({ key, gradient }) => [key, gradient]));
+    this.instructions.push({ op: op.name, direction: 'backward', ...call, results });
+    for (const { value, gradient } of added) this.add(value, gradient);
   }
 
-  like(value: Value): Activation {
-    return this.#graph.activation(value.shape as Activation<Names>['shape']);
-  }
-
-  activation(shape: readonly Dim[]): Activation {
-    return this.#graph.activation<Names>(shape);
-  }
-
-  emit(instruction: Omit<Instruction, 'direction'> & { readonly direction?: 'forward' | 'backward' }): void {
-    this.instructions.push({ direction: 'backward', ...instruction });
+  emitInto(x: Value, op: Op, { operands, attributes }: Pick<BackwardCall, 'operands' | 'attributes'>): void {
+    const pending = this.#takePending(x);
+    this.emit(op, {
+      operands: pending ? { ...operands, pending } : operands,
+      gradients: { dx: x },
+      attributes: { ...attributes, accumulate_dx: pending !== undefined },
+      ...(pending && { accumulate: { dx: 'pending' } }),
+    });
   }
 
   add(value: Value, gradient: Activation): void {
@@ -199,25 +209,15 @@ class Reverse implements GradientContext {
       this.#gradients.set(key, gradient);
       return;
     }
-    const sum = this.like(value);
-    this.emit({
-      op: 'add',
-      direction: 'forward',
-      operands: { a: known, b: gradient },
-      results: { y: sum },
-      attributes: {},
-    });
+    const sum = this.#like(value);
+    this.instructions.push(
+      forwardInstruction(addOp, { operands: { a: known, b: gradient }, results: { y: sum }, attributes: {} }),
+    );
     this.#gradients.set(key, sum);
   }
 
-  replace(value: Value, gradient: Activation): void {
-    if (value.kind !== 'activation')
-      throw new MomeError('MOME_INTERNAL', 'gradient: expected an activation to replace the gradient of');
-    this.#gradients.set(this.#key(value), gradient);
-  }
-
   rowsOf(whole: Activation, begin: Dim | number, shape: readonly Dim[]): Activation {
-    const value = this.activation(shape);
+    const value = this.#graph.activation<Names>(shape);
     this.views.push({ value, of: whole, begin });
     this.#shared.add(value.id);
     this.#shared.add(whole.id);
@@ -225,7 +225,7 @@ class Reverse implements GradientContext {
   }
 
   reshaped(of: Activation, shape: readonly Dim[]): Activation {
-    const value = this.activation(shape);
+    const value = this.#graph.activation<Names>(shape);
     this.views.push({ value, of, begin: undefined });
     this.#shared.add(value.id);
     this.#shared.add(of.id);
@@ -245,8 +245,8 @@ function reachedFromTrainable(graph: Graph, trainable: (parameter: string) => bo
     ((operand.kind === 'parameter' && trainable(operand.name)) ||
       (operand.kind === 'activation' && reached.has(operand.id)));
   for (const node of graph.nodes) {
-    if (!Object.values(node.operands as Record<string, Operand | undefined>).some(isReached)) continue;
-    for (const result of Object.values(node.results as Record<string, Activation>)) reached.add(result.id);
+    if (!Object.values(node.operands).some(isReached)) continue;
+    for (const result of Object.values(node.results)) reached.add(result.id);
   }
   return reached;
 }

@@ -2,7 +2,8 @@
  * A graph under construction: its inputs, parameters and nodes in execution order.
  */
 import { check } from '../runtime/errors.ts';
-import type { AnyNode, Node, OpName } from './ops/index.ts';
+import { ops } from './ops/index.ts';
+import type { GraphNode, Node, Op, OpTable } from './ops/op.ts';
 import {
   type Activation,
   type Dim,
@@ -18,16 +19,19 @@ import {
 /** Nodes of one model function, built by calling ops; readers lower, print, differentiate or cost it. */
 export class Graph {
   readonly name: string;
-  readonly nodes: AnyNode[] = [];
+  readonly nodes: GraphNode[] = [];
   readonly inputs = new Map<string, Input>();
   readonly parameters = new Map<string, Parameter>();
   readonly outputs = new Map<string, Activation>();
   /** Stretches of nodes, [first, end), of which training may keep the input alone and compute the rest again. */
   readonly segments: { readonly first: number; readonly end: number }[] = [];
+  readonly #table: OpTable;
   #nextId = 0;
 
-  constructor(name: string) {
+  /** @param table the ops that the graph may hold */
+  constructor(name: string, table: OpTable = ops) {
     this.name = name;
+    this.#table = table;
   }
 
   /** Declares (or finds) a tensor given at each run. */
@@ -54,8 +58,13 @@ export class Graph {
   }
 
   /** Appends a node; ops call this. */
-  push<K extends OpName>(node: Node<K>): void {
-    this.nodes.push(node as unknown as AnyNode);
+  push<N extends Node>(op: Op<string, N>, node: NoInfer<N>): void {
+    check(
+      this.#table[op.name] === op,
+      'MOME_INVALID_ARGUMENT',
+      `graph ${this.name}: expected an op of its table, got ${op.name}`,
+    );
+    this.nodes.push({ ...node, op } as GraphNode);
   }
 
   /** Marks what `build` appends as one segment. */

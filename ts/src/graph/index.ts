@@ -1,39 +1,30 @@
 /** The typed graph: build, differentiate, lower, print and cost it. */
+export * from './contract.ts';
 export { type GraphCost, graphCost, type Machine, type NodeCost } from './cost.ts';
-export {
-  forwardSequence,
-  parameterGradients,
-  type Sequence,
-  trainingSequence,
-  type View,
-  type WeightedLoss,
-} from './gradient.ts';
+export { forwardSequence, parameterGradients, type Sequence, trainingSequence, type WeightedLoss } from './gradient.ts';
 export { Graph } from './graph.ts';
-export { type Lowered, lower, snake } from './lower.ts';
-export {
-  type DenseLayout,
-  decodeModel,
-  emitOnnx,
-  encodeModel,
-  type ModelProto,
-  type OnnxGraph,
-  type OnnxValue,
-  type OnnxWeight,
-  type Part,
-  type ReadParameter,
-  toModel,
-  type WeightPlace,
-} from './onnx/index.ts';
+export { type Lowered, lower } from './lower.ts';
+export * from './onnx/index.ts';
 export { type AttentionOptions, attention } from './ops/attention.ts';
-export { gelu, l2Normalize, tanh } from './ops/elementwise.ts';
-export { type PatchEmbedding, type Pixels, patchEmbed, type TextEmbedding, textEmbed } from './ops/embed.ts';
+export { concatRows } from './ops/concat-rows.ts';
+export { contrastive } from './ops/contrastive.ts';
+export { crossEntropy } from './ops/cross-entropy.ts';
 export { type ExpertRange, type ExpertWeights, expertFfn } from './ops/expert-ffn.ts';
+export { gatherRows } from './ops/gather-rows.ts';
+export { gelu } from './ops/gelu.ts';
+export { l2Normalize } from './ops/l2-normalize.ts';
 export { layerNorm, type Norm } from './ops/layer-norm.ts';
-export { type Linear, linear, type Qkv, qkv } from './ops/linear.ts';
-export { contrastive, crossEntropy, type Loss, softBce } from './ops/losses.ts';
-export type { Binding, Cost, Instruction } from './ops/node.ts';
+export { type Linear, linear } from './ops/linear.ts';
+export type { Loss } from './ops/loss.ts';
+export type { Instruction, View } from './ops/op.ts';
+export { type PatchEmbedding, type Pixels, patchEmbed } from './ops/patch-embed.ts';
 export { projResidual, type Residual } from './ops/proj-residual.ts';
-export { concatRows, gatherRows, reshape } from './ops/rows.ts';
+export { type Qkv, qkv } from './ops/qkv.ts';
+export { reshape } from './ops/reshape.ts';
+export { softBce } from './ops/soft-bce.ts';
+export { tanh } from './ops/tanh.ts';
+export { dropoutSeed, type TextEmbedding, textEmbed } from './ops/text-embed.ts';
+export type { Binding, Cost } from './ops/work.ts';
 export { printGraph } from './print.ts';
 export {
   type Activation,
@@ -45,7 +36,6 @@ export {
   type Input,
   type Parameter,
   type ParameterGradient,
-  perRun,
   type RowRange,
   type Value,
 } from './value.ts';

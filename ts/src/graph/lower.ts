@@ -5,9 +5,9 @@
  * when each value lives and which values share memory; the executor turns that into offsets once the dimensions are bound.
  */
 import { check, MomeError } from '../runtime/errors.ts';
-import type { Sequence, View } from './gradient.ts';
+import type { Sequence } from './gradient.ts';
 import type { Graph } from './graph.ts';
-import type { Attribute, Instruction } from './ops/node.ts';
+import type { Attribute, Instruction, View } from './ops/op.ts';
 import type { Activation, Dim, Operand } from './value.ts';
 
 /** A lowered graph: what `NativeProgram` takes. */
@@ -33,8 +33,8 @@ export function lower(graph: Graph, sequence: Sequence): Lowered {
   const scalars = new Set<string>();
   const dim = (d: Dim): string => {
     if (d.size !== undefined) return String(d.size);
-    dims.add(snake(d.name));
-    return snake(d.name);
+    dims.add(d.name);
+    return d.name;
   };
   const shape = (s: readonly Dim[]): string => (s.length === 0 ? '1' : s.map(dim).join('*'));
   const attribute = (value: Attribute): string => {
@@ -84,11 +84,6 @@ export function lower(graph: Graph, sequence: Sequence): Lowered {
   return { text, dims: [...dims], scalars: [...scalars], outputRows, instructions: plan.instructions };
 }
 
-/** Program names of dimensions: `textRows` -> `text_rows`. */
-export function snake(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-}
-
 function reference(operand: Operand): string {
   switch (operand.kind) {
     case 'activation':
@@ -124,20 +119,6 @@ type Buffer =
       readonly of: Activation;
       readonly begin: Dim | number | undefined;
     };
-
-/** Results that are always allocated when their instruction runs: the kernel writes them whether or not anybody reads them. */
-const requiredResults: ReadonlySet<string> = new Set([
-  'y',
-  'out',
-  'loss',
-  'similarity',
-  'dx',
-  'da',
-  'dqkv',
-  'dlogits',
-  'dimage',
-  'dtext',
-]);
 
 /** Which values share memory, and from which instruction to which each piece of memory is in use. */
 class MemoryPlan {
@@ -212,7 +193,7 @@ class MemoryPlan {
       const wanted = instruction.direction === 'backward' || results.some((result) => roots.has(this.#root(result).id));
       if (!wanted) continue;
       for (const [key, result] of Object.entries(instruction.results)) {
-        if (requiredResults.has(key)) this.#markRead(result, roots);
+        if (!instruction.optional?.includes(key)) this.#markRead(result, roots);
       }
       for (const operand of Object.values(instruction.operands)) {
         if (operand?.kind === 'activation') this.#markRead(operand, roots);

@@ -3,8 +3,9 @@
  */
 import { type GraphCost, graphCost } from './cost.ts';
 import type { Graph } from './graph.ts';
-import type { Attribute, Binding } from './ops/node.ts';
-import { type Activation, formatShape, type Operand } from './value.ts';
+import type { Attribute } from './ops/op.ts';
+import type { Binding } from './ops/work.ts';
+import { formatShape, type Operand } from './value.ts';
 
 /**
  * Lines such as `%7 [rows x 768] = layer_norm x=%6 gamma=transformer.norm.weight ... eps=0.000001`.
@@ -17,13 +18,13 @@ export function printGraph(graph: Graph, binding?: Binding): string {
   for (const input of graph.inputs.values())
     lines.push(`  $${input.name} [${formatShape(input.shape)}] ${input.dtype}`);
   for (const [index, node] of graph.nodes.entries()) {
-    const results = Object.values(node.results as Record<string, Activation>)
+    const results = Object.values(node.results)
       .map((value) => `%${value.id} [${formatShape(value.shape)}]`)
       .join(', ');
-    const operands = Object.entries(node.operands as Record<string, Operand | undefined>)
+    const operands = Object.entries(node.operands)
       .filter(([, operand]) => operand !== undefined)
       .map(([key, operand]) => `${key}=${printOperand(operand as Operand)}`);
-    const attributes = Object.entries(node.attributes as Record<string, Attribute | undefined>)
+    const attributes = Object.entries(node.attributes)
       .filter(([, value]) => value !== undefined)
       .map(([key, value]) => `${key}=${printAttribute(value as Attribute)}`);
     const { flops, bytes } = cost?.nodes[index] ?? {};
@@ -31,7 +32,7 @@ export function printGraph(graph: Graph, binding?: Binding): string {
       flops === undefined || bytes === undefined
         ? ''
         : `  # ${(flops / 1e9).toFixed(3)} GFLOP, ${(bytes / 1e6).toFixed(2)} MB`;
-    lines.push(`  ${results} = ${[node.op, ...operands, ...attributes].join(' ')}${work}`);
+    lines.push(`  ${results} = ${[node.op.name, ...operands, ...attributes].join(' ')}${work}`);
   }
   for (const [name, value] of graph.outputs)
     lines.push(`  output ${name} = %${value.id} [${formatShape(value.shape)}]`);

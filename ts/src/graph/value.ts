@@ -15,9 +15,6 @@ export interface Dim<Name extends string = string> {
 /** A dimension of fixed size. */
 export const fixed = <Name extends string>(name: Name, size: number): Dim<Name> => ({ name, size });
 
-/** A dimension bound per run. */
-export const perRun = <Name extends string>(name: Name): Dim<Name> => ({ name, size: undefined });
-
 /** Element types: `f32` for activations and weights, `i32` for ids and row indices, `u8` for raw pixels. */
 export type ElementType = 'f32' | 'i32' | 'u8';
 

@@ -4,27 +4,29 @@
 
 import type { VlmoConfig } from '../architecture/config.ts';
 import {
+  type ArgumentsOf,
   answer,
   embed,
   fillMask,
   lowerFunction,
-  type ModelFunction,
   match,
   mixed,
+  type OutputsOf,
   reason,
 } from '../model/functions.ts';
 import type { Engine, Program, Weights } from '../runtime/engine.ts';
 import { MomeError } from '../runtime/errors.ts';
 
 /** A function of the model, ready to run, the op of each of its instructions, and what counts the rows of its outputs. */
-export interface Compiled {
-  readonly program: Program;
+export interface Compiled<K extends FunctionName = FunctionName> {
+  readonly program: Program<ArgumentsOf<Functions[K]>, OutputsOf<Functions[K]>>;
   readonly ops: readonly string[];
   readonly outputRows: Readonly<Record<string, string>>;
 }
 
-export type FunctionName = 'embed' | 'match' | 'mixed' | 'answer' | 'reason' | 'fillMask';
-const functions: Readonly<Record<FunctionName, ModelFunction>> = { embed, match, mixed, answer, reason, fillMask };
+const functions = { embed, match, mixed, answer, reason, fillMask } as const;
+export type Functions = typeof functions;
+export type FunctionName = keyof Functions;
 
 export class Programs {
   readonly #engine: Engine;
@@ -39,11 +41,11 @@ export class Programs {
   }
 
   /** @throws MomeError `MOME_UNSUPPORTED` when the model lacks the head */
-  get(name: FunctionName): Compiled {
-    const known = this.#known.get(name);
+  get<K extends FunctionName>(name: K): Compiled<K> {
+    const known = this.#known.get(name) as Compiled<K> | undefined;
     if (known) return known;
     const compiled = this.#compile(name);
-    this.#known.set(name, compiled);
+    this.#known.set(name, compiled as Compiled);
     // From here on matrices are read packed. Runs queue behind this; a failure of memory shows in the first of them.
     compiled.program.releasePlain().catch(() => {});
     return compiled;
@@ -53,10 +55,13 @@ export class Programs {
     for (const { program } of this.#known.values()) program.dispose();
   }
 
-  #compile(name: FunctionName): Compiled {
+  #compile<K extends FunctionName>(name: K): Compiled<K> {
     try {
       const { text, instructions, outputRows } = lowerFunction(functions[name], this.#config);
-      const program = this.#engine.createProgram(this.#weights, text);
+      const program = this.#engine.createProgram<ArgumentsOf<Functions[K]>, OutputsOf<Functions[K]>>(
+        this.#weights,
+        text,
+      );
       return { program, ops: instructions.map(({ op }) => op), outputRows };
     } catch (error) {
       if (!(error instanceof MomeError) || error.code !== 'MOME_NOT_FOUND') throw error;

@@ -4,7 +4,8 @@
 
 import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
 import { type Batch, type BatchItems, layoutBatch, withoutSurplus } from '../model/batch.ts';
-import type { DType, RunArguments } from '../runtime/addon.ts';
+import { argumentsOf, type OutputsOf, type OwnArguments } from '../model/functions.ts';
+import type { DType } from '../runtime/addon.ts';
 import type { Engine, Weights } from '../runtime/engine.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
@@ -24,7 +25,7 @@ import {
 } from './mixed.ts';
 import { type ImageInput, PictureSet } from './pictures.ts';
 import { type Profile, profileOf } from './profile.ts';
-import { type FunctionName, Programs } from './programs.ts';
+import { type FunctionName, type Functions, Programs } from './programs.ts';
 import { pairsOf, type RerankQuery, rankedBy } from './rerank.ts';
 import type { AnswerCandidate, CallOptions, Embeddings, MaskCandidates, Ranked, TopOptions } from './results.ts';
 import { rowsPerRun } from './run-rows.ts';
@@ -175,7 +176,7 @@ export class Vlmo {
       requireNotAborted(options.signal, 'vlmo');
       const { items: own, first, end } = partOf(tokenized, part, parts);
       const { batch, pictures } = await prepareMixed(own, imageSize, options.signal);
-      const outputs = await this.#run(run, batch, pictures, {}, options.signal);
+      const outputs: Partial<OutputsOf<Functions['mixed']>> = await this.#run(run, batch, pictures, {}, options.signal);
       results.images.embeddings.set(outputs.image_embed ?? [], first.images * width);
       results.texts.embeddings.set(outputs.text_embed ?? [], first.texts * width);
       for (let i = 0; i < own.pairs.length; i++)
@@ -198,7 +199,7 @@ export class Vlmo {
     await this.#run(name, batch, pictures, {});
     const { program, ops } = this.#programs.get(name);
     const started = performance.now();
-    const args = this.#arguments(this.#layout(batch, pictures), pictures);
+    const args = argumentsOf<Functions[typeof name]>(this.#layout(batch, pictures), { bytes: pictures.bytes }, {});
     const run = await program.profile(args);
     const milliseconds = performance.now() - started;
     return profileOf(ops, run, milliseconds);
@@ -263,7 +264,13 @@ export class Vlmo {
       picture,
       type: i === 0 ? (1 as const) : (2 as const),
     }));
-    const { nlvr2_logits } = await this.#run('reason', { pairs }, pictures, { statements: 1 }, options.signal);
+    const { nlvr2_logits } = await this.#run(
+      'reason',
+      { pairs },
+      pictures,
+      { dims: { statements: 1 } },
+      options.signal,
+    );
     return { probability: secondProbability(nlvr2_logits!, 0) };
   }
 
@@ -283,11 +290,12 @@ export class Vlmo {
     const pictures =
       image === null ? PictureSet.empty : await PictureSet.prepare([image], this.config.imageSize, options.signal);
     const items: BatchItems = image === null ? { texts: [ids] } : { pairs: [{ text: ids, picture: 0 }] };
-    const dims = { tokens: positions.length };
-    const { mlm_logits } = await this.#run('fillMask', items, pictures, dims, options.signal, (batch) => {
+    const masked = (batch: Batch) => {
       const first = (image === null ? batch.textCls : batch.pairTextCls)[0]!;
-      return { mlm_rows: Int32Array.from(positions, (position) => first + position) };
-    });
+      const mlm_rows = Int32Array.from(positions, (position) => first + position);
+      return { dims: { tokens: positions.length }, inputs: { mlm_rows } };
+    };
+    const { mlm_logits } = await this.#run('fillMask', items, pictures, masked, options.signal);
     const V = this.config.vocabularySize;
     const masks: MaskCandidates[] = [];
     const pace = new Pace();
@@ -323,36 +331,27 @@ export class Vlmo {
     await this.dispose();
   }
 
-  async #run(
-    name: FunctionName,
+  async #run<K extends FunctionName>(
+    name: K,
     items: BatchItems,
     pictures: PictureSet,
-    dims: Readonly<Record<string, number>>,
+    own: OwnArguments<Functions[K]> | ((batch: Batch) => OwnArguments<Functions[K]>),
     signal?: AbortSignal,
-    extra: (batch: Batch) => Readonly<Record<string, Int32Array>> = () => ({}),
-  ): Promise<Readonly<Record<string, Float32Array>>> {
+  ): Promise<OutputsOf<Functions[K]>> {
     this.#requireAlive();
     const { program, outputRows } = this.#programs.get(name);
     const batch = this.#layout(items, pictures);
-    return withoutSurplus(
+    const args = argumentsOf<Functions[K]>(
       batch,
-      outputRows,
-      await program.run(this.#arguments(batch, pictures, dims, extra(batch)), signal),
+      { bytes: pictures.bytes },
+      typeof own === 'function' ? own(batch) : own,
     );
+    return withoutSurplus(batch, outputRows, await program.run(args, signal));
   }
 
   /** On a device in buckets: what one run launches is recorded for others of the same sizes. */
   #layout(items: BatchItems, pictures: PictureSet): Batch {
     return layoutBatch(this.config, items, pictures.count, this.device !== 'cpu');
-  }
-
-  #arguments(
-    batch: Batch,
-    pictures: PictureSet,
-    dims: Readonly<Record<string, number>> = {},
-    extra: Readonly<Record<string, Int32Array>> = {},
-  ): RunArguments {
-    return { dims: { ...batch.dims, ...dims }, inputs: { ...batch.inputs, ...extra, bytes: pictures.bytes } };
   }
 
   /** Calls `run` on consecutive parts of `items` that hold at most `#rowsPerRun` rows each. */

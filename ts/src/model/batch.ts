@@ -3,8 +3,10 @@
  */
 
 import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
+import type { RunSizes } from '../graph/index.ts';
 import { MomeError } from '../runtime/errors.ts';
 import { bucket, imageStep, sequenceStep, textRowStep } from './bucket.ts';
+import { type BatchArrays, type BatchSizes, countDims, type keptDims, type Reader } from './contract.ts';
 
 /** A text as word pieces with CLS and SEP: 1 to `maxTextLength` ids. */
 export type TokenIds = Int32Array;
@@ -25,16 +27,19 @@ export interface BatchItems {
   readonly images?: readonly ImageItem[];
 }
 
-/** Sizes and index inputs of a run. */
-export interface BatchInputs {
-  readonly dims: Readonly<Record<string, number>>;
-  readonly inputs: Readonly<Record<string, Int32Array>>;
+/** Sizes and index inputs of a run; `R` names what reads kept rows. */
+export interface BatchInputs<R extends Reader = never> {
+  readonly dims: BatchSizes;
+  readonly inputs: BatchArrays & KeptArrays<R>;
 }
 
+type KeptArrays<R extends Reader> = { readonly [K in R as `kept_${K}`]: Int32Array };
+
 /** Sizes, index inputs and row positions of a laid-out batch. What is kept are its CLS rows: `keepRows` chooses others. */
-export interface Batch extends BatchInputs {
+export interface Batch extends BatchInputs<'text' | 'pair' | 'image'> {
+  readonly dims: BatchSizes & RunSizes<keyof typeof countDims>;
   /** Rows of `kept_text`, `kept_pair` and `kept_image` that are sequences, by the dimension that counts all: the first ones. */
-  readonly counts: Readonly<Record<'texts' | 'pairs' | 'image_count', number>>;
+  readonly counts: RunSizes<keyof typeof countDims>;
   /** CLS row of each text-only sequence. */
   readonly textCls: Int32Array;
   /** Text CLS row of each fused sequence: its text rows follow. */
@@ -158,8 +163,14 @@ export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: num
   };
 }
 
+/** The sizes and inputs of a run that say which rows are kept. */
+export interface KeptRows<R extends Reader> {
+  readonly dims: RunSizes<keyof typeof keptDims>;
+  readonly inputs: Pick<BatchArrays, 'kept'> & KeptArrays<R>;
+}
+
 /** Rows of one kind of sequence by the name of what reads them. */
-type Readers = Readonly<Record<string, Int32Array>>;
+type Readers<R extends Reader> = { readonly [K in R]: Int32Array };
 
 /**
  * The rows that are read after the encoder, so that its last block can leave out all others: input `kept`, and for each reader the
@@ -167,20 +178,20 @@ type Readers = Readonly<Record<string, Int32Array>>;
  *
  * @param rounded what the number of a reader's rows is rounded up to; what is added reads row 0 of the batch and place 0
  */
-export function keepRows(
-  parts: { readonly texts?: Readers; readonly pairs?: Readers; readonly images?: Readers },
+export function keepRows<T extends Reader = never, P extends Reader = never, I extends Reader = never>(
+  parts: { readonly texts?: Readers<T>; readonly pairs?: Readers<P>; readonly images?: Readers<I> },
   rounded: (count: number) => number = (count) => count,
-): BatchInputs {
-  const inputs: Record<string, Int32Array> = {};
+): KeptRows<T | P | I> {
+  const places: Record<string, Int32Array> = {};
   const rows: number[] = [];
   let count = 0;
-  const keep = (readers: Readers = {}): number => {
+  const keep = (readers: Readonly<Record<string, Int32Array>> = {}): number => {
     for (const reader in readers) {
       const own = readers[reader]!;
-      const places = new Int32Array(rounded(own.length));
-      for (let i = 0; i < own.length; i++) places[i] = rows.push(own[i]!) - 1;
-      inputs[`kept_${reader}`] = places;
-      count += places.length;
+      const ownPlaces = new Int32Array(rounded(own.length));
+      for (let i = 0; i < own.length; i++) ownPlaces[i] = rows.push(own[i]!) - 1;
+      places[`kept_${reader}`] = ownPlaces;
+      count += ownPlaces.length;
     }
     return rows.length;
   };
@@ -189,8 +200,10 @@ export function keepRows(
   const end = keep(parts.images);
   const kept = new Int32Array(count);
   kept.set(rows);
-  inputs.kept = kept;
-  return { dims: { kept: count, kept_text_end: textEnd, kept_fused_end: fusedEnd, kept_end: end }, inputs };
+  return {
+    dims: { kept: count, kept_text_end: textEnd, kept_fused_end: fusedEnd, kept_end: end },
+    inputs: { ...(places as KeptArrays<T | P | I>), kept },
+  };
 }
 
 /**
@@ -198,17 +211,21 @@ export function keepRows(
  *
  * @param outputRows the dimension that counts the rows of each output
  */
-export function withoutSurplus(
+export function withoutSurplus<O extends Readonly<Record<string, Float32Array>>>(
   { counts, dims }: Batch,
   outputRows: Readonly<Record<string, string>>,
-  outputs: Readonly<Record<string, Float32Array>>,
-): Readonly<Record<string, Float32Array>> {
+  outputs: O,
+): O {
   const cut = (values: Float32Array, counter: string | undefined): Float32Array => {
-    if (counter !== 'texts' && counter !== 'pairs' && counter !== 'image_count') return values;
-    const [count, all] = [counts[counter], dims[counter]!];
-    return count === all ? values : values.slice(0, (values.length / all) * count);
+    if (!isCount(counter) || counts[counter] === dims[counter]) return values;
+    return values.slice(0, (values.length / dims[counter]) * counts[counter]);
   };
-  return Object.fromEntries(Object.entries(outputs).map(([name, values]) => [name, cut(values, outputRows[name])]));
+  const whole = Object.entries(outputs).map(([name, values]) => [name, cut(values, outputRows[name])]);
+  return Object.fromEntries(whole) as O;
+}
+
+function isCount(dim: string | undefined): dim is keyof typeof countDims {
+  return dim !== undefined && dim in countDims;
 }
 
 function checkedLength({ maxTextLength }: VlmoConfig, { length }: TokenIds, i: number): number {

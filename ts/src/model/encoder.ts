@@ -13,46 +13,24 @@ import {
   concatRows,
   type Dim,
   type ExpertRange,
-  fixed,
   type Graph,
   type Input,
+  inputOf,
   layerNorm,
   patchEmbed,
-  perRun,
   textEmbed,
 } from '../graph/index.ts';
 import { block, blockEps, type DropPath, lastBlock } from './block.ts';
+import {
+  batchDims,
+  batchInputs,
+  dropPathInput,
+  keptDims,
+  pictureInputs,
+  type ResidualBranch,
+  type Stream,
+} from './contract.ts';
 import { type BlockWeights, ModelWeights } from './weights.ts';
-
-/** Per-run dimensions of a batch: sizes, and the row offsets where parts end. */
-export const batchDims = {
-  rows: perRun('rows'),
-  /** Rows of all texts = where the image rows begin. */
-  textRows: perRun('textRows'),
-  imageRows: perRun('imageRows'),
-  /** Where the first text begins. */
-  textBegin: perRun('textBegin'),
-  /** Where the text-only rows end. */
-  textOnlyEnd: perRun('textOnlyEnd'),
-  /** Where the image rows of fused sequences end. */
-  fusedEnd: perRun('fusedEnd'),
-  /** Where the rows of the last image end. */
-  imageEnd: perRun('imageEnd'),
-  sequences: perRun('sequences'),
-  /** Image sequences (fused and image-only). */
-  images: perRun('images'),
-  /** Distinct pictures given as pixels. */
-  pictures: perRun('pictures'),
-} as const;
-
-/** Per-run dimensions of the rows that are read after the encoder: of texts, then of pairs (their text's), then of images. */
-export const keptDims = {
-  kept: perRun('kept'),
-  /** Where the rows of texts, of pairs and of images end. */
-  keptTextEnd: perRun('keptTextEnd'),
-  keptFusedEnd: perRun('keptFusedEnd'),
-  keptEnd: perRun('keptEnd'),
-} as const;
 
 export interface EncoderOptions {
   /** Pixels as `u8` [pictures, S, S, 3], or `f32` [pictures, 3, S, S] already normalised. */
@@ -84,20 +62,20 @@ export function encode(graph: Graph, config: VlmoConfig, options: EncoderOptions
 export function encodeKept(graph: Graph, config: VlmoConfig, options: EncoderOptions): Encoded<'kept'> {
   const last = config.layers - 1;
   const { hidden, ...encoded } = encodeUntil(last, graph, config, options);
-  const { keptTextEnd, keptFusedEnd, keptEnd } = keptDims;
+  const { kept_text_end, kept_fused_end, kept_end } = keptDims;
   const blockWeights = encoded.weights.block(last);
   const fused = last < config.firstVlLayer ? 'text' : 'vl';
   const experts: ExpertRange[] = [
-    { begin: 0, end: keptTextEnd, expert: blockWeights.expert('text') },
-    { begin: keptTextEnd, end: keptFusedEnd, expert: blockWeights.expert(fused) },
-    { begin: keptFusedEnd, end: keptEnd, expert: blockWeights.expert('image') },
+    { begin: 0, end: kept_text_end, expert: blockWeights.expert('text') },
+    { begin: kept_text_end, end: kept_fused_end, expert: blockWeights.expert(fused) },
+    { begin: kept_fused_end, end: kept_end, expert: blockWeights.expert('image') },
   ];
   return { ...encoded, hidden: lastBlockOf(encoded, hidden, experts, options, 'block') };
 }
 
 function encodeUntil(layers: number, graph: Graph, config: VlmoConfig, options: EncoderOptions): Encoded {
   const weights = new ModelWeights(graph, config);
-  const sequences = graph.input('sequences', 'i32', [batchDims.sequences, fixed('range', 4)]);
+  const sequences = inputOf(graph, batchInputs, 'sequences');
   let x = embed(graph, config, weights, options);
   let atFirstVlLayer = x;
   for (let layer = 0; layer < layers; layer++) {
@@ -124,13 +102,13 @@ export function vlBranch(encoded: Encoded<'kept'>, options: EncoderOptions): Act
   let x = encoded.atFirstVlLayer;
   for (let layer = config.firstVlLayer; layer < last; layer++) {
     const blockWeights = weights.block(layer);
-    const { textBegin, imageEnd } = batchDims;
-    const everything: ExpertRange = { begin: textBegin, end: imageEnd, expert: blockWeights.expert('vl') };
+    const { text_begin, image_end } = batchDims;
+    const everything: ExpertRange = { begin: text_begin, end: image_end, expert: blockWeights.expert('vl') };
     const dropPath = dropPathInputs(graph, layer, options, batchDims.rows, 'branch');
     const input = x;
     x = graph.segment(() => block(input, sequences, blockWeights, [everything], weights.attentionOptions, dropPath));
   }
-  const everything: ExpertRange = { begin: 0, end: keptDims.keptEnd, expert: weights.block(last).expert('vl') };
+  const everything: ExpertRange = { begin: 0, end: keptDims.kept_end, expert: weights.block(last).expert('vl') };
   return lastBlockOf(encoded, x, [everything], options, 'branch');
 }
 
@@ -143,7 +121,7 @@ function lastBlockOf(
 ): Activation<['kept', 'width']> {
   const { config, graph, attentionOptions } = weights;
   const last = config.layers - 1;
-  const keep = graph.input('kept', 'i32', [keptDims.kept]);
+  const keep = inputOf(graph, batchInputs, 'kept');
   const dropPath = dropPathInputs(graph, last, options, keptDims.kept, stream);
   return graph.segment(() => lastBlock(x, sequences, weights.block(last), keep, experts, attentionOptions, dropPath));
 }
@@ -162,43 +140,33 @@ function embed(
   weights: ModelWeights,
   options: EncoderOptions,
 ): Activation<['rows', 'width']> {
-  const { rows, textRows, imageRows, images, pictures } = batchDims;
-  const ids = graph.input('text_ids', 'i32', [textRows]);
-  const index = graph.input('text_index', 'i32', [textRows]);
-  const picture = graph.input('picture', 'i32', [images]);
-  const typeIndex = graph.input('type_index', 'i32', [images]);
-  const channels = fixed('channels', 3);
-  const height = fixed('imageHeight', config.imageSize);
-  const width = fixed('imageWidth', config.imageSize);
-  const pixels =
-    options.pixels === 'u8'
-      ? graph.input('bytes', 'u8', [pictures, height, width, channels])
-      : graph.input('pixels', 'f32', [pictures, channels, height, width]);
+  const take = <K extends keyof typeof batchInputs>(name: K) => inputOf(graph, batchInputs, name);
+  const [ids, index, picture, typeIndex] = [take('text_ids'), take('text_index'), take('picture'), take('type_index')];
+  const pictures = pictureInputs(config);
+  const pixels = options.pixels === 'u8' ? inputOf(graph, pictures, 'bytes') : inputOf(graph, pictures, 'pixels');
   const text = textEmbed(ids, index, weights.textEmbedding, options.textDropout ?? 0);
-  const image = patchEmbed(pixels, picture, typeIndex, imageRows, weights.patchEmbedding, config);
-  return concatRows(text, image, rows);
+  const image = patchEmbed(pixels, picture, typeIndex, batchDims.image_rows, weights.patchEmbedding, config);
+  return concatRows(text, image, batchDims.rows);
 }
 
 /** Below the first VL layer: text rows read `text`, image rows read `image`. */
 function expertsBelow(weights: BlockWeights): readonly ExpertRange[] {
-  const { textBegin, textRows, imageEnd } = batchDims;
+  const { text_begin, text_rows, image_end } = batchDims;
   return [
-    { begin: textBegin, end: textRows, expert: weights.expert('text') },
-    { begin: textRows, end: imageEnd, expert: weights.expert('image') },
+    { begin: text_begin, end: text_rows, expert: weights.expert('text') },
+    { begin: text_rows, end: image_end, expert: weights.expert('image') },
   ];
 }
 
 /** From the first VL layer on: fused rows read `vl`, unimodal rows keep their own expert. */
 function expertsFrom(weights: BlockWeights): readonly ExpertRange[] {
-  const { textBegin, textOnlyEnd, fusedEnd, imageEnd } = batchDims;
+  const { text_begin, text_only_end, fused_end, image_end } = batchDims;
   return [
-    { begin: textBegin, end: textOnlyEnd, expert: weights.expert('text') },
-    { begin: textOnlyEnd, end: fusedEnd, expert: weights.expert('vl') },
-    { begin: fusedEnd, end: imageEnd, expert: weights.expert('image') },
+    { begin: text_begin, end: text_only_end, expert: weights.expert('text') },
+    { begin: text_only_end, end: fused_end, expert: weights.expert('vl') },
+    { begin: fused_end, end: image_end, expert: weights.expert('image') },
   ];
 }
-
-type Stream = 'block' | 'branch';
 
 function dropPathInputs<R extends string>(
   graph: Graph,
@@ -208,7 +176,7 @@ function dropPathInputs<R extends string>(
   stream: Stream,
 ): DropPath<R> | undefined {
   if (!options.dropPath) return undefined;
-  const scale = (branch: string): Input<[R], 'f32'> =>
-    graph.input(`drop_path.${stream}.${layer}.${branch}`, 'f32', [rows]);
+  const scale = (branch: ResidualBranch): Input<[R], 'f32'> =>
+    graph.input(dropPathInput(stream, layer, branch), 'f32', [rows]);
   return { attention: scale('attention'), ffn: scale('ffn') };
 }

@@ -4,116 +4,210 @@
  */
 
 import type { VlmoConfig } from '../architecture/config.ts';
-import { forwardSequence, Graph, gatherRows, type Lowered, lower, perRun } from '../graph/index.ts';
-import { type EncoderOptions, encode, encodeKept, finalNorm, keptDims, vlBranch } from './encoder.ts';
-import { embedding, itmLogits, mlmLogits, nlvr2Logits, pooled, rowIndex, vqaLogits } from './heads.ts';
+import {
+  type Activation,
+  forwardSequence,
+  Graph,
+  gatherRows,
+  type InputOf,
+  inputOf,
+  type Lowered,
+  lower,
+  type RunArrays,
+  type RunDimsOf,
+  type RunSizes,
+} from '../graph/index.ts';
+import type { Batch } from './batch.ts';
+import {
+  type BatchArrays,
+  type BatchSizes,
+  type HeadInputs,
+  type headDims,
+  headInputs,
+  type PictureArrays,
+} from './contract.ts';
+import { type Encoded, type EncoderOptions, encode, encodeKept, finalNorm, vlBranch } from './encoder.ts';
+import { embedding, itmLogits, mlmLogits, nlvr2Logits, pooled, vqaLogits } from './heads.ts';
 
-/** Per-run dimensions of the heads. */
-export const headDims = {
-  texts: perRun('texts'),
-  imageCount: perRun('imageCount'),
-  pairs: perRun('pairs'),
-  tokens: perRun('tokens'),
-} as const;
+type HeadInput = keyof HeadInputs;
+type HeadDim = keyof typeof headDims;
 
-/** Builds one function of a model. */
-export type ModelFunction = (config: VlmoConfig, options?: Partial<EncoderOptions>) => Graph;
+/**
+ * One function of a model.
+ *
+ * @typeParam I inputs that its heads read
+ * @typeParam D dimensions that its runs give besides those of a batch and of the inputs
+ * @typeParam O its outputs
+ */
+export interface ModelFunction<
+  I extends HeadInput = HeadInput,
+  D extends HeadDim = HeadDim,
+  O extends string = string,
+> {
+  readonly inputs: readonly I[];
+  readonly dims: readonly D[];
+  build(
+    config: VlmoConfig,
+    options?: Partial<EncoderOptions>,
+  ): { readonly graph: Graph; readonly outputs: Readonly<Record<O, Activation>> };
+}
 
-const withDefaults = (options: Partial<EncoderOptions> = {}): EncoderOptions => ({ pixels: 'u8', ...options });
+/** Part `K` of an object, which may be left out when there is nothing to give. */
+type Part<K extends string, T> = keyof T extends never ? { readonly [P in K]?: T } : { readonly [P in K]: T };
 
-/** Embeddings of texts and pictures apart, in one pass: `text_embed`, `image_embed`. */
-export const embed: ModelFunction = (config, options) => {
-  const graph = new Graph('embed');
-  const { hidden, weights } = encodeKept(graph, config, withDefaults(options));
-  const textCls = rowIndex(weights, 'kept_text', headDims.texts);
-  const imageCls = rowIndex(weights, 'kept_image', headDims.imageCount);
-  graph.output('text_embed', embedding(hidden, textCls, 'itc_text_proj', weights));
-  graph.output('image_embed', embedding(hidden, imageCls, 'itc_image_proj', weights));
-  return graph;
-};
+/** What a run of `F` gives besides its batch and pictures. */
+export type OwnArguments<F> =
+  F extends ModelFunction<infer I, infer D, string>
+    ? Part<'dims', Omit<RunSizes<D | RunDimsOf<Pick<HeadInputs, I>>>, keyof Batch['dims']>> &
+        Part<'inputs', Omit<RunArrays<Pick<HeadInputs, I>>, keyof Batch['inputs']>>
+    : never;
 
-/** Image-text matching logits of pairs: `itm_logits`. */
-export const match: ModelFunction = (config, options) => {
-  const graph = new Graph('match');
-  const { hidden, weights } = encodeKept(graph, config, withDefaults(options));
-  const pairCls = rowIndex(weights, 'kept_pair', headDims.pairs);
-  graph.output('itm_logits', itmLogits(pooled(hidden, pairCls, weights), weights));
-  return graph;
-};
+/** What a run of `F` gives. */
+export type OutputsOf<F> =
+  F extends ModelFunction<HeadInput, HeadDim, infer O> ? { readonly [K in O]: Float32Array } : never;
 
-/** Embeddings of texts and pictures and matching logits of pairs, all in one pass: `text_embed`, `image_embed`, `itm_logits`. */
-export const mixed: ModelFunction = (config, options) => {
-  const graph = new Graph('mixed');
-  const { hidden, weights } = encodeKept(graph, config, withDefaults(options));
-  const textCls = rowIndex(weights, 'kept_text', headDims.texts);
-  const imageCls = rowIndex(weights, 'kept_image', headDims.imageCount);
-  const pairCls = rowIndex(weights, 'kept_pair', headDims.pairs);
-  graph.output('text_embed', embedding(hidden, textCls, 'itc_text_proj', weights));
-  graph.output('image_embed', embedding(hidden, imageCls, 'itc_image_proj', weights));
-  graph.output('itm_logits', itmLogits(pooled(hidden, pairCls, weights), weights));
-  return graph;
-};
+/** All that a run of `F` gives. */
+export type ArgumentsOf<F> =
+  F extends ModelFunction<infer I, infer D, string>
+    ? {
+        readonly dims: BatchSizes & RunSizes<D | RunDimsOf<Pick<HeadInputs, I>>>;
+        readonly inputs: BatchArrays & Partial<PictureArrays> & RunArrays<Pick<HeadInputs, I>>;
+      }
+    : never;
 
-/** Answer logits of (picture, question) pairs: `vqa_logits`. */
-export const answer: ModelFunction = (config, options) => {
-  const graph = new Graph('answer');
-  const { hidden, weights } = encodeKept(graph, config, withDefaults(options));
-  const pairCls = rowIndex(weights, 'kept_pair', headDims.pairs);
-  graph.output('vqa_logits', vqaLogits(pooled(hidden, pairCls, weights), weights));
-  return graph;
-};
+/** The arguments of a run. */
+export function argumentsOf<F extends ModelFunction>(
+  batch: Batch,
+  pictures: Partial<PictureArrays>,
+  own: OwnArguments<F>,
+): ArgumentsOf<F> {
+  const args = { dims: { ...batch.dims, ...own.dims }, inputs: { ...batch.inputs, ...pictures, ...own.inputs } };
+  return args as unknown as ArgumentsOf<F>;
+}
 
-/** Truth logits of statements about two pictures: `nlvr2_logits`. Pairs 2 i and 2 i + 1 show the pictures of statement i. */
-export const reason: ModelFunction = (config, options) => {
-  const graph = new Graph('reason');
-  const { hidden, weights } = encodeKept(graph, config, withDefaults(options));
-  const pairCls = rowIndex(weights, 'kept_pair', headDims.pairs);
-  graph.output('nlvr2_logits', nlvr2Logits(pooled(hidden, pairCls, weights), weights));
-  return graph;
-};
+/** A function of a model that encodes a batch and lets `heads` read it. */
+export function modelFunction<R extends string, I extends HeadInput, O extends string, D extends HeadDim = never>(
+  name: string,
+  spec: {
+    readonly encode: (graph: Graph, config: VlmoConfig, options: EncoderOptions) => Encoded<R>;
+    readonly inputs: readonly I[];
+    readonly dims?: readonly D[];
+    readonly heads: (
+      encoded: Encoded<R>,
+      inputs: { readonly [K in I]: InputOf<HeadInputs[K]> },
+      options: EncoderOptions,
+    ) => Readonly<Record<O, Activation>>;
+  },
+): ModelFunction<I, D, O> {
+  return {
+    inputs: spec.inputs,
+    dims: spec.dims ?? [],
+    build(config, options) {
+      const graph = new Graph(name);
+      const encoderOptions: EncoderOptions = { pixels: 'u8', ...options };
+      const encoded = spec.encode(graph, config, encoderOptions);
+      const inputs = Object.fromEntries(spec.inputs.map((input) => [input, inputOf(graph, headInputs, input)]));
+      const outputs = spec.heads(encoded, inputs as { readonly [K in I]: InputOf<HeadInputs[K]> }, encoderOptions);
+      for (const [output, value] of Object.entries<Activation>(outputs)) graph.output(output, value);
+      return { graph, outputs };
+    },
+  };
+}
 
-/** Vocabulary logits of chosen text rows, alone or fused: `mlm_logits`. */
-export const fillMask: ModelFunction = (config, options) => {
-  const graph = new Graph('fill_mask');
-  const { hidden, weights } = encode(graph, config, withDefaults(options));
-  graph.output('mlm_logits', mlmLogits(hidden, rowIndex(weights, 'mlm_rows', headDims.tokens), weights));
-  return graph;
-};
+/** Embeddings of texts and pictures apart, in one pass. */
+export const embed = modelFunction('embed', {
+  encode: encodeKept,
+  inputs: ['kept_text', 'kept_image'],
+  heads: ({ hidden, weights }, { kept_text, kept_image }) => ({
+    text_embed: embedding(hidden, kept_text, 'itc_text_proj', weights),
+    image_embed: embedding(hidden, kept_image, 'itc_image_proj', weights),
+  }),
+});
+
+/** Image-text matching logits of pairs. */
+export const match = modelFunction('match', {
+  encode: encodeKept,
+  inputs: ['kept_pair'],
+  heads: ({ hidden, weights }, { kept_pair }) => ({
+    itm_logits: itmLogits(pooled(hidden, kept_pair, weights), weights),
+  }),
+});
+
+/** Embeddings of texts and pictures and matching logits of pairs, all in one pass. */
+export const mixed = modelFunction('mixed', {
+  encode: encodeKept,
+  inputs: ['kept_text', 'kept_image', 'kept_pair'],
+  heads: ({ hidden, weights }, { kept_text, kept_image, kept_pair }) => ({
+    text_embed: embedding(hidden, kept_text, 'itc_text_proj', weights),
+    image_embed: embedding(hidden, kept_image, 'itc_image_proj', weights),
+    itm_logits: itmLogits(pooled(hidden, kept_pair, weights), weights),
+  }),
+});
+
+/** Answer logits of (picture, question) pairs. */
+export const answer = modelFunction('answer', {
+  encode: encodeKept,
+  inputs: ['kept_pair'],
+  heads: ({ hidden, weights }, { kept_pair }) => ({
+    vqa_logits: vqaLogits(pooled(hidden, kept_pair, weights), weights),
+  }),
+});
+
+/** Truth logits of statements about two pictures. Pairs 2 i and 2 i + 1 show the pictures of statement i. */
+export const reason = modelFunction('reason', {
+  encode: encodeKept,
+  inputs: ['kept_pair'],
+  dims: ['statements'],
+  heads: ({ hidden, weights }, { kept_pair }) => ({
+    nlvr2_logits: nlvr2Logits(pooled(hidden, kept_pair, weights), weights),
+  }),
+});
+
+/** Vocabulary logits of chosen text rows, alone or fused. */
+export const fillMask = modelFunction('fill_mask', {
+  encode,
+  inputs: ['mlm_rows'],
+  heads: ({ hidden, weights }, { mlm_rows }) => ({ mlm_logits: mlmLogits(hidden, mlm_rows, weights) }),
+});
 
 /** Everything a unimodal batch gives: all hidden rows, both embeddings and those of the VL branch. */
-export const dualOutputs: ModelFunction = (config, options) => {
-  const graph = new Graph('dual_outputs');
-  const encoderOptions = withDefaults(options);
-  const encoded = encode(graph, config, encoderOptions);
-  const { hidden, weights } = encoded;
-  const textCls = rowIndex(weights, 'text_cls', headDims.texts);
-  const imageCls = rowIndex(weights, 'image_cls', headDims.imageCount);
-  const keep = graph.input('kept', 'i32', [keptDims.kept]);
-  const branch = vlBranch({ ...encoded, hidden: gatherRows(hidden, keep) }, encoderOptions);
-  graph.output('hidden', finalNorm(hidden, weights));
-  graph.output('text_embed', embedding(hidden, textCls, 'itc_text_proj', weights));
-  graph.output('image_embed', embedding(hidden, imageCls, 'itc_image_proj', weights));
-  const keptText = rowIndex(weights, 'kept_text', headDims.texts);
-  const keptImage = rowIndex(weights, 'kept_image', headDims.imageCount);
-  graph.output('text_embed_vl', embedding(branch, keptText, 'itc_vl_text_proj', weights));
-  graph.output('image_embed_vl', embedding(branch, keptImage, 'itc_vl_image_proj', weights));
-  return graph;
-};
+export const dualOutputs = modelFunction('dual_outputs', {
+  encode,
+  inputs: ['text_cls', 'image_cls', 'kept', 'kept_text', 'kept_image'],
+  heads: (encoded, { text_cls, image_cls, kept, kept_text, kept_image }, options) => {
+    const { hidden, weights } = encoded;
+    const branch = vlBranch({ ...encoded, hidden: gatherRows(hidden, kept) }, options);
+    return {
+      hidden: finalNorm(hidden, weights),
+      text_embed: embedding(hidden, text_cls, 'itc_text_proj', weights),
+      image_embed: embedding(hidden, image_cls, 'itc_image_proj', weights),
+      text_embed_vl: embedding(branch, kept_text, 'itc_vl_text_proj', weights),
+      image_embed_vl: embedding(branch, kept_image, 'itc_vl_image_proj', weights),
+    };
+  },
+});
 
 /** Everything a fused batch gives but the NLVR2 and MLM heads: all hidden rows, pooled rows, ITM and VQA logits. */
-export const fusionOutputs: ModelFunction = (config, options) => {
-  const graph = new Graph('fusion_outputs');
-  const { hidden, weights } = encode(graph, config, withDefaults(options));
-  const rows = pooled(hidden, rowIndex(weights, 'pair_cls', headDims.pairs), weights);
-  graph.output('hidden', finalNorm(hidden, weights));
-  graph.output('pooled', rows);
-  graph.output('itm_logits', itmLogits(rows, weights));
-  graph.output('vqa_logits', vqaLogits(rows, weights));
-  return graph;
-};
+export const fusionOutputs = modelFunction('fusion_outputs', {
+  encode,
+  inputs: ['pair_cls'],
+  heads: ({ hidden, weights }, { pair_cls }) => {
+    const rows = pooled(hidden, pair_cls, weights);
+    return {
+      hidden: finalNorm(hidden, weights),
+      pooled: rows,
+      itm_logits: itmLogits(rows, weights),
+      vqa_logits: vqaLogits(rows, weights),
+    };
+  },
+});
 
 /** Lowers a function for inference. */
-export function lowerFunction(build: ModelFunction, config: VlmoConfig, options?: Partial<EncoderOptions>): Lowered {
-  const graph = build(config, options);
+export function lowerFunction(
+  { build }: ModelFunction,
+  config: VlmoConfig,
+  options?: Partial<EncoderOptions>,
+): Lowered {
+  const { graph } = build(config, options);
   return lower(graph, forwardSequence(graph));
 }

@@ -11,10 +11,10 @@ import {
   l2Normalize,
   layerNorm,
   linear,
-  perRun,
   reshape,
   tanh,
 } from '../graph/index.ts';
+import { headDims } from './contract.ts';
 import { finalNorm } from './encoder.ts';
 import type { ModelWeights } from './weights.ts';
 
@@ -24,11 +24,6 @@ type Hidden = Activation<['rows', 'width']> | Activation<['kept', 'width']>;
 /** BERT-style heads normalise with this epsilon, classifiers with PyTorch's default. */
 const bertEps = 1e-12;
 const classifierEps = 1e-5;
-
-/** An index input: rows of the batch that a head reads. */
-export function rowIndex<N extends string>(weights: ModelWeights, name: string, count: Dim<N>): Input<[N], 'i32'> {
-  return weights.graph.input(name, 'i32', [count]);
-}
 
 /**
  * Contrastive embedding: CLS row, final norm, `itc_*` projection, L2 normalisation.
@@ -103,7 +98,7 @@ export function vqaLogits<N extends string>(
  */
 export function nlvr2Logits(rows: Activation, weights: ModelWeights): Activation<['statements', 'truth']> {
   const { doubleWidth } = weights.dims;
-  const joint = reshape(rows, [perRun('statements'), doubleWidth]);
+  const joint = reshape(rows, [headDims.statements, doubleWidth]);
   return classifier(joint, 'nlvr2_classifier', weights, doubleWidth, fixed('truth', 2));
 }
 

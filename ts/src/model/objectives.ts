@@ -8,18 +8,19 @@ import {
   crossEntropy,
   type Dim,
   Graph,
+  type InputOf,
+  inputOf,
   type Loss,
   type Lowered,
   lower,
   type ParameterGradient,
   parameterGradients,
-  perRun,
-  snake,
   softBce,
   trainingSequence,
 } from '../graph/index.ts';
+import { type ObjectiveInputs, objectiveInputs, type TrainingArguments } from './contract.ts';
 import { type EncoderOptions, encodeKept, vlBranch } from './encoder.ts';
-import { embedding, itmLogits, mlmLogits, nlvr2Logits, pooled, rowIndex, vqaLogits } from './heads.ts';
+import { embedding, itmLogits, mlmLogits, nlvr2Logits, pooled, vqaLogits } from './heads.ts';
 
 export const objectiveNames = ['itc', 'irtr', 'itm', 'mlm', 'textmlm', 'vqa', 'nlvr2'] as const;
 export type Objective = (typeof objectiveNames)[number];
@@ -58,11 +59,9 @@ export interface TrainingFunction {
  *
  * @param dims the sizes of the run
  */
-export function parametersWithGradient(
-  training: TrainingFunction,
-  dims: Readonly<Record<string, number>>,
-): Set<string> {
-  const sizeOf = (dim: Dim | 0) => (dim === 0 ? 0 : (dim.size ?? dims[snake(dim.name)] ?? 0));
+export function parametersWithGradient(training: TrainingFunction, dims: TrainingArguments['dims']): Set<string> {
+  const sizes: Readonly<Record<string, number>> = dims;
+  const sizeOf = (dim: Dim | 0) => (dim === 0 ? 0 : (dim.size ?? sizes[dim.name] ?? 0));
   const reached = training.gradients.filter(({ rows }) => !rows || sizeOf(rows.end) > sizeOf(rows.begin));
   return new Set(reached.map(({ parameter }) => parameter.name));
 }
@@ -79,10 +78,9 @@ export function contrastiveFunction(
 ): TrainingFunction {
   const builder = new Builder(objective, config, options);
   const { weights, hidden } = builder.encoded;
-  const pairs = perRun('pairs');
-  const textCls = rowIndex(weights, 'kept_text', pairs);
-  const imageCls = rowIndex(weights, 'kept_image', pairs);
-  const group = options.groups ? weights.graph.input('group', 'i32', [pairs]) : undefined;
+  const textCls = builder.input('kept_text');
+  const imageCls = builder.input('kept_image');
+  const group = options.groups ? builder.input('group') : undefined;
   const plain = contrastive(
     embedding(hidden, imageCls, 'itc_image_proj', weights),
     embedding(hidden, textCls, 'itc_text_proj', weights),
@@ -119,37 +117,25 @@ export function fusedFunction(
 ): TrainingFunction {
   const builder = new Builder(objectives.join('_'), config, options);
   const { weights, hidden } = builder.encoded;
-  const { graph } = weights;
   for (const objective of objectives) {
     switch (objective) {
       case 'itm': {
-        const rows = perRun('itmRows');
-        const logits = itmLogits(pooled(hidden, rowIndex(weights, 'kept_itm', rows), weights), weights);
-        graph.output('itm_logits', logits);
-        builder.loss('itm', 'loss.itm', crossEntropy(logits, graph.input('itm_labels', 'i32', [rows])), 1);
+        const logits = itmLogits(pooled(hidden, builder.input('kept_itm'), weights), weights);
+        weights.graph.output('itm_logits', logits);
+        builder.loss('itm', 'loss.itm', crossEntropy(logits, builder.input('itm_labels')), 1);
         break;
       }
       case 'mlm':
         builder.maskedLanguage('mlm', mlmLossScale);
         break;
       case 'vqa': {
-        const rows = perRun('vqaRows');
-        const logits = vqaLogits(pooled(hidden, rowIndex(weights, 'kept_vqa', rows), weights), weights);
-        const targets = graph.input('vqa_targets', 'f32', [rows, weights.dims.answers]);
-        builder.loss('vqa', 'loss.vqa', softBce(logits, targets), 1);
+        const logits = vqaLogits(pooled(hidden, builder.input('kept_vqa'), weights), weights);
+        builder.loss('vqa', 'loss.vqa', softBce(logits, builder.input('vqa_targets')), 1);
         break;
       }
       case 'nlvr2': {
-        const logits = nlvr2Logits(
-          pooled(hidden, rowIndex(weights, 'kept_nlvr2', perRun('nlvr2Rows')), weights),
-          weights,
-        );
-        builder.loss(
-          'nlvr2',
-          'loss.nlvr2',
-          crossEntropy(logits, graph.input('nlvr2_labels', 'i32', [perRun('statements')])),
-          1,
-        );
+        const logits = nlvr2Logits(pooled(hidden, builder.input('kept_nlvr2'), weights), weights);
+        builder.loss('nlvr2', 'loss.nlvr2', crossEntropy(logits, builder.input('nlvr2_labels')), 1);
         break;
       }
       default:
@@ -183,24 +169,19 @@ class Builder {
     this.encoded = encodeKept(this.#graph, config, options);
   }
 
+  input<K extends keyof ObjectiveInputs>(name: K): InputOf<ObjectiveInputs[K]> {
+    return inputOf(this.#graph, objectiveInputs(this.encoded.weights.dims.answers), name);
+  }
+
   loss(objective: Objective, output: string, loss: Loss, weight: number): void {
     this.#graph.output(output, loss);
     this.#losses.push({ objective, output, weight, loss });
   }
 
   maskedLanguage(objective: 'mlm' | 'textmlm', weight: number): void {
-    const rows = perRun('mlmRows');
-    const logits = mlmLogits(
-      this.encoded.hidden,
-      rowIndex(this.encoded.weights, 'kept_mlm', rows),
-      this.encoded.weights,
-    );
-    this.loss(
-      objective,
-      `loss.${objective}`,
-      crossEntropy(logits, this.#graph.input('mlm_labels', 'i32', [rows])),
-      weight,
-    );
+    const { hidden, weights } = this.encoded;
+    const logits = mlmLogits(hidden, this.input('kept_mlm'), weights);
+    this.loss(objective, `loss.${objective}`, crossEntropy(logits, this.input('mlm_labels')), weight);
   }
 
   finish(trainable?: (parameter: string) => boolean): TrainingFunction {

@@ -68,9 +68,12 @@ export class Engine {
   }
 
   /** Compiles a lowered graph against `weights`. @throws MomeError `MOME_NOT_FOUND` for a parameter the weights lack */
-  createProgram(weights: Weights, text: string): Program {
+  createProgram<A extends RunArguments = RunArguments, O extends Outputs = Outputs>(
+    weights: Weights,
+    text: string,
+  ): Program<A, O> {
     this.#requireAlive();
-    return new Program(native((a) => new a.NativeProgram(weights.native, text)));
+    return new Program<A, O>(native((a) => new a.NativeProgram(weights.native, text)));
   }
 
   /** The name of the device runs take place on. */
@@ -157,8 +160,15 @@ export class Weights {
   }
 }
 
-/** A compiled graph. */
-export class Program {
+type Outputs = RunOutputs['outputs'];
+
+/**
+ * A compiled graph.
+ *
+ * @typeParam A arguments of its runs
+ * @typeParam O its outputs
+ */
+export class Program<A extends RunArguments = RunArguments, O extends Outputs = Outputs> {
   readonly #native: NativeProgram;
   readonly #names: NativeProgram['names'];
   // Read by each run before it returns.
@@ -177,12 +187,12 @@ export class Program {
    *
    * @throws MomeError `MOME_INVALID_SHAPE`, `MOME_INVALID_ARGUMENT`, `MOME_OUT_OF_MEMORY`, `MOME_ABORTED`, `MOME_DISPOSED`
    */
-  async run(args: RunArguments, signal?: AbortSignal): Promise<Readonly<Record<string, Float32Array>>> {
-    return (await this.#start(args, signal)).outputs;
+  async run(args: A, signal?: AbortSignal): Promise<O> {
+    return (await this.#start(args, signal)).outputs as O;
   }
 
   /** Runs the program and times each instruction. */
-  async profile(args: RunArguments): Promise<Required<RunOutputs>> {
+  async profile(args: A): Promise<Required<RunOutputs>> {
     return (await this.#start({ ...args, profile: true })) as Required<RunOutputs>;
   }
 

@@ -4,6 +4,13 @@
 
 import type { VlmoConfig } from '../architecture/config.ts';
 import type { BatchInputs } from '../model/batch.ts';
+import {
+  type DropPathInput,
+  type DropPathScales,
+  dropPathInput,
+  residualBranches,
+  type Stream,
+} from '../model/contract.ts';
 import type { Random } from './random.ts';
 
 /**
@@ -16,23 +23,23 @@ export function dropPathScales(
   { layers, firstVlLayer }: Pick<VlmoConfig, 'layers' | 'firstVlLayer'>,
   { dims, inputs }: BatchInputs,
   highest: number,
-  streams: readonly ('block' | 'branch')[],
+  streams: readonly Stream[],
   random: Pick<Random, 'chance'>,
-): Record<string, Float32Array> {
-  const scales: Record<string, Float32Array> = {};
-  const sequences = inputs.sequences!;
+): DropPathScales {
+  const scales: Record<DropPathInput, Float32Array> = {};
+  const { sequences, kept } = inputs;
   for (const stream of streams) {
     for (let layer = stream === 'branch' ? firstVlLayer : 0; layer < layers; layer++) {
       const keep = 1 - (highest * layer) / Math.max(1, layers - 1);
-      for (const branch of ['attention', 'ffn']) {
-        const scale = new Float32Array(dims.rows!);
+      for (const branch of residualBranches) {
+        const scale = new Float32Array(dims.rows);
         for (let s = 0; s < sequences.length; s += 4) {
           const value = random.chance(keep) ? 1 / keep : 0;
           scale.fill(value, sequences[s]!, sequences[s]! + sequences[s + 1]!);
           scale.fill(value, sequences[s + 2]!, sequences[s + 2]! + sequences[s + 3]!);
         }
-        scales[`drop_path.${stream}.${layer}.${branch}`] =
-          layer < layers - 1 ? scale : Float32Array.from(inputs.kept!, (row) => scale[row]!);
+        scales[dropPathInput(stream, layer, branch)] =
+          layer < layers - 1 ? scale : Float32Array.from(kept, (row) => scale[row]!);
       }
     }
   }

@@ -6,6 +6,7 @@
  */
 import type { VlmoConfig } from '../architecture/config.ts';
 import { parameterShapes } from '../architecture/parameters.ts';
+import type { TrainingArguments } from '../model/contract.ts';
 import { parametersWithGradient, type TrainingFunction } from '../model/objectives.ts';
 import { Engine, type Program, type Weights } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
@@ -61,7 +62,7 @@ export interface TrainerState {
 
 /** A program of a step, compiled. */
 interface Compiled extends StepProgram {
-  readonly program: Program;
+  readonly program: Program<TrainingArguments>;
 }
 
 /** Trains the weights of one model on one engine. */

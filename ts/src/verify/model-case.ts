@@ -7,12 +7,16 @@ import { openCheckpoint, requireAll, takeParameters } from '../checkpoint/index.
 import { fillWeights } from '../inference/load.ts';
 import { type Batch, type BatchItems, layoutBatch } from '../model/batch.ts';
 import {
+  type ArgumentsOf,
   answer,
+  argumentsOf,
   dualOutputs,
   fillMask,
   fusionOutputs,
   lowerFunction,
   type ModelFunction,
+  type OutputsOf,
+  type OwnArguments,
   reason,
 } from '../model/functions.ts';
 import type { DType } from '../runtime/addon.ts';
@@ -119,31 +123,18 @@ export class ModelCase {
   }
 
   /** Runs an inference function on a batch. */
-  async run(
-    build: ModelFunction,
+  async run<F extends ModelFunction>(
+    of: F,
     layout: Batch,
-    extra: {
-      readonly dims?: Record<string, number>;
-      readonly inputs?: Record<string, Int32Array>;
-      readonly pixels?: Float32Array;
-    } = {},
-  ): Promise<Readonly<Record<string, Float32Array>>> {
-    const program = this.engine.createProgram(this.weights, lowerFunction(build, this.config, { pixels: 'f32' }).text);
+    own: OwnArguments<F>,
+    pixels = this.pixels,
+  ): Promise<OutputsOf<F>> {
+    const program = this.engine.createProgram<ArgumentsOf<F>, OutputsOf<F>>(
+      this.weights,
+      lowerFunction(of, this.config, { pixels: 'f32' }).text,
+    );
     try {
-      return await program.run(
-        {
-          dims: { ...layout.dims, ...extra.dims },
-          inputs: {
-            ...layout.inputs,
-            text_cls: layout.textCls,
-            image_cls: layout.imageCls,
-            pair_cls: layout.pairTextCls,
-            pixels: extra.pixels ?? this.pixels,
-            ...extra.inputs,
-          },
-        },
-        this.signal,
-      );
+      return await program.run(argumentsOf(layout, { pixels }, own), this.signal);
     } finally {
       program.dispose();
     }
@@ -201,28 +192,29 @@ export async function checkOutputs(model: ModelCase, expected: CaseTensors): Pro
   const imageLengths = texts.map(() => I);
 
   const dualLayout = model.layout({ texts, images: pictures });
-  const dual = await model.run(dualOutputs, dualLayout);
-  await add('dual/image_hidden', () => padded(dual.hidden!, dualLayout.imageCls, imageLengths, I, D));
-  await add('dual/text_hidden', () => padded(dual.hidden!, dualLayout.textCls, lengths, L, D));
-  await add('dual/image_embed', () => dual.image_embed!);
-  await add('dual/text_embed', () => dual.text_embed!);
-  await add('dual/image_embed_vl', () => dual.image_embed_vl!);
-  await add('dual/text_embed_vl', () => dual.text_embed_vl!);
+  const { textCls: text_cls, imageCls: image_cls } = dualLayout;
+  const dual = await model.run(dualOutputs, dualLayout, { inputs: { text_cls, image_cls } });
+  await add('dual/image_hidden', () => padded(dual.hidden, dualLayout.imageCls, imageLengths, I, D));
+  await add('dual/text_hidden', () => padded(dual.hidden, dualLayout.textCls, lengths, L, D));
+  await add('dual/image_embed', () => dual.image_embed);
+  await add('dual/text_embed', () => dual.text_embed);
+  await add('dual/image_embed_vl', () => dual.image_embed_vl);
+  await add('dual/text_embed_vl', () => dual.text_embed_vl);
 
   const fusedLayout = model.layout({ pairs });
-  const fused = await model.run(fusionOutputs, fusedLayout);
-  await add('fusion/text_hidden', () => padded(fused.hidden!, fusedLayout.pairTextCls, lengths, L, D));
-  await add('fusion/image_hidden', () => padded(fused.hidden!, fusedLayout.pairImageCls, imageLengths, I, D));
-  await add('fusion/pooled', () => fused.pooled!);
-  await add('fusion/itm_logits', () => fused.itm_logits!);
-  await add('fusion/vqa_logits', async () => (await model.run(answer, fusedLayout)).vqa_logits!);
+  const fused = await model.run(fusionOutputs, fusedLayout, { inputs: { pair_cls: fusedLayout.pairTextCls } });
+  await add('fusion/text_hidden', () => padded(fused.hidden, fusedLayout.pairTextCls, lengths, L, D));
+  await add('fusion/image_hidden', () => padded(fused.hidden, fusedLayout.pairImageCls, imageLengths, I, D));
+  await add('fusion/pooled', () => fused.pooled);
+  await add('fusion/itm_logits', () => fused.itm_logits);
+  await add('fusion/vqa_logits', async () => (await model.run(answer, fusedLayout, {})).vqa_logits);
 
   if (expected.has('fusion/nlvr2_logits')) {
     const layout = model.layout({ pairs: nlvr2Pairs(texts) }, 2 * batch);
     const pixels = await twoPictures(model);
     await add(
       'fusion/nlvr2_logits',
-      async () => (await model.run(reason, layout, { dims: { statements: batch }, pixels })).nlvr2_logits!,
+      async () => (await model.run(reason, layout, { dims: { statements: batch } }, pixels)).nlvr2_logits,
     );
   }
   if (expected.has('fusion/mlm_logits') || expected.has('text/mlm_logits')) {
@@ -238,7 +230,7 @@ export async function checkOutputs(model: ModelCase, expected: CaseTensors): Pro
         inputs: { mlm_rows: rows },
       });
       const begins = Int32Array.from(lengths, (_, i) => lengths.slice(0, i).reduce((sum, length) => sum + length, 0));
-      return padded(mlm_logits!, begins, lengths, L, config.vocabularySize);
+      return padded(mlm_logits, begins, lengths, L, config.vocabularySize);
     };
     await add('fusion/mlm_logits', () => mlm({ pairs: masked.map((text, picture) => ({ text, picture })) }));
     await add('text/mlm_logits', () => mlm({ texts: masked }));

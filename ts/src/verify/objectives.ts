@@ -4,7 +4,8 @@
 import { z } from 'zod';
 import type { VlmoConfig } from '../architecture/config.ts';
 import { parameterShapes } from '../architecture/parameters.ts';
-import { type BatchInputs, keepRows } from '../model/batch.ts';
+import { type Batch, type KeptRows, keepRows } from '../model/batch.ts';
+import type { Reader, TrainingArguments } from '../model/contract.ts';
 import {
   contrastiveFunction,
   fusedFunction,
@@ -24,30 +25,27 @@ import { bounds, type ModelCase, nlvr2Pairs, readTexts, twoPictures } from './mo
 /** A compiled objective and everything a run of it needs. */
 interface Task {
   readonly training: TrainingFunction;
-  readonly program: Program;
-  readonly dims: Record<string, number>;
-  readonly inputs: Record<string, Float32Array | Int32Array>;
+  readonly program: Program<TrainingArguments>;
+  readonly args: TrainingArguments;
 }
 
 const options = { pixels: 'f32' } as const;
 
-function keeping(layout: BatchInputs, readers: Parameters<typeof keepRows>[0]): BatchInputs {
-  const kept = keepRows(readers);
-  return { dims: { ...layout.dims, ...kept.dims }, inputs: { ...layout.inputs, ...kept.inputs } };
+function keeping<R extends Reader>(layout: Batch, { dims, inputs }: KeptRows<R>) {
+  return { dims: { ...layout.dims, ...dims }, inputs: { ...layout.inputs, ...inputs } };
 }
 
 async function task(model: ModelCase, objective: Objective): Promise<Task> {
   const { batch, texts, inputs } = model;
   const compiled = (
     training: TrainingFunction,
-    layout: BatchInputs,
-    dims: Record<string, number>,
-    own: Record<string, Float32Array | Int32Array>,
+    layout: TrainingArguments,
+    dims: Partial<TrainingArguments['dims']>,
+    own: Partial<TrainingArguments['inputs']>,
   ): Task => ({
     training,
-    program: model.engine.createProgram(model.weights, training.lowered.text),
-    dims: { ...layout.dims, ...dims },
-    inputs: { ...layout.inputs, pixels: model.pixels, ...own },
+    program: model.engine.createProgram<TrainingArguments>(model.weights, training.lowered.text),
+    args: { dims: { ...layout.dims, ...dims }, inputs: { ...layout.inputs, pixels: model.pixels, ...own } },
   });
   const pairs = texts.map((text, picture) => ({ text, picture }));
   switch (objective) {
@@ -71,7 +69,7 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
       const training = fusedFunction(model.config, ['itm'], options);
       return compiled(
         training,
-        keeping(layout, { pairs: { itm: layout.pairTextCls } }),
+        keeping(layout, keepRows({ pairs: { itm: layout.pairTextCls } })),
         { itm_rows: 3 * batch },
         { itm_labels: labels },
       );
@@ -98,7 +96,7 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
       const readers = { mlm: Int32Array.from(rows) };
       return compiled(
         training,
-        keeping(layout, objective === 'mlm' ? { pairs: readers } : { texts: readers }),
+        keeping(layout, keepRows<'mlm', 'mlm'>(objective === 'mlm' ? { pairs: readers } : { texts: readers })),
         { mlm_rows: rows.length },
         { mlm_labels: Int32Array.from(labels) },
       );
@@ -108,7 +106,7 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
       const training = fusedFunction(model.config, ['vqa'], options);
       return compiled(
         training,
-        keeping(layout, { pairs: { vqa: layout.pairTextCls } }),
+        keeping(layout, keepRows({ pairs: { vqa: layout.pairTextCls } })),
         { vqa_rows: batch },
         { vqa_targets: await inputs.floats('vqa_targets') },
       );
@@ -118,7 +116,7 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
       const training = fusedFunction(model.config, ['nlvr2'], options);
       return compiled(
         training,
-        keeping(layout, { pairs: { nlvr2: layout.pairTextCls } }),
+        keeping(layout, keepRows({ pairs: { nlvr2: layout.pairTextCls } })),
         { nlvr2_rows: 2 * batch, statements: batch },
         {
           nlvr2_labels: await inputs.integers('nlvr2_labels'),
@@ -130,8 +128,8 @@ async function task(model: ModelCase, objective: Objective): Promise<Task> {
 }
 
 /** Runs forward and backward; the loss. Gradients accumulate in the weights. */
-async function runTask({ training, program, dims, inputs }: Task, signal: AbortSignal | undefined): Promise<number> {
-  const outputs = await program.run({ dims, inputs }, signal);
+async function runTask({ training, program, args }: Task, signal: AbortSignal | undefined): Promise<number> {
+  const outputs = await program.run(args, signal);
   return training.losses.reduce((sum, { output, weight }) => sum + weight * outputs[output]![0]!, 0);
 }
 
@@ -210,7 +208,7 @@ export async function checkTraining(model: ModelCase, settings: unknown, expecte
   } as const;
   const names = [...parameterShapes(model.config).keys()];
   const tasks = await Promise.all(objectives.map((objective) => task(model, objective)));
-  const trained = new Set(tasks.flatMap(({ training, dims }) => [...parametersWithGradient(training, dims)]));
+  const trained = new Set(tasks.flatMap(({ training, args }) => [...parametersWithGradient(training, args.dims)]));
   const groups = parameterGroups(trained, weight_decay);
   const losses: number[] = [];
   const rates: number[] = [];

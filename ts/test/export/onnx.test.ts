@@ -4,12 +4,21 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { configFromArch, type VlmoConfig } from '../../src/architecture/config.ts';
 import { convertCheckpoint } from '../../src/checkpoint/index.ts';
 import { exportOnnx, type OnnxExport } from '../../src/export/onnx.ts';
-import { decodeModel, Graph, type ModelProto } from '../../src/graph/index.ts';
+import { decodeModel, type ModelProto } from '../../src/graph/index.ts';
 import { fillWeights, openModel } from '../../src/inference/load.ts';
-import { layoutBatch } from '../../src/model/batch.ts';
+import { type Batch, type BatchItems, layoutBatch } from '../../src/model/batch.ts';
 import { encode } from '../../src/model/encoder.ts';
-import { embed, headDims, lowerFunction, type ModelFunction } from '../../src/model/functions.ts';
-import { itmLogits, pooled, rowIndex } from '../../src/model/heads.ts';
+import {
+  type ArgumentsOf,
+  argumentsOf,
+  embed,
+  lowerFunction,
+  type ModelFunction,
+  modelFunction,
+  type OutputsOf,
+  type OwnArguments,
+} from '../../src/model/functions.ts';
+import { itmLogits, pooled } from '../../src/model/heads.ts';
 import { Engine } from '../../src/runtime/engine.ts';
 import { createRandom } from '../../src/train/random.ts';
 import { CaseTensors, readCaseConfig } from '../../src/verify/case-files.ts';
@@ -21,14 +30,14 @@ import { runOnnx } from '../onnx-runtime.ts';
 /** Most that the outputs of another runtime may differ, relative L2. */
 const bound = 1e-5;
 
-const fusion: ModelFunction = (config) => {
-  const graph = new Graph('fusion');
-  const { hidden, weights } = encode(graph, config, { pixels: 'f32' });
-  const rows = pooled(hidden, rowIndex(weights, 'pair_cls', headDims.pairs), weights);
-  graph.output('pooled', rows);
-  graph.output('itm_logits', itmLogits(rows, weights));
-  return graph;
-};
+const fusion = modelFunction('fusion', {
+  encode,
+  inputs: ['pair_cls'],
+  heads: ({ hidden, weights }, { pair_cls }) => {
+    const rows = pooled(hidden, pair_cls, weights);
+    return { pooled: rows, itm_logits: itmLogits(rows, weights) };
+  },
+});
 
 /** What our own engine says of texts, of pictures, and of the i-th text with the i-th picture. */
 async function ownOutputs(model: string | undefined, texts: readonly Int32Array[], pixels: Float32Array) {
@@ -38,17 +47,16 @@ async function ownOutputs(model: string | undefined, texts: readonly Int32Array[
     const weights = engine.createWeights();
     await fillWeights(weights, checkpoint, config);
     const pictures = texts.map((_, picture) => ({ picture }));
-    const run = (build: ModelFunction, items: Parameters<typeof layoutBatch>[1]) => {
+    const run = <F extends ModelFunction>(of: F, items: BatchItems, own: (batch: Batch) => OwnArguments<F>) => {
       const batch = layoutBatch(config, items, texts.length);
-      const { textCls, imageCls, pairTextCls } = batch;
-      return engine.createProgram(weights, lowerFunction(build, config, { pixels: 'f32' }).text).run({
-        dims: { ...batch.dims, texts: textCls.length, image_count: imageCls.length, pairs: pairTextCls.length },
-        inputs: { ...batch.inputs, text_cls: textCls, image_cls: imageCls, pair_cls: pairTextCls, pixels },
-      });
+      const { text } = lowerFunction(of, config, { pixels: 'f32' });
+      const program = engine.createProgram<ArgumentsOf<F>, OutputsOf<F>>(weights, text);
+      return program.run(argumentsOf<F>(batch, { pixels }, own(batch)));
     };
+    const pairs = texts.map((text, picture) => ({ text, picture }));
     return {
-      ...(await run(embed, { texts, images: pictures })),
-      ...(await run(fusion, { pairs: texts.map((text, picture) => ({ text, picture })) })),
+      ...(await run(embed, { texts, images: pictures }, () => ({}))),
+      ...(await run(fusion, { pairs }, ({ pairTextCls }) => ({ inputs: { pair_cls: pairTextCls } }))),
     };
   } finally {
     engine.dispose();

@@ -14,7 +14,7 @@ import {
   printGraph,
   trainingSequence,
 } from '../../src/graph/index.ts';
-import { embed } from '../../src/model/functions.ts';
+import { embed, lowerFunction } from '../../src/model/functions.ts';
 import { contrastiveFunction } from '../../src/model/objectives.ts';
 import { expectCode } from '../helpers.ts';
 
@@ -51,7 +51,7 @@ describe('graph', () => {
     const { text } = lower(graph, forwardSequence(graph));
     expect(text).toContain('mome-program 1');
     expect(text.match(/^op /gm)).toHaveLength(2);
-    const base = lower(embed(presets.base), forwardSequence(embed(presets.base))).text;
+    const base = lowerFunction(embed, presets.base).text;
     expect(base).toContain('expert_ffn.forward');
   });
 

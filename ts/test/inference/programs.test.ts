@@ -26,9 +26,9 @@ const inputsOf = ({ inputs, dims, textCls, imageCls, pairTextCls }: Batch) => {
   return Object.fromEntries(
     Object.entries({
       ...inputs,
-      text_cls: all(textCls, dims.texts!),
-      image_cls: all(imageCls, dims.image_count!),
-      pair_cls: all(pairTextCls, dims.pairs!),
+      text_cls: all(textCls, dims.texts),
+      image_cls: all(imageCls, dims.image_count),
+      pair_cls: all(pairTextCls, dims.pairs),
     }).map(([name, values]) => [name, [...values]]),
   );
 };
@@ -58,7 +58,9 @@ describe('programs of the reference cases', () => {
         const layout = layoutBatch(config, items, batch, between !== undefined);
         const other = between && layoutBatch(config, between, batch, true);
         if (other) {
-          const differing = Object.keys(layout.dims).filter((dim) => layout.dims[dim] !== other.dims[dim]);
+          const differing = (Object.keys(layout.dims) as (keyof Batch['dims'])[]).filter(
+            (dim) => layout.dims[dim] !== other.dims[dim],
+          );
           expect(differing).not.toEqual([]);
           for (const dim of differing) expect(dim).toMatch(/_(begin|end)$/);
         }

@@ -23,13 +23,17 @@ describe.each(addon().cpuInfo().targets)('the last block on %s', (target) => {
       const pairs = texts.map((text, picture) => ({ text, picture }));
       // Not only sequences of one kind: places among the kept rows must be right too.
       const unimodal = model.layout({ texts: texts.slice(1), images });
-      const kept = await model.run(embed, unimodal);
-      const all = await model.run(dualOutputs, unimodal);
+      const kept = await model.run(embed, unimodal, {});
+      const all = await model.run(dualOutputs, unimodal, {
+        inputs: { text_cls: unimodal.textCls, image_cls: unimodal.imageCls },
+      });
       expect(kept.text_embed).toEqual(all.text_embed);
       expect(kept.image_embed).toEqual(all.image_embed);
       const fused = model.layout({ texts, pairs, images });
-      const { itm_logits } = await model.run(match, fused);
-      expect(itm_logits).toEqual((await model.run(fusionOutputs, fused)).itm_logits);
+      const { itm_logits } = await model.run(match, fused, {});
+      expect(itm_logits).toEqual(
+        (await model.run(fusionOutputs, fused, { inputs: { pair_cls: fused.pairTextCls } })).itm_logits,
+      );
     } finally {
       model.dispose();
     }

@@ -118,10 +118,10 @@ describe('a CUDA device', () => {
       };
       const rowsOf = async (model: ModelCase, inBuckets: boolean) => {
         const layout = layoutBatch(config, items, batch, inBuckets);
-        const pairCls = Int32Array.from({ length: layout.dims.pairs! }, (_, i) => layout.pairTextCls[i] ?? 0);
+        const pairCls = Int32Array.from({ length: layout.dims.pairs }, (_, i) => layout.pairTextCls[i] ?? 0);
         const { hidden } = await model.run(fusionOutputs, layout, { inputs: { pair_cls: pairCls } });
         const rows = (begins: Int32Array, length: (i: number) => number) =>
-          [...begins].map((begin, i) => hidden!.slice(begin * config.width, (begin + length(i)) * config.width));
+          [...begins].map((begin, i) => hidden.slice(begin * config.width, (begin + length(i)) * config.width));
         return [
           ...rows(layout.textCls, (i) => items.texts[i]!.length),
           ...rows(layout.pairTextCls, (i) => items.pairs[i]!.text.length),

@@ -22,7 +22,7 @@ describe('drop path', () => {
     expect(middle).toHaveLength(layout.dims.rows!);
     const rowsOf = (i: number) => [pairTextCls[i]!, pairTextCls[i]! + 1, pairImageCls[i]!, pairImageCls[i]! + 4];
     for (const i of [0, 1, 2]) for (const row of rowsOf(i)) expect(middle[row]).toBeCloseTo(i === 1 ? 0 : 1 / 0.75);
-    for (const name of ['block.2.attention', 'block.2.ffn', 'branch.2.attention', 'branch.2.ffn'])
+    for (const name of ['block.2.attention', 'block.2.ffn', 'branch.2.attention', 'branch.2.ffn'] as const)
       expect([...scales[`drop_path.${name}`]!]).toEqual([2, 2, 0]);
   });
 });

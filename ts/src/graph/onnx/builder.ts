@@ -39,7 +39,7 @@ export interface OnnxValue {
 }
 
 /** A whole number becomes an integer attribute; real numbers are wrapped, since 1 can be both. */
-export type OnnxAttribute = number | readonly number[] | { readonly float: number };
+type OnnxAttribute = number | readonly number[] | { readonly float: number };
 
 /** Where a weight lies in its file, in bytes. */
 export interface WeightPlace {

@@ -4,8 +4,8 @@
  */
 import { check, MomeError } from '../../runtime/errors.ts';
 import type { Graph } from '../graph.ts';
-import type { AnyNode } from '../ops/index.ts';
-import type { Activation, Dim, Parameter, Value } from '../value.ts';
+import type { GraphNode } from '../ops/op.ts';
+import type { Dim, Parameter, Value } from '../value.ts';
 import { OnnxBuilder, type OnnxGraph, type OnnxValue, type ReadParameter, type Tensor } from './builder.ts';
 
 /** What the tokens of a sequence come from. */
@@ -33,25 +33,19 @@ export interface DenseLayout {
   readonly dims: { readonly batch: string; readonly textLength: string };
 }
 
-/** Emits one node; gives the tensor of the result that other nodes read. */
-export type EmitNode = (node: AnyNode, emission: Emission) => Tensor;
-
 /** Emits nodes as their results are asked for, so that nothing is emitted that no output needs. */
 export class Emission {
   readonly onnx = new OnnxBuilder();
   readonly layout: DenseLayout;
-  readonly #emit: EmitNode;
-  readonly #producers = new Map<number, AnyNode>();
+  readonly #producers = new Map<number, GraphNode>();
   readonly #tensors = new Map<number, Tensor>();
   readonly #shared = new Map<string, Tensor>();
   readonly #inputs = new Map<string, OnnxValue>();
 
-  constructor(graph: Graph, layout: DenseLayout, emit: EmitNode) {
+  constructor(graph: Graph, layout: DenseLayout) {
     this.layout = layout;
-    this.#emit = emit;
     for (const node of graph.nodes) {
-      for (const result of Object.values(node.results as Record<string, Activation>))
-        this.#producers.set(result.id, node);
+      for (const result of Object.values(node.results)) this.#producers.set(result.id, node);
     }
   }
 
@@ -62,7 +56,7 @@ export class Emission {
     if (known !== undefined) return known;
     const node = this.#producers.get(value.id);
     check(node !== undefined, 'MOME_INTERNAL', `onnx: value %${value.id} is never written`);
-    const tensor = this.onnx.within(`${node.op}_${value.id}`, () => this.#emit(node, this));
+    const tensor = this.onnx.within(`${node.op.name}_${value.id}`, () => node.op.onnx(node, this));
     this.#tensors.set(value.id, tensor);
     return tensor;
   }

@@ -3,7 +3,6 @@ import { check } from '../../runtime/errors.ts';
 import type { Graph } from '../graph.ts';
 import type { OnnxGraph } from './builder.ts';
 import { type DenseLayout, Emission, sizesOf } from './emission.ts';
-import { emitNode } from './rules.ts';
 
 export {
   type OnnxGraph,
@@ -23,7 +22,7 @@ export { decodeModel, encodeModel, type ModelProto } from './proto.ts';
  * @throws MomeError `MOME_UNSUPPORTED` when an output needs what only training or another kind of sequence has
  */
 export function emitOnnx(graph: Graph, layout: DenseLayout, outputs: readonly string[]): OnnxGraph {
-  const emission = new Emission(graph, layout, emitNode);
+  const emission = new Emission(graph, layout);
   const emitted = outputs.map((name) => {
     const output = graph.outputs.get(name);
     check(output !== undefined, 'MOME_INVALID_ARGUMENT', `onnx: expected an output of ${graph.name}, got "${name}"`);

@@ -41,7 +41,7 @@ export interface TensorProto {
   readonly data_location?: number;
 }
 
-export interface StringStringEntryProto {
+interface StringStringEntryProto {
   readonly key: string;
   readonly value: string;
 }

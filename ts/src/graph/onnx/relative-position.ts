@@ -4,7 +4,7 @@
  */
 
 /** What sizes the table. */
-export interface RelativeTable {
+interface RelativeTable {
   /** Patches along one side of the picture. */
   readonly grid: number;
   /** Text length the text part of the table was sized for. */

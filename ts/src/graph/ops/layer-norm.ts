@@ -1,11 +1,12 @@
 /**
  * layer_norm: `y = (x - mean) / sqrt(var + eps) * gamma + beta` per row.
  */
+import * as operators from '../onnx/operators.ts';
 import type { Activation, Parameter, Value } from '../value.ts';
-import { type Binding, type Cost, elementsOf, expectSame, type GradientContext, type NodeOf } from './node.ts';
+import { expectSame, type KernelOp, type Node } from './op.ts';
+import { elementwiseCost } from './work.ts';
 
-export type LayerNormNode = NodeOf<
-  'layer_norm',
+type LayerNormNode = Node<
   { readonly x: Value; readonly gamma: Parameter; readonly beta: Parameter },
   { readonly y: Activation },
   { readonly eps: number }
@@ -33,8 +34,7 @@ export function layerNorm<R extends string, W extends string>(
 ): Activation<[R, W]> {
   expectSame('layer_norm: width of gamma', x.shape[1], norm.gamma.shape[0]);
   const y = x.graph.activation(x.shape);
-  x.graph.push<'layer_norm'>({
-    op: 'layer_norm',
+  x.graph.push(layerNormOp, {
     operands: { x, gamma: norm.gamma, beta: norm.beta },
     results: { y },
     attributes: { eps },
@@ -42,32 +42,24 @@ export function layerNorm<R extends string, W extends string>(
   return y;
 }
 
-/** Adds into the gradient that the residual branch left on `x`, when there is one: no separate addition is needed. */
-export function layerNormGradient(node: LayerNormNode, context: GradientContext): void {
-  const { x, gamma, beta } = node.operands;
-  const dy = context.gradient(node.results.y);
-  if (dy === undefined) return;
-  const pending = context.pending(x);
-  const dx = context.like(x);
-  context.emit({
-    op: 'layer_norm',
-    operands: {
-      x,
-      gamma,
-      dy,
-      dgamma: context.parameterGradient(gamma),
-      dbeta: context.parameterGradient(beta),
-      ...(pending && { pending }),
-    },
-    results: { dx },
-    attributes: { eps: node.attributes.eps, accumulate_dx: pending !== undefined },
-    ...(pending ? { accumulate: { dx: 'pending' } } : { inPlace: {} }),
-  });
-  if (pending) context.replace(x, dx);
-  else context.add(x, dx);
-}
+export const layerNormOp = {
+  name: 'layer_norm',
+  build: layerNorm,
+  operands: { x: 'rows', gamma: 'parameter', beta: 'parameter' },
+  results: { y: 'required' },
 
-export function layerNormCost(node: LayerNormNode, binding: Binding): Cost {
-  const elements = elementsOf(node.operands.x.shape, binding);
-  return { flops: 8 * elements, bytes: 8 * elements };
-}
+  /** Adds into the gradient that the residual branch left on `x`, when there is one: no separate addition is needed. */
+  gradient({ operands, results, attributes }, context) {
+    const dy = context.gradient(results.y);
+    if (dy === undefined) return;
+    context.emitInto(operands.x, layerNormOp, {
+      operands: { x: operands.x, gamma: operands.gamma, dy, ...context.parameterGradients(operands) },
+      attributes,
+    });
+  },
+
+  cost: ({ operands: { x } }, binding) => elementwiseCost(x.shape, 8, 8, binding),
+
+  onnx: ({ operands: { x, gamma, beta }, attributes: { eps } }, emission) =>
+    operators.layerNorm(emission.tensor(x), gamma, beta, eps, emission),
+} as const satisfies KernelOp<'layer_norm', LayerNormNode>;

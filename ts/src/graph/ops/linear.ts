@@ -1,11 +1,12 @@
 /**
- * linear: `y = x W^T + bias`; qkv: the same with a bias on queries and values only.
+ * linear: `y = x W^T + bias`.
  */
+import * as operators from '../onnx/operators.ts';
 import type { Activation, Parameter, Value } from '../value.ts';
-import { type Binding, type Cost, elementsOf, expectSame, type GradientContext, type NodeOf, sizeOf } from './node.ts';
+import { expectSame, type KernelOp, type Node } from './op.ts';
+import { productCost } from './work.ts';
 
-export type LinearNode = NodeOf<
-  'linear',
+type LinearNode = Node<
   { readonly x: Value; readonly weight: Parameter; readonly bias: Parameter | undefined },
   { readonly y: Activation }
 >;
@@ -29,8 +30,7 @@ export function linear<R extends string, I extends string, O extends string>(
 ): Activation<[R, O]> {
   expectSame('linear: inputs of weight', x.shape[1], map.weight.shape[1]);
   const y = x.graph.activation<[R, O]>([x.shape[0], map.weight.shape[0]]);
-  x.graph.push<'linear'>({
-    op: 'linear',
+  x.graph.push(linearOp, {
     operands: { x, weight: map.weight, bias: map.bias },
     results: { y },
     attributes: {},
@@ -38,79 +38,24 @@ export function linear<R extends string, I extends string, O extends string>(
   return y;
 }
 
-export function linearGradient(node: LinearNode, context: GradientContext): void {
-  const { x, weight, bias } = node.operands;
-  const dy = context.gradient(node.results.y);
-  if (dy === undefined) return;
-  const dx = context.wants(x) ? context.like(x) : undefined;
-  context.emit({
-    op: 'linear',
-    operands: { x, weight, dy, dweight: context.parameterGradient(weight), dbias: context.parameterGradient(bias) },
-    results: dx ? { dx } : {},
-    attributes: {},
-  });
-  if (dx) context.add(x, dx);
-}
+export const linearOp = {
+  name: 'linear',
+  build: linear,
+  operands: { x: 'rows', weight: 'matrix', bias: 'parameter' },
+  results: { y: 'required' },
 
-export function linearCost(node: LinearNode | QkvNode, binding: Binding): Cost {
-  const { x, weight } = node.operands;
-  const rows = sizeOf(x.shape[0]!, binding);
-  const weights = elementsOf(weight.shape, binding);
-  return {
-    flops: 2 * rows * weights,
-    bytes: 4 * (elementsOf(x.shape, binding) + weights + elementsOf(node.results.y.shape, binding)),
-  };
-}
+  gradient({ operands, results }, context) {
+    const { x, weight } = operands;
+    const dy = context.gradient(results.y);
+    if (dy === undefined) return;
+    context.emit(linearOp, {
+      operands: { x, weight, dy, ...context.parameterGradients(operands) },
+      gradients: context.wants(x) ? { dx: x } : {},
+      attributes: {},
+    });
+  },
 
-export type QkvNode = NodeOf<
-  'qkv',
-  { readonly x: Value; readonly weight: Parameter; readonly q_bias: Parameter; readonly v_bias: Parameter },
-  { readonly y: Activation }
->;
+  cost: ({ operands: { x, weight }, results: { y } }, binding) => productCost(x, weight, y, binding),
 
-/** The joint query, key and value projection of a block: keys have no bias. */
-export interface Qkv {
-  readonly weight: Parameter<['qkv', 'width']>;
-  readonly qBias: Parameter<['width']>;
-  readonly vBias: Parameter<['width']>;
-}
-
-/**
- * Queries, keys and values of every row in one projection.
- *
- * @param x rows x width
- * @returns rows x 3 width: queries, keys, values, each ordered by head
- * @see arXiv 2111.02358, section 2.2
- */
-export function qkv<R extends string>(x: Value<[R, 'width']>, map: Qkv): Activation<[R, 'qkv']> {
-  expectSame('qkv: inputs of weight', x.shape[1], map.weight.shape[1]);
-  const y = x.graph.activation<[R, 'qkv']>([x.shape[0], map.weight.shape[0]]);
-  x.graph.push<'qkv'>({
-    op: 'qkv',
-    operands: { x, weight: map.weight, q_bias: map.qBias, v_bias: map.vBias },
-    results: { y },
-    attributes: {},
-  });
-  return y;
-}
-
-export function qkvGradient(node: QkvNode, context: GradientContext): void {
-  const { x, weight, q_bias, v_bias } = node.operands;
-  const dy = context.gradient(node.results.y);
-  if (dy === undefined) return;
-  const dx = context.like(x);
-  context.emit({
-    op: 'qkv',
-    operands: {
-      x,
-      weight,
-      dy,
-      dweight: context.parameterGradient(weight),
-      dq_bias: context.parameterGradient(q_bias),
-      dv_bias: context.parameterGradient(v_bias),
-    },
-    results: { dx },
-    attributes: {},
-  });
-  context.add(x, dx);
-}
+  onnx: ({ operands: { x, weight, bias } }, emission) => operators.linear(emission.tensor(x), weight, bias, emission),
+} as const satisfies KernelOp<'linear', LinearNode>;

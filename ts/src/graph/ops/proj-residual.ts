@@ -1,12 +1,14 @@
 /**
  * proj_residual: `out = x + row_scale gamma (a W^T + bias)`: the end of a block's attention branch.
  */
+import { unsupported } from '../onnx/emission.ts';
+import * as operators from '../onnx/operators.ts';
 import type { Activation, Input, Parameter, Value } from '../value.ts';
 import type { Linear } from './linear.ts';
-import { type Binding, type Cost, elementsOf, expectSame, type GradientContext, type NodeOf, sizeOf } from './node.ts';
+import { expectSame, type KernelOp, type Node } from './op.ts';
+import { elementsOf, sizeOf } from './work.ts';
 
-export type ProjResidualNode = NodeOf<
-  'proj_residual',
+type ProjResidualNode = Node<
   {
     readonly x: Value;
     readonly a: Value;
@@ -42,53 +44,44 @@ export function projResidual<R extends string>(
 ): Activation<[R, 'width']> {
   expectSame('proj_residual: inputs of weight', a.shape[1], map.weight.shape[1]);
   const out = x.graph.activation(x.shape);
-  x.graph.push<'proj_residual'>({
-    op: 'proj_residual',
-    operands: {
-      x,
-      a,
-      weight: map.weight as unknown as Parameter,
-      bias: map.bias,
-      gamma: residual.gamma,
-      row_scale: residual.rowScale as Input | undefined,
-    },
+  x.graph.push(projResidualOp, {
+    operands: { x, a, weight: map.weight, bias: map.bias, gamma: residual.gamma, row_scale: residual.rowScale },
     results: { out },
     attributes: {},
   });
   return out;
 }
 
-/** The gradient of `x` is that of `out` itself: nothing is computed or copied for it. */
-export function projResidualGradient(node: ProjResidualNode, context: GradientContext): void {
-  const { x, a, weight, bias, gamma, row_scale } = node.operands;
-  const dout = context.gradient(node.results.out);
-  if (dout === undefined) return;
-  const da = context.like(a);
-  context.emit({
-    op: 'proj_residual',
-    operands: {
-      a,
-      weight,
-      bias,
-      gamma,
-      row_scale,
-      dout,
-      dweight: context.parameterGradient(weight),
-      dbias: context.parameterGradient(bias),
-      dgamma: context.parameterGradient(gamma),
-    },
-    results: { da },
-    attributes: {},
-  });
-  context.add(a, da);
-  context.add(x, dout);
-}
+export const projResidualOp = {
+  name: 'proj_residual',
+  build: projResidual,
+  operands: { x: 'rows', a: 'rows', weight: 'matrix', bias: 'parameter', gamma: 'parameter', row_scale: 'input' },
+  results: { out: { inPlaceOf: 'x' } },
 
-export function projResidualCost(node: ProjResidualNode, binding: Binding): Cost {
-  const rows = sizeOf(node.operands.a.shape[0]!, binding);
-  const weights = elementsOf(node.operands.weight.shape, binding);
-  return {
-    flops: 2 * rows * weights + 3 * elementsOf(node.results.out.shape, binding),
-    bytes: 4 * (weights + 3 * elementsOf(node.results.out.shape, binding)),
-  };
-}
+  /** The gradient of `x` is that of `out` itself: nothing is computed or copied for it. */
+  gradient({ operands: { x, ...branch }, results: { out } }, context) {
+    const dout = context.gradient(out);
+    if (dout === undefined) return;
+    context.emit(projResidualOp, {
+      operands: { ...branch, dout, ...context.parameterGradients(branch) },
+      gradients: { da: branch.a },
+      attributes: {},
+    });
+    context.add(x, dout);
+  },
+
+  cost({ operands: { a, weight }, results: { out } }, binding) {
+    const weights = elementsOf(weight.shape, binding);
+    const elements = elementsOf(out.shape, binding);
+    return {
+      flops: 2 * sizeOf(a.shape[0]!, binding) * weights + 3 * elements,
+      bytes: 4 * (weights + 3 * elements),
+    };
+  },
+
+  onnx({ operands: { x, a, weight, bias, gamma, row_scale } }, emission) {
+    if (row_scale) throw unsupported('proj_residual with drop path');
+    const branch = operators.linear(emission.tensor(a), weight, bias, emission, gamma);
+    return emission.onnx.op('Add', [emission.tensor(x), branch]);
+  },
+} as const satisfies KernelOp<'proj_residual', ProjResidualNode>;

@@ -2,6 +2,7 @@
  * Image-text contrastive learning as a program of a step: texts and pictures apart, and hard negatives from their similarities.
  */
 import { type BatchItems, layoutBatch } from '../../model/batch.ts';
+import type { TrainingArguments } from '../../model/contract.ts';
 import { contrastiveFunction } from '../../model/objectives.ts';
 import { drawHardNegatives } from '../mining.ts';
 import {
@@ -19,7 +20,7 @@ export function contrastiveProgram(setting: StepSetting): StepProgram {
   const { config, options, trainable } = setting;
   return {
     training: contrastiveFunction(config, 'itc', objectiveOptionsOf(options), trainable),
-    sample: ({ batch, random }) => {
+    sample: ({ batch, random }): TrainingArguments => {
       const pairs = batch.texts.length;
       const items: BatchItems = { texts: batch.texts, images: batch.texts.map((_, picture) => ({ picture })) };
       const layout = layoutBatch(config, items, pairs);

@@ -2,6 +2,7 @@
  * Objectives on fused sequences as one program of a step: image-text matching with hard negatives, masked language modelling.
  */
 import { keepRows, layoutBatch } from '../../model/batch.ts';
+import type { TrainingArguments } from '../../model/contract.ts';
 import { fusedFunction } from '../../model/objectives.ts';
 import { type MaskedText, maskWords } from '../masking.ts';
 import {
@@ -25,7 +26,7 @@ export function fusedProgram(setting: StepSetting, objectives: readonly ('itm' |
   const withMlm = objectives.includes('mlm');
   return {
     training: fusedFunction(config, objectives, objectiveOptionsOf(options), trainable),
-    sample: (context) => {
+    sample: (context): TrainingArguments => {
       const { batch, random, negatives } = context;
       const matched = negatives ? matchedPairs(context, fusedPairsOf(options, batch)) : [];
       const masked = withMlm
@@ -37,7 +38,12 @@ export function fusedProgram(setting: StepSetting, objectives: readonly ('itm' |
       const layout = layoutBatch(config, { pairs }, batch.texts.length);
       const mlmRows = maskedRows(masked, layout.pairTextCls.subarray(matched.length));
       const kept = keepRows({ pairs: { itm: layout.pairTextCls.slice(0, matched.length), mlm: mlmRows } });
-      const dims = { ...layout.dims, ...kept.dims, itm_rows: matched.length, mlm_rows: mlmRows.length };
+      const dims: TrainingArguments['dims'] = {
+        ...layout.dims,
+        ...kept.dims,
+        itm_rows: matched.length,
+        mlm_rows: mlmRows.length,
+      };
       const inputs = { ...layout.inputs, ...kept.inputs };
       return {
         dims,

@@ -2,9 +2,10 @@
  * What a training step is made of: programs that run one after the other on the same weights and the same batch.
  */
 import type { VlmoConfig } from '../../architecture/config.ts';
+import { dropoutSeed } from '../../graph/index.ts';
 import type { BatchInputs } from '../../model/batch.ts';
+import type { DropPathScales, Stream, TrainingArguments } from '../../model/contract.ts';
 import type { ObjectiveOptions, TrainingFunction } from '../../model/objectives.ts';
-import type { RunArguments } from '../../runtime/addon.ts';
 import { dropPathScales } from '../drop-path.ts';
 import type { MaskingVocabulary } from '../masking.ts';
 import type { Negatives } from '../mining.ts';
@@ -64,7 +65,7 @@ export interface StepContext {
 export interface StepProgram {
   readonly training: TrainingFunction;
   /** Samples this step's arguments; draws from `context.random`. */
-  readonly sample: (context: StepContext) => RunArguments;
+  readonly sample: (context: StepContext) => TrainingArguments;
   /** Reads the outputs of the run into `context`. */
   readonly finish?: (outputs: Readonly<Record<string, Float32Array>>, context: StepContext) => void;
 }
@@ -95,15 +96,18 @@ export function fusedPairsOf({ fusedPairs }: SamplingOptions, { texts }: Trainin
 export function dropPathInputs(
   { config, options: { dropPath = 0, vlBranch } }: StepSetting,
   batch: BatchInputs,
-  streams: readonly ('block' | 'branch')[],
+  streams: readonly Stream[],
   random: Random,
-): Record<string, Float32Array> {
+): DropPathScales {
   if (dropPath === 0) return {};
   const used = streams.filter((stream) => stream === 'block' || vlBranch !== false);
   return dropPathScales(config, batch, dropPath, used, random);
 }
 
 /** The scalars of a run: the seed of text dropout where there is any. */
-export function scalarsOf({ textDropout = 0 }: SamplingOptions, random: Random): Record<string, number> {
-  return textDropout > 0 ? { dropoutSeed: random.integer(2 ** 31) } : {};
+export function scalarsOf(
+  { textDropout = 0 }: SamplingOptions,
+  random: Random,
+): NonNullable<TrainingArguments['scalars']> {
+  return textDropout > 0 ? { [dropoutSeed.scalar]: random.integer(2 ** 31) } : {};
 }

@@ -2,10 +2,10 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
+import type { VlmoConfig } from '../../src/architecture/config.ts';
 import { writeModel } from '../../src/checkpoint/index.ts';
-import type { VlmoConfig } from '../../src/model/config.ts';
+import { Vlmo } from '../../src/inference/vlmo.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
-import { Vlmo } from '../../src/model/vlmo.ts';
 import { addon } from '../../src/runtime/addon.ts';
 import { MomeError } from '../../src/runtime/errors.ts';
 import { createRandom } from '../../src/train/random.ts';
@@ -61,7 +61,7 @@ describe('a call that takes long', () => {
   beforeAll(async () => {
     folder = await temporaryFolder();
     await writeFile(join(folder, 'vocab.txt'), `${tinyVocabulary().join('\n')}\n`);
-    await writeModel(folder, config, initialParameters(config, createRandom(1)), {
+    await writeModel(folder, config, await initialParameters(config, createRandom(1)), {
       dtype: 'float32',
       vocabularyFiles: [],
     });
