@@ -1,7 +1,8 @@
 /** Checkpoints: reading, explaining and writing them. */
 export { isBeit, type ParameterSource, takeOverBeit } from './beit.ts';
 export { type Checkpoint, openCheckpoint } from './checkpoint.ts';
-export { inferConfig } from './infer-config.ts';
+export { hashFile } from './finite.ts';
+export { configOfFile, configToRun, inferConfig } from './infer-config.ts';
 export { type CheckpointReport, inspectCheckpoint } from './inspect.ts';
 export {
   type Conversion,
