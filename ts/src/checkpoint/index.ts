@@ -13,7 +13,7 @@ export {
   type WriteOptions,
   writeModel,
 } from './model-files.ts';
-export { loadParameterValues, requireAll, type TakenParameters, takeParameters, valuesOf } from './parameters.ts';
+export { loadParameterValues, type TakenParameters, takeParameters, valuesOf } from './parameters.ts';
 export { resizeAbsolutePositions, resizeRelativeTable } from './resize-positions.ts';
 export { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from './safetensors.ts';
 export { readElements, readIntegers, readTensor, type TensorEntry, type TensorType } from './tensors.ts';

@@ -122,13 +122,3 @@ async function adapt(
 function sameShape(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((size, i) => size === b[i]);
 }
-
-/** Throws unless every parameter is there. @throws MomeError `MOME_INVALID_FILE` naming the first few that are missing */
-export function requireAll({ missing }: TakenParameters, path: string): void {
-  const some = missing.slice(0, 5).join(', ');
-  check(
-    missing.length === 0,
-    'MOME_INVALID_FILE',
-    `${path}: expected all parameters, ${missing.length} are missing: ${some}`,
-  );
-}

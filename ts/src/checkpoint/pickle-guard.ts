@@ -12,8 +12,8 @@ const maxSteps = 2 ** 20;
 const costlySteps = 100;
 /** Most containers that are open at a time, as in Python. */
 const maxDepth = 1000;
-/** Most bytes of a long integer that the library reads; it is given larger ones, such as states of random numbers, as bytes. */
-const maxLongBytes = 8;
+/** Most bytes of a long integer that the library reads exactly; it is given larger ones, such as states of random numbers, as bytes. */
+const maxLongBytes = 6;
 
 /** What follows an opcode: bytes, a length of so many bytes and then as many bytes, or lines. */
 type Argument = number | 'length1' | 'length4' | 'lines';
@@ -61,7 +61,7 @@ function code(letter: string): number {
 
 /**
  * A copy of `bytes` that the library may read. State for an object (BUILD) is dropped in it: no tensor needs it, and the library
- * would assign it to whatever lies on the stack. Integers of more than 64 bits become bytes: no tensor needs them either.
+ * would assign it to whatever lies on the stack. Integers of more than 48 bits become bytes: no tensor needs them either.
  *
  * @throws MomeError `MOME_INVALID_FILE` for other opcodes and lengths past the end, `MOME_TOO_LARGE` for too many steps
  */

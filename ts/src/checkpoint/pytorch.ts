@@ -267,7 +267,7 @@ function rebuildFromType(build: unknown, _type: unknown, args: unknown): unknown
   return known(...args);
 }
 
-/** @param typeName name of the type where the storage has none */
+/** @param typeName name of the type, for storages that have none */
 function rebuild(
   storage: unknown,
   typeName: string | undefined,
@@ -287,8 +287,8 @@ function rebuild(
   ) {
     throw new Error('a tensor with senseless sizes');
   }
-  const named = typeName !== undefined && Object.hasOwn(dtypeNames, typeName) ? dtypeNames[typeName] : undefined;
-  const dtype = typeName === undefined ? storage.dtype : named;
+  const isForeign = typeName !== undefined && !Object.hasOwn(dtypeNames, typeName);
+  const dtype = isForeign ? undefined : (storage.dtype ?? dtypeNames[typeName ?? '']);
   if (dtype === undefined) return new ForeignTensor(typeName ?? storage.typeName);
   return new PickledTensor(dtype, storage, offset, [...shape], [...strides]);
 }

@@ -80,37 +80,56 @@ export const fillMask: ModelFunction = (config, options) => {
   return graph;
 };
 
-/** Everything a unimodal batch gives: all hidden rows, both embeddings and those of the VL branch. */
-export const dualOutputs: ModelFunction = (config, options) => {
-  const graph = new Graph('dual_outputs');
-  const encoderOptions = withDefaults(options);
-  const encoded = encode(graph, config, encoderOptions);
-  const { hidden, weights } = encoded;
-  const textCls = rowIndex(weights, 'text_cls', headDims.texts);
-  const imageCls = rowIndex(weights, 'image_cls', headDims.imageCount);
-  const keep = graph.input('kept', 'i32', [keptDims.kept]);
-  const branch = vlBranch({ ...encoded, hidden: gatherRows(hidden, keep) }, encoderOptions);
-  graph.output('hidden', finalNorm(hidden, weights));
-  graph.output('text_embed', embedding(hidden, textCls, 'itc_text_proj', weights));
-  graph.output('image_embed', embedding(hidden, imageCls, 'itc_image_proj', weights));
-  const keptText = rowIndex(weights, 'kept_text', headDims.texts);
-  const keptImage = rowIndex(weights, 'kept_image', headDims.imageCount);
-  graph.output('text_embed_vl', embedding(branch, keptText, 'itc_vl_text_proj', weights));
-  graph.output('image_embed_vl', embedding(branch, keptImage, 'itc_vl_image_proj', weights));
-  return graph;
-};
+const dualNames = ['hidden', 'text_embed', 'image_embed', 'text_embed_vl', 'image_embed_vl'] as const;
+const fusionNames = ['hidden', 'pooled', 'itm_logits', 'vqa_logits'] as const;
+/** Outputs of {@link dualOutputsOf} and {@link fusionOutputsOf}. */
+export type DualOutput = (typeof dualNames)[number];
+export type FusionOutput = (typeof fusionNames)[number];
 
-/** Everything a fused batch gives but the NLVR2 and MLM heads: all hidden rows, pooled rows, ITM and VQA logits. */
-export const fusionOutputs: ModelFunction = (config, options) => {
-  const graph = new Graph('fusion_outputs');
-  const { hidden, weights } = encode(graph, config, withDefaults(options));
-  const rows = pooled(hidden, rowIndex(weights, 'pair_cls', headDims.pairs), weights);
-  graph.output('hidden', finalNorm(hidden, weights));
-  graph.output('pooled', rows);
-  graph.output('itm_logits', itmLogits(rows, weights));
-  graph.output('vqa_logits', vqaLogits(rows, weights));
-  return graph;
-};
+/** What a unimodal batch gives: all hidden rows, both embeddings and those of the VL branch, as far as `wanted` names them. */
+export const dualOutputsOf =
+  (wanted: readonly DualOutput[]): ModelFunction =>
+  (config, options) => {
+    const graph = new Graph('dual_outputs');
+    const encoderOptions = withDefaults(options);
+    const encoded = encode(graph, config, encoderOptions);
+    const { hidden, weights } = encoded;
+    const has = (name: DualOutput) => wanted.includes(name);
+    const textCls = rowIndex(weights, 'text_cls', headDims.texts);
+    const imageCls = rowIndex(weights, 'image_cls', headDims.imageCount);
+    if (has('hidden')) graph.output('hidden', finalNorm(hidden, weights));
+    if (has('text_embed')) graph.output('text_embed', embedding(hidden, textCls, 'itc_text_proj', weights));
+    if (has('image_embed')) graph.output('image_embed', embedding(hidden, imageCls, 'itc_image_proj', weights));
+    if (!has('text_embed_vl') && !has('image_embed_vl')) return graph;
+    const keep = graph.input('kept', 'i32', [keptDims.kept]);
+    const branch = vlBranch({ ...encoded, hidden: gatherRows(hidden, keep) }, encoderOptions);
+    const keptText = rowIndex(weights, 'kept_text', headDims.texts);
+    const keptImage = rowIndex(weights, 'kept_image', headDims.imageCount);
+    if (has('text_embed_vl')) graph.output('text_embed_vl', embedding(branch, keptText, 'itc_vl_text_proj', weights));
+    if (has('image_embed_vl'))
+      graph.output('image_embed_vl', embedding(branch, keptImage, 'itc_vl_image_proj', weights));
+    return graph;
+  };
+
+/** What a fused batch gives but the NLVR2 and MLM heads: all hidden rows, pooled rows, ITM and VQA logits, as far as `wanted` names them. */
+export const fusionOutputsOf =
+  (wanted: readonly FusionOutput[]): ModelFunction =>
+  (config, options) => {
+    const graph = new Graph('fusion_outputs');
+    const { hidden, weights } = encode(graph, config, withDefaults(options));
+    if (wanted.includes('hidden')) graph.output('hidden', finalNorm(hidden, weights));
+    if (wanted.every((name) => name === 'hidden')) return graph;
+    const pairs = pooled(hidden, rowIndex(weights, 'pair_cls', headDims.pairs), weights);
+    if (wanted.includes('pooled')) graph.output('pooled', pairs);
+    if (wanted.includes('itm_logits')) graph.output('itm_logits', itmLogits(pairs, weights));
+    if (wanted.includes('vqa_logits')) graph.output('vqa_logits', vqaLogits(pairs, weights));
+    return graph;
+  };
+
+/** Everything a unimodal batch gives. */
+export const dualOutputs = dualOutputsOf(dualNames);
+/** Everything a fused batch gives but the NLVR2 and MLM heads. */
+export const fusionOutputs = fusionOutputsOf(fusionNames);
 
 /** Lowers a function for inference. */
 export function lowerFunction(build: ModelFunction, config: VlmoConfig, options?: Partial<EncoderOptions>): Lowered {
