@@ -67,7 +67,7 @@ async function openAnyKind(file: InputFile): Promise<Checkpoint> {
       wrapper: undefined,
       prefix: found.prefix,
       entries: withScales(renamed(entries, found)),
-      foreign: new Map([...foreign].map(([name, type]) => [found.names.get(name)!, type])),
+      foreign: renamed(foreign, found),
       otherKeys: [],
       metadata,
     };
@@ -84,7 +84,7 @@ async function openAnyKind(file: InputFile): Promise<Checkpoint> {
     wrapper: keys.length === 0 ? undefined : keys.join('.'),
     prefix: names.prefix,
     entries: renamed(entries, names),
-    foreign: new Map([...foreign].map(([name, type]) => [names.names.get(name)!, type])),
+    foreign: renamed(foreign, names),
     otherKeys,
     metadata: {},
   };
@@ -177,8 +177,13 @@ function rankOf(keys: readonly string[]): number {
   return base + keys.length / 10;
 }
 
-function renamed(entries: ReadonlyMap<string, TensorEntry>, { names }: FoundNames): Map<string, TensorEntry> {
-  return new Map([...entries].map(([name, entry]) => [names.get(name)!, entry]));
+function renamed<T>(values: ReadonlyMap<string, T>, { names }: FoundNames): Map<string, T> {
+  return new Map(
+    [...values].flatMap(([name, value]): [string, T][] => {
+      const own = names.get(name);
+      return own === undefined ? [] : [[own, value]];
+    }),
+  );
 }
 
 /** A key to show: only texts and numbers have a short form, lists inside lists may have one without end. */

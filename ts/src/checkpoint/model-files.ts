@@ -26,8 +26,8 @@ const answersName = 'answers.json';
 const maxJsonBytes = 16 * 2 ** 20;
 const vocabularyOptions = { what: 'a vocabulary', maxBytes: 64 * 2 ** 20 } as const;
 /** How often files that change while they are opened are opened again, and the pause before, in milliseconds. */
-const maxOpenings = 40;
-const pause = 25;
+const maxOpenings = 100;
+const pause = 10;
 
 /** The parts of a model, open: all of one moment, also where others replace the files meanwhile. */
 export interface ModelFiles {
@@ -69,7 +69,8 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
       failure = error;
     }
     const now = await viewOf(folder);
-    if (files && isSame(view, now, find) && (await areCurrent(files, now))) return await modelFilesOf(folder, files);
+    if (files && isSame(view, now, find) && (await areCurrent(files, find(view), now)))
+      return await modelFilesOf(folder, files, find(view));
     for (const file of files?.values() ?? []) file.close();
     if (failure !== undefined && isSame(view, now, find)) throw failure;
     await setTimeout(pause);
@@ -110,10 +111,12 @@ function placeOf({ folder, names, commit }: FolderView, name: string): string {
 
 async function openFiles(view: FolderView, weights: string): Promise<OpenFiles> {
   const vocabulary = vocabularyNames.find((name) => view.has(name));
-  const wanted: [name: string, what: string][] = [[weights, 'a checkpoint']];
+  const wanted: [name: string, what: string][] = [];
   if (view.has(configName)) wanted.push([configName, 'a configuration']);
   if (vocabulary !== undefined) wanted.push([vocabulary, 'a vocabulary']);
   if (view.has(answersName)) wanted.push([answersName, 'a list of answers']);
+  // Last: when they are opened they are current, and so are the others if they still are afterwards.
+  wanted.push([weights, 'a checkpoint']);
   const files = new Map<string, InputFile>();
   try {
     for (const [name, what] of wanted) files.set(name, await InputFile.open(placeOf(view, name), what));
@@ -141,9 +144,10 @@ function isSame(a: FolderView, b: FolderView, find: (view: FolderView) => string
   );
 }
 
-/** Whether the names still stand for the files: a change that is being finished moves them. */
-async function areCurrent(files: OpenFiles, view: FolderView): Promise<boolean> {
+/** Whether the names of all files but the weights still stand for them: a change that is being finished moves them. */
+async function areCurrent(files: OpenFiles, weights: string, view: FolderView): Promise<boolean> {
   for (const [name, file] of files) {
+    if (name === weights) continue;
     const temporary = view.commit?.temporaries.get(name);
     const places = [name, ...(temporary === undefined ? [] : [temporary])];
     const found = await Promise.all(places.map((place) => file.isAt(join(view.folder, place))));
@@ -152,7 +156,7 @@ async function areCurrent(files: OpenFiles, view: FolderView): Promise<boolean> 
   return true;
 }
 
-async function modelFilesOf(folder: string, files: OpenFiles): Promise<ModelFiles> {
+async function modelFilesOf(folder: string, files: OpenFiles, weights: string): Promise<ModelFiles> {
   try {
     const json = async (name: string, what: string) => {
       const file = files.get(name);
@@ -162,11 +166,11 @@ async function modelFilesOf(folder: string, files: OpenFiles): Promise<ModelFile
     const answersText = await json(answersName, 'a list of answers');
     const vocabulary = vocabularyNames.find((name) => files.has(name));
     let vocabularyText: Promise<TextFile | undefined> | undefined;
-    const { 0: weightsFile } = [...files.values()];
+    const weightsFile = files.get(weights)!;
     const at = (text: TextFile, name: string): TextFile => ({ ...text, path: join(folder, name) });
     return {
-      weights: weightsFile!.path,
-      weightsFile: weightsFile!,
+      weights: join(folder, weights),
+      weightsFile,
       readConfig: async () => configText && readConfig(at(configText, configName)),
       readFusionWeight: async () => (configText ? readFusionWeight(at(configText, configName)) : 1),
       vocabulary: vocabulary && join(folder, vocabulary),

@@ -30,7 +30,7 @@ const maxPrefixes = 16;
 export interface FoundNames {
   /** What stood before the names and was taken off, such as `module.`; empty where nothing did. */
   readonly prefix: string;
-  /** Name in the file -> name in the model. Names that are not of the model keep theirs. */
+  /** Name in the file -> name in the model. Names that are not of the model keep theirs; those it would have twice are left out. */
   readonly names: ReadonlyMap<string, string>;
   /** How many of them are names of a model. */
   readonly known: number;
@@ -47,19 +47,22 @@ export function findNames(all: Iterable<string>, where: string): FoundNames {
   const prefix = prefixOf(names, where);
   const own = names.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
   const bare = own.some((name) => experts.test(name)) && !own.some((name) => expertsOfTransformer.test(name));
+  const inFile = prefixInFile(cleaned, prefix);
   const found = new Map<string, string>();
-  const foreign: [string, string][] = [];
+  const taken = new Set<string>();
+  const take = (name: string, own: string) => {
+    if (taken.has(own)) return;
+    taken.add(own);
+    found.set(name, own);
+  };
+  const rest: [string, string][] = [];
   for (const [name, clean] of cleaned) {
-    if (!clean.startsWith(prefix)) foreign.push([name, clean]);
-    else {
-      const stripped = clean.slice(prefix.length);
-      found.set(name, bare && ofTransformer.test(stripped) ? `transformer.${stripped}` : stripped);
-    }
+    const own = clean.slice(prefix.length);
+    if (!name.startsWith(inFile) || !clean.startsWith(prefix)) rest.push([name, clean]);
+    else take(name, bare && ofTransformer.test(own) ? `transformer.${own}` : own);
   }
-  const taken = new Set(found.values());
-  // Names beside the prefix that a model does not have twice.
-  for (const [name, clean] of foreign) found.set(name, taken.has(clean) ? name : clean);
-  return { prefix: prefixInFile(cleaned, prefix), names: found, known: own.filter((name) => known.test(name)).length };
+  for (const [name, clean] of rest) take(name, clean.startsWith(prefix) ? clean.slice(prefix.length) : clean);
+  return { prefix: inFile, names: found, known: own.filter((name) => known.test(name)).length };
 }
 
 function prefixOf(names: readonly string[], where: string): string {
