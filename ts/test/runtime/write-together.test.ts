@@ -94,15 +94,18 @@ describe('a model that is written over another', () => {
       expect(await names(path)).toEqual(clean);
       await rm(path, { recursive: true });
     };
-    const next = Array.from({ length: steps }, (_, i) => i + 1);
+    // Writes of one tensor after another are alike: every call before and after them, and some of them.
+    const all = Array.from({ length: steps }, (_, i) => i + 1);
+    const chosen = all.filter((step) => step <= 2 || step > steps - 24 || step % 20 === 0);
+    const next = [...chosen];
     await Promise.all(
       [1, 2].map(async () => {
         for (let step = next.shift(); step !== undefined; step = next.shift()) await kill(step);
       }),
     );
-    const order = seen.slice(1);
+    const order = chosen.map((step) => seen[step]);
     const change = order.indexOf('new');
-    expect(change).toBeGreaterThan(10);
+    expect(change).toBeGreaterThan(5);
     expect(order.slice(0, change).every((each) => each === 'old')).toBe(true);
     expect(order.slice(change).every((each) => each === 'new')).toBe(true);
     expect(left.size).toBeGreaterThan(2);
