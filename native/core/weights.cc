@@ -49,24 +49,25 @@ void convert(const std::byte* from, FileType type, int64_t count, float* to) {
 
 }  // namespace
 
+FileDescriptor::~FileDescriptor() {
+  if (value_ >= 0) close(value_);
+}
+
 // Read, not mapped: a file that shrinks under a mapping ends the process, and one that is read gives an error. A file that was
 // written to since it was opened is refused.
 class SourceFile {
  public:
-  ~SourceFile() {
-    if (file_ >= 0) close(file_);
-  }
-  Status open(const std::string& path) {
+  Status open(FileDescriptor file, const std::string& path) {
     path_ = path;
-    file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (file_ < 0 || fstat(file_, &info_) != 0) return error(Code::io, "%s: expected a readable file: %s", path.c_str(), std::strerror(errno));
+    file_ = std::move(file);
+    if (file_.get() < 0 || fstat(file_.get(), &info_) != 0) return error(Code::io, "%s: expected a readable file: %s", path.c_str(), std::strerror(errno));
     return {};
   }
   uint64_t bytes() const { return static_cast<uint64_t>(info_.st_size); }
 
   Status read(uint64_t offset, FileType type, int64_t count, float* values) const {
     struct stat now;
-    if (fstat(file_, &now) != 0 || now.st_size != info_.st_size || now.st_mtim.tv_sec != info_.st_mtim.tv_sec ||
+    if (fstat(file_.get(), &now) != 0 || now.st_size != info_.st_size || now.st_mtim.tv_sec != info_.st_mtim.tv_sec ||
         now.st_mtim.tv_nsec != info_.st_mtim.tv_nsec) {
       return error(Code::io, "%s: expected the file that was opened, it was changed since", path_.c_str());
     }
@@ -84,7 +85,7 @@ class SourceFile {
  private:
   Status read_bytes(uint64_t offset, size_t bytes, std::byte* to) const {
     for (size_t done = 0; done < bytes;) {
-      const ssize_t got = pread(file_, to + done, bytes - done, static_cast<off_t>(offset + done));
+      const ssize_t got = pread(file_.get(), to + done, bytes - done, static_cast<off_t>(offset + done));
       if (got < 0 && errno == EINTR) continue;
       if (got <= 0) return error(Code::io, "%s: could not be read: %s", path_.c_str(), got == 0 ? "it has become shorter" : std::strerror(errno));
       done += static_cast<size_t>(got);
@@ -93,7 +94,7 @@ class SourceFile {
   }
 
   std::string path_;
-  int file_ = -1;
+  FileDescriptor file_;
   struct stat info_ = {};
 };
 
@@ -162,8 +163,12 @@ Status WeightStore::add(const std::string& name, const std::vector<int64_t>& sha
 }
 
 Status WeightStore::add_from_file(const std::string& path, const std::vector<FileRegion>& regions) {
+  return add_from_file(FileDescriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC)), path, regions);
+}
+
+Status WeightStore::add_from_file(FileDescriptor descriptor, const std::string& path, const std::vector<FileRegion>& regions) {
   auto file = std::make_shared<SourceFile>();
-  MOME_RETURN_IF_ERROR(file->open(path));
+  MOME_RETURN_IF_ERROR(file->open(std::move(descriptor), path));
   const auto inside = [&](uint64_t offset, uint64_t bytes) { return offset <= file->bytes() && bytes <= file->bytes() - offset; };
   for (const FileRegion& region : regions) {
     Parameter* parameter = nullptr;

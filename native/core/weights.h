@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "core/device.h"
@@ -36,6 +37,22 @@ struct PerForm {
 
   T& operator[](Form form) { return values[static_cast<int>(form)]; }
   const T& operator[](Form form) const { return values[static_cast<int>(form)]; }
+};
+
+// An open file descriptor and its only owner; -1 for none.
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int value = -1) : value_(value) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    std::swap(value_, other.value_);
+    return *this;
+  }
+  ~FileDescriptor();
+  int get() const { return value_; }
+
+ private:
+  int value_;
 };
 
 struct Parameter {
@@ -81,6 +98,8 @@ class WeightStore {
   // Opens `path` and takes in the regions, each checked against the file's size. Values are read when they are first needed, one tensor at a
   // time, and a matrix is packed at once: no second copy of the weights ever exists.
   Status add_from_file(const std::string& path, const std::vector<FileRegion>& regions);
+  // The same from a file that is open; `path` names it in messages.
+  Status add_from_file(FileDescriptor file, const std::string& path, const std::vector<FileRegion>& regions);
   // Gives every parameter a zero gradient and zero moments.
   Status enable_training();
   bool training() const { return training_; }

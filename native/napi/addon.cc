@@ -1,6 +1,7 @@
 // The addon's entry: plain functions, and the constructors of its classes. State hangs on the environment, so that worker threads
 // and double loading are safe.
 #include "core/device.h"
+#include "core/finite.h"
 #include "core/kernel.h"
 #include "core/ops/table.h"
 #include "napi/bridge.h"
@@ -120,6 +121,22 @@ Napi::Value Ops(const Napi::CallbackInfo& info) {
   return list;
 }
 
+// firstNonFinite(bytes, dtype): index of the first element that is NaN or infinite, -1 where there is none.
+Napi::Value FirstNonFinite(const Napi::CallbackInfo& info) {
+  if (!info[0].IsTypedArray() || !info[1].IsString() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    return raise(info.Env(), Code::invalid_argument, "firstNonFinite: expected (Uint8Array, type)");
+  }
+  const Napi::Uint8Array array = info[0].As<Napi::Uint8Array>();
+  const auto* bytes = reinterpret_cast<const std::byte*>(array.Data());
+  const auto length = static_cast<int64_t>(array.ByteLength());
+  const std::string type = info[1].As<Napi::String>().Utf8Value();
+  int64_t index = -1;
+  if (type == "F32") index = first_non_finite<uint32_t>(bytes, length / 4, 0x7f800000);
+  if (type == "F16") index = first_non_finite<uint16_t>(bytes, length / 2, 0x7c00);
+  if (type == "BF16") index = first_non_finite<uint16_t>(bytes, length / 2, 0x7f80);
+  return Napi::Number::New(info.Env(), static_cast<double>(index));
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   auto* addon = new AddonState();
   env.SetInstanceData(addon);
@@ -129,6 +146,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("errorCodes", Napi::Function::New(env, ErrorCodes, "errorCodes"));
   exports.Set("kernels", Napi::Function::New(env, Kernels, "kernels"));
   exports.Set("ops", Napi::Function::New(env, Ops, "ops"));
+  exports.Set("firstNonFinite", Napi::Function::New(env, FirstNonFinite, "firstNonFinite"));
   register_background(env, exports);
   register_engine(env, exports, *addon);
   return exports;

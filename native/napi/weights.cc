@@ -1,4 +1,6 @@
 // NativeWeights: parameters in and out, gradients and the optimiser.
+#include <fcntl.h>
+
 #include <cmath>
 #include <cstring>
 
@@ -93,12 +95,14 @@ Napi::Value NativeWeights::Add(const Napi::CallbackInfo& info) {
   return status.ok() ? info.Env().Undefined() : raise(info.Env(), status);
 }
 
-// map(path, [{ name, shape, dtype, offset }]): Promise<void>
+// map(fd, path, [{ name, shape, dtype, offset }]): Promise<void>. The descriptor is duplicated before the call returns.
 Napi::Value NativeWeights::Map(const Napi::CallbackInfo& info) {
   MOME_REQUIRE_LIVE();
-  if (!info[0].IsString() || !info[1].IsArray()) return raise(info.Env(), Code::invalid_argument, "weights.map: expected (path, entries)");
+  if (!info[0].IsNumber() || !info[1].IsString() || !info[2].IsArray()) {
+    return raise(info.Env(), Code::invalid_argument, "weights.map: expected (fd, path, entries)");
+  }
   auto regions = std::make_shared<std::vector<FileRegion>>();
-  const Napi::Array entries = info[1].As<Napi::Array>();
+  const Napi::Array entries = info[2].As<Napi::Array>();
   for (uint32_t i = 0; i < entries.Length(); i++) {
     const Napi::Value entry = entries.Get(i);
     if (!entry.IsObject()) return raise(info.Env(), Code::invalid_argument, "weights.map: expected entries to be objects");
@@ -123,8 +127,11 @@ Napi::Value NativeWeights::Map(const Napi::CallbackInfo& info) {
     region.offset = static_cast<uint64_t>(offset);
     regions->push_back(std::move(region));
   }
-  const std::string path = info[0].As<Napi::String>().Utf8Value();
-  return in_engine(info.Env(), *engine(), [store = store_, regions, path](PendingPromise::Make&) { return store->add_from_file(path, *regions); });
+  const std::string path = info[1].As<Napi::String>().Utf8Value();
+  auto file = std::make_shared<FileDescriptor>(fcntl(info[0].As<Napi::Number>().Int32Value(), F_DUPFD_CLOEXEC, 0));
+  return in_engine(info.Env(), *engine(), [store = store_, regions, path, file](PendingPromise::Make&) {
+    return store->add_from_file(std::move(*file), path, *regions);
+  });
 }
 
 Napi::Value NativeWeights::Names(const Napi::CallbackInfo& info) {

@@ -34,6 +34,11 @@ export interface VlmoConfig {
   readonly vocabularySize: number;
   /** Answers of the VQA head. */
   readonly answers: number;
+  /**
+   * Rows of `token_type_embeddings`: text, picture and, where the model compares two pictures, the second picture. Official files have 3
+   * where they are tuned for NLVR2, else 2. Default: 3, or as many as the checkpoint holds.
+   */
+  readonly tokenTypes?: 2 | 3;
 }
 
 const size = z.number().int().positive();
@@ -52,6 +57,7 @@ const configSchema = z.strictObject({
   maxTextLengthOfInit: size.min(2).max(4096),
   vocabularySize: size.max(2_000_000),
   answers: size.max(1_000_000),
+  tokenTypes: z.union([z.literal(2), z.literal(3)]).exactOptional(),
 });
 
 /** Argument names of the original training code, as golden cases and official configurations use them. */
@@ -172,6 +178,9 @@ function configError(where: string, error: z.ZodError): MomeError {
     cause: error,
   });
 }
+
+/** Rows of `token_type_embeddings`. */
+export const tokenTypesOf = (config: VlmoConfig): 2 | 3 => config.tokenTypes ?? 3;
 
 /** Patches along one side of the picture. */
 export const gridOf = (config: VlmoConfig): number => config.imageSize / config.patchSize;

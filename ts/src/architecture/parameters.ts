@@ -1,7 +1,7 @@
 /**
  * Names and shapes of every parameter of a model, in the order of the official checkpoints.
  */
-import { hiddenOf, imageTokensOf, relativePositionsOf, type VlmoConfig } from './config.ts';
+import { hiddenOf, imageTokensOf, relativePositionsOf, tokenTypesOf, type VlmoConfig } from './config.ts';
 
 /** Checkpoint names of the experts: the original spells the image expert `imag`. */
 export const expertNames = { text: 'text', image: 'imag', vl: 'vl' } as const;
@@ -25,7 +25,7 @@ export function parameterShapes(config: VlmoConfig): ReadonlyMap<string, readonl
   shapes.set('text_embeddings.position_embeddings.weight', [maxTextLength, D]);
   shapes.set('text_embeddings.token_type_embeddings.weight', [2, D]);
   norm('text_embeddings.LayerNorm');
-  shapes.set('token_type_embeddings.weight', [3, D]);
+  shapes.set('token_type_embeddings.weight', [tokenTypesOf(config), D]);
   shapes.set('transformer.cls_token', [1, 1, D]);
   if (positions === 'absolute') shapes.set('transformer.pos_embed', [1, imageTokensOf(config), D]);
   shapes.set('transformer.patch_embed.proj.weight', [D, 3, patchSize, patchSize]);

@@ -1,7 +1,8 @@
 /** Checkpoints: reading, explaining and writing them. */
 export { isBeit, type ParameterSource, takeOverBeit } from './beit.ts';
 export { type Checkpoint, openCheckpoint } from './checkpoint.ts';
-export { inferConfig } from './infer-config.ts';
+export { hashFile } from './finite.ts';
+export { configOfFile, configToRun, inferConfig } from './infer-config.ts';
 export { type CheckpointReport, inspectCheckpoint } from './inspect.ts';
 export {
   type Conversion,
@@ -12,7 +13,7 @@ export {
   type WriteOptions,
   writeModel,
 } from './model-files.ts';
-export { loadParameterValues, requireAll, type TakenParameters, takeParameters, valuesOf } from './parameters.ts';
+export { loadParameterValues, type TakenParameters, takeParameters, valuesOf } from './parameters.ts';
 export { resizeAbsolutePositions, resizeRelativeTable } from './resize-positions.ts';
 export { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from './safetensors.ts';
 export { readElements, readIntegers, readTensor, type TensorEntry, type TensorType } from './tensors.ts';

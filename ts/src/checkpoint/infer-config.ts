@@ -27,8 +27,9 @@ export function inferConfig(checkpoint: Checkpoint, known: Partial<VlmoConfig> =
   const table = shape('relative_position_bias_table');
   const textPositions = shape('text_embeddings.position_embeddings.weight')?.[0];
   const firstVl = firstLayerWith(checkpoint, layers, 'mlp_vl.fc1.weight');
-  const heads = known.heads ?? (beit ? beitHeads(checkpoint) : table ? table[1]! / layers : headsOfWidth(width));
-  const grid = gridOfShapes(table, absolute, known, textPositions, where, beit ? beitRows(checkpoint) : undefined);
+  const columns = beit ? beitTable(checkpoint)?.[1] : table && table[1]! / layers;
+  const heads = known.heads ?? columns ?? headsOfWidth(width, where);
+  const grid = gridOfShapes(checkpoint, { table, absolute, textPositions, known }, where);
   return parseConfig(
     {
       imageSize: grid.size * patch[3]!,
@@ -41,7 +42,7 @@ export function inferConfig(checkpoint: Checkpoint, known: Partial<VlmoConfig> =
       positions: absolute && !table ? 'absolute' : 'relative',
       layerScale: shape(`${prefix}blocks.0.gamma_1`) ? 0.1 : null,
       maxTextLength: Math.min(
-        textPositions ?? presets.base.maxTextLength,
+        textPositions ?? textLengthOfBuffers(checkpoint) ?? presets.base.maxTextLength,
         absolute ? Number.POSITIVE_INFINITY : grid.initLength,
       ),
       maxTextLengthOfInit: grid.initLength,
@@ -51,6 +52,22 @@ export function inferConfig(checkpoint: Checkpoint, known: Partial<VlmoConfig> =
     },
     where,
   );
+}
+
+/** The configuration with as many token types as the checkpoint has, where `config` does not say. */
+export function configOfFile(config: VlmoConfig, checkpoint: Checkpoint): VlmoConfig {
+  const rows = checkpoint.entries.get('token_type_embeddings.weight')?.shape[0];
+  return config.tokenTypes === undefined && rows === 2 ? { ...config, tokenTypes: 2 } : config;
+}
+
+/**
+ * The configuration a checkpoint runs with: that of its file, with the third token type where the head that compares two pictures needs
+ * it and the file has two. It starts as a copy of the second.
+ */
+export function configToRun(config: VlmoConfig, checkpoint: Checkpoint): VlmoConfig {
+  const { tokenTypes, ...rest } = configOfFile(config, checkpoint);
+  if (tokenTypes === undefined) return rest;
+  return checkpoint.entries.has('nlvr2_classifier.3.weight') ? rest : { ...rest, tokenTypes };
 }
 
 function countLayers(checkpoint: Checkpoint, prefix: string): number {
@@ -65,9 +82,15 @@ function firstLayerWith(checkpoint: Checkpoint, layers: number, name: string): n
   return layers;
 }
 
-/** Official widths have heads of 64, base_plus of 34. */
-function headsOfWidth(width: number): number {
-  return width === presets.base_plus.width ? presets.base_plus.heads : Math.max(1, Math.round(width / 64));
+/** Heads of official models are 64 wide, or 34 in base_plus, whose width 64 does not divide. */
+function headsOfWidth(width: number, where: string): number {
+  const size = [64, 34].find((each) => width % each === 0);
+  check(
+    size !== undefined,
+    'MOME_INVALID_CONFIG',
+    `${where}: expected a width that heads of 64 or 34 divide, got ${width}; give a config.json that says how many heads there are`,
+  );
+  return width / size;
 }
 
 function beitTable(checkpoint: Checkpoint): readonly number[] | undefined {
@@ -77,35 +100,50 @@ function beitTable(checkpoint: Checkpoint): readonly number[] | undefined {
   )?.shape;
 }
 
-function beitHeads(checkpoint: Checkpoint): number {
-  return beitTable(checkpoint)?.[1] ?? headsOfWidth(checkpoint.entries.get('patch_embed.proj.weight')!.shape[0]!);
-}
-
-function beitRows(checkpoint: Checkpoint): number | undefined {
-  return beitTable(checkpoint)?.[0];
+/** What shapes say about positions. */
+interface PositionShapes {
+  readonly table: readonly number[] | undefined;
+  readonly absolute: readonly number[] | undefined;
+  readonly textPositions: number | undefined;
+  readonly known: Partial<VlmoConfig>;
 }
 
 /** Patches along a side, and the text length the relative table was sized for. */
 function gridOfShapes(
-  table: readonly number[] | undefined,
-  absolute: readonly number[] | undefined,
-  known: Partial<VlmoConfig>,
-  textPositions: number | undefined,
+  checkpoint: Checkpoint,
+  { table, absolute, textPositions, known }: PositionShapes,
   where: string,
-  beitTableRows: number | undefined,
 ): { readonly size: number; readonly initLength: number } {
   const initLength = known.maxTextLengthOfInit ?? presets.base.maxTextLengthOfInit;
-  if (absolute && !table) return { size: Math.sqrt(absolute[1]! - 1), initLength };
-  if (beitTableRows !== undefined) return { size: (Math.sqrt(beitTableRows - 3) + 1) / 2, initLength };
+  if (absolute && !table) return { size: Math.sqrt((absolute[1] ?? 0) - 1), initLength };
+  const ofBeit = isBeit(checkpoint) ? beitTable(checkpoint) : undefined;
+  if (ofBeit) return { size: (Math.sqrt(ofBeit[0]! - 3) + 1) / 2, initLength };
   check(table !== undefined, 'MOME_INVALID_CONFIG', `${where}: expected relative or absolute positions, found neither`);
+  const rows = table[0]!;
+  // The index of the table, where the file holds it, tells the grid: what is left of the rows is the text's.
+  const size = Math.sqrt((checkpoint.entries.get('relative_position_index')?.shape[0] ?? 0) - 1);
+  const rest = (rows - 5 - (2 * size - 1) ** 2) / 2;
+  if (
+    known.maxTextLengthOfInit === undefined &&
+    size >= 1 &&
+    Number.isInteger(size) &&
+    Number.isInteger(rest) &&
+    rest >= 2
+  )
+    return { size, initLength: rest };
   const candidates = known.maxTextLengthOfInit ? [known.maxTextLengthOfInit] : [initLength, textPositions ?? 0];
   for (const length of candidates) {
-    const size = (Math.sqrt(table[0]! - 5 - 2 * length) + 1) / 2;
+    const size = (Math.sqrt(rows - 5 - 2 * length) + 1) / 2;
     if (Number.isInteger(size) && size >= 1) return { size, initLength: length };
   }
   check(
     false,
     'MOME_INVALID_CONFIG',
-    `${where}: expected a table of ${candidates.join(' or ')} text positions, got ${table[0]} rows; give a config.json`,
+    `${where}: expected a table of ${candidates.join(' or ')} text positions, got ${rows} rows; give a config.json`,
   );
+}
+
+/** Tokens of a text, as the buffers of official files say. */
+function textLengthOfBuffers({ entries }: Checkpoint): number | undefined {
+  return entries.get('text_embeddings.position_ids')?.shape[1] ?? entries.get('text_relative_position_index')?.shape[0];
 }

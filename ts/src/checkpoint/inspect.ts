@@ -5,8 +5,8 @@ import type { VlmoConfig } from '../architecture/config.ts';
 import { MomeError } from '../runtime/errors.ts';
 import { isBeit } from './beit.ts';
 import { openCheckpoint } from './checkpoint.ts';
-import { inferConfig } from './infer-config.ts';
-import { openModelFiles } from './model-files.ts';
+import { configOfFile, inferConfig } from './infer-config.ts';
+import { type ModelFiles, openModelFiles } from './model-files.ts';
 import { takeParameters } from './parameters.ts';
 import { elementCount } from './tensors.ts';
 
@@ -35,7 +35,15 @@ export interface CheckpointReport {
 /** Explains a checkpoint or model folder. @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_UNSUPPORTED` */
 export async function inspectCheckpoint(path: string): Promise<CheckpointReport> {
   const files = await openModelFiles(path);
-  const checkpoint = await openCheckpoint(files.weights);
+  try {
+    return await reportOf(path, files);
+  } finally {
+    files.close();
+  }
+}
+
+async function reportOf(path: string, files: ModelFiles): Promise<CheckpointReport> {
+  const checkpoint = await openCheckpoint(files.weightsFile);
   const entries = [...checkpoint.entries.values()];
   let config: VlmoConfig | null = null;
   let configFrom: CheckpointReport['configFrom'] = null;
@@ -45,7 +53,7 @@ export async function inspectCheckpoint(path: string): Promise<CheckpointReport>
   let problem: string | null = null;
   try {
     const written = await files.readConfig();
-    config = written ?? inferConfig(checkpoint);
+    config = configOfFile(written ?? inferConfig(checkpoint), checkpoint);
     configFrom = written ? 'config.json' : 'shapes';
     const taken = await takeParameters(checkpoint, config);
     missing = taken.missing;
@@ -64,7 +72,7 @@ export async function inspectCheckpoint(path: string): Promise<CheckpointReport>
     prefix: checkpoint.prefix,
     tensors: entries.length,
     values: entries.reduce((sum, { shape }) => sum + elementCount(shape, path), 0),
-    types: [...new Set(entries.map(({ dtype }) => dtype))],
+    types: [...new Set([...entries.map(({ dtype }) => dtype), ...checkpoint.foreign.values()])],
     config,
     configFrom,
     problem,

@@ -1,86 +1,215 @@
 /**
  * A model as files: `config.json`, weights, vocabulary and answers, in one folder or beside a checkpoint.
  */
-import { copyFile, readdir, readFile, stat, writeFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { readdir, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { z } from 'zod';
 import { configFromArch, parseConfig, type VlmoConfig } from '../architecture/config.ts';
 import { isBlockMatrix, parameterShapes } from '../architecture/parameters.ts';
 import type { DType } from '../runtime/addon.ts';
+import { type Commit, finishAbandoned, readCommit } from '../runtime/commit.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
-import { makeFolder } from '../runtime/files.ts';
-import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
-import { inferConfig } from './infer-config.ts';
+import { writeTogether } from '../runtime/files.ts';
+import { InputFile, parseJson, readText, type TextFile } from '../runtime/input-file.ts';
+import { openCheckpoint } from './checkpoint.ts';
+import { configOfFile, inferConfig } from './infer-config.ts';
 import { takeParameters, valuesOf } from './parameters.ts';
 import { quantiseRows, scaleName } from './quantise.ts';
-import { type TensorToWrite, writeSafetensors } from './safetensors.ts';
+import { type TensorToWrite, writeNewSafetensors } from './safetensors.ts';
 
 const weightsName = 'model.safetensors';
 const configName = 'config.json';
 const vocabularyNames = ['tokenizer.json', 'vocab.txt'];
 const answersName = 'answers.json';
-/** Largest JSON file taken in, in bytes. */
+/** Largest JSON file and largest vocabulary taken in, in bytes. */
 const maxJsonBytes = 16 * 2 ** 20;
+const vocabularyOptions = { what: 'a vocabulary', maxBytes: 64 * 2 ** 20 } as const;
+/** How often files that change while they are opened are opened again, and the pause before, in milliseconds. */
+const maxOpenings = 100;
+const pause = 10;
 
-/** Where the parts of a model lie. */
+/** The parts of a model, open: all of one moment, also where others replace the files meanwhile. */
 export interface ModelFiles {
+  /** Path of the weights. */
   readonly weights: string;
+  readonly weightsFile: InputFile;
   /** What `config.json` says; undefined when there is none. @throws MomeError `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE` */
   readonly readConfig: () => Promise<VlmoConfig | undefined>;
   /** How much the matching head counts beside the similarity, where `config.json` says so; else 1. */
   readonly readFusionWeight: () => Promise<number>;
+  /** Path of the vocabulary. */
   readonly vocabulary: string | undefined;
+  /** The vocabulary, read once. @throws MomeError `MOME_INVALID_FILE`, `MOME_TOO_LARGE`, `MOME_IO` */
+  readonly readVocabulary: () => Promise<TextFile | undefined>;
   readonly answers: readonly string[] | undefined;
+  /** Closes the files. What is dropped without it closes them when it is collected. */
+  close(): void;
 }
 
 /**
- * Finds a model's files: `path` is a folder, or a checkpoint whose neighbours are looked at.
+ * Opens a model's files: `path` is a folder, or a checkpoint whose neighbours are looked at. Where files are replaced meanwhile, as a
+ * deployment does, they are opened again until all are of one moment.
  *
- * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`
+ * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_TOO_LARGE`, `MOME_IO`
  */
 export async function openModelFiles(path: string): Promise<ModelFiles> {
-  const info = await stat(path).catch((error: unknown) => {
-    throw new MomeError('MOME_NOT_FOUND', `${path}: expected a model folder or a checkpoint, found nothing`, {
-      cause: error,
-    });
-  });
-  const folder = info.isDirectory() ? path : dirname(path);
-  const names = new Set(await readdir(folder));
-  const weights = info.isDirectory() ? join(path, weightsIn(names, path)) : path;
-  const vocabulary = vocabularyNames.find((name) => names.has(name));
-  return {
-    weights,
-    readConfig: async () => (names.has(configName) ? readConfig(join(folder, configName)) : undefined),
-    readFusionWeight: async () => (names.has(configName) ? readFusionWeight(join(folder, configName)) : 1),
-    vocabulary: vocabulary && join(folder, vocabulary),
-    answers: names.has(answersName) ? await readAnswers(join(folder, answersName)) : undefined,
-  };
+  const info = await stat(path).catch(() => undefined);
+  const folder = info?.isDirectory() ? path : dirname(path);
+  const find = (view: FolderView): string => (info?.isDirectory() ? weightsIn(view, path) : basename(path));
+  const isPending = !info && (await readCommit(folder))?.temporaries.has(basename(path));
+  check(info || isPending, 'MOME_NOT_FOUND', `${path}: expected a model folder or a checkpoint, found nothing`);
+  for (let opening = 1; opening <= maxOpenings; opening++) {
+    const view = await viewOf(folder);
+    let files: OpenFiles | undefined;
+    let failure: unknown;
+    try {
+      files = await openFiles(view, find(view));
+    } catch (error) {
+      failure = error;
+    }
+    const now = await viewOf(folder);
+    if (files && isSame(view, now, find) && (await areCurrent(files, find(view), now)))
+      return await modelFilesOf(folder, files, find(view));
+    for (const file of files?.values() ?? []) file.close();
+    if (failure !== undefined && isSame(view, now, find)) throw failure;
+    await setTimeout(pause);
+  }
+  throw new MomeError(
+    'MOME_IO',
+    `${path}: expected files that stay as they are while they are opened, they changed ${maxOpenings} times`,
+  );
 }
 
-function weightsIn(names: ReadonlySet<string>, folder: string): string {
-  if (names.has(weightsName)) return weightsName;
-  const others = [...names].filter((name) => /\.(?:safetensors|pt|pth|ckpt|bin)$/.test(name));
+/** The names in a folder, with a change that was not finished taken as finished. */
+interface FolderView {
+  readonly folder: string;
+  readonly names: ReadonlySet<string>;
+  readonly commit: Commit | undefined;
+  has(name: string): boolean;
+}
+
+/** Open files by the names they stand for. */
+type OpenFiles = ReadonlyMap<string, InputFile>;
+
+async function viewOf(folder: string): Promise<FolderView> {
+  const commit = await readCommit(folder);
+  if (commit) await finishAbandoned(folder, commit);
+  const listed = await readdir(folder).catch((error: unknown) => {
+    throw new MomeError('MOME_IO', `${folder}: expected a folder that can be listed`, { cause: error });
+  });
+  const names = new Set(listed);
+  const has = (name: string) => names.has(name) || names.has(commit?.temporaries.get(name) ?? name);
+  return { folder, names, commit, has };
+}
+
+/** Where the file that counts as `name` lies. */
+function placeOf({ folder, names, commit }: FolderView, name: string): string {
+  const temporary = commit?.temporaries.get(name);
+  return join(folder, temporary !== undefined && names.has(temporary) ? temporary : name);
+}
+
+async function openFiles(view: FolderView, weights: string): Promise<OpenFiles> {
+  const vocabulary = vocabularyNames.find((name) => view.has(name));
+  const wanted: [name: string, what: string][] = [];
+  if (view.has(configName)) wanted.push([configName, 'a configuration']);
+  if (vocabulary !== undefined) wanted.push([vocabulary, 'a vocabulary']);
+  if (view.has(answersName)) wanted.push([answersName, 'a list of answers']);
+  // Last: when they are opened they are current, and so are the others if they still are afterwards.
+  wanted.push([weights, 'a checkpoint']);
+  const files = new Map<string, InputFile>();
+  try {
+    for (const [name, what] of wanted) files.set(name, await InputFile.open(placeOf(view, name), what));
+    return files;
+  } catch (error) {
+    for (const file of files.values()) file.close();
+    throw error;
+  }
+}
+
+/** Whether two views name the same parts of a model. */
+function isSame(a: FolderView, b: FolderView, find: (view: FolderView) => string): boolean {
+  const weights = (view: FolderView) => {
+    try {
+      return find(view);
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  const parts = [configName, answersName, ...vocabularyNames];
+  return (
+    a.commit?.owner === b.commit?.owner &&
+    weights(a) === weights(b) &&
+    parts.every((name) => a.has(name) === b.has(name))
+  );
+}
+
+/** Whether the names of all files but the weights still stand for them: a change that is being finished moves them. */
+async function areCurrent(files: OpenFiles, weights: string, view: FolderView): Promise<boolean> {
+  for (const [name, file] of files) {
+    if (name === weights) continue;
+    const temporary = view.commit?.temporaries.get(name);
+    const places = [name, ...(temporary === undefined ? [] : [temporary])];
+    const found = await Promise.all(places.map((place) => file.isAt(join(view.folder, place))));
+    if (!found.includes(true)) return false;
+  }
+  return true;
+}
+
+async function modelFilesOf(folder: string, files: OpenFiles, weights: string): Promise<ModelFiles> {
+  try {
+    const json = async (name: string, what: string) => {
+      const file = files.get(name);
+      return file && (await readText(file, { what, maxBytes: maxJsonBytes }));
+    };
+    const configText = await json(configName, 'a configuration');
+    const answersText = await json(answersName, 'a list of answers');
+    const vocabulary = vocabularyNames.find((name) => files.has(name));
+    let vocabularyText: Promise<TextFile | undefined> | undefined;
+    const weightsFile = files.get(weights)!;
+    const at = (text: TextFile, name: string): TextFile => ({ ...text, path: join(folder, name) });
+    return {
+      weights: join(folder, weights),
+      weightsFile,
+      readConfig: async () => configText && readConfig(at(configText, configName)),
+      readFusionWeight: async () => (configText ? readFusionWeight(at(configText, configName)) : 1),
+      vocabulary: vocabulary && join(folder, vocabulary),
+      readVocabulary: () => {
+        vocabularyText ??= (async () => {
+          const file = vocabulary && files.get(vocabulary);
+          return file ? at(await readText(file, vocabularyOptions), vocabulary) : undefined;
+        })();
+        return vocabularyText;
+      },
+      answers: answersText && readAnswers(at(answersText, answersName)),
+      close: () => {
+        for (const file of files.values()) file.close();
+      },
+    };
+  } catch (error) {
+    for (const file of files.values()) file.close();
+    throw error;
+  }
+}
+
+function weightsIn(view: FolderView, folder: string): string {
+  if (view.has(weightsName)) return weightsName;
+  const others = [...view.names].filter((name) => /\.(?:safetensors|pt|pth|ckpt|bin)$/.test(name));
+  const shards = [...view.names].some((name) => name.endsWith('.index.json'));
   check(
     others.length === 1,
     'MOME_NOT_FOUND',
-    `${folder}: expected ${weightsName} or one checkpoint, found ${others.length || 'none'}`,
+    shards
+      ? `${folder}: expected ${weightsName} or one checkpoint, found one in ${others.length} parts; save it as one file`
+      : `${folder}: expected ${weightsName} or one checkpoint, found ${others.length || 'none'}`,
   );
   return others[0]!;
 }
 
-async function readJson(path: string): Promise<unknown> {
-  const { size } = await stat(path);
-  check(size <= maxJsonBytes, 'MOME_TOO_LARGE', `${path}: expected at most ${maxJsonBytes} bytes, got ${size}`);
-  try {
-    return JSON.parse(await readFile(path, 'utf8'));
-  } catch (error) {
-    throw new MomeError('MOME_INVALID_FILE', `${path}: expected JSON`, { cause: error });
-  }
-}
-
 /** Reads a configuration in this library's names or in those of the original code. */
-async function readConfig(path: string): Promise<VlmoConfig> {
-  const json = await readJson(path);
+function readConfig(file: TextFile): VlmoConfig {
+  const { path } = file;
+  const json = parseJson(file);
   check(typeof json === 'object' && json !== null, 'MOME_INVALID_CONFIG', `${path}: expected an object`);
   if ('arch' in json) return configFromArch(json.arch, path);
   if ('embed_dim' in json) return configFromArch(json, path);
@@ -90,22 +219,22 @@ async function readConfig(path: string): Promise<VlmoConfig> {
 
 const fusionWeightSchema = z.object({ fusionWeight: z.number().min(0).max(100).default(1) });
 
-async function readFusionWeight(path: string): Promise<number> {
-  const parsed = fusionWeightSchema.safeParse(await readJson(path));
-  check(parsed.success, 'MOME_INVALID_CONFIG', `${path}: expected fusionWeight to be a number from 0 to 100`);
+function readFusionWeight(file: TextFile): number {
+  const parsed = fusionWeightSchema.safeParse(parseJson(file));
+  check(parsed.success, 'MOME_INVALID_CONFIG', `${file.path}: expected fusionWeight to be a number from 0 to 100`);
   return parsed.data.fusionWeight;
 }
 
-async function readAnswers(path: string): Promise<readonly string[]> {
-  const parsed = z.array(z.string()).safeParse(await readJson(path));
-  check(parsed.success, 'MOME_INVALID_FILE', `${path}: expected a list of answers`);
+function readAnswers(file: TextFile): readonly string[] {
+  const parsed = z.array(z.string()).safeParse(parseJson(file));
+  check(parsed.success, 'MOME_INVALID_FILE', `${file.path}: expected a list of answers`);
   return parsed.data;
 }
 
 export interface WriteOptions {
   readonly dtype: DType;
-  /** Files copied beside the weights. */
-  readonly vocabularyFiles: readonly string[];
+  /** Files copied beside the weights: paths, or contents that were read before. */
+  readonly vocabularyFiles: readonly (string | Pick<TextFile, 'path' | 'bytes'>)[];
   readonly answers?: readonly string[];
   /** Leaves a parameter out, such as a head that was never trained. */
   readonly omit?: (name: string) => boolean;
@@ -116,8 +245,12 @@ export interface WriteOptions {
 }
 
 /**
- * Writes a model folder. Vectors stay float32 in bfloat16 models: they are few and scale whole rows. In int8 models the matrices of
+ * Writes a model folder. All its files change together or not at all: a process that is stopped in between leaves the old model or the
+ * new one, and a full disk the old one. Other files of the folder stay. Vectors stay float32 in bfloat16 models: they are few and scale whole rows. In int8 models the matrices of
  * the blocks have 8 bits and a scale per row, and everything else stays float32.
+ *
+ * @throws MomeError `MOME_IO` saying that the disk is full or which right is missing, `MOME_INVALID_SHAPE`, `MOME_NOT_FOUND` and
+ *   `MOME_INVALID_FILE` for vocabulary files, `MOME_ABORTED`
  */
 export async function writeModel(
   folder: string,
@@ -125,7 +258,6 @@ export async function writeModel(
   parameters: ReadonlyMap<string, Float32Array>,
   options: WriteOptions,
 ): Promise<void> {
-  await makeFolder(folder);
   const tensors: TensorToWrite[] = [];
   for (const [name, shape] of parameterShapes(config)) {
     requireNotAborted(options.signal, 'convert');
@@ -140,15 +272,21 @@ export async function writeModel(
     const dtype = options.dtype === 'bfloat16' && shape.length > 1 ? 'BF16' : 'F32';
     tensors.push({ name, dtype, shape, data });
   }
-  await writeSafetensors(join(folder, weightsName), tensors, { format: 'pt', ...options.metadata });
   const { fusionWeight = 1 } = options;
   const written = { modelType: 'vlmo', ...config, ...(fusionWeight !== 1 && { fusionWeight }) };
-  await writeFile(join(folder, configName), `${JSON.stringify(written, null, 2)}\n`);
-  if (options.answers) await writeFile(join(folder, answersName), `${JSON.stringify(options.answers)}\n`);
+  const texts = new Map<string, string | Uint8Array>([[configName, `${JSON.stringify(written, null, 2)}\n`]]);
+  if (options.answers) texts.set(answersName, `${JSON.stringify(options.answers)}\n`);
   for (const file of options.vocabularyFiles) {
-    const target = join(folder, basename(file));
-    if (file !== target) await copyFile(file, target);
+    const { path, bytes } = typeof file === 'string' ? { path: file, bytes: undefined } : file;
+    // One that lies there already stays as it is.
+    if (bytes === undefined && resolve(path) === resolve(folder, basename(path))) continue;
+    texts.set(basename(path), bytes ?? (await readText(path, vocabularyOptions)).bytes);
   }
+  await writeTogether(folder, async (fileIn) => {
+    await writeNewSafetensors(fileIn(weightsName), tensors, { format: 'pt', ...options.metadata });
+    for (const [name, content] of texts) await writeFile(fileIn(name), content, { flag: 'wx' });
+    requireNotAborted(options.signal, 'convert');
+  });
 }
 
 /** What {@link convertCheckpoint} did. */
@@ -189,33 +327,42 @@ export async function convertCheckpoint(
 ): Promise<Conversion> {
   const { signal } = options;
   const files = await openModelFiles(source);
-  const checkpoint: Checkpoint = await openCheckpoint(files.weights);
-  const base = options.config ?? (await files.readConfig()) ?? inferConfig(checkpoint);
-  const config = parseConfig({
-    ...base,
-    ...(options.imageSize !== undefined && { imageSize: options.imageSize }),
-    ...(options.maxTextLength !== undefined && { maxTextLength: options.maxTextLength }),
-  });
-  const taken = await takeParameters(checkpoint, config);
-  check(taken.sources.size > 0, 'MOME_INVALID_FILE', `${source}: expected parameters of a VLMo model, found none`);
-  const values = new Map<string, Float32Array>();
-  for (const [name, entry] of taken.sources) {
-    requireNotAborted(signal, 'convert');
-    values.set(name, await valuesOf(entry));
+  try {
+    const checkpoint = await openCheckpoint(files.weightsFile);
+    const base = options.config ?? (await files.readConfig()) ?? inferConfig(checkpoint);
+    const config = configOfFile(
+      parseConfig({
+        ...base,
+        ...(options.imageSize !== undefined && { imageSize: options.imageSize }),
+        ...(options.maxTextLength !== undefined && { maxTextLength: options.maxTextLength }),
+      }),
+      checkpoint,
+    );
+    const taken = await takeParameters(checkpoint, config);
+    check(taken.sources.size > 0, 'MOME_INVALID_FILE', `${source}: expected parameters of a VLMo model, found none`);
+    const values = new Map<string, Float32Array>();
+    for (const [name, entry] of taken.sources) {
+      requireNotAborted(signal, 'convert');
+      values.set(name, await valuesOf(entry));
+    }
+    await files.weightsFile.requireUnchanged();
+    const vocabulary = await files.readVocabulary();
+    await writeModel(folder, config, values, {
+      dtype: options.dtype ?? 'float32',
+      vocabularyFiles: vocabulary === undefined ? [] : [vocabulary],
+      ...(files.answers && { answers: files.answers }),
+      ...(options.omit && { omit: options.omit }),
+      ...(signal && { signal }),
+      fusionWeight: options.fusionWeight ?? (await files.readFusionWeight()),
+    });
+    return {
+      config,
+      parameters: taken.sources.size,
+      missing: taken.missing,
+      unexpected: taken.unexpected,
+      notes: taken.notes,
+    };
+  } finally {
+    files.close();
   }
-  await writeModel(folder, config, values, {
-    dtype: options.dtype ?? 'float32',
-    vocabularyFiles: files.vocabulary === undefined ? [] : [files.vocabulary],
-    ...(files.answers && { answers: files.answers }),
-    ...(options.omit && { omit: options.omit }),
-    ...(signal && { signal }),
-    fusionWeight: options.fusionWeight ?? (await files.readFusionWeight()),
-  });
-  return {
-    config,
-    parameters: taken.sources.size,
-    missing: taken.missing,
-    unexpected: taken.unexpected,
-    notes: taken.notes,
-  };
 }

@@ -6,6 +6,7 @@ import { parameterShapes } from '../architecture/parameters.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { isBeit, type ParameterSource, takeOverBeit } from './beit.ts';
 import type { Checkpoint } from './checkpoint.ts';
+import { requireFinite } from './finite.ts';
 import { resizeAbsolutePositions, resizeRelativeTable } from './resize-positions.ts';
 import { readTensor } from './tensors.ts';
 
@@ -23,9 +24,10 @@ export interface TakenParameters {
 const tableName = 'relative_position_bias_table';
 const absoluteName = 'transformer.pos_embed';
 const textPositionsName = 'text_embeddings.position_embeddings.weight';
+const typesName = 'token_type_embeddings.weight';
 
 /** Buffers that official checkpoints carry beside parameters. */
-const buffers = /(?:position_ids|relative_position_index|num_batches_tracked|mask_token)$/;
+const buffers = /(?:position_ids|token_type_ids|relative_position_index|num_batches_tracked|mask_token)$/;
 
 /**
  * @throws MomeError `MOME_INVALID_SHAPE` for a tensor that fits the configuration neither as it is nor resized
@@ -41,6 +43,12 @@ export async function takeParameters(checkpoint: Checkpoint, config: VlmoConfig)
   const missing: string[] = [];
   for (const [name, shape] of shapes) {
     const found = available.get(name);
+    const foreign = checkpoint.foreign.get(name);
+    check(
+      foreign === undefined || found !== undefined,
+      'MOME_UNSUPPORTED',
+      `${checkpoint.path}: expected ${name} in a float type, got ${foreign}; save it as float32`,
+    );
     if (!found) {
       missing.push(name);
       continue;
@@ -64,9 +72,11 @@ export async function loadParameterValues(
   return values;
 }
 
-/** Values of a source, read when they are in a file. */
+/** Values of a source, read when they are in a file. @throws MomeError `MOME_NON_FINITE` naming the tensor and the index; as `readTensor` */
 export async function valuesOf(source: ParameterSource): Promise<Float32Array> {
-  return 'values' in source ? source.values : readTensor(source);
+  const values = 'values' in source ? source.values : await readTensor(source);
+  await requireFinite(values, source);
+  return values;
 }
 
 async function adapt(
@@ -94,6 +104,15 @@ async function adapt(
   if (name === textPositionsName && source.shape.length === 2 && source.shape[1] === shape[1] && from > shape[0]!) {
     return made((await valuesOf(source)).slice(0, shape[0]! * shape[1]!));
   }
+  if (name === typesName && source.shape.length === 2 && source.shape[1] === shape[1] && from === 2 && shape[0] === 3) {
+    // Comparing two pictures starts with the second picture's type equal to the first's.
+    const values = await valuesOf(source);
+    const width = shape[1]!;
+    const three = new Float32Array(3 * width);
+    three.set(values);
+    three.set(values.subarray(width), 2 * width);
+    return made(three);
+  }
   throw new MomeError(
     'MOME_INVALID_SHAPE',
     `${path}: expected ${name} of shape [${shape.join(', ')}], got [${source.shape.join(', ')}]`,
@@ -102,14 +121,4 @@ async function adapt(
 
 function sameShape(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((size, i) => size === b[i]);
-}
-
-/** Throws unless every parameter is there. @throws MomeError `MOME_INVALID_FILE` naming the first few that are missing */
-export function requireAll({ missing }: TakenParameters, path: string): void {
-  const some = missing.slice(0, 5).join(', ');
-  check(
-    missing.length === 0,
-    'MOME_INVALID_FILE',
-    `${path}: expected all parameters, ${missing.length} are missing: ${some}`,
-  );
 }

@@ -12,19 +12,23 @@ const maxSteps = 2 ** 20;
 const costlySteps = 100;
 /** Most containers that are open at a time, as in Python. */
 const maxDepth = 1000;
-/** Most bytes of a long integer: what a double holds, and a bit more. */
-const maxLongBytes = 8;
+/** Most bytes of a long integer that the library reads exactly; it is given larger ones, such as states of random numbers, as bytes. */
+const maxLongBytes = 6;
 
-/** What follows an opcode: bytes, a length of so many bytes and then as many bytes, lines, or a long integer. */
-type Argument = number | 'length1' | 'length4' | 'long' | 'lines';
+/** What follows an opcode: bytes, a length of so many bytes and then as many bytes, or lines. */
+type Argument = number | 'length1' | 'length4' | 'lines';
 
 const mark = code('(');
 const stop = code('.');
 const build = code('b');
+const long1 = 0x8a;
+const long4 = 0x8b;
+const shortBytes = code('C');
+const bytes4 = code('B');
 const pop = code('0');
 /** Opcodes that take everything down to the last mark. */
 const closing: ReadonlySet<number> = new Set([...'teu'].map(code).concat(0x90, 0x91));
-const costly: ReadonlySet<number> = new Set([code('c'), 0x93, 0x8a]);
+const costly: ReadonlySet<number> = new Set([code('c'), 0x93, long1, long4]);
 
 /** Opcodes by what follows them; letters as in Python's `pickletools`, the others by number. */
 const argumentOf: ReadonlyMap<number, Argument> = new Map([
@@ -42,7 +46,8 @@ const argumentOf: ReadonlyMap<number, Argument> = new Map([
   [code('M'), 2], // BININT2
   [code('J'), 4], // BININT
   [code('G'), 8], // BINFLOAT
-  [0x8a, 'long'], // LONG1
+  [long1, 'length1'], // LONG1
+  [long4, 'length4'], // LONG4
   [code('X'), 'length4'], // BINUNICODE
   [0x8c, 'length1'], // SHORT_BINUNICODE
   [code('B'), 'length4'], // BINBYTES
@@ -56,7 +61,7 @@ function code(letter: string): number {
 
 /**
  * A copy of `bytes` that the library may read. State for an object (BUILD) is dropped in it: no tensor needs it, and the library
- * would assign it to whatever lies on the stack.
+ * would assign it to whatever lies on the stack. Integers of more than 48 bits become bytes: no tensor needs them either.
  *
  * @throws MomeError `MOME_INVALID_FILE` for other opcodes and lengths past the end, `MOME_TOO_LARGE` for too many steps
  */
@@ -86,8 +91,8 @@ export function guardPickle(bytes: Uint8Array, path: string): Uint8Array {
     if (opcode === build) safe[at] = pop;
     const end = endOfArgument(view, at + 1, argument);
     expect(end <= safe.length, 'expected the argument to lie inside the pickle');
-    if (argument === 'long')
-      expect(end - at - 2 <= maxLongBytes, `expected a long of at most ${maxLongBytes} bytes`, 'MOME_TOO_LARGE');
+    if (opcode === long1 && end - at - 2 > maxLongBytes) safe[at] = shortBytes;
+    if (opcode === long4) safe[at] = bytes4;
     at = end;
   }
   expect(false, 'expected STOP, got the end');

@@ -6,8 +6,9 @@
  */
 import pickleparser from 'pickleparser';
 import { check, clip, MomeError } from '../runtime/errors.ts';
+import type { InputFile } from '../runtime/input-file.ts';
 import { guardPickle } from './pickle-guard.ts';
-import { elementBytes, elementCount, openFile, type TensorEntry, type TensorType } from './tensors.ts';
+import { elementBytes, elementCount, type TensorEntry, type TensorType } from './tensors.ts';
 import { type ArchiveEntry, readArchive } from './zip-archive.ts';
 
 /** Largest pickle taken in, in bytes: that of a large model with its optimizer has 500,000. */
@@ -33,13 +34,32 @@ const storageTypes: Readonly<Record<string, TensorType>> = {
 /** A pickled value: containers as they are, tensors described, anything else opaque. */
 export type PickledValue = unknown;
 
-/** A storage named by a persistent id. */
+/** Names of `torch.dtype` that are read, where a storage does not tell the type. */
+const dtypeNames: Readonly<Record<string, TensorType>> = {
+  float32: 'F32',
+  float: 'F32',
+  float64: 'F64',
+  double: 'F64',
+  float16: 'F16',
+  half: 'F16',
+  bfloat16: 'BF16',
+  int64: 'I64',
+  int32: 'I32',
+  int16: 'I16',
+  int8: 'I8',
+  uint8: 'U8',
+  bool: 'BOOL',
+};
+
+/** A storage named by a persistent id; without a type where it holds bytes of another. */
 class Storage {
-  readonly dtype: TensorType;
+  readonly typeName: string;
+  readonly dtype: TensorType | undefined;
   readonly key: string;
 
-  constructor(dtype: TensorType, key: string) {
-    this.dtype = dtype;
+  constructor(typeName: string, key: string) {
+    this.typeName = typeName;
+    this.dtype = Object.hasOwn(storageTypes, typeName) ? storageTypes[typeName] : undefined;
     this.key = key;
     Object.freeze(this);
   }
@@ -54,14 +74,32 @@ class StorageClass {
   }
 }
 
+/** A tensor of a type or kind that no parameter has: complex, quantised, 8-bit float, sparse. */
+class ForeignTensor {
+  readonly type: string;
+
+  constructor(type: string) {
+    this.type = type;
+    Object.freeze(this);
+  }
+}
+
 /** A tensor as the pickle describes it. */
 class PickledTensor {
+  readonly dtype: TensorType;
   readonly storage: Storage;
   readonly offset: number;
   readonly shape: readonly number[];
   readonly strides: readonly number[];
 
-  constructor(storage: Storage, offset: number, shape: readonly number[], strides: readonly number[]) {
+  constructor(
+    dtype: TensorType,
+    storage: Storage,
+    offset: number,
+    shape: readonly number[],
+    strides: readonly number[],
+  ) {
+    this.dtype = dtype;
     this.storage = storage;
     this.offset = offset;
     this.shape = shape;
@@ -78,8 +116,11 @@ export interface PytorchFile {
   readonly path: string;
   readonly root: PickledValue;
   readonly fileBytes: number;
-  /** Where `value` lies, when it is a tensor. @throws MomeError `MOME_INVALID_FILE` when it does not fit its storage */
-  entryOf(name: string, value: PickledValue): TensorEntry | undefined;
+  isTensor(value: PickledValue): boolean;
+  /** Where a tensor lies. @throws MomeError `MOME_INVALID_FILE` when it does not fit its storage, or is no tensor */
+  entryOf(name: string, value: PickledValue): TensorEntry;
+  /** The type of a tensor that cannot be read, undefined for all else. */
+  foreignTypeOf(value: PickledValue): string | undefined;
 }
 
 interface StoredFile {
@@ -92,14 +133,13 @@ interface StoredFile {
  *
  * @throws MomeError `MOME_INVALID_FILE`, `MOME_UNSUPPORTED` for compressed storages, `MOME_TOO_LARGE`
  */
-export async function openPytorch(path: string): Promise<PytorchFile> {
-  const file = await openFile(path);
+export async function openPytorch(file: InputFile): Promise<PytorchFile> {
+  const { path, size } = file;
   try {
-    const { size } = await file.stat();
     const storages = new Map<string, StoredFile>();
     let pickle: Uint8Array | undefined;
     let byteOrder: Uint8Array | undefined;
-    for await (const entry of readArchive(file, path)) {
+    for await (const entry of readArchive(file)) {
       const { name } = entry;
       if (/(^|\/)data\.pkl$/.test(name)) {
         checkFirst(pickle, entry, path);
@@ -127,13 +167,13 @@ export async function openPytorch(path: string): Promise<PytorchFile> {
       path,
       root: unpickle(pickle, path),
       fileBytes: size,
-      entryOf: (name, value) => locate(name, value, storages, path, size),
+      isTensor: (value) => value instanceof PickledTensor,
+      entryOf: (name, value) => locate(name, value, storages, file, size),
+      foreignTypeOf: (value) => (value instanceof ForeignTensor ? value.type : undefined),
     };
   } catch (error) {
     if (error instanceof MomeError) throw error;
     throw new MomeError('MOME_INVALID_FILE', `${path}: expected a PyTorch archive`, { cause: error });
-  } finally {
-    await file.close();
   }
 }
 
@@ -163,12 +203,20 @@ function unpickle(bytes: Uint8Array, path: string): PickledValue {
 function resolveGlobal(module: unknown, name: unknown): any {
   // Lists inside lists, as a name, would become a text without end.
   if (typeof module !== 'string' || typeof name !== 'string') throw new Error('a global whose name is no text');
-  if (module === 'torch' && Object.hasOwn(storageTypes, name)) return new StorageClass(name);
-  const build = globals[`${module}.${name}`] ?? (() => new Opaque());
-  return Object.freeze(function (this: unknown, ...args: unknown[]): unknown {
+  if (isStorageClass(module, name)) return new StorageClass(name);
+  const global = `${module}.${name}`;
+  const build = Object.hasOwn(globals, global) ? globals[global]! : () => new Opaque();
+  const made = Object.freeze(function (this: unknown, ...args: unknown[]): unknown {
     if (args.length > maxArguments) throw new Error('a call with very many arguments');
     return build(...args);
   });
+  globalNames.set(made, global);
+  return made;
+}
+
+/** Typed storages are `torch.FloatStorage` and the like, untyped ones `torch.storage.UntypedStorage`. */
+function isStorageClass(module: string, name: string): boolean {
+  return (module === 'torch' || module === 'torch.storage' || module === 'torch.cuda') && name.endsWith('Storage');
 }
 
 const globals: Readonly<Record<string, (...args: unknown[]) => unknown>> = {
@@ -177,11 +225,56 @@ const globals: Readonly<Record<string, (...args: unknown[]) => unknown>> = {
     if (items !== undefined) throw new Error('an OrderedDict made from a list');
     return new Map();
   },
-  'torch._utils._rebuild_tensor_v2': (storage, offset, shape, strides) => rebuild(storage, offset, shape, strides),
-  'torch._utils._rebuild_parameter': (tensor) => tensor,
+  'torch._utils._rebuild_tensor': rebuildTyped,
+  'torch._utils._rebuild_tensor_v2': rebuildTyped,
+  'torch._utils._rebuild_tensor_v3': rebuildUntyped,
+  'torch._utils._rebuild_parameter': sameTensor,
+  'torch._utils._rebuild_parameter_with_state': sameTensor,
+  'torch._tensor._rebuild_from_type_v2': rebuildFromType,
+  'torch._tensor._rebuild_from_type': rebuildFromType,
+  'torch._utils._rebuild_qtensor': () => new ForeignTensor('quantised'),
+  'torch._utils._rebuild_sparse_tensor': () => new ForeignTensor('sparse'),
+  'torch._utils._rebuild_nested_tensor': () => new ForeignTensor('nested'),
+  'torch._utils._rebuild_meta_tensor_no_storage': () => new ForeignTensor('meta'),
 };
 
-function rebuild(storage: unknown, offset: unknown, shape: unknown, strides: unknown): PickledTensor {
+/** What the stand-ins of globals stand for, such as `torch.float32`. */
+const globalNames = new WeakMap<object, string>();
+/** What makes a tensor of plain arguments: all that `_rebuild_from_type_v2` may call. */
+const tensorBuilders: ReadonlySet<unknown> = new Set([rebuildTyped, rebuildUntyped, sameTensor]);
+
+function sameTensor(tensor: unknown): unknown {
+  return tensor;
+}
+
+/** A tensor over a storage that knows its type. */
+function rebuildTyped(storage: unknown, offset: unknown, shape: unknown, strides: unknown): unknown {
+  return rebuild(storage, undefined, offset, shape, strides);
+}
+
+/** A tensor over bytes, its type the seventh argument. */
+function rebuildUntyped(...args: unknown[]): unknown {
+  const [storage, offset, shape, strides, , , type] = args;
+  const name = typeof type === 'function' ? globalNames.get(type) : type;
+  return rebuild(storage, String(name).replace(/^torch\./, ''), offset, shape, strides);
+}
+
+/** A tensor of a class derived from torch's, such as a parameter with attributes: how it is built, its class, and the arguments. */
+function rebuildFromType(build: unknown, _type: unknown, args: unknown): unknown {
+  const known = typeof build === 'function' ? globals[globalNames.get(build) ?? ''] : undefined;
+  if (known === undefined || !tensorBuilders.has(known)) return new Opaque();
+  if (!Array.isArray(args) || args.length > maxArguments) throw new Error('a tensor without its arguments');
+  return known(...args);
+}
+
+/** @param typeName name of the type, for storages that have none */
+function rebuild(
+  storage: unknown,
+  typeName: string | undefined,
+  offset: unknown,
+  shape: unknown,
+  strides: unknown,
+): PickledTensor | ForeignTensor {
   const whole = (value: unknown): value is number =>
     typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
   const sizes = (value: unknown): value is number[] => Array.isArray(value) && value.length <= 8 && value.every(whole);
@@ -194,27 +287,31 @@ function rebuild(storage: unknown, offset: unknown, shape: unknown, strides: unk
   ) {
     throw new Error('a tensor with senseless sizes');
   }
-  return new PickledTensor(storage, offset, [...shape], [...strides]);
+  const isForeign = typeName !== undefined && !Object.hasOwn(dtypeNames, typeName);
+  const dtype = isForeign ? undefined : (storage.dtype ?? dtypeNames[typeName ?? '']);
+  if (dtype === undefined) return new ForeignTensor(typeName ?? storage.typeName);
+  return new PickledTensor(dtype, storage, offset, [...shape], [...strides]);
 }
 
 function storageOf(id: unknown): Storage | Opaque {
   if (!Array.isArray(id)) return new Opaque();
   const [kind, type, key] = id as readonly unknown[];
   if (kind !== 'storage' || !(type instanceof StorageClass) || typeof key !== 'string') return new Opaque();
-  return new Storage(storageTypes[type.name]!, key);
+  return new Storage(type.name, key);
 }
 
 function locate(
   name: string,
   value: PickledValue,
   storages: ReadonlyMap<string, StoredFile>,
-  path: string,
+  file: InputFile,
   fileBytes: number,
-): TensorEntry | undefined {
-  if (!(value instanceof PickledTensor)) return undefined;
-  const { storage, shape, strides } = value;
+): TensorEntry {
+  const { path } = file;
+  check(value instanceof PickledTensor, 'MOME_INVALID_FILE', `${path}: expected ${name} to be a tensor`);
+  const { dtype, storage, shape, strides } = value;
   const stored = storages.get(storage.key);
-  const size = elementBytes[storage.dtype];
+  const size = elementBytes[dtype];
   const count = elementCount(shape, `${path}: ${name}`);
   const last = count === 0 ? -1 : shape.reduce((sum, dim, i) => sum + (dim - 1) * strides[i]!, value.offset);
   check(
@@ -227,9 +324,10 @@ function locate(
   );
   return {
     name,
-    dtype: storage.dtype,
+    dtype,
     shape,
     path,
+    file,
     offset: stored.start + value.offset * size,
     ...(!dense && count > 0 && { strides }),
   };

@@ -3,26 +3,21 @@
  *
  * @see https://github.com/huggingface/safetensors for the format
  */
-import { randomUUID } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { z } from 'zod';
 import { check, MomeError } from '../runtime/errors.ts';
-import {
-  elementBytes,
-  elementCount,
-  openFile,
-  readBytes,
-  type TensorEntry,
-  type TensorType,
-  toBfloat16,
-} from './tensors.ts';
+import { replaceFile } from '../runtime/files.ts';
+import { InputFile } from '../runtime/input-file.ts';
+import { elementBytes, elementCount, type TensorEntry, type TensorType, toBfloat16 } from './tensors.ts';
 
 /** Largest header read or written, in bytes. */
 const maxHeaderBytes = 64 * 2 ** 20;
 
-const types = Object.keys(elementBytes) as [TensorType, ...TensorType[]];
+const types = Object.keys(elementBytes) as TensorType[];
+/** Types of tensors that no parameter has: they may lie beside. */
+const foreignTypes = ['C64', 'F4', 'F6_E2M3', 'F6_E3M2', 'F8_E4M3', 'F8_E5M2', 'F8_E8M0', 'U16', 'U32', 'U64'] as const;
 const entrySchema = z.strictObject({
-  dtype: z.enum(types),
+  dtype: z.enum([...types, ...foreignTypes]),
   shape: z.array(z.number()).max(8),
   data_offsets: z.tuple([z.number().int().min(0), z.number().int().min(0)]),
 });
@@ -31,7 +26,10 @@ const metadataSchema = z.record(z.string(), z.string());
 /** An open safetensors file; nothing but the header has been read. */
 export interface SafetensorsFile {
   readonly path: string;
+  readonly file: InputFile;
   readonly entries: ReadonlyMap<string, TensorEntry>;
+  /** Tensors of other types, name -> type. */
+  readonly foreign: ReadonlyMap<string, string>;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
@@ -40,34 +38,40 @@ export interface SafetensorsFile {
  *
  * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_TOO_LARGE`
  */
-export async function openSafetensors(path: string): Promise<SafetensorsFile> {
-  const file = await openFile(path);
+export async function openSafetensors(source: string | InputFile): Promise<SafetensorsFile> {
+  const file = typeof source === 'string' ? await InputFile.open(source, 'a safetensors file') : source;
   try {
-    const { size } = await file.stat();
-    check(size >= 8, 'MOME_INVALID_FILE', `${path}: expected a safetensors header, got ${size} bytes`);
-    const prefix = await readBytes(file, 0, 8, path);
-    const length = Number(new DataView(prefix.buffer).getBigUint64(0, true));
-    check(
-      length <= maxHeaderBytes,
-      'MOME_TOO_LARGE',
-      `${path}: expected a header of at most ${maxHeaderBytes} bytes, got ${length}`,
-    );
-    check(
-      8 + length <= size,
-      'MOME_INVALID_FILE',
-      `${path}: expected a header of ${length} bytes, the file has ${size}`,
-    );
-    const header = parseHeader(await readBytes(file, 8, length, path), path);
-    const metadata = metadataSchema.safeParse(header.get('__metadata__') ?? {});
-    check(metadata.success, 'MOME_INVALID_FILE', `${path}: expected __metadata__ to hold strings`);
-    header.delete('__metadata__');
-    const entries = new Map<string, TensorEntry>();
-    for (const [name, value] of header) entries.set(name, parseEntry(name, value, path, 8 + length, size));
-    checkOverlap(entries, path);
-    return { path, entries, metadata: metadata.data };
-  } finally {
-    await file.close();
+    return await readHeader(file);
+  } catch (error) {
+    if (typeof source === 'string') file.close();
+    throw error;
   }
+}
+
+async function readHeader(file: InputFile): Promise<SafetensorsFile> {
+  const { path, size } = file;
+  check(size >= 8, 'MOME_INVALID_FILE', `${path}: expected a safetensors header, got ${size} bytes`);
+  const prefix = await file.read(0, 8);
+  const length = Number(new DataView(prefix.buffer).getBigUint64(0, true));
+  check(
+    length <= maxHeaderBytes,
+    'MOME_TOO_LARGE',
+    `${path}: expected a header of at most ${maxHeaderBytes} bytes, got ${length}`,
+  );
+  check(8 + length <= size, 'MOME_INVALID_FILE', `${path}: expected a header of ${length} bytes, the file has ${size}`);
+  const header = parseHeader(await file.read(8, length), path);
+  const metadata = metadataSchema.safeParse(header.get('__metadata__') ?? {});
+  check(metadata.success, 'MOME_INVALID_FILE', `${path}: expected __metadata__ to hold strings`);
+  header.delete('__metadata__');
+  const entries = new Map<string, TensorEntry>();
+  const foreign = new Map<string, string>();
+  for (const [name, value] of header) {
+    const entry = parseEntry(name, value, file, 8 + length);
+    if (typeof entry === 'string') foreign.set(name, entry);
+    else entries.set(name, entry);
+  }
+  checkOverlap(entries, path);
+  return { path, file, entries, foreign, metadata: metadata.data };
 }
 
 function parseHeader(bytes: Uint8Array, path: string): Map<string, unknown> {
@@ -85,17 +89,26 @@ function parseHeader(bytes: Uint8Array, path: string): Map<string, unknown> {
   return new Map(Object.entries(header));
 }
 
-function parseEntry(name: string, value: unknown, path: string, start: number, size: number): TensorEntry {
+/** A tensor of `file`, or its type where it is a foreign one. */
+function parseEntry(name: string, value: unknown, file: InputFile, start: number): TensorEntry | string {
+  const { path, size } = file;
   const parsed = entrySchema.safeParse(value);
   check(parsed.success, 'MOME_INVALID_FILE', `${path}: expected dtype, shape and data_offsets of ${name}`);
   const { dtype, shape, data_offsets: offsets } = parsed.data;
-  const bytes = elementCount(shape, `${path}: ${name}`) * elementBytes[dtype];
+  const isOurs = isTensorType(dtype);
+  const bytes = isOurs
+    ? elementCount(shape, `${path}: ${name}`) * elementBytes[dtype]
+    : Math.max(0, offsets[1] - offsets[0]);
   check(
     offsets[1] - offsets[0] === bytes && start + offsets[1] <= size,
     'MOME_INVALID_FILE',
     `${path}: expected ${bytes} bytes of ${name} inside the file, got offsets ${offsets.join(' to ')} of ${size - start}`,
   );
-  return { name, dtype, shape, path, offset: start + offsets[0] };
+  return isOurs ? { name, dtype, shape, path, file, offset: start + offsets[0] } : dtype;
+}
+
+function isTensorType(dtype: string): dtype is TensorType {
+  return Object.hasOwn(elementBytes, dtype);
 }
 
 function checkOverlap(entries: ReadonlyMap<string, TensorEntry>, path: string): void {
@@ -123,9 +136,9 @@ export type TensorToWrite = {
 );
 
 /**
- * Writes a file beside `path` and renames it into place, so that a crash never leaves half a file.
+ * Writes a file that replaces the one at `path` as a whole or not at all; see `replaceFile`.
  *
- * @throws MomeError `MOME_INVALID_SHAPE` or `MOME_TOO_LARGE` before anything is written, `MOME_IO`
+ * @throws MomeError `MOME_INVALID_SHAPE` or `MOME_TOO_LARGE` before anything is written, `MOME_IO` saying why
  */
 export async function writeSafetensors(
   path: string,
@@ -134,9 +147,32 @@ export async function writeSafetensors(
 ): Promise<void> {
   const list: TensorToWrite[] = [];
   for await (const tensor of tensors) list.push(tensor);
+  const header = headerOf(list, metadata, path);
+  await replaceFile(path, (temporary) => writeParts(temporary, header, list));
+}
+
+/**
+ * Writes a new file, in a place that nobody reads yet.
+ *
+ * @throws MomeError `MOME_INVALID_SHAPE` or `MOME_TOO_LARGE` before anything is written; what the file system throws
+ */
+export async function writeNewSafetensors(
+  path: string,
+  tensors: readonly TensorToWrite[],
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  await writeParts(path, headerOf(tensors, metadata, path), tensors);
+}
+
+/** The length of the header and the header, padded to 8 bytes. */
+function headerOf(
+  tensors: readonly TensorToWrite[],
+  metadata: Readonly<Record<string, string>>,
+  path: string,
+): Uint8Array {
   let offset = 0;
   const header: Record<string, unknown> = { __metadata__: metadata };
-  for (const { name, dtype, shape, data } of list) {
+  for (const { name, dtype, shape, data } of tensors) {
     check(
       elementCount(shape, name) === data.length,
       'MOME_INVALID_SHAPE',
@@ -147,32 +183,27 @@ export async function writeSafetensors(
     offset = end;
   }
   const json = Buffer.from(JSON.stringify(header));
-  const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, ' ');
-  json.copy(padded);
+  const length = Math.ceil(json.length / 8) * 8;
   check(
-    padded.length <= maxHeaderBytes,
+    length <= maxHeaderBytes,
     'MOME_TOO_LARGE',
-    `${path}: expected a header of at most ${maxHeaderBytes} bytes, got ${padded.length}`,
+    `${path}: expected a header of at most ${maxHeaderBytes} bytes, got ${length}`,
   );
-  const prefix = Buffer.alloc(8);
-  prefix.writeBigUInt64LE(BigInt(padded.length));
-  const temporary = `${path}.${randomUUID()}.tmp`;
-  const file = await open(temporary, 'w').catch((error: unknown) => {
-    throw new MomeError('MOME_IO', `${path}: expected to write here`, { cause: error });
-  });
+  const bytes = Buffer.alloc(8 + length, ' ');
+  bytes.writeBigUInt64LE(BigInt(length));
+  json.copy(bytes, 8);
+  return bytes;
+}
+
+async function writeParts(path: string, header: Uint8Array, tensors: readonly TensorToWrite[]): Promise<void> {
+  const file = await open(path, 'wx');
   try {
-    await file.write(prefix);
-    await file.write(padded);
-    for (const tensor of list) {
+    await file.writeFile(header);
+    for (const tensor of tensors) {
       const values = tensor.dtype === 'BF16' ? await toBfloat16(tensor.data) : tensor.data;
       await file.writeFile(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
     }
-    await file.sync();
+  } finally {
     await file.close();
-    await rename(temporary, path);
-  } catch (error) {
-    await file.close().catch(() => {});
-    await rm(temporary, { force: true });
-    throw new MomeError('MOME_IO', `${path}: expected to write here`, { cause: error });
   }
 }

@@ -1,8 +1,8 @@
 /**
  * Tensors that lie in files: where, of which type, and how they are read.
  */
-import { type FileHandle, open } from 'node:fs/promises';
 import { check, MomeError } from '../runtime/errors.ts';
+import type { InputFile } from '../runtime/input-file.ts';
 import { inPieces } from '../runtime/pace.ts';
 
 /** Bytes of one element, by safetensors' names. */
@@ -15,6 +15,8 @@ export interface TensorEntry {
   readonly dtype: TensorType;
   readonly shape: readonly number[];
   readonly path: string;
+  /** The open file: values come from the same file as the header, also where another has its name by now. */
+  readonly file: InputFile;
   /** Bytes from the start of the file. */
   readonly offset: number;
   /** Elements between neighbours of each dimension, when the tensor is not dense and row-major. */
@@ -47,32 +49,6 @@ export function elementCount(shape: readonly unknown[], where: string): number {
     );
   }
   return count;
-}
-
-/** Opens `path` for reading. @throws MomeError `MOME_NOT_FOUND`, `MOME_IO` */
-export async function openFile(path: string): Promise<FileHandle> {
-  try {
-    return await open(path, 'r');
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'MOME_NOT_FOUND' : 'MOME_IO';
-    throw new MomeError(code, `${path}: expected a readable file`, { cause: error });
-  }
-}
-
-/** Exactly `length` bytes from `position`. @throws MomeError `MOME_INVALID_FILE` when the file ends before */
-export async function readBytes(file: FileHandle, position: number, length: number, path: string): Promise<Uint8Array> {
-  const bytes = new Uint8Array(length);
-  let done = 0;
-  while (done < length) {
-    const { bytesRead } = await file.read(bytes, done, Math.min(length - done, 2 ** 30), position + done);
-    check(
-      bytesRead > 0,
-      'MOME_INVALID_FILE',
-      `${path}: expected ${length} bytes at ${position}, got ${done}: the file is cut off`,
-    );
-    done += bytesRead;
-  }
-  return bytes;
 }
 
 /**
@@ -141,15 +117,10 @@ export async function readIntegers(entry: TensorEntry): Promise<Int32Array> {
 export async function readElements(entry: TensorEntry): Promise<Uint8Array> {
   const size = elementBytes[entry.dtype];
   const count = elementCount(entry.shape, entry.path);
-  const file = await openFile(entry.path);
-  try {
-    if (!entry.strides) return await readBytes(file, entry.offset, count * size, entry.path);
-    const last = entry.shape.reduce((sum, dim, i) => sum + (dim - 1) * entry.strides![i]!, 0);
-    const source = await readBytes(file, entry.offset, count === 0 ? 0 : (last + 1) * size, entry.path);
-    return await gather(source, entry.shape, entry.strides, size);
-  } finally {
-    await file.close();
-  }
+  if (!entry.strides) return entry.file.read(entry.offset, count * size);
+  const last = entry.shape.reduce((sum, dim, i) => sum + (dim - 1) * entry.strides![i]!, 0);
+  const source = await entry.file.read(entry.offset, count === 0 ? 0 : (last + 1) * size);
+  return gather(source, entry.shape, entry.strides, size);
 }
 
 /** Dense row-major bytes of a strided tensor. */

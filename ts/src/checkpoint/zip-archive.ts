@@ -4,11 +4,11 @@
  * The library parses inside callbacks of its reader, where an exception would end the process. The reader here calls it inside a
  * `try` and hands exceptions to the promise that waits.
  */
-import type { FileHandle } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { inflateRaw } from 'node:zlib';
 import * as yauzl from 'yauzl';
 import { check, clip, MomeError } from '../runtime/errors.ts';
+import type { InputFile } from '../runtime/input-file.ts';
 
 /** Most entries of an archive: one for each tensor, of which a large model with its optimizer has 2,000. */
 const maxEntries = 16_384;
@@ -34,13 +34,11 @@ class GuardedReader extends yauzl.RandomAccessReader {
   /** Rejects with what a callback of the library threw; never resolves. */
   readonly failure: Promise<never>;
   #fail!: (error: unknown) => void;
-  readonly #file: FileHandle;
-  readonly #size: number;
+  readonly #file: InputFile;
 
-  constructor(file: FileHandle, size: number) {
+  constructor(file: InputFile) {
     super();
     this.#file = file;
-    this.#size = size;
     this.failure = new Promise((_, reject) => {
       this.#fail = reject;
     });
@@ -59,13 +57,10 @@ class GuardedReader extends yauzl.RandomAccessReader {
   }
 
   async #readInto(buffer: Buffer, offset: number, length: number, position: number): Promise<void> {
-    if (!Number.isSafeInteger(position) || position < 0 || position + length > this.#size)
-      throw new Error(`expected ${length} bytes at ${position} inside the file of ${this.#size} bytes`);
-    for (let done = 0; done < length; ) {
-      const { bytesRead } = await this.#file.read(buffer, offset + done, length - done, position + done);
-      if (bytesRead === 0) throw new Error('expected a file that is not cut off while it is read');
-      done += bytesRead;
-    }
+    const { size } = this.#file;
+    if (!Number.isSafeInteger(position) || position < 0 || position + length > size)
+      throw new Error(`expected ${length} bytes at ${position} inside the file of ${size} bytes`);
+    await this.#file.readInto(buffer.subarray(offset, offset + length), position);
   }
 }
 
@@ -78,10 +73,10 @@ type ReadCallback = (error: Error | null, bytesRead?: number) => void;
  * @param file open for reading; it stays open
  * @throws MomeError `MOME_INVALID_FILE` for anything that is no such archive, `MOME_TOO_LARGE` for too many entries or long names
  */
-export async function* readArchive(file: FileHandle, path: string): AsyncGenerator<ArchiveEntry, void> {
+export async function* readArchive(file: InputFile): AsyncGenerator<ArchiveEntry, void> {
+  const { path, size } = file;
   try {
-    const { size } = await file.stat();
-    const reader = new GuardedReader(file, size);
+    const reader = new GuardedReader(file);
     const guard = <T>(work: Promise<T>): Promise<T> => Promise.race([work, reader.failure]);
     const zip = await guard(yauzl.fromRandomAccessReaderPromise(reader, size, { autoClose: false }));
     check(
@@ -99,7 +94,7 @@ export async function* readArchive(file: FileHandle, path: string): AsyncGenerat
         'MOME_TOO_LARGE',
         `${path}: expected names of at most ${maxNameBytes} bytes in the archive, got one of ${entry.fileNameLength}`,
       );
-      yield await guard(describe(zip, entry, file, path));
+      yield await guard(describe(zip, entry, file));
     }
   } catch (error) {
     if (error instanceof MomeError) throw error;
@@ -107,7 +102,8 @@ export async function* readArchive(file: FileHandle, path: string): AsyncGenerat
   }
 }
 
-async function describe(zip: yauzl.ZipFile, entry: yauzl.Entry, file: FileHandle, path: string): Promise<ArchiveEntry> {
+async function describe(zip: yauzl.ZipFile, entry: yauzl.Entry, file: InputFile): Promise<ArchiveEntry> {
+  const { path } = file;
   const { fileName: name, compressedSize, uncompressedSize: bytes, compressionMethod: method } = entry;
   // The library checks that the bytes end inside the file.
   const { fileDataStart: start } = await zip.readLocalFileHeaderPromise(entry, { minimal: true });
@@ -119,13 +115,7 @@ async function describe(zip: yauzl.ZipFile, entry: yauzl.Entry, file: FileHandle
       'MOME_UNSUPPORTED',
       `${path}: expected ${clip(name)} stored or deflated, got method ${method}${entry.isEncrypted() ? ', encrypted' : ''}`,
     );
-    const stored = Buffer.alloc(compressedSize);
-    let done = 0;
-    while (done < stored.length) {
-      const { bytesRead } = await file.read(stored, done, stored.length - done, start + done);
-      check(bytesRead > 0, 'MOME_INVALID_FILE', `${path}: expected all of ${clip(name)}, the file is cut off`);
-      done += bytesRead;
-    }
+    const stored = await file.read(start, compressedSize);
     const content = method === 0 ? stored : await inflate(stored, { maxOutputLength: Math.max(1, bytes) });
     check(
       content.length === bytes,

@@ -1,9 +1,8 @@
 /**
  * Writes a model for other runtimes: one ONNX file per function, and one file of weights that they share.
  */
-import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { type FileHandle, open, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { type FileHandle, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { VlmoConfig } from '../architecture/config.ts';
 import { takeParameters, valuesOf } from '../checkpoint/index.ts';
@@ -16,10 +15,10 @@ import {
   toModel,
   type WeightPlace,
 } from '../graph/index.ts';
-import { type LoadOptions, openModel, requireEncoder } from '../inference/load.ts';
+import { type LoadOptions, type OpenModel, openModel, requireEncoder } from '../inference/load.ts';
 import { packageRoot } from '../runtime/addon.ts';
 import { check, MomeError } from '../runtime/errors.ts';
-import { makeFolder } from '../runtime/files.ts';
+import { writeTogether } from '../runtime/files.ts';
 import { type OnnxFunctionName, onnxFunction, onnxFunctionNames } from './onnx-functions.ts';
 
 export interface ExportOptions extends Pick<LoadOptions, 'config' | 'imageSize'> {
@@ -74,7 +73,20 @@ export async function exportOnnx(
   options: ExportOptions = {},
 ): Promise<OnnxExport> {
   const names = checkNames(options.only);
-  const { checkpoint, config, path } = await openModel(model, options);
+  const open = await openModel(model, options);
+  try {
+    return await exportModel(open, names, folder, options);
+  } finally {
+    open.files.close();
+  }
+}
+
+async function exportModel(
+  { checkpoint, config, path }: OpenModel,
+  names: readonly OnnxFunctionName[],
+  folder: string,
+  options: ExportOptions,
+): Promise<OnnxExport> {
   const { sources, missing } = await takeParameters(checkpoint, config);
   requireEncoder(missing, config, checkpoint.path);
 
@@ -172,33 +184,6 @@ async function writeAt(file: FileHandle, bytes: Uint8Array, offset: number): Pro
   for (let done = 0; done < bytes.length; ) {
     const { bytesWritten } = await file.write(bytes, done, Math.min(bytes.length - done, 2 ** 30), offset + done);
     done += bytesWritten;
-  }
-}
-
-/** Lets `write` make files under temporary names in `folder`, and gives them their own names when all are there; otherwise leaves nothing. */
-async function writeTogether(
-  folder: string,
-  write: (fileIn: (name: string) => string) => Promise<void>,
-): Promise<void> {
-  const temporary = new Map<string, string>();
-  const placed: string[] = [];
-  const made: string[] = [];
-  try {
-    await makeFolder(folder, made);
-    await write((name) => {
-      const path = join(folder, `${name}.${randomUUID()}.tmp`);
-      temporary.set(path, join(folder, name));
-      return path;
-    });
-    for (const [from, to] of temporary) {
-      await rename(from, to);
-      placed.push(to);
-    }
-  } catch (error) {
-    for (const path of [...temporary.keys(), ...placed]) await rm(path, { force: true }).catch(() => {});
-    for (const path of made.reverse()) await rmdir(path).catch(() => {});
-    if (error instanceof MomeError) throw error;
-    throw new MomeError('MOME_IO', `${folder}: expected to write here`, { cause: error });
   }
 }
 

@@ -2,18 +2,20 @@
  * From a path to a model ready to run: files, configuration, weights on an engine, tokenizer.
  */
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { parseConfig, type VlmoConfig } from '../architecture/config.ts';
 import { parameterShapes } from '../architecture/parameters.ts';
 import {
   type Checkpoint,
+  configToRun,
+  hashFile,
   inferConfig,
   type ModelFiles,
   openCheckpoint,
   openModelFiles,
+  type ParameterSource,
+  type TakenParameters,
+  type TensorEntry,
   takeParameters,
   valuesOf,
 } from '../checkpoint/index.ts';
@@ -21,7 +23,7 @@ import { type DType, dtypes, type FileRegion, packageRoot } from '../runtime/add
 import { type DeviceName, resolveDevice } from '../runtime/device.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
-import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
+import { createTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 
 export interface LoadOptions {
   /** Where to run; `auto`, the default, takes the first CUDA device that models run on, else this processor. */
@@ -72,18 +74,23 @@ export interface OpenModel {
   readonly config: VlmoConfig;
 }
 
-/** @param model folder or checkpoint; default: the model that ships with the library */
+/** @param model folder or checkpoint; default: the model that ships with the library. The caller closes `files`. */
 export async function openModel(
   model: string | undefined,
   options: Pick<LoadOptions, 'config' | 'imageSize'> = {},
 ): Promise<OpenModel> {
   const path = model ?? join(packageRoot(), 'models', defaultModel);
   const files = await openModelFiles(path);
-  const checkpoint = await openCheckpoint(files.weights);
-  const base = options.config ?? (await files.readConfig()) ?? inferConfig(checkpoint);
-  const config =
-    options.imageSize === undefined ? base : parseConfig({ ...base, imageSize: options.imageSize }, 'load');
-  return { path, files, checkpoint, config };
+  try {
+    const checkpoint = await openCheckpoint(files.weightsFile);
+    const base = options.config ?? (await files.readConfig()) ?? inferConfig(checkpoint);
+    const sized =
+      options.imageSize === undefined ? base : parseConfig({ ...base, imageSize: options.imageSize }, 'load');
+    return { path, files, checkpoint, config: configToRun(sized, checkpoint) };
+  } catch (error) {
+    files.close();
+    throw error;
+  }
 }
 
 export async function loadModel(model: string | undefined, options: LoadOptions): Promise<ModelParts> {
@@ -94,17 +101,25 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
   );
   const { signal } = options;
   requireNotAborted(signal, 'load');
-  const { path, files, checkpoint, config } = await openModel(model, options);
+  const open = await openModel(model, options);
+  try {
+    return await partsOf(open, options);
+  } finally {
+    open.files.close();
+  }
+}
+
+async function partsOf({ path, files, checkpoint, config }: OpenModel, options: LoadOptions): Promise<ModelParts> {
+  const { signal } = options;
   const { answers } = files;
   check(
     answers === undefined || answers.length === config.answers,
     'MOME_INVALID_FILE',
     `${path}: expected ${config.answers} answers in answers.json, one for each output of the answer head, got ${answers?.length}`,
   );
+  const vocabulary = await files.readVocabulary();
   const tokenizer =
-    files.vocabulary === undefined
-      ? undefined
-      : await loadTokenizer(files.vocabulary, { maxLength: config.maxTextLength });
+    vocabulary && createTokenizer(vocabulary.text, { maxLength: config.maxTextLength }, vocabulary.path);
   check(
     tokenizer === undefined || tokenizer.vocabularySize <= config.vocabularySize,
     'MOME_INVALID_CONFIG',
@@ -112,7 +127,15 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
   );
   const dtype = options.dtype ?? ([...checkpoint.entries.values()].some(({ scale }) => scale) ? 'int8' : 'float32');
   const device = resolveDevice(options.device, { target: options.target, dtype });
-  const fingerprint = await fingerprintOf(files.weights, files.vocabulary, { config, dtype }, signal);
+  const taken = await takeParameters(checkpoint, config);
+  requireEncoder(taken.missing, config, checkpoint.path);
+  // Of one descriptor: the header, the hash, and the weights, also those that are read later.
+  const hash = createHash('sha256');
+  await hashFile(checkpoint.file, mappedOf(taken), hash, signal);
+  // bfloat16 and int8 give other embeddings than float32.
+  hash.update(JSON.stringify({ preprocessingVersion, config, ...(dtype !== 'float32' && { dtype }) }));
+  if (vocabulary !== undefined) hash.update(vocabulary.bytes);
+  const fingerprint = hash.digest('hex').slice(0, 32);
   const engine = new Engine({
     device,
     ...(options.memoryLimit !== undefined && { memoryLimit: options.memoryLimit }),
@@ -121,7 +144,8 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
   });
   try {
     const weights = engine.createWeights(dtype);
-    await fillWeights(weights, checkpoint, config, signal);
+    await fillWeights(weights, checkpoint, config, signal, taken);
+    await checkpoint.file.requireUnchanged();
     requireNotAborted(signal, 'load');
     const hasScale = checkpoint.entries.has('logit_scale');
     const similarityScale = hasScale ? Math.exp((await weights.read('logit_scale'))[0]!) : 1;
@@ -133,35 +157,45 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
   }
 }
 
+/** How native code reads a tensor from the file; undefined where it cannot. */
+function regionOf(source: ParameterSource): Omit<FileRegion, 'name' | 'shape'> | undefined {
+  if ('values' in source || source.strides) return undefined;
+  const { dtype, offset, scale } = source;
+  if (dtype === 'F32' || dtype === 'F16' || dtype === 'BF16') return { dtype, offset };
+  return dtype === 'I8' && scale ? { dtype, offset, scaleOffset: scale.offset } : undefined;
+}
+
+/** The tensors that native code reads by itself, and the scales of their rows. */
+function mappedOf({ sources }: TakenParameters): TensorEntry[] {
+  return [...sources.values()].flatMap((source) =>
+    'values' in source || !regionOf(source) ? [] : [source, ...(source.scale ? [source.scale] : [])],
+  );
+}
+
 /**
  * Puts a checkpoint's parameters into `weights`: dense float tensors are taken straight from the file.
  *
- * @throws MomeError `MOME_INVALID_FILE` when a parameter that is no head is missing, `MOME_ABORTED`
+ * @throws MomeError `MOME_INVALID_FILE` when a parameter that is no head is missing, `MOME_NON_FINITE`, `MOME_ABORTED`
  */
 export async function fillWeights(
   weights: Weights,
   checkpoint: Checkpoint,
   config: VlmoConfig,
   signal?: AbortSignal,
+  taken?: TakenParameters,
 ): Promise<void> {
-  const { sources, missing } = await takeParameters(checkpoint, config);
+  const { sources, missing } = taken ?? (await takeParameters(checkpoint, config));
   requireEncoder(missing, config, checkpoint.path);
   const shapes = parameterShapes(config);
   const regions: FileRegion[] = [];
   for (const [name, source] of sources) {
     requireNotAborted(signal, 'load');
     const shape = shapes.get(name)!;
-    if ('values' in source || source.strides) {
-      weights.add(name, shape, await valuesOf(source));
-    } else if (source.dtype === 'F32' || source.dtype === 'F16' || source.dtype === 'BF16') {
-      regions.push({ name, shape, dtype: source.dtype, offset: source.offset });
-    } else if (source.dtype === 'I8' && source.scale) {
-      regions.push({ name, shape, dtype: 'I8', offset: source.offset, scaleOffset: source.scale.offset });
-    } else {
-      weights.add(name, shape, await valuesOf(source));
-    }
+    const region = regionOf(source);
+    if (region) regions.push({ name, shape, ...region });
+    else weights.add(name, shape, await valuesOf(source));
   }
-  await weights.map(checkpoint.path, regions);
+  await weights.map(checkpoint.file, regions);
 }
 
 /** Throws unless all that is missing are heads. @throws MomeError `MOME_INVALID_FILE` */
@@ -174,21 +208,4 @@ export function requireEncoder(missing: readonly string[], config: VlmoConfig, p
     'MOME_INVALID_FILE',
     `${path}: expected all of the encoder, ${needed.length} parameters are missing: ${needed.slice(0, 5).join(', ')}`,
   );
-}
-
-async function fingerprintOf(
-  weights: string,
-  vocabulary: string | undefined,
-  { config, dtype }: { readonly config: VlmoConfig; readonly dtype: DType },
-  signal: AbortSignal | undefined,
-): Promise<string> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(weights), hash, { end: false, ...(signal && { signal }) }).catch((error: unknown) => {
-    requireNotAborted(signal, 'load');
-    throw error;
-  });
-  // bfloat16 and int8 give other embeddings than float32.
-  hash.update(JSON.stringify({ preprocessingVersion, config, ...(dtype !== 'float32' && { dtype }) }));
-  if (vocabulary !== undefined) hash.update(await readFile(vocabulary));
-  return hash.digest('hex').slice(0, 32);
 }

@@ -2,7 +2,7 @@
  * The compiled functions of a model, each made when it is first asked for.
  */
 
-import type { VlmoConfig } from '../architecture/config.ts';
+import { tokenTypesOf, type VlmoConfig } from '../architecture/config.ts';
 import {
   type ArgumentsOf,
   answer,
@@ -15,7 +15,7 @@ import {
   reason,
 } from '../model/functions.ts';
 import type { Engine, Program, Weights } from '../runtime/engine.ts';
-import { MomeError } from '../runtime/errors.ts';
+import { check, MomeError } from '../runtime/errors.ts';
 
 /** A function of the model, ready to run, the op of each of its instructions, and what counts the rows of its outputs. */
 export interface Compiled<K extends FunctionName = FunctionName> {
@@ -27,6 +27,16 @@ export interface Compiled<K extends FunctionName = FunctionName> {
 const functions = { embed, match, mixed, answer, reason, fillMask } as const;
 export type Functions = typeof functions;
 export type FunctionName = keyof Functions;
+
+/** Files that have the heads of a function, in words. */
+const filesWith: Readonly<Record<FunctionName, string>> = {
+  embed: 'a pre-trained file or one tuned for retrieval',
+  match: 'a pre-trained file',
+  mixed: 'a pre-trained file',
+  answer: 'a file tuned for VQA',
+  reason: 'a file tuned for NLVR2',
+  fillMask: 'a pre-trained file',
+};
 
 export class Programs {
   readonly #engine: Engine;
@@ -56,6 +66,11 @@ export class Programs {
   }
 
   #compile<K extends FunctionName>(name: K): Compiled<K> {
+    check(
+      name !== 'reason' || tokenTypesOf(this.#config) === 3,
+      'MOME_UNSUPPORTED',
+      `vlmo: expected a model with a head for "reason" and a third token type, such as ${filesWith.reason}, this one has neither`,
+    );
     try {
       const { text, instructions, outputRows } = lowerFunction(functions[name], this.#config);
       const program = this.#engine.createProgram<ArgumentsOf<Functions[K]>, OutputsOf<Functions[K]>>(
@@ -65,9 +80,11 @@ export class Programs {
       return { program, ops: instructions.map(({ op }) => op), outputRows };
     } catch (error) {
       if (!(error instanceof MomeError) || error.code !== 'MOME_NOT_FOUND') throw error;
-      throw new MomeError('MOME_UNSUPPORTED', `vlmo: expected a model with a head for "${name}", this one has none`, {
-        cause: error,
-      });
+      throw new MomeError(
+        'MOME_UNSUPPORTED',
+        `vlmo: expected a model with a head for "${name}", such as ${filesWith[name]}, this one has none`,
+        { cause: error },
+      );
     }
   }
 }

@@ -170,37 +170,72 @@ export const fillMask = modelFunction('fill_mask', {
   heads: ({ hidden, weights }, { mlm_rows }) => ({ mlm_logits: mlmLogits(hidden, mlm_rows, weights) }),
 });
 
-/** Everything a unimodal batch gives: all hidden rows, both embeddings and those of the VL branch. */
-export const dualOutputs = modelFunction('dual_outputs', {
-  encode,
-  inputs: ['text_cls', 'image_cls', 'kept', 'kept_text', 'kept_image'],
-  heads: (encoded, { text_cls, image_cls, kept, kept_text, kept_image }, options) => {
-    const { hidden, weights } = encoded;
-    const branch = vlBranch({ ...encoded, hidden: gatherRows(hidden, kept) }, options);
-    return {
-      hidden: finalNorm(hidden, weights),
-      text_embed: embedding(hidden, text_cls, 'itc_text_proj', weights),
-      image_embed: embedding(hidden, image_cls, 'itc_image_proj', weights),
-      text_embed_vl: embedding(branch, kept_text, 'itc_vl_text_proj', weights),
-      image_embed_vl: embedding(branch, kept_image, 'itc_vl_image_proj', weights),
-    };
-  },
-});
+/** What a unimodal batch gives: all hidden rows, both embeddings and those of the VL branch. */
+export type DualOutput = 'hidden' | 'text_embed' | 'image_embed' | 'text_embed_vl' | 'image_embed_vl';
+/** What a fused batch gives but the NLVR2 and MLM heads: all hidden rows, pooled rows, ITM and VQA logits. */
+export type FusionOutput = 'hidden' | 'pooled' | 'itm_logits' | 'vqa_logits';
 
-/** Everything a fused batch gives but the NLVR2 and MLM heads: all hidden rows, pooled rows, ITM and VQA logits. */
-export const fusionOutputs = modelFunction('fusion_outputs', {
-  encode,
-  inputs: ['pair_cls'],
-  heads: ({ hidden, weights }, { pair_cls }) => {
-    const rows = pooled(hidden, pair_cls, weights);
-    return {
-      hidden: finalNorm(hidden, weights),
-      pooled: rows,
-      itm_logits: itmLogits(rows, weights),
-      vqa_logits: vqaLogits(rows, weights),
-    };
-  },
-});
+/** The outputs that `wanted` names; no others are built, because a model may lack their heads. */
+function chosen<O extends string, All extends Readonly<Record<O, () => Activation>>>(
+  wanted: readonly O[],
+  outputs: All,
+): Readonly<Record<O, Activation>> {
+  return Object.fromEntries(wanted.map((name) => [name, outputs[name]()])) as Readonly<Record<O, Activation>>;
+}
+
+/** A function with the outputs of a unimodal batch that `wanted` names. */
+export const dualOutputsOf = <O extends DualOutput>(wanted: readonly O[]) =>
+  modelFunction('dual_outputs', {
+    encode,
+    inputs: ['text_cls', 'image_cls', 'kept', 'kept_text', 'kept_image'],
+    heads: (encoded, { text_cls, image_cls, kept, kept_text, kept_image }, options) => {
+      const { hidden, weights } = encoded;
+      const branch = once(() => vlBranch({ ...encoded, hidden: gatherRows(hidden, kept) }, options));
+      return chosen(wanted, {
+        hidden: () => finalNorm(hidden, weights),
+        text_embed: () => embedding(hidden, text_cls, 'itc_text_proj', weights),
+        image_embed: () => embedding(hidden, image_cls, 'itc_image_proj', weights),
+        text_embed_vl: () => embedding(branch(), kept_text, 'itc_vl_text_proj', weights),
+        image_embed_vl: () => embedding(branch(), kept_image, 'itc_vl_image_proj', weights),
+      });
+    },
+  });
+
+/** A function with the outputs of a fused batch that `wanted` names. */
+export const fusionOutputsOf = <O extends FusionOutput>(wanted: readonly O[]) =>
+  modelFunction('fusion_outputs', {
+    encode,
+    inputs: ['pair_cls'],
+    heads: ({ hidden, weights }, { pair_cls }) => {
+      const rows = once(() => pooled(hidden, pair_cls, weights));
+      return chosen(wanted, {
+        hidden: () => finalNorm(hidden, weights),
+        pooled: rows,
+        itm_logits: () => itmLogits(rows(), weights),
+        vqa_logits: () => vqaLogits(rows(), weights),
+      });
+    },
+  });
+
+/** Everything a unimodal batch gives. */
+export const dualOutputs = dualOutputsOf<DualOutput>([
+  'hidden',
+  'text_embed',
+  'image_embed',
+  'text_embed_vl',
+  'image_embed_vl',
+]);
+/** Everything a fused batch gives but the NLVR2 and MLM heads. */
+export const fusionOutputs = fusionOutputsOf<FusionOutput>(['hidden', 'pooled', 'itm_logits', 'vqa_logits']);
+
+/** A value that is built when it is first asked for. */
+function once<T>(build: () => T): () => T {
+  let built: { readonly value: T } | undefined;
+  return () => {
+    built ??= { value: build() };
+    return built.value;
+  };
+}
 
 /** Lowers a function for inference. */
 export function lowerFunction(

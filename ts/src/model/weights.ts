@@ -2,7 +2,14 @@
  * The parameters of a model as typed operands: checkpoint names on one side, named dimensions on the other.
  */
 
-import { gridOf, hiddenOf, imageTokensOf, relativePositionsOf, type VlmoConfig } from '../architecture/config.ts';
+import {
+  gridOf,
+  hiddenOf,
+  imageTokensOf,
+  relativePositionsOf,
+  tokenTypesOf,
+  type VlmoConfig,
+} from '../architecture/config.ts';
 import { type Expert, expertNames } from '../architecture/parameters.ts';
 import {
   type Dim,
@@ -88,7 +95,10 @@ export class ModelWeights {
   }
 
   get typeTable(): Parameter<['types', 'width']> {
-    return this.graph.parameter('token_type_embeddings.weight', [fixed('types', 3), this.dims.width]);
+    return this.graph.parameter('token_type_embeddings.weight', [
+      fixed('types', tokenTypesOf(this.config)),
+      this.dims.width,
+    ]);
   }
 
   get textEmbedding() {

@@ -78,7 +78,8 @@ export interface NativeEngine {
 export interface NativeWeights {
   readonly bytes: number;
   add(name: string, shape: readonly number[], values: Float32Array): void;
-  map(path: string, regions: readonly FileRegion[]): Promise<void>;
+  /** The descriptor is duplicated before the call returns; `path` names the file in messages. */
+  map(fd: number, path: string, regions: readonly FileRegion[]): Promise<void>;
   names(): string[];
   read(name: string, kind?: ParameterKind): Promise<Float32Array>;
   write(name: string, values: Float32Array, kind?: ParameterKind): Promise<void>;
@@ -179,6 +180,8 @@ export interface Addon {
   kernels(): KernelEntry[];
   /** Every op of the native side, in the order of its table. */
   ops(): OpEntry[];
+  /** The first element of `bytes` that is NaN or infinite, counted in elements; -1 where there is none, or for other types than F32, F16, BF16. */
+  firstNonFinite(bytes: Uint8Array, dtype: string): number;
   /** RGB bytes [height, width, 3] to [targetHeight, targetWidth, 3] as the original preprocessing resizes. */
   resizeBicubic(
     source: Uint8Array,

@@ -16,6 +16,7 @@ import {
 } from './addon.ts';
 import { type Device, deviceName } from './device.ts';
 import { check, MomeError } from './errors.ts';
+import type { InputFile } from './input-file.ts';
 
 export interface EngineOptions {
   /** Worker threads, the coordinator included; default: the physical cores this process may use. */
@@ -115,9 +116,9 @@ export class Weights {
     native(() => this.native.add(name, shape, values));
   }
 
-  /** Takes tensors straight from a file, which is kept open and read when a program first needs them. */
-  async map(path: string, regions: readonly FileRegion[]): Promise<void> {
-    await native(() => this.native.map(path, regions));
+  /** Takes tensors straight from an open file, which native code keeps open by itself and reads when a program first needs them. */
+  async map(file: InputFile, regions: readonly FileRegion[]): Promise<void> {
+    await native(() => this.native.map(file.fd, file.path, regions));
   }
 
   async read(name: string): Promise<Float32Array> {

@@ -1,10 +1,10 @@
 /**
  * Texts to word pieces, by any `tokenizer.json` or a BERT `vocab.txt`.
  */
-import { readFile, stat } from 'node:fs/promises';
 import * as tokenizers from '@huggingface/tokenizers';
 import { z } from 'zod';
 import { check, MomeError } from '../runtime/errors.ts';
+import { readText } from '../runtime/input-file.ts';
 import { specials } from './vocabulary.ts';
 
 /** Largest tokenizer file taken in, in bytes. */
@@ -103,22 +103,10 @@ const required = ['[CLS]', '[SEP]', '[MASK]', '[UNK]'] as const;
 /**
  * Reads `tokenizer.json` or `vocab.txt` (told apart by content).
  *
- * @throws MomeError `MOME_NOT_FOUND`, `MOME_TOO_LARGE`, `MOME_INVALID_FILE`, `MOME_UNSUPPORTED`
+ * @throws MomeError `MOME_NOT_FOUND`, `MOME_TOO_LARGE`, `MOME_INVALID_FILE`, `MOME_UNSUPPORTED`, `MOME_IO`
  */
 export async function loadTokenizer(path: string, options: { readonly maxLength: number }): Promise<Tokenizer> {
-  let text: string;
-  try {
-    const { size } = await stat(path);
-    check(
-      size <= maxFileBytes,
-      'MOME_TOO_LARGE',
-      `${path}: expected a tokenizer of at most ${maxFileBytes} bytes, got ${size}`,
-    );
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if (error instanceof MomeError) throw error;
-    throw new MomeError('MOME_NOT_FOUND', `${path}: expected a tokenizer, could not read it`, { cause: error });
-  }
+  const { text } = await readText(path, { what: 'a tokenizer', maxBytes: maxFileBytes });
   return createTokenizer(text, options, path);
 }
 

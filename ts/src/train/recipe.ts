@@ -1,14 +1,17 @@
 /**
  * A training recipe: one JSON file that says everything a run depends on.
  */
-import { readFile } from 'node:fs/promises';
 import { RE2JS } from 're2js';
 import { z } from 'zod';
 import { parseConfig, presets, type VlmoConfig } from '../architecture/config.ts';
 import { check, MomeError } from '../runtime/errors.ts';
+import { readText } from '../runtime/input-file.ts';
 import { augmentDefaults } from './data/augment.ts';
 import { captionDefaults } from './data/captions.ts';
 import { emojiStyles } from './data/emoji.ts';
+
+/** Largest recipe, in bytes. */
+const maxRecipeBytes = 2 ** 20;
 
 const strength = z.number().min(0);
 const count = z.number().int().positive();
@@ -123,17 +126,17 @@ export type Recipe = z.infer<typeof recipeSchema>;
 /** One stretch of a run with its own objectives and schedule. */
 export type Phase = Recipe['phases'][number];
 
-/** Reads and checks a recipe. @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_CONFIG` */
+/** Reads and checks a recipe. @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG`, `MOME_TOO_LARGE`, `MOME_IO` */
+
 export async function readRecipe(path: string): Promise<Recipe> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    throw new MomeError('MOME_NOT_FOUND', `train: expected a recipe at ${path}, could not read it`, { cause: error });
-  });
+  const file = await readText(path, { what: 'a recipe', maxBytes: maxRecipeBytes });
+  let value: unknown;
   try {
-    return parseRecipe(JSON.parse(text), path);
+    value = JSON.parse(file.text);
   } catch (error) {
-    if (error instanceof MomeError) throw error;
     throw new MomeError('MOME_INVALID_CONFIG', `${path}: expected JSON`, { cause: error });
   }
+  return parseRecipe(value, path);
 }
 
 /**

@@ -4,9 +4,9 @@
 import { writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { VlmoConfig } from '../architecture/config.ts';
-import { openCheckpoint, openModelFiles, writeModel } from '../checkpoint/index.ts';
+import { configToRun, openCheckpoint, openModelFiles, writeModel } from '../checkpoint/index.ts';
 import { check, MomeError } from '../runtime/errors.ts';
-import { exists, makeFolder } from '../runtime/files.ts';
+import { exists, makeFolder, replaceFile } from '../runtime/files.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { buildVocabulary } from '../text/vocabulary.ts';
 import { type Augmenter, type AugmentOptions, augmentDefaults, createAugmenter } from './data/augment.ts';
@@ -68,10 +68,13 @@ async function runRecipe(recipe: Recipe, folder: string, options: RunOptions): P
   const dataset = await openDataset(recipe, folder);
   const vocabularyFile = await prepareVocabulary(recipe, folder, options.output, dataset);
   const tokenizerOf = (maxLength: number): Promise<Tokenizer> => loadTokenizer(vocabularyFile, { maxLength });
-  const config = recipeConfig(recipe, (await tokenizerOf(2)).vocabularySize);
-  const tokenizer = await tokenizerOf(config.maxTextLength);
   const init = recipe.init === undefined ? undefined : await openModelFiles(resolve(folder, recipe.init));
-  const parameters = await startingParameters(config, init && (await openCheckpoint(init.weights)), recipe.seed);
+  const checkpoint = init && (await openCheckpoint(init.weightsFile));
+  const own = recipeConfig(recipe, (await tokenizerOf(2)).vocabularySize);
+  const config = checkpoint ? configToRun(own, checkpoint) : own;
+  const tokenizer = await tokenizerOf(config.maxTextLength);
+  const parameters = await startingParameters(config, checkpoint, recipe.seed);
+  init?.close();
   const feeder = new Feeder(recipe, config, dataset, tokenizer);
   const log = new MetricsLog(join(options.output, 'metrics.jsonl'));
   const total = recipe.phases.reduce((sum, phase) => sum + phase.steps, 0);
@@ -305,6 +308,7 @@ async function prepareVocabulary(
   const captions = function* () {
     for (let index = 0; index < dataset.length; index++) yield* dataset.captions(index);
   };
-  await writeFile(file, `${buildVocabulary(captions(), recipe.vocabulary).join('\n')}\n`);
+  const text = `${buildVocabulary(captions(), recipe.vocabulary).join('\n')}\n`;
+  await replaceFile(file, (temporary) => writeFile(temporary, text));
   return file;
 }

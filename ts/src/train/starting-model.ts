@@ -7,7 +7,7 @@ import { type Checkpoint, loadParameterValues } from '../checkpoint/index.ts';
 import { type LoadOptions, openModel } from '../inference/load.ts';
 import { initialParameters } from '../model/initialise.ts';
 import { check } from '../runtime/errors.ts';
-import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
+import { createTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { createRandom } from './random.ts';
 
 /** What `Trainer.create` takes, and what `writeModel` needs afterwards. */
@@ -34,15 +34,21 @@ export async function openStartingModel(
   options: Pick<LoadOptions, 'config' | 'imageSize'> & { readonly seed?: number } = {},
 ): Promise<StartingModel> {
   const { path, files, checkpoint, config } = await openModel(model, options);
-  const vocabularyFile = files.vocabulary;
-  check(vocabularyFile !== undefined, 'MOME_NOT_FOUND', `${path}: expected tokenizer.json or vocab.txt, found neither`);
-  return {
-    config,
-    parameters: await startingParameters(config, checkpoint, options.seed ?? 0),
-    tokenizer: await loadTokenizer(vocabularyFile, { maxLength: config.maxTextLength }),
-    vocabularyFile,
-    fusionWeight: await files.readFusionWeight(),
-  };
+  try {
+    const vocabulary = await files.readVocabulary();
+    check(vocabulary !== undefined, 'MOME_NOT_FOUND', `${path}: expected tokenizer.json or vocab.txt, found neither`);
+    const parameters = await startingParameters(config, checkpoint, options.seed ?? 0);
+    await checkpoint.file.requireUnchanged();
+    return {
+      config,
+      parameters,
+      tokenizer: createTokenizer(vocabulary.text, { maxLength: config.maxTextLength }, vocabulary.path),
+      vocabularyFile: vocabulary.path,
+      fusionWeight: await files.readFusionWeight(),
+    };
+  } finally {
+    files.close();
+  }
 }
 
 /** All parameters of `config`: the checkpoint's where it has them, random ones elsewhere. */

@@ -4,7 +4,7 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { configFromArch } from '../architecture/config.ts';
-import { openCheckpoint, takeParameters, valuesOf } from '../checkpoint/index.ts';
+import { configToRun, openCheckpoint, takeParameters, valuesOf } from '../checkpoint/index.ts';
 import { prepareImage } from '../image/decode.ts';
 import { objectiveNames } from '../model/objectives.ts';
 import { addon, type DType } from '../runtime/addon.ts';
@@ -83,7 +83,8 @@ async function checksOf(
   const checks: Check[] = [];
   const resized = await CaseTensors.openOptional(join(folder, 'resized.safetensors'));
   if (resized) {
-    const { sources } = await takeParameters(await openCheckpoint(weights), arch);
+    const checkpoint = await openCheckpoint(weights);
+    const { sources } = await takeParameters(checkpoint, configToRun(arch, checkpoint));
     for (const key of resized.entries.keys()) {
       requireNotAborted(where.signal, 'verify');
       const source = sources.get(key);
@@ -101,8 +102,8 @@ async function checksOf(
       ...checks.map((each) => each.name),
       ...objectiveNames.map((objective) => `loss/${objective}`),
     ]);
-    if (gradients) refuseOthers(gradients, gradientNames(arch));
-    if (training) refuseOthers(training, trainingNames(arch));
+    if (gradients) refuseOthers(gradients, gradientNames(model.config));
+    if (training) refuseOthers(training, trainingNames(model.config));
     const losses = [...outputs.entries.keys()].filter((key) => key.startsWith('loss/')).length;
     if (where.dtype !== 'float32' || where.device.kind !== 'cpu') {
       const reason = 'compared in float32 on the processor alone';

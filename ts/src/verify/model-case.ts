@@ -3,16 +3,16 @@
  */
 import { join } from 'node:path';
 import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
-import { openCheckpoint, requireAll, takeParameters } from '../checkpoint/index.ts';
-import { fillWeights } from '../inference/load.ts';
+import { configToRun, openCheckpoint, takeParameters } from '../checkpoint/index.ts';
+import { fillWeights, requireEncoder } from '../inference/load.ts';
 import { type Batch, type BatchItems, layoutBatch } from '../model/batch.ts';
 import {
   type ArgumentsOf,
   answer,
   argumentsOf,
-  dualOutputs,
+  dualOutputsOf,
   fillMask,
-  fusionOutputs,
+  fusionOutputsOf,
   lowerFunction,
   type ModelFunction,
   type OutputsOf,
@@ -40,6 +40,8 @@ export interface CaseInputs {
   readonly pixels: Float32Array;
   /** The texts without padding. */
   readonly texts: readonly Int32Array[];
+  /** Names of the parameters that the file has: heads may be missing. */
+  readonly parameters: readonly string[];
 }
 
 /** A running model and its inputs. */
@@ -51,6 +53,8 @@ export class ModelCase {
   readonly batch: number;
   readonly pixels: Float32Array;
   readonly texts: readonly Int32Array[];
+  /** Names of the parameters that the file has. */
+  readonly parameters: readonly string[];
   readonly outputBound: number;
   readonly outputMeasure: Measure;
   /** Stops what the case runs. */
@@ -71,6 +75,7 @@ export class ModelCase {
     this.batch = parts.batch;
     this.pixels = parts.pixels;
     this.texts = parts.texts;
+    this.parameters = parts.parameters;
     this.signal = signal;
     this.outputBound = dtype === 'float32' ? (config.width >= fullWidth ? bounds.full : bounds.tiny) : cosines[dtype];
     this.outputMeasure = dtype === 'float32' ? 'relL2' : 'cosine';
@@ -79,7 +84,7 @@ export class ModelCase {
   static async open(
     folder: string,
     weightsPath: string,
-    config: VlmoConfig,
+    arch: VlmoConfig,
     {
       device = { kind: 'cpu' },
       target,
@@ -92,6 +97,10 @@ export class ModelCase {
       readonly signal?: AbortSignal | undefined;
     } = {},
   ): Promise<ModelCase> {
+    const checkpoint = await openCheckpoint(weightsPath);
+    const config = configToRun(arch, checkpoint);
+    const taken = await takeParameters(checkpoint, config);
+    requireEncoder(taken.missing, config, weightsPath);
     const inputs = await CaseTensors.open(join(folder, 'inputs.safetensors'));
     const pixels = await inputs.floats('image');
     const batch = inputs.entry('image').shape[0] ?? 0;
@@ -101,13 +110,18 @@ export class ModelCase {
       `${inputs.path}: expected pictures of ${config.imageSize} pixels`,
     );
     const texts = await readTexts(inputs, 'text_ids', batch);
-    const checkpoint = await openCheckpoint(weightsPath);
-    requireAll(await takeParameters(checkpoint, config), weightsPath);
     const engine = new Engine({ device, ...(target !== undefined && { target }) });
     try {
       const weights = engine.createWeights(dtype);
-      await fillWeights(weights, checkpoint, config, signal);
-      return new ModelCase(config, engine, weights, inputs, { batch, pixels, texts }, { dtype, signal });
+      await fillWeights(weights, checkpoint, config, signal, taken);
+      return new ModelCase(
+        config,
+        engine,
+        weights,
+        inputs,
+        { batch, pixels, texts, parameters: [...taken.sources.keys()] },
+        { dtype, signal },
+      );
     } catch (error) {
       engine.dispose();
       throw error;
@@ -191,22 +205,46 @@ export async function checkOutputs(model: ModelCase, expected: CaseTensors): Pro
   };
   const imageLengths = texts.map(() => I);
 
-  const dualLayout = model.layout({ texts, images: pictures });
-  const { textCls: text_cls, imageCls: image_cls } = dualLayout;
-  const dual = await model.run(dualOutputs, dualLayout, { inputs: { text_cls, image_cls } });
-  await add('dual/image_hidden', () => padded(dual.hidden, dualLayout.imageCls, imageLengths, I, D));
-  await add('dual/text_hidden', () => padded(dual.hidden, dualLayout.textCls, lengths, L, D));
-  await add('dual/image_embed', () => dual.image_embed);
-  await add('dual/text_embed', () => dual.text_embed);
-  await add('dual/image_embed_vl', () => dual.image_embed_vl);
-  await add('dual/text_embed_vl', () => dual.text_embed_vl);
+  // Only what the case has numbers for: its file may lack the heads of all else.
+  const wanted = <Name extends string>(names: Readonly<Record<string, Name>>): Name[] => [
+    ...new Set(Object.entries(names).flatMap(([name, output]) => (expected.has(name) ? [output] : []))),
+  ];
+  const dualWanted = wanted({
+    'dual/image_hidden': 'hidden',
+    'dual/text_hidden': 'hidden',
+    'dual/image_embed': 'image_embed',
+    'dual/text_embed': 'text_embed',
+    'dual/image_embed_vl': 'image_embed_vl',
+    'dual/text_embed_vl': 'text_embed_vl',
+  });
+  if (dualWanted.length > 0) {
+    const dualLayout = model.layout({ texts, images: pictures });
+    const { textCls: text_cls, imageCls: image_cls } = dualLayout;
+    const dual = await model.run(dualOutputsOf(dualWanted), dualLayout, { inputs: { text_cls, image_cls } });
+    await add('dual/image_hidden', () => padded(dual.hidden, dualLayout.imageCls, imageLengths, I, D));
+    await add('dual/text_hidden', () => padded(dual.hidden, dualLayout.textCls, lengths, L, D));
+    await add('dual/image_embed', () => dual.image_embed);
+    await add('dual/text_embed', () => dual.text_embed);
+    await add('dual/image_embed_vl', () => dual.image_embed_vl);
+    await add('dual/text_embed_vl', () => dual.text_embed_vl);
+  }
 
   const fusedLayout = model.layout({ pairs });
-  const fused = await model.run(fusionOutputs, fusedLayout, { inputs: { pair_cls: fusedLayout.pairTextCls } });
-  await add('fusion/text_hidden', () => padded(fused.hidden, fusedLayout.pairTextCls, lengths, L, D));
-  await add('fusion/image_hidden', () => padded(fused.hidden, fusedLayout.pairImageCls, imageLengths, I, D));
-  await add('fusion/pooled', () => fused.pooled);
-  await add('fusion/itm_logits', () => fused.itm_logits);
+  const fusedWanted = wanted({
+    'fusion/text_hidden': 'hidden',
+    'fusion/image_hidden': 'hidden',
+    'fusion/pooled': 'pooled',
+    'fusion/itm_logits': 'itm_logits',
+  });
+  if (fusedWanted.length > 0) {
+    const fused = await model.run(fusionOutputsOf(fusedWanted), fusedLayout, {
+      inputs: { pair_cls: fusedLayout.pairTextCls },
+    });
+    await add('fusion/text_hidden', () => padded(fused.hidden, fusedLayout.pairTextCls, lengths, L, D));
+    await add('fusion/image_hidden', () => padded(fused.hidden, fusedLayout.pairImageCls, imageLengths, I, D));
+    await add('fusion/pooled', () => fused.pooled);
+    await add('fusion/itm_logits', () => fused.itm_logits);
+  }
   await add('fusion/vqa_logits', async () => (await model.run(answer, fusedLayout, {})).vqa_logits);
 
   if (expected.has('fusion/nlvr2_logits')) {

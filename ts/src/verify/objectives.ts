@@ -167,6 +167,7 @@ export async function checkObjectives(
     if (!hasGradients) continue;
     for (const [name, shape] of parameterShapes(model.config)) {
       requireNotAborted(model.signal, 'verify');
+      if (!model.parameters.includes(name)) continue;
       const count = shape.reduce((product, size) => product * size, 1);
       const key = `${objective}/${name}`;
       const expected = gradients.has(key) ? await gradients.floats(key) : new Float32Array(count);
@@ -206,7 +207,7 @@ export async function checkTraining(model: ModelCase, settings: unknown, expecte
     decayPower: parsed.data.decay_power,
     endLearningRate: parsed.data.end_lr,
   } as const;
-  const names = [...parameterShapes(model.config).keys()];
+  const names = model.parameters;
   const tasks = await Promise.all(objectives.map((objective) => task(model, objective)));
   const trained = new Set(tasks.flatMap(({ training, args }) => [...parametersWithGradient(training, args.dims)]));
   const groups = parameterGroups(trained, weight_decay);

@@ -6,13 +6,13 @@
  * themselves, are left out.
  */
 import { createHash } from 'node:crypto';
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import pLimit from 'p-limit';
 import sharp from 'sharp';
 import { check, MomeError } from '../../runtime/errors.ts';
-import { makeFolder } from '../../runtime/files.ts';
+import { makeFolder, replaceFile } from '../../runtime/files.ts';
 import type { PairDataset } from './pairs.ts';
 
 /** The drawing styles. By convention the first three train and `noto` is held out for evaluation. */
@@ -348,15 +348,8 @@ function cacheName(style: EmojiStyle, size: number, drawings: readonly EmojiDraw
   return `emoji-${style}-${size}-${hash.digest('hex').slice(0, 16)}.rgba`;
 }
 
-/** Writes beside the file and renames, so that a reader sees all of it or none. */
+/** Makes the folder of the cache and writes the file as a whole. */
 async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
-  const partial = `${file}.${process.pid}.partial`;
-  try {
-    await makeFolder(path.dirname(file));
-    await writeFile(partial, bytes);
-    await rename(partial, file);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw new MomeError('MOME_IO', `emoji cache: expected to write ${file}, got a failure`, { cause: error });
-  }
+  await makeFolder(path.dirname(file));
+  await replaceFile(file, (temporary) => writeFile(temporary, bytes));
 }

@@ -1,10 +1,10 @@
 /** Readers for a user's own image-text pairs: JSONL, CSV, or a folder of pictures with caption files beside them. */
-import { createReadStream } from 'node:fs';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import pLimit from 'p-limit';
 import { prepareImage } from '../../image/decode.ts';
 import { check, MomeError } from '../../runtime/errors.ts';
+import { InputFile, readText, refuseLfsPointer } from '../../runtime/input-file.ts';
 import { type CsvRow, parseCsv, splitLines } from './lines.ts';
 import type { PairDataset } from './pairs.ts';
 
@@ -95,9 +95,16 @@ async function readPicture(item: PairItem, size: number): Promise<Uint8Array> {
   }
 }
 
+async function openLines(source: string): Promise<InputFile> {
+  const file = await InputFile.open(source, 'a file of pairs');
+  refuseLfsPointer(await file.read(0, Math.min(file.size, 64)), source, 'a file of pairs');
+  return file;
+}
+
 async function readJsonLines(source: string): Promise<PairItem[]> {
   const items: PairItem[] = [];
-  for await (const { text, line } of splitLines(createReadStream(source), source)) {
+  const file = await openLines(source);
+  for await (const { text, line } of splitLines(file.pieces(), source)) {
     const content = line === 1 ? text.replace(/^\uFEFF/, '') : text;
     if (content.trim() === '') continue;
     const origin = `${source}:${line}`;
@@ -132,10 +139,11 @@ async function readJsonLines(source: string): Promise<PairItem[]> {
 
 async function readCsv(source: string): Promise<PairItem[]> {
   const items: PairItem[] = [];
+  const file = await openLines(source);
   let header: CsvRow | undefined;
   let imageColumn = -1;
   let captionColumn = -1;
-  for await (const row of parseCsv(createReadStream(source), source)) {
+  for await (const row of parseCsv(file.pieces(), source)) {
     const origin = `${source}:${row.line}`;
     if (header === undefined) {
       header = row;
@@ -168,17 +176,8 @@ async function readFolder(source: string): Promise<PairItem[]> {
   const items: PairItem[] = [];
   for (const file of pictures) {
     const sidecar = `${file.slice(0, -path.extname(file).length)}.txt`;
-    const found = await stat(sidecar).catch((error: unknown) => {
-      throw new MomeError('MOME_NOT_FOUND', `${file}: expected captions in ${sidecar}, got no such file`, {
-        cause: error,
-      });
-    });
-    check(
-      found.isFile() && found.size <= maxCaptionBytes,
-      'MOME_TOO_LARGE',
-      `${sidecar}: expected a file of at most ${maxCaptionBytes} bytes, got ${found.size}`,
-    );
-    const lines = (await readFile(sidecar, 'utf8')).replace(/^\uFEFF/, '').split(/\r?\n/);
+    const { text } = await readText(sidecar, { what: `captions of ${file}`, maxBytes: maxCaptionBytes });
+    const lines = text.split(/\r?\n/);
     append(
       items,
       sidecar,
