@@ -1,7 +1,7 @@
 /**
  * Opens a checkpoint of any kind, whatever its file is called, and names its tensors as the official checkpoints do.
  */
-import { check, MomeError } from '../runtime/errors.ts';
+import { check, clip, MomeError } from '../runtime/errors.ts';
 import { openPytorch, type PickledValue } from './pytorch.ts';
 import { scaleName } from './quantise.ts';
 import { openSafetensors } from './safetensors.ts';
@@ -65,7 +65,7 @@ async function openAnyKind(path: string): Promise<Checkpoint> {
 
 /** A key to show: only texts and numbers have a short form, lists inside lists may have one without end. */
 function textOfKey(key: unknown): string {
-  return typeof key === 'string' || typeof key === 'number' ? String(key) : `(${typeof key})`;
+  return typeof key === 'string' || typeof key === 'number' ? clip(String(key)) : `(${typeof key})`;
 }
 
 /**

@@ -4,11 +4,12 @@
 import { copyFile, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
-import { configFromArch, parseConfig, type VlmoConfig } from '../architecture/config.ts';
+import { configFromArch, configLimits, parseConfig, type VlmoConfig } from '../architecture/config.ts';
 import { isBlockMatrix, parameterShapes } from '../architecture/parameters.ts';
 import type { DType } from '../runtime/addon.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { makeFolder } from '../runtime/files.ts';
+import { type JsonLimits, parseJson } from '../runtime/json.ts';
 import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
 import { inferConfig } from './infer-config.ts';
 import { takeParameters, valuesOf } from './parameters.ts';
@@ -19,8 +20,10 @@ const weightsName = 'model.safetensors';
 const configName = 'config.json';
 const vocabularyNames = ['tokenizer.json', 'vocab.txt'];
 const answersName = 'answers.json';
-/** Largest JSON file taken in, in bytes. */
-const maxJsonBytes = 16 * 2 ** 20;
+/** What `config.json` may hold: it has some 20 values. */
+const configJsonLimits: JsonLimits = { bytes: 2 ** 16, depth: 16, values: 2 ** 12 };
+/** What `answers.json` may hold: that of VQA 2 has 3,129 answers and 40,000 bytes. */
+const answersLimits: JsonLimits = { bytes: 4 * 2 ** 20, depth: 1, values: configLimits.answers + 1 };
 
 /** Where the parts of a model lie. */
 export interface ModelFiles {
@@ -68,14 +71,10 @@ function weightsIn(names: ReadonlySet<string>, folder: string): string {
   return others[0]!;
 }
 
-async function readJson(path: string): Promise<unknown> {
+async function readJson(path: string, limits: JsonLimits = configJsonLimits): Promise<unknown> {
   const { size } = await stat(path);
-  check(size <= maxJsonBytes, 'MOME_TOO_LARGE', `${path}: expected at most ${maxJsonBytes} bytes, got ${size}`);
-  try {
-    return JSON.parse(await readFile(path, 'utf8'));
-  } catch (error) {
-    throw new MomeError('MOME_INVALID_FILE', `${path}: expected JSON`, { cause: error });
-  }
+  check(size <= limits.bytes, 'MOME_TOO_LARGE', `${path}: expected at most ${limits.bytes} bytes, got ${size}`);
+  return parseJson(await readFile(path, 'utf8'), path, limits);
 }
 
 /** Reads a configuration in this library's names or in those of the original code. */
@@ -97,7 +96,7 @@ async function readFusionWeight(path: string): Promise<number> {
 }
 
 async function readAnswers(path: string): Promise<readonly string[]> {
-  const parsed = z.array(z.string()).safeParse(await readJson(path));
+  const parsed = z.array(z.string()).safeParse(await readJson(path, answersLimits));
   check(parsed.success, 'MOME_INVALID_FILE', `${path}: expected a list of answers`);
   return parsed.data;
 }

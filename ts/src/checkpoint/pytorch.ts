@@ -13,6 +13,8 @@ import { type ArchiveEntry, readArchive } from './zip-archive.ts';
 
 /** Largest pickle taken in, in bytes: that of a large model with its optimizer has 500,000. */
 const maxPickleBytes = 4 * 2 ** 20;
+/** Longest name of a tensor, in characters. */
+const maxNameLength = 512;
 /** Most bytes of the entry that names the byte order. */
 const maxByteOrderBytes = 64;
 /** Most arguments of a call: torch's have fewer than ten, and a list that many calls share would be copied by each. */
@@ -215,6 +217,11 @@ function locate(
   fileBytes: number,
 ): TensorEntry | undefined {
   if (!(value instanceof PickledTensor)) return undefined;
+  check(
+    name.length <= maxNameLength,
+    'MOME_TOO_LARGE',
+    `${path}: expected names of at most ${maxNameLength} characters, got ${clip(name)}`,
+  );
   const { storage, shape, strides } = value;
   const stored = storages.get(storage.key);
   const size = elementBytes[storage.dtype];

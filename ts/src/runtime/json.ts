@@ -2,6 +2,7 @@
  * Reads JSON of other people in pieces, so that no text holds up the event loop or fills the memory: `JSON.parse` takes seconds for some
  * megabytes of nested lists or of distinct names.
  */
+import { readFile, stat } from 'node:fs/promises';
 import { check, MomeError } from './errors.ts';
 import { Pace } from './pace.ts';
 
@@ -40,6 +41,28 @@ export async function parseJson(text: string, where: string, limits: JsonLimits)
   const pace = new Pace();
   while (!reader.read(text.length > smallText ? valuesPerPiece : Number.POSITIVE_INFINITY)) await pace.rest();
   return reader.value;
+}
+
+/**
+ * The value of a JSON file.
+ *
+ * @param what names the file in messages, such as "a recipe"
+ * @throws MomeError `MOME_NOT_FOUND` for a path that is no readable file, `MOME_INVALID_FILE`, `MOME_TOO_LARGE`
+ */
+export async function readJsonFile(path: string, what: string, limits: JsonLimits): Promise<unknown> {
+  const info = await stat(path).catch((error: unknown) => {
+    throw new MomeError('MOME_NOT_FOUND', `${path}: expected ${what}, found nothing`, { cause: error });
+  });
+  check(info.isFile(), 'MOME_NOT_FOUND', `${path}: expected ${what}, found no file`);
+  check(
+    info.size <= limits.bytes,
+    'MOME_TOO_LARGE',
+    `${path}: expected at most ${limits.bytes} bytes, got ${info.size}`,
+  );
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw new MomeError('MOME_NOT_FOUND', `${path}: expected ${what}, could not read it`, { cause: error });
+  });
+  return parseJson(text, path, limits);
 }
 
 /** {@link parseJson} in one go, for limits that keep it short. */

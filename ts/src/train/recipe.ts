@@ -1,11 +1,11 @@
 /**
  * A training recipe: one JSON file that says everything a run depends on.
  */
-import { readFile } from 'node:fs/promises';
 import { RE2JS } from 're2js';
 import { z } from 'zod';
 import { parseConfig, presets, type VlmoConfig } from '../architecture/config.ts';
 import { check, MomeError } from '../runtime/errors.ts';
+import { type JsonLimits, readJsonFile } from '../runtime/json.ts';
 import { augmentDefaults } from './data/augment.ts';
 import { captionDefaults } from './data/captions.ts';
 import { emojiStyles } from './data/emoji.ts';
@@ -123,17 +123,12 @@ export type Recipe = z.infer<typeof recipeSchema>;
 /** One stretch of a run with its own objectives and schedule. */
 export type Phase = Recipe['phases'][number];
 
-/** Reads and checks a recipe. @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_CONFIG` */
+/** What the file of a recipe may hold: those of this library have some 60 values. */
+const recipeLimits: JsonLimits = { bytes: 2 ** 18, depth: 16, values: 2 ** 12 };
+
+/** Reads and checks a recipe. @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_TOO_LARGE`, `MOME_INVALID_CONFIG` */
 export async function readRecipe(path: string): Promise<Recipe> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    throw new MomeError('MOME_NOT_FOUND', `train: expected a recipe at ${path}, could not read it`, { cause: error });
-  });
-  try {
-    return parseRecipe(JSON.parse(text), path);
-  } catch (error) {
-    if (error instanceof MomeError) throw error;
-    throw new MomeError('MOME_INVALID_CONFIG', `${path}: expected JSON`, { cause: error });
-  }
+  return parseRecipe(await readJsonFile(path, 'a recipe', recipeLimits), path);
 }
 
 /**

@@ -1,27 +1,21 @@
 /**
  * Files of a reference case.
  */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openSafetensors, readIntegers, readTensor, type TensorEntry } from '../checkpoint/index.ts';
-import { check, MomeError } from '../runtime/errors.ts';
+import { check } from '../runtime/errors.ts';
 import { exists } from '../runtime/files.ts';
+import { type JsonLimits, readJsonFile } from '../runtime/json.ts';
+
+/** What `config.json` of a case may hold: sizes, and lists of names. */
+const configLimits: JsonLimits = { bytes: 2 ** 20, depth: 16, values: 2 ** 16 };
 
 /** Reads `config.json` of a case. @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE` */
 export async function readCaseConfig(folder: string): Promise<Readonly<Record<string, unknown>>> {
   const path = join(folder, 'config.json');
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    throw new MomeError('MOME_NOT_FOUND', `${path}: expected the configuration of a reference case`, { cause: error });
-  });
-  try {
-    const value: unknown = JSON.parse(text);
-    check(typeof value === 'object' && value !== null, 'MOME_INVALID_FILE', `${path}: expected an object`);
-    return value as Record<string, unknown>;
-  } catch (error) {
-    throw error instanceof MomeError
-      ? error
-      : new MomeError('MOME_INVALID_FILE', `${path}: expected JSON`, { cause: error });
-  }
+  const value = await readJsonFile(path, 'the configuration of a reference case', configLimits);
+  check(typeof value === 'object' && value !== null, 'MOME_INVALID_FILE', `${path}: expected an object`);
+  return value as Record<string, unknown>;
 }
 
 /** Tensors of one safetensors file of a case, read when asked for. */
