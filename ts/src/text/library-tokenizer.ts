@@ -1,4 +1,5 @@
 /** Tokenizers of other kinds than BERT's, by Hugging Face's library. */
+import { setImmediate } from 'node:timers/promises';
 import * as tokenizers from '@huggingface/tokenizers';
 import { check, MomeError } from '../runtime/errors.ts';
 import { SpecialPieces } from './special-pieces.ts';
@@ -7,7 +8,7 @@ import { longestWord, maxIds } from './tokenizer-json.ts';
 
 /** Characters that the library is first given for each piece that is kept. */
 const charactersPerPiece = 64;
-/** Most characters that the library is given, unless `maxLength` asks for more: some hundredths of a second. */
+/** Most characters that the library is given: some hundredths of a second. */
 const maxCharacters = 2 ** 14;
 /** Pieces at the end that a cut may have changed: those of a word and of a special piece that it goes through. */
 const maxCutPieces = 2 * longestWord;
@@ -33,26 +34,22 @@ export class LibraryTokenizer implements Tokenizer {
   readonly #continuation: ReadonlySet<number>;
   readonly #where: string;
 
-  /** @throws MomeError `MOME_INVALID_FILE` */
-  constructor(json: object, maxLength: number, where: string) {
+  private constructor(library: Library, vocabulary: LibraryVocabulary, maxLength: number, where: string) {
     this.#where = where;
-    this.#library = this.#guarded(() => new LibraryClass(json, {}));
-    this.#special = new SpecialPieces((piece) => this.#library.token_to_id(piece), where);
+    this.#library = library;
+    this.#special = new SpecialPieces((piece) => library.token_to_id(piece), where);
     this.maxLength = maxLength;
-    const vocabulary = this.#guarded(() => this.#library.get_vocab(true));
-    const continuing: number[] = [];
-    let highest = 0;
-    for (const [token, id] of vocabulary) {
-      check(
-        Number.isInteger(id) && id >= 0 && id < maxIds,
-        'MOME_INVALID_FILE',
-        `${where}: expected ids below ${maxIds}, got ${String(id)}`,
-      );
-      if (token?.startsWith('##')) continuing.push(id);
-      highest = Math.max(highest, id);
-    }
-    this.#continuation = new Set(continuing);
-    this.vocabularySize = highest + 1;
+    this.#continuation = vocabulary.continuing;
+    this.vocabularySize = vocabulary.highest + 1;
+  }
+
+  /** @throws MomeError `MOME_INVALID_FILE` */
+  static async create(json: object, maxLength: number, where: string): Promise<LibraryTokenizer> {
+    // The library takes the vocabulary in one turn of the event loop; other events run before and after it.
+    await setImmediate();
+    const library = guarded(where, () => new LibraryClass(json, {}));
+    await setImmediate();
+    return new LibraryTokenizer(library, readVocabulary(library, where), maxLength, where);
   }
 
   get maskId(): number {
@@ -68,10 +65,11 @@ export class LibraryTokenizer implements Tokenizer {
    * pieces but for the last few. It grows until there are enough: a very long text costs little more than the part that is kept.
    */
   #firstPieces(text: string, room: number): number[] {
-    const first = charactersPerPiece * this.maxLength;
-    const most = Math.max(maxCharacters, first);
-    for (let length = Math.min(first, most); ; length = Math.min(4 * length, most)) {
-      const { ids } = this.#guarded(() => this.#library.encode(text.slice(0, length), { add_special_tokens: false }));
+    const most = maxCharacters;
+    for (let length = Math.min(charactersPerPiece * this.maxLength, most); ; length = Math.min(4 * length, most)) {
+      const { ids } = guarded(this.#where, () =>
+        this.#library.encode(text.slice(0, length), { add_special_tokens: false }),
+      );
       if (length >= text.length || ids.length >= room + maxCutPieces) return ids.slice(0, room);
       // Spaces, or a word without end: pieces may come after any number of them.
       check(
@@ -83,7 +81,7 @@ export class LibraryTokenizer implements Tokenizer {
   }
 
   decode(ids: Int32Array): string {
-    return this.#guarded(() => this.#library.decode([...ids], { skip_special_tokens: true }));
+    return guarded(this.#where, () => this.#library.decode([...ids], { skip_special_tokens: true }));
   }
 
   isSpecial(id: number): boolean {
@@ -93,15 +91,33 @@ export class LibraryTokenizer implements Tokenizer {
   isContinuation(id: number): boolean {
     return this.#continuation.has(id);
   }
+}
 
-  /** The library throws errors of its own for files that make no sense, some of them only when it meets a text. */
-  #guarded<T>(work: () => T): T {
-    try {
-      return work();
-    } catch (error) {
-      throw new MomeError('MOME_INVALID_FILE', `${this.#where}: expected a tokenizer this library can read`, {
-        cause: error,
-      });
-    }
+interface LibraryVocabulary {
+  readonly continuing: ReadonlySet<number>;
+  readonly highest: number;
+}
+
+function readVocabulary(library: Library, where: string): LibraryVocabulary {
+  const continuing = new Set<number>();
+  let highest = 0;
+  for (const [token, id] of guarded(where, () => library.get_vocab(true))) {
+    check(
+      Number.isInteger(id) && id >= 0 && id < maxIds,
+      'MOME_INVALID_FILE',
+      `${where}: expected ids below ${maxIds}, got ${String(id)}`,
+    );
+    if (token?.startsWith('##')) continuing.add(id);
+    highest = Math.max(highest, id);
+  }
+  return { continuing, highest };
+}
+
+/** The library throws errors of its own for files that make no sense, some of them only when it meets a text. */
+function guarded<T>(where: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw new MomeError('MOME_INVALID_FILE', `${where}: expected a tokenizer this library can read`, { cause: error });
   }
 }

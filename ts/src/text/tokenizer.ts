@@ -83,7 +83,7 @@ export async function createTokenizer(
   if (!/^\s*\{/.test(text)) return bertTokenizer(await readLines(text, where), uncased, maxLength, where);
   const json = await parseTokenizerJson(text, where);
   const options = bertOptionsOf(json);
-  if (options === undefined) return new LibraryTokenizer(await libraryJson(json, where), maxLength, where);
+  if (options === undefined) return LibraryTokenizer.create(await libraryJson(json, where), maxLength, where);
   const { vocab, unk_token, continuing_subword_prefix, max_input_chars_per_word } = json.model;
   const source: VocabularySource = {
     pieces: await piecesOf(vocab, where),

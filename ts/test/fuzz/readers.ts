@@ -1,5 +1,5 @@
 /** Everything that reads files of other people, with small files that are well-formed. */
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { presets } from '../../src/architecture/config.ts';
@@ -31,21 +31,33 @@ export interface Reader {
 }
 
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
-const tiny = { ...presets.base, imageSize: 32, width: 8, heads: 2, layers: 2, firstVlLayer: 1, vocabularySize: 120 };
+const tiny = {
+  ...presets.base,
+  imageSize: 48,
+  answers: 13,
+  width: 8,
+  heads: 2,
+  layers: 2,
+  firstVlLayer: 1,
+  vocabularySize: 120,
+};
 const arch = {
-  ...{ image_size: 32, patch_size: 16, embed_dim: 8, depth: 2, num_heads: 2, mlp_ratio: 4, vlffn_start_layer_index: 1 },
+  ...{ image_size: 48, patch_size: 16, embed_dim: 8, depth: 2, num_heads: 2, mlp_ratio: 4, vlffn_start_layer_index: 1 },
   ...{ use_abs_pos_emb: false, need_relative_position_embed: true, layer_scale_init_values: 0.1 },
   ...{ max_text_len: 40, max_text_len_of_initckpt: 196, vocab_size: 120, vqav2_label_size: 13 },
 };
 
-/** Names and shapes of the tiny model with a value in place of each tensor's. */
-const someTensors = () =>
-  [...parameterShapes(tiny)].slice(0, 12).map(([name, shape]) => ({
+/** Tensors of the tiny model, all zero. */
+const tensorsOf = (count: number) =>
+  [...parameterShapes(tiny)].slice(0, count).map(([name, shape]) => ({
     name,
     dtype: 'F32' as const,
     shape,
     data: new Float32Array(shape.reduce((product, size) => product * size, 1)),
   }));
+
+/** The tiny model, beside the folders of files. */
+const wholeModel = 'whole.safetensors';
 
 async function openAndRead(path: string): Promise<void> {
   const { entries } = await openCheckpoint(path);
@@ -92,7 +104,7 @@ const bpe = {
   type: 'BPE',
   unk_token: '[UNK]',
   vocab: { ...bertJson.model.vocab, ab: 30, b: 31 },
-  merges: ['a b', ['a', 'red']],
+  merges: ['a b', 'a red'],
 };
 const unigram = {
   type: 'Unigram',
@@ -139,24 +151,27 @@ export const readers: readonly Reader[] = [
   {
     name: 'safetensors',
     file: 'model.safetensors',
-    seeds: async (folder) => [await written(folder, (path) => writeSafetensors(path, someTensors(), { format: 'pt' }))],
+    seeds: async (folder) => [await written(folder, (path) => writeSafetensors(path, tensorsOf(12), { format: 'pt' }))],
     read: openAndRead,
   },
   {
     name: 'configurations',
     file: 'config.json',
-    seeds: async () => [
-      json({ modelType: 'vlmo', fusionWeight: 2, ...tiny }),
-      json({ ...presets.base_plus }),
-      json({ arch }),
-      json(arch),
-    ],
+    seeds: async (folder) => {
+      await writeSafetensors(join(folder, wholeModel), tensorsOf(Number.POSITIVE_INFINITY));
+      return [
+        json({ modelType: 'vlmo', fusionWeight: 2, ...tiny }),
+        json({ ...presets.base_plus }),
+        json({ arch }),
+        json(arch),
+      ];
+    },
     read: (path) =>
       inFolder(path, async (folder) => {
-        await writeFile(join(folder, 'model.safetensors'), '');
-        const files = await openModelFiles(folder);
-        const config = await files.readConfig();
+        await link(join(folder, '..', wholeModel), join(folder, 'model.safetensors')).catch(() => {});
+        const config = await (await openModelFiles(folder)).readConfig();
         if (config) parameterShapes(config);
+        await inspectCheckpoint(folder);
       }),
   },
   {
@@ -244,7 +259,7 @@ export const readers: readonly Reader[] = [
   {
     name: 'tensors of reference cases',
     file: 'outputs.safetensors',
-    seeds: async (folder) => [await written(folder, (path) => writeSafetensors(path, someTensors()))],
+    seeds: async (folder) => [await written(folder, (path) => writeSafetensors(path, tensorsOf(12)))],
     read: async (path) => {
       const tensors = await CaseTensors.open(path);
       for (const name of [...tensors.entries.keys()].slice(0, 3)) {

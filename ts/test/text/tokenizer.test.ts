@@ -306,3 +306,33 @@ describe('buildVocabulary', () => {
   it('needs room for the characters', () =>
     expectCode(() => buildVocabulary(['abc'], { size: 6, minFrequency: 1 }), 'MOME_INVALID_ARGUMENT'));
 });
+
+describe("tokenizers of other kinds than BERT's", () => {
+  const pieces = [...tinyVocabulary(), ...Array.from({ length: 2 ** 15 - 120 }, (_, i) => `p${i}`)];
+  const json = (vocabulary: readonly string[]) =>
+    JSON.stringify({
+      normalizer: { type: 'Lowercase' },
+      pre_tokenizer: { type: 'Whitespace' },
+      model: {
+        type: 'WordPiece',
+        unk_token: '[UNK]',
+        vocab: Object.fromEntries(vocabulary.map((piece, i) => [piece, i])),
+      },
+    });
+
+  it('hold the loop shortly with as many pieces and as long texts as may be', { timeout: 120_000 }, async () => {
+    const text = json(pieces);
+    const other = await expectShortTurns(() => createTokenizer(text, { maxLength: 4096 }));
+    expect(other.vocabularySize).toBe(2 ** 15);
+    for (const unit of ['red ', ' ', 'é', '.', 'a'])
+      await expectShortTurns(() =>
+        Promise.resolve(unit.repeat(2 ** 14))
+          .then((long) => other.encode(long))
+          .catch(() => {}),
+      );
+  });
+
+  it('have as many pieces as that at most', async () => {
+    await expectCode(() => createTokenizer(json([...pieces, 'more']), { maxLength: 12 }), 'MOME_TOO_LARGE');
+  });
+});
