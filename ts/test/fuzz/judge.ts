@@ -11,9 +11,9 @@ const maxMemory = 256 * 2 ** 20;
 /** Reads one file with a reader. Returns what is wrong, in words, or undefined. */
 export async function judge(read: () => Promise<unknown>): Promise<string | undefined> {
   const first = await judgeOnce(read);
-  // Garbage of earlier files, other processes: what a file does, it does again.
+  // Garbage of earlier files and other processes also take time and memory: what a file does, it does each time.
   if (first === undefined || !first.again) return first?.fault;
-  for (let again = 0; again < 2; again++) if ((await judgeOnce(read)) === undefined) return undefined;
+  for (let again = 0; again < 6; again++) if ((await judgeOnce(read)) === undefined) return undefined;
   return first.fault;
 }
 
