@@ -33,8 +33,8 @@ const closing: ReadonlySet<number> = new Set([...'teu'].map(code).concat(0x90, 0
 const stepsOf: ReadonlyMap<number, number> = new Map([
   ...[code('c'), 0x93, 0x8a].map((each): [number, number] => [each, 100]), // GLOBAL STACK_GLOBAL LONG1: torch writes each once
   [code('}'), 8], // EMPTY_DICT
-  ...[0x8f, 0x91].map((each): [number, number] => [each, 4]), // EMPTY_SET FROZENSET
-  ...[code('X'), 0x8c, code('B'), code('C')].map((each): [number, number] => [each, 3]), // texts and bytes
+  ...[0x8f, 0x91].map((each): [number, number] => [each, 8]), // EMPTY_SET FROZENSET
+  ...[code('X'), 0x8c, code('B'), code('C')].map((each): [number, number] => [each, 6]), // texts and bytes
   [0x94, 4], // MEMOIZE
   // EMPTY_LIST TUPLE LONG_BINPUT REDUCE, NEWOBJ TUPLE1 TUPLE2 TUPLE3
   ...[...[...']trR'].map(code), 0x81, 0x85, 0x86, 0x87].map((each): [number, number] => [each, 2]),

@@ -9,7 +9,7 @@ export const longestWord = 100;
 /** Most ids of a vocabulary; BERT's uncased one has 30,522 and the one for a hundred languages 119,547. */
 export const maxIds = 2 ** 17;
 /** Most pieces of a tokenizer that is not of BERT's kind: the library takes them in one turn of the event loop. */
-const maxLibraryPieces = 2 ** 15;
+const maxLibraryPieces = 2 ** 14;
 
 /** That of BERT's uncased vocabulary has 700,000 bytes and 62,000 values. */
 export const tokenizerLimits: JsonLimits = { bytes: 8 * 2 ** 20, depth: 16, values: 2 ** 18 + 2 ** 14 };

@@ -36,7 +36,7 @@ async function judgeOnce(read: () => Promise<unknown>): Promise<Fault | undefine
     return { fault: `MOME_INTERNAL: ${error.stack}`, again: false };
   if (error instanceof MomeError && error.message.length > maxMessage)
     return { fault: `a message of ${error.message.length} characters`, again: false };
-  if (grown > maxMemory) return { fault: `${(grown / 2 ** 20).toFixed(0)} MiB of memory`, again: true };
+  if (grown > maxMemory) return { fault: `${(grown / 2 ** 20).toFixed(0)} MiB of memory`, again: false };
   if (held > maxTurn) return { fault: `a turn of ${held.toFixed(0)} ms`, again: true };
   if (performance.now() - start > 1000 * maxSeconds) return { fault: `more than ${maxSeconds} s`, again: true };
   return undefined;

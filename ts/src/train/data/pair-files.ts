@@ -104,7 +104,12 @@ async function readJsonLines(source: string): Promise<PairItem[]> {
     const content = line === 1 ? text.replace(/^\uFEFF/, '') : text;
     if (content.trim() === '') continue;
     const origin = `${source}:${line}`;
-    const value = await parseJson(content, origin, lineLimits);
+    const value = await parseJson(content, origin, lineLimits).catch((error: unknown) => {
+      if (!(error instanceof MomeError) || error.code !== 'MOME_INVALID_FILE') throw error;
+      throw new MomeError('MOME_INVALID_FILE', `${origin}: expected a JSON object, got ${excerpt(content)}`, {
+        cause: error,
+      });
+    });
     check(
       typeof value === 'object' && value !== null && !Array.isArray(value),
       'MOME_INVALID_FILE',
