@@ -41,41 +41,61 @@ export interface VlmoConfig {
   readonly tokenTypes?: 2 | 3;
 }
 
+/** Largest sizes of a model. Official ones stay far below: 24 layers, width 1,024, 30,522 word pieces, 3,129 answers. */
+export const configLimits = {
+  imageSize: 4096,
+  patchSize: 512,
+  /** Patches along one side of a picture. */
+  grid: 256,
+  width: 8192,
+  layers: 128,
+  heads: 256,
+  hiddenRatio: 16,
+  maxTextLength: 4096,
+  vocabularySize: 2 ** 18,
+  answers: 100_000,
+  /** Values of a table of positions. */
+  positionValues: 2 ** 27,
+  /** Parameters of the model together. */
+  parameters: 2 ** 36,
+} as const;
+
+const limits = configLimits;
 const size = z.number().int().positive();
 
 const configSchema = z.strictObject({
-  imageSize: size.max(4096),
-  patchSize: size.max(512),
-  width: size.max(16384),
-  layers: size.max(256),
-  heads: size.max(256),
-  hiddenRatio: size.max(16),
-  firstVlLayer: z.number().int().min(0).max(256),
+  imageSize: size.max(limits.imageSize),
+  patchSize: size.max(limits.patchSize),
+  width: size.max(limits.width),
+  layers: size.max(limits.layers),
+  heads: size.max(limits.heads),
+  hiddenRatio: size.max(limits.hiddenRatio),
+  firstVlLayer: z.number().int().min(0).max(limits.layers),
   positions: z.enum(['relative', 'absolute']),
   layerScale: z.number().positive().nullable(),
-  maxTextLength: size.min(2).max(4096),
-  maxTextLengthOfInit: size.min(2).max(4096),
-  vocabularySize: size.max(2_000_000),
-  answers: size.max(1_000_000),
+  maxTextLength: size.min(2).max(limits.maxTextLength),
+  maxTextLengthOfInit: size.min(2).max(limits.maxTextLength),
+  vocabularySize: size.max(limits.vocabularySize),
+  answers: size.max(limits.answers),
   tokenTypes: z.union([z.literal(2), z.literal(3)]).exactOptional(),
 });
 
 /** Argument names of the original training code, as golden cases and official configurations use them. */
 const archSchema = z.object({
-  image_size: size,
-  patch_size: size,
-  embed_dim: size,
-  depth: size,
-  num_heads: size,
-  mlp_ratio: size.default(4),
-  vlffn_start_layer_index: z.number().int().min(0),
+  image_size: size.max(limits.imageSize),
+  patch_size: size.max(limits.patchSize),
+  embed_dim: size.max(limits.width),
+  depth: size.max(limits.layers),
+  num_heads: size.max(limits.heads),
+  mlp_ratio: size.max(limits.hiddenRatio).default(4),
+  vlffn_start_layer_index: z.number().int().min(0).max(limits.layers),
   use_abs_pos_emb: z.boolean(),
   need_relative_position_embed: z.boolean(),
   layer_scale_init_values: z.number().positive().nullish(),
-  max_text_len: size,
-  max_text_len_of_initckpt: size.default(196),
-  vocab_size: size.default(30522),
-  vqav2_label_size: size.default(3129),
+  max_text_len: size.min(2).max(limits.maxTextLength),
+  max_text_len_of_initckpt: size.min(2).max(limits.maxTextLength).default(196),
+  vocab_size: size.max(limits.vocabularySize).default(30522),
+  vqav2_label_size: size.max(limits.answers).default(3129),
 });
 
 const common = {
@@ -168,7 +188,24 @@ function checkConfig(config: VlmoConfig, where: string): VlmoConfig {
     config.positions === 'absolute' || config.maxTextLength <= config.maxTextLengthOfInit,
     `expected maxTextLength <= maxTextLengthOfInit, got ${config.maxTextLength} and ${config.maxTextLengthOfInit}`,
   );
+  expect(
+    gridOf(config) <= limits.grid,
+    `expected at most ${limits.grid} patches along a side, got ${gridOf(config)}: ${config.imageSize} pixels by patches of ${config.patchSize}`,
+  );
+  const rows = config.positions === 'relative' ? relativePositionsOf(config) : imageTokensOf(config);
+  const columns = config.positions === 'relative' ? config.heads * config.layers : config.width;
+  expect(
+    rows * columns <= limits.positionValues,
+    `expected a table of positions of at most 2^27 values, got ${rows} rows of ${columns}`,
+  );
+  const parameters = roughSize(config);
+  expect(parameters <= limits.parameters, `expected at most 2^36 parameters, got about ${parameters}`);
   return config;
+}
+
+/** Values of the large matrices: attention and up to three experts in each block, word pieces in and out, answers. */
+function roughSize({ width, layers, hiddenRatio, vocabularySize, answers }: VlmoConfig): number {
+  return layers * width ** 2 * (4 + 6 * hiddenRatio) + 2 * width * (vocabularySize + answers);
 }
 
 function configError(where: string, error: z.ZodError): MomeError {

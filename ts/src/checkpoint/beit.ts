@@ -2,7 +2,9 @@
  * Takes a BEiT checkpoint over: its FFN and second norm become the image expert, its per-layer bias tables one table.
  */
 
+import { configLimits } from '../architecture/config.ts';
 import { check } from '../runtime/errors.ts';
+import { Pace } from '../runtime/pace.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { checkTableSize } from './resize-positions.ts';
 import { readTensor, type TensorEntry } from './tensors.ts';
@@ -15,8 +17,11 @@ export type ParameterSource =
 const tableName = /^blocks\.(\d+)\.attn\.relative_position_bias_table$/;
 const sharedTableName = 'rel_pos_bias.relative_position_bias_table';
 
+/** Rows of a table copied between two looks at the clock. */
+const rowsPerPiece = 1024;
+
 /** Most blocks, as in a configuration: the largest number in a name says how many there are. */
-const maxLayers = 256;
+const maxLayers = configLimits.layers;
 
 /** Whether `checkpoint` holds a BEiT: blocks without experts at the top level. */
 export function isBeit(checkpoint: Checkpoint): boolean {
@@ -80,10 +85,13 @@ async function mergeTables(entries: readonly TensorEntry[], textPositions: numbe
   const columns = heads * entries.length;
   checkTableSize(rows + textPositions, columns, path);
   const values = new Float32Array((rows + textPositions) * columns);
+  const pace = new Pace();
   for (const [layer, entry] of entries.entries()) {
     const table = await readTensor(entry);
-    for (let row = 0; row < rows; row++)
+    for (let row = 0; row < rows; row++) {
+      if (row % rowsPerPiece === 0) await pace.rest();
       values.set(table.subarray(row * heads, (row + 1) * heads), row * columns + layer * heads);
+    }
   }
   const name = 'relative_position_bias_table';
   return { name, shape: [rows + textPositions, columns], values };

@@ -1,7 +1,7 @@
 /**
  * Opens a checkpoint of any kind, whatever its file is called, and names its tensors as the official checkpoints do.
  */
-import { check, MomeError } from '../runtime/errors.ts';
+import { check, clip, MomeError } from '../runtime/errors.ts';
 import { InputFile, refuseLfsPointer } from '../runtime/input-file.ts';
 import { type FoundNames, findNames } from './names.ts';
 import { openPytorch, type PickledValue, type PytorchFile } from './pytorch.ts';
@@ -188,7 +188,7 @@ function renamed<T>(values: ReadonlyMap<string, T>, { names }: FoundNames): Map<
 
 /** A key to show: only texts and numbers have a short form, lists inside lists may have one without end. */
 function textOfKey(key: unknown): string {
-  return typeof key === 'string' || typeof key === 'number' ? String(key) : `(${typeof key})`;
+  return typeof key === 'string' || typeof key === 'number' ? clip(String(key)) : `(${typeof key})`;
 }
 
 /**

@@ -5,13 +5,14 @@ import { readdir, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { z } from 'zod';
-import { configFromArch, parseConfig, type VlmoConfig } from '../architecture/config.ts';
+import { configFromArch, configLimits, parseConfig, type VlmoConfig } from '../architecture/config.ts';
 import { isBlockMatrix, parameterShapes } from '../architecture/parameters.ts';
 import type { DType } from '../runtime/addon.ts';
 import { type Commit, finishAbandoned, readCommit } from '../runtime/commit.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { writeTogether } from '../runtime/files.ts';
-import { InputFile, parseJson, readText, type TextFile } from '../runtime/input-file.ts';
+import { InputFile, readText, type TextFile } from '../runtime/input-file.ts';
+import { type JsonLimits, parseJson } from '../runtime/json.ts';
 import { openCheckpoint } from './checkpoint.ts';
 import { configOfFile, inferConfig } from './infer-config.ts';
 import { takeParameters, valuesOf } from './parameters.ts';
@@ -22,9 +23,12 @@ const weightsName = 'model.safetensors';
 const configName = 'config.json';
 const vocabularyNames = ['tokenizer.json', 'vocab.txt'];
 const answersName = 'answers.json';
-/** Largest JSON file and largest vocabulary taken in, in bytes. */
-const maxJsonBytes = 16 * 2 ** 20;
-const vocabularyOptions = { what: 'a vocabulary', maxBytes: 64 * 2 ** 20 } as const;
+/** What `config.json` may hold: it has some 20 values. */
+const configJsonLimits: JsonLimits = { bytes: 2 ** 16, depth: 16, values: 2 ** 12 };
+/** What `answers.json` may hold: that of VQA 2 has 3,129 answers and 40,000 bytes. */
+const answersLimits: JsonLimits = { bytes: 4 * 2 ** 20, depth: 1, values: configLimits.answers + 1 };
+/** Largest vocabulary taken in, in bytes. */
+const vocabularyOptions = { what: 'a vocabulary', maxBytes: 8 * 2 ** 20 } as const;
 /** How often files that change while they are opened are opened again, and the pause before, in milliseconds. */
 const maxOpenings = 100;
 const pause = 10;
@@ -158,12 +162,12 @@ async function areCurrent(files: OpenFiles, weights: string, view: FolderView): 
 
 async function modelFilesOf(folder: string, files: OpenFiles, weights: string): Promise<ModelFiles> {
   try {
-    const json = async (name: string, what: string) => {
+    const textOf = async (name: string, what: string, maxBytes: number) => {
       const file = files.get(name);
-      return file && (await readText(file, { what, maxBytes: maxJsonBytes }));
+      return file && (await readText(file, { what, maxBytes }));
     };
-    const configText = await json(configName, 'a configuration');
-    const answersText = await json(answersName, 'a list of answers');
+    const configText = await textOf(configName, 'a configuration', configJsonLimits.bytes);
+    const answersText = await textOf(answersName, 'a list of answers', answersLimits.bytes);
     const vocabulary = vocabularyNames.find((name) => files.has(name));
     let vocabularyText: Promise<TextFile | undefined> | undefined;
     const weightsFile = files.get(weights)!;
@@ -181,7 +185,7 @@ async function modelFilesOf(folder: string, files: OpenFiles, weights: string): 
         })();
         return vocabularyText;
       },
-      answers: answersText && readAnswers(at(answersText, answersName)),
+      answers: answersText && (await readAnswers(at(answersText, answersName))),
       close: () => {
         for (const file of files.values()) file.close();
       },
@@ -207,9 +211,9 @@ function weightsIn(view: FolderView, folder: string): string {
 }
 
 /** Reads a configuration in this library's names or in those of the original code. */
-function readConfig(file: TextFile): VlmoConfig {
+async function readConfig(file: TextFile): Promise<VlmoConfig> {
   const { path } = file;
-  const json = parseJson(file);
+  const json = await parseJson(file.text, path, configJsonLimits);
   check(typeof json === 'object' && json !== null, 'MOME_INVALID_CONFIG', `${path}: expected an object`);
   if ('arch' in json) return configFromArch(json.arch, path);
   if ('embed_dim' in json) return configFromArch(json, path);
@@ -219,14 +223,14 @@ function readConfig(file: TextFile): VlmoConfig {
 
 const fusionWeightSchema = z.object({ fusionWeight: z.number().min(0).max(100).default(1) });
 
-function readFusionWeight(file: TextFile): number {
-  const parsed = fusionWeightSchema.safeParse(parseJson(file));
+async function readFusionWeight(file: TextFile): Promise<number> {
+  const parsed = fusionWeightSchema.safeParse(await parseJson(file.text, file.path, configJsonLimits));
   check(parsed.success, 'MOME_INVALID_CONFIG', `${file.path}: expected fusionWeight to be a number from 0 to 100`);
   return parsed.data.fusionWeight;
 }
 
-function readAnswers(file: TextFile): readonly string[] {
-  const parsed = z.array(z.string()).safeParse(parseJson(file));
+async function readAnswers(file: TextFile): Promise<readonly string[]> {
+  const parsed = z.array(z.string()).safeParse(await parseJson(file.text, file.path, answersLimits));
   check(parsed.success, 'MOME_INVALID_FILE', `${file.path}: expected a list of answers`);
   return parsed.data;
 }

@@ -99,7 +99,7 @@ async function adapt(
   if (name === absoluteName && source.shape.length === 3 && source.shape[2] === shape[2]) {
     const grid = Math.sqrt(from - 1);
     if (Number.isInteger(grid))
-      return made(resizeAbsolutePositions(await valuesOf(source), shape[2]!, grid, gridOf(config)));
+      return made(await resizeAbsolutePositions(await valuesOf(source), shape[2]!, grid, gridOf(config)));
   }
   if (name === textPositionsName && source.shape.length === 2 && source.shape[1] === shape[1] && from > shape[0]!) {
     return made((await valuesOf(source)).slice(0, shape[0]! * shape[1]!));

@@ -4,12 +4,16 @@
  *
  * The library trusts lengths (a negative one makes it go round forever) and builds whatever it is told to, without a limit.
  */
-import { check, type ErrorCode } from '../runtime/errors.ts';
+import { type ErrorCode, MomeError } from '../runtime/errors.ts';
 
-/** Most steps of a pickle: each opcode is one, costly ones are more. A state of 1,500 tensors with its optimizer takes 10^5. */
-const maxSteps = 2 ** 20;
-/** Steps of a global, for which an object is made (torch writes each once), and of a long, of which the library may warn. */
-const costlySteps = 100;
+/**
+ * Most steps of a pickle: some hundredths of a second of the library's work. A state of 2,000 tensors with its optimizer takes
+ * 100,000.
+ */
+const maxSteps = 200_000;
+/** Bytes of a text or of bytes that count as one step. */
+const bytesPerStep = 64;
+
 /** Most containers that are open at a time, as in Python. */
 const maxDepth = 1000;
 /** Most bytes of a long integer that the library reads exactly; it is given larger ones, such as states of random numbers, as bytes. */
@@ -28,7 +32,17 @@ const bytes4 = code('B');
 const pop = code('0');
 /** Opcodes that take everything down to the last mark. */
 const closing: ReadonlySet<number> = new Set([...'teu'].map(code).concat(0x90, 0x91));
-const costly: ReadonlySet<number> = new Set([code('c'), 0x93, long1, long4]);
+
+/** Opcodes that take more than one step: those that make objects or texts, and a long, of which the library may warn. */
+const stepsOf: ReadonlyMap<number, number> = new Map([
+  ...[code('c'), 0x93, long1, long4].map((each): [number, number] => [each, 100]), // GLOBAL STACK_GLOBAL LONG1 LONG4: torch writes each once
+  [code('}'), 8], // EMPTY_DICT
+  ...[0x8f, 0x91].map((each): [number, number] => [each, 8]), // EMPTY_SET FROZENSET
+  ...[code('X'), 0x8c, code('B'), code('C')].map((each): [number, number] => [each, 6]), // texts and bytes
+  [0x94, 4], // MEMOIZE
+  // EMPTY_LIST TUPLE LONG_BINPUT REDUCE, NEWOBJ TUPLE1 TUPLE2 TUPLE3
+  ...[...[...']trR'].map(code), 0x81, 0x85, 0x86, 0x87].map((each): [number, number] => [each, 2]),
+]);
 
 /** Opcodes by what follows them; letters as in Python's `pickletools`, the others by number. */
 const argumentOf: ReadonlyMap<number, Argument> = new Map([
@@ -71,32 +85,27 @@ export function guardPickle(bytes: Uint8Array, path: string): Uint8Array {
   let steps = 0;
   let depth = 0;
   let at = 0;
-  const expect = (ok: boolean, message: string, kind: ErrorCode = 'MOME_INVALID_FILE'): void =>
-    check(ok, kind, `${path}: pickle: ${message} at byte ${at}`);
+  const refuse = (message: string, kind: ErrorCode = 'MOME_INVALID_FILE'): never => {
+    throw new MomeError(kind, `${path}: pickle: ${message} at byte ${at}`);
+  };
   while (at < safe.length) {
     const opcode = safe[at]!;
     if (opcode === stop) return safe;
-    const argument = argumentOf.get(opcode);
-    check(
-      argument !== undefined,
-      'MOME_INVALID_FILE',
-      `${path}: pickle: expected an opcode of torch.save, got 0x${opcode.toString(16)} at byte ${at}`,
-    );
-    steps += costly.has(opcode) ? costlySteps : 1;
-    expect(steps <= maxSteps, `expected at most ${maxSteps} steps`, 'MOME_TOO_LARGE');
+    const argument = argumentOf.get(opcode) ?? refuse(`expected an opcode of torch.save, got 0x${opcode.toString(16)}`);
     if (opcode === mark) depth++;
     else if (closing.has(opcode)) depth--;
-    expect(depth >= 0, 'expected a mark before');
-    expect(depth <= maxDepth, `expected at most ${maxDepth} open containers`, 'MOME_TOO_LARGE');
+    if (depth < 0) refuse('expected a mark before');
+    if (depth > maxDepth) refuse(`expected at most ${maxDepth} open containers`, 'MOME_TOO_LARGE');
     if (opcode === build) safe[at] = pop;
     const end = endOfArgument(view, at + 1, argument);
-    expect(end <= safe.length, 'expected the argument to lie inside the pickle');
+    if (end > safe.length) refuse('expected the argument to lie inside the pickle');
     if (opcode === long1 && end - at - 2 > maxLongBytes) safe[at] = shortBytes;
     if (opcode === long4) safe[at] = bytes4;
+    steps += (stepsOf.get(opcode) ?? 1) + Math.floor((end - at) / bytesPerStep);
+    if (steps > maxSteps) refuse(`expected at most ${maxSteps} steps`, 'MOME_TOO_LARGE');
     at = end;
   }
-  expect(false, 'expected STOP, got the end');
-  return safe;
+  return refuse('expected STOP, got the end');
 }
 
 /** Where an argument at `start` ends; infinity when its length or its lines lie past the end. */

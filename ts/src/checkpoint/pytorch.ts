@@ -4,6 +4,7 @@
  * The pickle never runs code: it is checked first, and an allow-list of globals builds inert descriptions of tensors and
  * dictionaries; everything else becomes an opaque value.
  */
+import { setImmediate } from 'node:timers/promises';
 import pickleparser from 'pickleparser';
 import { check, clip, MomeError } from '../runtime/errors.ts';
 import type { InputFile } from '../runtime/input-file.ts';
@@ -12,7 +13,9 @@ import { elementBytes, elementCount, type TensorEntry, type TensorType } from '.
 import { type ArchiveEntry, readArchive } from './zip-archive.ts';
 
 /** Largest pickle taken in, in bytes: that of a large model with its optimizer has 500,000. */
-const maxPickleBytes = 8 * 2 ** 20;
+const maxPickleBytes = 4 * 2 ** 20;
+/** Longest name of a tensor, in characters. */
+const maxNameLength = 512;
 /** Most bytes of the entry that names the byte order. */
 const maxByteOrderBytes = 64;
 /** Most arguments of a call: torch's have fewer than ten, and a list that many calls share would be copied by each. */
@@ -165,7 +168,7 @@ export async function openPytorch(file: InputFile): Promise<PytorchFile> {
     );
     return {
       path,
-      root: unpickle(pickle, path),
+      root: await unpickle(pickle, path),
       fileBytes: size,
       isTensor: (value) => value instanceof PickledTensor,
       entryOf: (name, value) => locate(name, value, storages, file, size),
@@ -182,8 +185,10 @@ function checkFirst(seen: Uint8Array | undefined, { name }: ArchiveEntry, path: 
   check(seen === undefined, 'MOME_INVALID_FILE', `${path}: expected one entry of its kind, got another ${clip(name)}`);
 }
 
-function unpickle(bytes: Uint8Array, path: string): PickledValue {
+async function unpickle(bytes: Uint8Array, path: string): Promise<PickledValue> {
   const guarded = guardPickle(bytes, path);
+  // Both take some hundredths of a second for the longest pickles: other events run in between.
+  await setImmediate();
   const parser = new pickleparser.Parser({
     unpicklingTypeOfDictionary: 'Map',
     unpicklingTypeOfSet: 'Set',
@@ -308,7 +313,12 @@ function locate(
   fileBytes: number,
 ): TensorEntry {
   const { path } = file;
-  check(value instanceof PickledTensor, 'MOME_INVALID_FILE', `${path}: expected ${name} to be a tensor`);
+  check(value instanceof PickledTensor, 'MOME_INVALID_FILE', `${path}: expected ${clip(name)} to be a tensor`);
+  check(
+    name.length <= maxNameLength,
+    'MOME_TOO_LARGE',
+    `${path}: expected names of at most ${maxNameLength} characters, got ${clip(name)}`,
+  );
   const { dtype, storage, shape, strides } = value;
   const stored = storages.get(storage.key);
   const size = elementBytes[dtype];

@@ -66,13 +66,13 @@ export async function resizeRelativeTable(
     resized.set(table);
     return resized;
   }
-  const weights = splineWeights(geometricOffsets(from, to), centredOffsets(target));
   const pace = new Pace();
+  const weights = await splineWeights(geometricOffsets(from, to), centredOffsets(target), pace);
   for (let column = 0; column < columns; column++) {
-    await pace.rest();
     // Rows, then columns of the offset grid: the spline is a product of two.
     const half = new Float64Array(target * source);
     for (let y = 0; y < target; y++) {
+      await pace.rest();
       for (let x = 0; x < source; x++) {
         let sum = 0;
         for (let k = 0; k < source; k++) sum += weights[y * source + k]! * table[(k * source + x) * columns + column]!;
@@ -80,6 +80,7 @@ export async function resizeRelativeTable(
       }
     }
     for (let y = 0; y < target; y++) {
+      await pace.rest();
       for (let x = 0; x < target; x++) {
         let sum = 0;
         for (let k = 0; k < source; k++) sum += weights[x * source + k]! * half[y * source + k]!;
@@ -119,7 +120,7 @@ function centredOffsets(count: number): number[] {
  * Matrix [targets, points] that maps values at `points` to the interpolating cubic spline at `targets`. The spline has no knots
  * at the second and the last but one point; outside the points it takes the value of the nearest end.
  */
-function splineWeights(points: readonly number[], targets: readonly number[]): Float64Array {
+async function splineWeights(points: readonly number[], targets: readonly number[], pace: Pace): Promise<Float64Array> {
   const n = points.length;
   check(
     n >= 5,
@@ -129,9 +130,13 @@ function splineWeights(points: readonly number[], targets: readonly number[]): F
   const first = points[0]!;
   const last = points[n - 1]!;
   const knots = [first, first, first, first, ...points.slice(2, n - 2), last, last, last, last];
-  const inverse = invert(points.map((point) => basis(knots, n, point)));
+  const inverse = await invert(
+    points.map((point) => basis(knots, n, point)),
+    pace,
+  );
   const weights = new Float64Array(targets.length * n);
   for (const [row, target] of targets.entries()) {
+    await pace.rest();
     const values = basis(knots, n, Math.min(last, Math.max(first, target)));
     for (let column = 0; column < n; column++) {
       let sum = 0;
@@ -163,10 +168,11 @@ function basis(knots: readonly number[], n: number, x: number): number[] {
 }
 
 /** Inverse by Gauss-Jordan elimination with row exchange. */
-function invert(matrix: readonly (readonly number[])[]): number[][] {
+async function invert(matrix: readonly (readonly number[])[], pace: Pace): Promise<number[][]> {
   const n = matrix.length;
   const rows = matrix.map((row, i) => [...row, ...row.map((_, j) => (i === j ? 1 : 0))]);
   for (let column = 0; column < n; column++) {
+    await pace.rest();
     let pivot = column;
     for (let row = column + 1; row < n; row++)
       if (Math.abs(rows[row]![column]!) > Math.abs(rows[pivot]![column]!)) pivot = row;
@@ -189,12 +195,12 @@ function invert(matrix: readonly (readonly number[])[]): number[][] {
  * @returns [1 + to^2, width]
  * @throws MomeError `MOME_INVALID_SHAPE`, `MOME_TOO_LARGE`
  */
-export function resizeAbsolutePositions(
+export async function resizeAbsolutePositions(
   positions: Float32Array,
   width: number,
   from: number,
   to: number,
-): Float32Array {
+): Promise<Float32Array> {
   check(
     positions.length === (1 + from * from) * width,
     'MOME_INVALID_SHAPE',
@@ -206,8 +212,10 @@ export function resizeAbsolutePositions(
   const resized = new Float32Array((1 + to * to) * width);
   resized.set(positions.subarray(0, width));
   const taps = Array.from({ length: to }, (_, i) => bicubicTaps(i, from, to));
+  const pace = new Pace();
   for (const [y, rows] of taps.entries()) {
     for (const [x, columns] of taps.entries()) {
+      await pace.rest();
       const out = resized.subarray((1 + y * to + x) * width, (2 + y * to + x) * width);
       for (const row of rows) {
         for (const column of columns) {

@@ -5,13 +5,21 @@
  */
 import { open } from 'node:fs/promises';
 import { z } from 'zod';
-import { check, MomeError } from '../runtime/errors.ts';
+import { check, clip, MomeError } from '../runtime/errors.ts';
 import { replaceFile } from '../runtime/files.ts';
 import { InputFile } from '../runtime/input-file.ts';
+import { type JsonLimits, parseJson } from '../runtime/json.ts';
+import { Pace } from '../runtime/pace.ts';
 import { elementBytes, elementCount, type TensorEntry, type TensorType, toBfloat16 } from './tensors.ts';
 
-/** Largest header read or written, in bytes. */
-const maxHeaderBytes = 64 * 2 ** 20;
+/** Largest header read or written: 500 tensors of a model take 60,000 bytes. */
+const headerLimits: JsonLimits = { bytes: 4 * 2 ** 20, depth: 4, values: 2 ** 18 };
+/** Most tensors of a file; a large model with its optimizer has 2,000. */
+const maxTensors = 2 ** 14;
+/** Longest name of a tensor, in characters. */
+const maxNameLength = 512;
+/** Tensors checked between two looks at the clock. */
+const tensorsPerPiece = 256;
 
 const types = Object.keys(elementBytes) as TensorType[];
 /** Types of tensors that no parameter has: they may lie beside. */
@@ -22,6 +30,8 @@ const entrySchema = z.strictObject({
   data_offsets: z.tuple([z.number().int().min(0), z.number().int().min(0)]),
 });
 const metadataSchema = z.record(z.string(), z.string());
+/** Most names in the metadata. */
+const maxMetadata = 1024;
 
 /** An open safetensors file; nothing but the header has been read. */
 export interface SafetensorsFile {
@@ -54,33 +64,40 @@ async function readHeader(file: InputFile): Promise<SafetensorsFile> {
   const prefix = await file.read(0, 8);
   const length = Number(new DataView(prefix.buffer).getBigUint64(0, true));
   check(
-    length <= maxHeaderBytes,
+    length <= headerLimits.bytes,
     'MOME_TOO_LARGE',
-    `${path}: expected a header of at most ${maxHeaderBytes} bytes, got ${length}`,
+    `${path}: expected a header of at most ${headerLimits.bytes} bytes, got ${length}`,
   );
   check(8 + length <= size, 'MOME_INVALID_FILE', `${path}: expected a header of ${length} bytes, the file has ${size}`);
-  const header = parseHeader(await file.read(8, length), path);
-  const metadata = metadataSchema.safeParse(header.get('__metadata__') ?? {});
-  check(metadata.success, 'MOME_INVALID_FILE', `${path}: expected __metadata__ to hold strings`);
+  const header = await parseHeader(await file.read(8, length), path);
+  const metadata = readMetadata(header.get('__metadata__') ?? {}, path);
   header.delete('__metadata__');
+  check(
+    header.size <= maxTensors,
+    'MOME_TOO_LARGE',
+    `${path}: expected at most ${maxTensors} tensors, got ${header.size}`,
+  );
   const entries = new Map<string, TensorEntry>();
   const foreign = new Map<string, string>();
+  const pace = new Pace();
   for (const [name, value] of header) {
+    if ((entries.size + foreign.size) % tensorsPerPiece === 0) await pace.rest();
     const entry = parseEntry(name, value, file, 8 + length);
     if (typeof entry === 'string') foreign.set(name, entry);
     else entries.set(name, entry);
   }
   checkOverlap(entries, path);
-  return { path, file, entries, foreign, metadata: metadata.data };
+  return { path, file, entries, foreign, metadata };
 }
 
-function parseHeader(bytes: Uint8Array, path: string): Map<string, unknown> {
-  let header: unknown;
+async function parseHeader(bytes: Uint8Array, path: string): Promise<Map<string, unknown>> {
+  let text: string;
   try {
-    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (error) {
     throw new MomeError('MOME_INVALID_FILE', `${path}: expected a JSON header`, { cause: error });
   }
+  const header = await parseJson(text, `${path}: header`, headerLimits);
   check(
     typeof header === 'object' && header !== null && !Array.isArray(header),
     'MOME_INVALID_FILE',
@@ -89,20 +106,38 @@ function parseHeader(bytes: Uint8Array, path: string): Map<string, unknown> {
   return new Map(Object.entries(header));
 }
 
+function readMetadata(value: unknown, path: string): Readonly<Record<string, string>> {
+  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
+  const names = isObject ? Object.keys(value).length : 0;
+  check(
+    names <= maxMetadata,
+    'MOME_TOO_LARGE',
+    `${path}: expected at most ${maxMetadata} names in __metadata__, got ${names}`,
+  );
+  const metadata = metadataSchema.safeParse(value);
+  check(metadata.success, 'MOME_INVALID_FILE', `${path}: expected __metadata__ to hold strings`);
+  return metadata.data;
+}
+
 /** A tensor of `file`, or its type where it is a foreign one. */
 function parseEntry(name: string, value: unknown, file: InputFile, start: number): TensorEntry | string {
   const { path, size } = file;
+  check(
+    name.length <= maxNameLength,
+    'MOME_TOO_LARGE',
+    `${path}: expected names of at most ${maxNameLength} characters, got ${clip(name)}`,
+  );
   const parsed = entrySchema.safeParse(value);
-  check(parsed.success, 'MOME_INVALID_FILE', `${path}: expected dtype, shape and data_offsets of ${name}`);
+  check(parsed.success, 'MOME_INVALID_FILE', `${path}: expected dtype, shape and data_offsets of ${clip(name)}`);
   const { dtype, shape, data_offsets: offsets } = parsed.data;
   const isOurs = isTensorType(dtype);
   const bytes = isOurs
-    ? elementCount(shape, `${path}: ${name}`) * elementBytes[dtype]
+    ? elementCount(shape, `${path}: ${clip(name)}`) * elementBytes[dtype]
     : Math.max(0, offsets[1] - offsets[0]);
   check(
     offsets[1] - offsets[0] === bytes && start + offsets[1] <= size,
     'MOME_INVALID_FILE',
-    `${path}: expected ${bytes} bytes of ${name} inside the file, got offsets ${offsets.join(' to ')} of ${size - start}`,
+    `${path}: expected ${bytes} bytes of ${clip(name)} inside the file, got offsets ${offsets.join(' to ')} of ${size - start}`,
   );
   return isOurs ? { name, dtype, shape, path, file, offset: start + offsets[0] } : dtype;
 }
@@ -120,7 +155,7 @@ function checkOverlap(entries: ReadonlyMap<string, TensorEntry>, path: string): 
     check(
       ranges[i]!.entry.offset >= ranges[i - 1]!.end,
       'MOME_INVALID_FILE',
-      `${path}: expected tensors apart, ${ranges[i - 1]!.entry.name} and ${ranges[i]!.entry.name} overlap`,
+      `${path}: expected tensors apart, ${clip(ranges[i - 1]!.entry.name)} and ${clip(ranges[i]!.entry.name)} overlap`,
     );
   }
 }
@@ -170,6 +205,11 @@ function headerOf(
   metadata: Readonly<Record<string, string>>,
   path: string,
 ): Uint8Array {
+  check(
+    tensors.length <= maxTensors,
+    'MOME_TOO_LARGE',
+    `${path}: expected at most ${maxTensors} tensors, got ${tensors.length}`,
+  );
   let offset = 0;
   const header: Record<string, unknown> = { __metadata__: metadata };
   for (const { name, dtype, shape, data } of tensors) {
@@ -178,6 +218,11 @@ function headerOf(
       'MOME_INVALID_SHAPE',
       `${name}: expected ${shape.join(' x ')} values, got ${data.length}`,
     );
+    check(
+      name.length <= maxNameLength,
+      'MOME_TOO_LARGE',
+      `${path}: expected names of at most ${maxNameLength} characters, got ${clip(name)}`,
+    );
     const end = offset + data.length * elementBytes[dtype];
     header[name] = { dtype, shape, data_offsets: [offset, end] };
     offset = end;
@@ -185,9 +230,9 @@ function headerOf(
   const json = Buffer.from(JSON.stringify(header));
   const length = Math.ceil(json.length / 8) * 8;
   check(
-    length <= maxHeaderBytes,
+    length <= headerLimits.bytes,
     'MOME_TOO_LARGE',
-    `${path}: expected a header of at most ${maxHeaderBytes} bytes, got ${length}`,
+    `${path}: expected a header of at most ${headerLimits.bytes} bytes, got ${length}`,
   );
   const bytes = Buffer.alloc(8 + length, ' ');
   bytes.writeBigUInt64LE(BigInt(length));

@@ -1,7 +1,7 @@
 /**
  * Tensors that lie in files: where, of which type, and how they are read.
  */
-import { check, MomeError } from '../runtime/errors.ts';
+import { check, clip, MomeError } from '../runtime/errors.ts';
 import type { InputFile } from '../runtime/input-file.ts';
 import { inPieces } from '../runtime/pace.ts';
 
@@ -79,38 +79,32 @@ async function readFloats(entry: TensorEntry): Promise<Float32Array> {
   return values;
 }
 
+const integerTypes: ReadonlySet<TensorType> = new Set(['I64', 'I32', 'I16', 'I8', 'U8', 'BOOL'] as const);
+
 /** Values of an integer tensor. @throws MomeError `MOME_INVALID_FILE` for values outside 32 bits or a float tensor */
 export async function readIntegers(entry: TensorEntry): Promise<Int32Array> {
   const bytes = await readElements(entry);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const count = bytes.byteLength / elementBytes[entry.dtype];
-  return Int32Array.from({ length: count }, (_, i) => {
-    switch (entry.dtype) {
-      case 'I64': {
-        const value = Number(view.getBigInt64(8 * i, true));
-        check(
-          Math.abs(value) < 2 ** 31,
-          'MOME_INVALID_FILE',
-          `${entry.path}: expected 32-bit integers in ${entry.name}, got ${value}`,
-        );
-        return value;
-      }
-      case 'I32':
-        return view.getInt32(4 * i, true);
-      case 'I16':
-        return view.getInt16(2 * i, true);
-      case 'I8':
-        return view.getInt8(i);
-      case 'U8':
-      case 'BOOL':
-        return view.getUint8(i);
-      default:
-        throw new MomeError(
-          'MOME_INVALID_FILE',
-          `${entry.path}: expected integers in ${entry.name}, got ${entry.dtype}`,
-        );
+  const { dtype } = entry;
+  check(
+    integerTypes.has(dtype),
+    'MOME_INVALID_FILE',
+    `${entry.path}: expected integers in ${clip(entry.name)}, got ${dtype}`,
+  );
+  const count = bytes.byteLength / elementBytes[dtype];
+  const valueAt = readerOf(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), dtype as 'I64');
+  const values = new Int32Array(count);
+  await inPieces(count, (begin, end) => {
+    for (let i = begin; i < end; i++) {
+      const value = valueAt(i);
+      check(
+        Math.abs(value) < 2 ** 31,
+        'MOME_INVALID_FILE',
+        `${entry.path}: expected 32-bit integers in ${clip(entry.name)}, got ${value}`,
+      );
+      values[i] = value;
     }
   });
+  return values;
 }
 
 /** Bytes of a tensor, dense and row-major. */

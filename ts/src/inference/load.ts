@@ -119,7 +119,7 @@ async function partsOf({ path, files, checkpoint, config }: OpenModel, options: 
   );
   const vocabulary = await files.readVocabulary();
   const tokenizer =
-    vocabulary && createTokenizer(vocabulary.text, { maxLength: config.maxTextLength }, vocabulary.path);
+    vocabulary && (await createTokenizer(vocabulary.text, { maxLength: config.maxTextLength }, vocabulary.path));
   check(
     tokenizer === undefined || tokenizer.vocabularySize <= config.vocabularySize,
     'MOME_INVALID_CONFIG',

@@ -8,11 +8,13 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { MomeError } from './errors.ts';
-import { InputFile, parseJson, readText } from './input-file.ts';
+import { InputFile, readText } from './input-file.ts';
+import { type JsonLimits, parseJson } from './json.ts';
 import { Pace } from './pace.ts';
 
 const commitName = '.mome-commit';
-const maxCommitBytes = 2 ** 20;
+/** What a list of files to rename may hold. */
+const commitLimits: JsonLimits = { bytes: 2 ** 20, depth: 4, values: 2 ** 14 };
 
 /** `<name>.<machine>-<process>-<its start>-<random>.tmp`: whose file it is, and whether they can still be at work. */
 const temporaryPattern = /^(.+)\.([0-9a-f]{8}-\d+-\d+-[0-9a-f]{8})\.tmp$/s;
@@ -100,9 +102,8 @@ export async function readCommit(folder: string): Promise<Commit | undefined> {
     throw error;
   }
   try {
-    const parsed = commitSchema.safeParse(
-      parseJson(await readText(file, { what: 'a list of files to rename', maxBytes: maxCommitBytes })),
-    );
+    const { text } = await readText(file, { what: 'a list of files to rename', maxBytes: commitLimits.bytes });
+    const parsed = commitSchema.safeParse(await parseJson(text, path, commitLimits));
     if (!parsed.success)
       throw new MomeError(
         'MOME_INVALID_FILE',

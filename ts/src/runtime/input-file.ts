@@ -215,12 +215,3 @@ export async function readText(source: string | InputFile, { what, maxBytes }: T
     if (typeof source === 'string') file.close();
   }
 }
-
-/** The value of a JSON text. @throws MomeError `MOME_INVALID_FILE` */
-export function parseJson({ path, text }: Pick<TextFile, 'path' | 'text'>): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new MomeError('MOME_INVALID_FILE', `${path}: expected JSON`, { cause: error });
-  }
-}

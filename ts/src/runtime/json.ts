@@ -3,6 +3,7 @@
  * megabytes of nested lists or of distinct names.
  */
 import { check, MomeError } from './errors.ts';
+import { readText } from './input-file.ts';
 import { Pace } from './pace.ts';
 
 /** What a text may hold. */
@@ -40,6 +41,17 @@ export async function parseJson(text: string, where: string, limits: JsonLimits)
   const pace = new Pace();
   while (!reader.read(text.length > smallText ? valuesPerPiece : Number.POSITIVE_INFINITY)) await pace.rest();
   return reader.value;
+}
+
+/**
+ * The value of a JSON file.
+ *
+ * @param what names the file in messages, such as "a recipe"
+ * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_TOO_LARGE`, `MOME_IO`
+ */
+export async function readJsonFile(path: string, what: string, limits: JsonLimits): Promise<unknown> {
+  const { text } = await readText(path, { what, maxBytes: limits.bytes });
+  return parseJson(text, path, limits);
 }
 
 /** {@link parseJson} in one go, for limits that keep it short. */

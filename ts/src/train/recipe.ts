@@ -5,13 +5,10 @@ import { RE2JS } from 're2js';
 import { z } from 'zod';
 import { parseConfig, presets, type VlmoConfig } from '../architecture/config.ts';
 import { check, MomeError } from '../runtime/errors.ts';
-import { readText } from '../runtime/input-file.ts';
+import { type JsonLimits, readJsonFile } from '../runtime/json.ts';
 import { augmentDefaults } from './data/augment.ts';
 import { captionDefaults } from './data/captions.ts';
 import { emojiStyles } from './data/emoji.ts';
-
-/** Largest recipe, in bytes. */
-const maxRecipeBytes = 2 ** 20;
 
 const strength = z.number().min(0);
 const count = z.number().int().positive();
@@ -126,17 +123,12 @@ export type Recipe = z.infer<typeof recipeSchema>;
 /** One stretch of a run with its own objectives and schedule. */
 export type Phase = Recipe['phases'][number];
 
-/** Reads and checks a recipe. @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG`, `MOME_TOO_LARGE`, `MOME_IO` */
+/** What the file of a recipe may hold: those of this library have some 60 values. */
+const recipeLimits: JsonLimits = { bytes: 2 ** 18, depth: 16, values: 2 ** 12 };
 
+/** Reads and checks a recipe. @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_TOO_LARGE`, `MOME_INVALID_CONFIG` */
 export async function readRecipe(path: string): Promise<Recipe> {
-  const file = await readText(path, { what: 'a recipe', maxBytes: maxRecipeBytes });
-  let value: unknown;
-  try {
-    value = JSON.parse(file.text);
-  } catch (error) {
-    throw new MomeError('MOME_INVALID_CONFIG', `${path}: expected JSON`, { cause: error });
-  }
-  return parseRecipe(value, path);
+  return parseRecipe(await readJsonFile(path, 'a recipe', recipeLimits), path);
 }
 
 /**

@@ -42,7 +42,7 @@ export async function openStartingModel(
     return {
       config,
       parameters,
-      tokenizer: createTokenizer(vocabulary.text, { maxLength: config.maxTextLength }, vocabulary.path),
+      tokenizer: await createTokenizer(vocabulary.text, { maxLength: config.maxTextLength }, vocabulary.path),
       vocabularyFile: vocabulary.path,
       fusionWeight: await files.readFusionWeight(),
     };

@@ -5,16 +5,15 @@ import { join } from 'node:path';
 import { openSafetensors, readIntegers, readTensor, type TensorEntry } from '../checkpoint/index.ts';
 import { check } from '../runtime/errors.ts';
 import { exists } from '../runtime/files.ts';
-import { parseJson, readText } from '../runtime/input-file.ts';
+import { type JsonLimits, readJsonFile } from '../runtime/json.ts';
 
-const maxConfigBytes = 16 * 2 ** 20;
+/** What `config.json` of a case may hold: sizes, and lists of names. */
+const configLimits: JsonLimits = { bytes: 2 ** 20, depth: 16, values: 2 ** 16 };
 
 /** Reads `config.json` of a case. @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE` */
 export async function readCaseConfig(folder: string): Promise<Readonly<Record<string, unknown>>> {
   const path = join(folder, 'config.json');
-  const value = parseJson(
-    await readText(path, { what: 'the configuration of a reference case', maxBytes: maxConfigBytes }),
-  );
+  const value = await readJsonFile(path, 'the configuration of a reference case', configLimits);
   check(
     typeof value === 'object' && value !== null && !Array.isArray(value),
     'MOME_INVALID_FILE',

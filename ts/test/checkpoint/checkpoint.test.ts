@@ -151,7 +151,7 @@ describe('safetensors', () => {
 
   it('are refused before anything is written when their header would be too large to read', async () => {
     const large = join(folder, 'large.safetensors');
-    const metadata = { text: 'x'.repeat(64 * 2 ** 20) };
+    const metadata = { text: 'x'.repeat(4 * 2 ** 20) };
     await expectCode(() => writeSafetensors(large, [], metadata), 'MOME_TOO_LARGE');
     expect((await readdir(folder)).filter((name) => name.startsWith('large'))).toEqual([]);
   });
@@ -286,13 +286,13 @@ describe('positions', () => {
     const table = Float32Array.from({ length: (49 + 45) * 2 }, (_, i) => Math.sin(i));
     expect(await resizeRelativeTable(table, 2, 4, 4)).toEqual(table);
     const positions = Float32Array.from({ length: 17 * 3 }, (_, i) => Math.cos(i));
-    expect(resizeAbsolutePositions(positions, 3, 4, 4)).toEqual(positions);
+    expect(await resizeAbsolutePositions(positions, 3, 4, 4)).toEqual(positions);
   });
 
   it('that are constant stay constant', async () => {
     const table = new Float32Array((49 + 5) * 2).fill(3);
     for (const value of await resizeRelativeTable(table, 2, 4, 7)) expect(value).toBeCloseTo(3, 4);
-    for (const value of resizeAbsolutePositions(new Float32Array(17 * 2).fill(3), 2, 4, 6))
+    for (const value of await resizeAbsolutePositions(new Float32Array(17 * 2).fill(3), 2, 4, 6))
       expect(value).toBeCloseTo(3, 5);
   });
 

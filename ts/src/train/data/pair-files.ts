@@ -5,6 +5,7 @@ import pLimit from 'p-limit';
 import { prepareImage } from '../../image/decode.ts';
 import { check, MomeError } from '../../runtime/errors.ts';
 import { InputFile, readText, refuseLfsPointer } from '../../runtime/input-file.ts';
+import { type JsonLimits, parseJson } from '../../runtime/json.ts';
 import { type CsvRow, parseCsv, splitLines } from './lines.ts';
 import type { PairDataset } from './pairs.ts';
 
@@ -25,6 +26,8 @@ interface PairItem {
 const maxItems = 20_000_000;
 const maxCaptions = 1000;
 const maxCaptionBytes = 1 << 20;
+/** What a line of JSON may hold: a path and up to {@link maxCaptions} captions, with names that are not read. */
+const lineLimits: JsonLimits = { bytes: maxCaptionBytes, depth: 16, values: 2 ** 13 };
 const statsInFlight = 32;
 const pictureExtensions = new Set(['.jpg', '.jpeg', '.png', '.webp', '.gif', '.avif', '.tif', '.tiff', '.svg']);
 
@@ -108,14 +111,12 @@ async function readJsonLines(source: string): Promise<PairItem[]> {
     const content = line === 1 ? text.replace(/^\uFEFF/, '') : text;
     if (content.trim() === '') continue;
     const origin = `${source}:${line}`;
-    let value: unknown;
-    try {
-      value = JSON.parse(content);
-    } catch (error) {
+    const value = await parseJson(content, origin, lineLimits).catch((error: unknown) => {
+      if (!(error instanceof MomeError) || error.code !== 'MOME_INVALID_FILE') throw error;
       throw new MomeError('MOME_INVALID_FILE', `${origin}: expected a JSON object, got ${excerpt(content)}`, {
         cause: error,
       });
-    }
+    });
     check(
       typeof value === 'object' && value !== null && !Array.isArray(value),
       'MOME_INVALID_FILE',
@@ -130,7 +131,7 @@ async function readJsonLines(source: string): Promise<PairItem[]> {
     check(
       captions === undefined || Array.isArray(captions),
       'MOME_INVALID_FILE',
-      `${origin}: expected "captions" to be a list, got ${excerpt(JSON.stringify(captions))}`,
+      `${origin}: expected "captions" to be a list, got ${shown(captions)}`,
     );
     append(items, source, origin, image, captions === undefined ? [caption] : (captions as unknown[]));
   }
@@ -194,7 +195,7 @@ function append(items: PairItem[], source: string, origin: string, image: unknow
   check(
     typeof image === 'string' && image.trim() !== '' && !image.includes('\0'),
     'MOME_INVALID_FILE',
-    `${origin}: expected "image" to be a path, got ${excerpt(JSON.stringify(image))}`,
+    `${origin}: expected "image" to be a path, got ${shown(image)}`,
   );
   check(
     !/^[a-z][a-z0-9+.-]+:\/\//i.test(image),
@@ -210,7 +211,7 @@ function append(items: PairItem[], source: string, origin: string, image: unknow
     check(
       typeof caption === 'string' && caption.trim() !== '',
       'MOME_INVALID_FILE',
-      `${origin}: expected a caption of one character or more, got ${excerpt(JSON.stringify(caption))}`,
+      `${origin}: expected a caption of one character or more, got ${shown(caption)}`,
     );
     return caption.trim();
   });
@@ -226,6 +227,13 @@ async function checkPictures(items: readonly PairItem[]): Promise<void> {
     const found = await stat(file).catch(() => undefined);
     check(found?.isFile(), 'MOME_NOT_FOUND', `${origin}: expected a picture, got ${file}, which is not a file`);
   });
+}
+
+/** A value of a file for a message: lists and objects may be of any depth. */
+function shown(value: unknown): string {
+  if (Array.isArray(value)) return 'a list';
+  if (typeof value === 'object' && value !== null) return 'an object';
+  return excerpt(JSON.stringify(value));
 }
 
 function excerpt(text: string | undefined): string {
