@@ -15,4 +15,4 @@ export {
 export { loadParameterValues, requireAll, type TakenParameters, takeParameters, valuesOf } from './parameters.ts';
 export { resizeAbsolutePositions, resizeRelativeTable } from './resize-positions.ts';
 export { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from './safetensors.ts';
-export { readElements, readIntegers, readTensor, type TensorEntry, type TensorType } from './tensors.ts';
+export { openFile, readElements, readIntegers, readTensor, type TensorEntry, type TensorType } from './tensors.ts';

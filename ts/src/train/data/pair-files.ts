@@ -4,6 +4,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import pLimit from 'p-limit';
 import { prepareImage } from '../../image/decode.ts';
+import { pictureKind } from '../../image/formats.ts';
 import { check, MomeError } from '../../runtime/errors.ts';
 import { type CsvRow, parseCsv, splitLines } from './lines.ts';
 import type { PairDataset } from './pairs.ts';
@@ -26,7 +27,6 @@ const maxItems = 20_000_000;
 const maxCaptions = 1000;
 const maxCaptionBytes = 1 << 20;
 const statsInFlight = 32;
-const pictureExtensions = new Set(['.jpg', '.jpeg', '.png', '.webp', '.gif', '.avif', '.tif', '.tiff', '.svg']);
 
 /**
  * Opens what `source` names: a `.jsonl` or `.ndjson` file, a `.csv` file, or a folder.
@@ -162,7 +162,7 @@ async function readCsv(source: string): Promise<PairItem[]> {
 async function readFolder(source: string): Promise<PairItem[]> {
   const entries = await readdir(source, { recursive: true, withFileTypes: true });
   const pictures = entries
-    .filter((entry) => entry.isFile() && pictureExtensions.has(path.extname(entry.name).toLowerCase()))
+    .filter((entry) => entry.isFile() && pictureKind(entry.name) === 'readable')
     .map((entry) => path.join(entry.parentPath, entry.name))
     .sort();
   const items: PairItem[] = [];
