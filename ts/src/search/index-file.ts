@@ -7,7 +7,6 @@
  */
 import { rename, rm, stat } from 'node:fs/promises';
 import { dirname, relative, resolve } from 'node:path';
-import { z } from 'zod';
 import { openSafetensors, readElements, type TensorEntry, writeSafetensors } from '../checkpoint/index.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
@@ -49,14 +48,8 @@ const itemsPerPart = 256;
 /** Longest line: a path of 4,096 bytes takes a sixth of it, whatever is in it. */
 const maxLineBytes = 2 ** 16;
 const newline = 10;
-
-const itemSchema = z.object({
-  path: z.string().min(1),
-  size: z.number(),
-  modified: z.number(),
-  changed: z.number().default(0),
-  hash: z.string().max(64).default(''),
-});
+const maxHashLength = 64;
+const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /** @throws MomeError `MOME_TOO_LARGE` for more pictures than an index can hold */
 export function checkIndexSize(count: number, width: number, where: string): void {
@@ -143,11 +136,14 @@ export async function readIndex(
     `${path}: expected an index made with this model, got one of another; build it again`,
   );
   const lists = metadata.version === '2' ? tensorsOf(entries, () => 'items', 1) : tensorsOf(entries, listName);
-  const stored = await parseLists(lists, path, options.signal);
-  checkIndexSize(stored.length, width, path);
-  const embeddings = await readRows(rowsOf(entries, stored.length, width, path), width, options.signal);
-  const root = await rootOf(metadata, path, stored[0], options.root);
-  return { root, items: await resolved(stored, root), embeddings };
+  let root = options.root === undefined ? undefined : resolve(options.root);
+  const items = await parseLists(lists, path, options.signal, async (first) => {
+    root ??= await rootOf(metadata, path, first);
+    return root;
+  });
+  checkIndexSize(items.length, width, path);
+  const embeddings = await readRows(rowsOf(entries, items.length, width, path), width, options.signal);
+  return { root: root ?? (await rootOf(metadata, path)), items, embeddings };
 }
 
 const listName = (part: number) => `items.${part}`;
@@ -189,30 +185,14 @@ function rowsOf(
   return parts;
 }
 
-/** The folder that paths are relative to: the first at which the first picture lies of those that it may be. */
-async function rootOf(
-  metadata: Readonly<Record<string, string>>,
-  path: string,
-  first: IndexedImage | undefined,
-  given: string | undefined,
-): Promise<string> {
-  if (given !== undefined) return resolve(given);
+/** The folder that paths are relative to: of those that it may be the first at which the picture `first` lies. */
+async function rootOf(metadata: Readonly<Record<string, string>>, path: string, first?: string): Promise<string> {
   const besideFile = resolve(dirname(path), metadata.root ?? '.');
   const asWritten = resolve(metadata.absoluteRoot ?? besideFile);
   for (const root of [besideFile, asWritten]) {
-    if (first !== undefined && (await stat(resolve(root, first.path)).catch(() => undefined))) return root;
+    if (first !== undefined && (await stat(resolve(root, first)).catch(() => undefined))) return root;
   }
   return besideFile;
-}
-
-async function resolved(items: readonly IndexedImage[], root: string): Promise<IndexedImage[]> {
-  const absolute: IndexedImage[] = [];
-  const pace = new Pace();
-  for (const item of items) {
-    absolute.push({ ...item, path: resolve(root, item.path) });
-    await pace.rest();
-  }
-  return absolute;
 }
 
 async function listsOf(items: readonly IndexedImage[], root: string): Promise<Uint8Array[]> {
@@ -233,42 +213,48 @@ async function listsOf(items: readonly IndexedImage[], root: string): Promise<Ui
   return lists;
 }
 
+/** @param rootFor gives the folder that paths are relative to, for the first of them */
 async function parseLists(
   lists: readonly TensorEntry[],
   path: string,
   signal: AbortSignal | undefined,
+  rootFor: (first: string) => Promise<string>,
 ): Promise<IndexedImage[]> {
   check(lists.length > 0, 'MOME_INVALID_FILE', `${path}: expected the list of its pictures`);
   const items: IndexedImage[] = [];
+  const pace = new Pace();
+  let root: string | undefined;
   for (const list of lists) {
-    check(
-      list.dtype === 'U8' && list.shape.length === 1,
-      'MOME_INVALID_FILE',
-      `${path}: expected the list of its pictures as bytes`,
-    );
-    await parseItems(await readElements(list), items, path, signal);
+    const isBytes = list.dtype === 'U8' && list.shape.length === 1;
+    check(isBytes, 'MOME_INVALID_FILE', `${path}: expected the list of its pictures as bytes`);
+    const bytes = await readElements(list);
+    for (let start = 0; start < bytes.length; ) {
+      requireNotAborted(signal, 'index');
+      const length = bytes.subarray(start, start + maxLineBytes).indexOf(newline);
+      check(length >= 0, 'MOME_INVALID_FILE', `${path}: expected lines of at most ${maxLineBytes} bytes`);
+      const item = parseItem(bytes.subarray(start, start + length));
+      check(item !== undefined, 'MOME_INVALID_FILE', `${path}: expected a picture in line ${items.length + 1}`);
+      root ??= await rootFor(item.path);
+      items.push({ ...item, path: resolve(root, item.path) });
+      start += length + 1;
+      await pace.rest();
+    }
   }
   return items;
 }
 
-async function parseItems(
-  bytes: Uint8Array,
-  items: IndexedImage[],
-  path: string,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const decoder = new TextDecoder('utf-8', { fatal: true });
-  const pace = new Pace();
-  for (let start = 0; start < bytes.length; ) {
-    requireNotAborted(signal, 'index');
-    const length = bytes.subarray(start, start + maxLineBytes).indexOf(newline);
-    check(length >= 0, 'MOME_INVALID_FILE', `${path}: expected lines of at most ${maxLineBytes} bytes`);
-    try {
-      items.push(itemSchema.parse(JSON.parse(decoder.decode(bytes.subarray(start, start + length)))));
-    } catch (error) {
-      throw new MomeError('MOME_INVALID_FILE', `${path}: expected the list of its pictures`, { cause: error });
-    }
-    start += length + 1;
-    await pace.rest();
+/** A line as a picture; nothing when it is none. Written by hand, for there may be millions. */
+function parseItem(line: Uint8Array): IndexedImage | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(decoder.decode(line));
+  } catch {
+    return undefined;
   }
+  if (typeof value !== 'object' || value === null) return undefined;
+  const { path, size, modified, changed = 0, hash = '' } = value as Readonly<Record<string, unknown>>;
+  const isPath = typeof path === 'string' && path !== '' && !path.includes('\0');
+  const areNumbers = typeof size === 'number' && typeof modified === 'number' && typeof changed === 'number';
+  const isHash = typeof hash === 'string' && hash.length <= maxHashLength;
+  return isPath && areNumbers && isHash ? { path, size, modified, changed, hash } : undefined;
 }
