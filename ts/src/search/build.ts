@@ -2,7 +2,7 @@
 import { dirname, resolve } from 'node:path';
 import type { CallOptions, Vlmo } from '../inference/vlmo.ts';
 import { check, type ErrorCode, MomeError, requireNotAborted } from '../runtime/errors.ts';
-import { Pace } from '../runtime/pace.ts';
+import { forEachPaced } from '../runtime/pace.ts';
 import { type FileStamp, hashOf, type IndexedImage, isUntouched, stampOf } from './content.ts';
 import { checkIndexSize, type IndexContents } from './index-file.ts';
 import { type EmbeddedImage, Journal } from './journal.ts';
@@ -78,19 +78,16 @@ export async function buildContents(
 async function distinctPaths(files: readonly string[]): Promise<{ paths: string[]; folder: string }> {
   const seen = new LargeMap();
   const paths: string[] = [];
-  const pace = new Pace();
   let folder: string | undefined;
-  for (const [i, file] of files.entries()) {
+  await forEachPaced(files, (file, i) => {
     const isPath = typeof file === 'string' && file !== '' && !file.includes('\0');
     check(isPath, 'MOME_INVALID_ARGUMENT', `index: expected paths of pictures, got ${typeof file} at ${i}`);
     const path = resolve(file);
-    if (!seen.has(path)) {
-      seen.set(path, i);
-      paths.push(path);
-      folder = folder === undefined ? dirname(path) : commonFolder(folder, path);
-    }
-    await pace.rest();
-  }
+    if (seen.has(path)) return;
+    seen.set(path, i);
+    paths.push(path);
+    folder = folder === undefined ? dirname(path) : commonFolder(folder, path);
+  });
   return { paths, folder: folder ?? resolve('.') };
 }
 

@@ -230,12 +230,13 @@ async function parseLists(
     const bytes = await readElements(list);
     for (let start = 0; start < bytes.length; ) {
       requireNotAborted(signal, 'index');
-      const length = bytes.subarray(start, start + maxLineBytes).indexOf(newline);
+      const length = bytes.subarray(start, start + maxLineBytes).lastIndexOf(newline);
       check(length >= 0, 'MOME_INVALID_FILE', `${path}: expected lines of at most ${maxLineBytes} bytes`);
-      const item = parseItem(bytes.subarray(start, start + length));
-      check(item !== undefined, 'MOME_INVALID_FILE', `${path}: expected a picture in line ${items.length + 1}`);
-      root ??= await rootFor(item.path);
-      items.push({ ...item, path: resolve(root, item.path) });
+      for (const item of parseItems(bytes.subarray(start, start + length))) {
+        check(item !== undefined, 'MOME_INVALID_FILE', `${path}: expected a picture in line ${items.length + 1}`);
+        root ??= await rootFor(item.path);
+        items.push({ ...item, path: resolve(root, item.path) });
+      }
       start += length + 1;
       await pace.rest();
     }
@@ -243,11 +244,19 @@ async function parseLists(
   return items;
 }
 
-/** A line as a picture; nothing when it is none. Written by hand, for there may be millions. */
-function parseItem(line: Uint8Array): IndexedImage | undefined {
+/** Lines as pictures; nothing in the place of one that is none. Written by hand, for there may be millions. */
+function parseItems(lines: Uint8Array): (IndexedImage | undefined)[] {
+  try {
+    return decoder.decode(lines).split('\n').map(parseItem);
+  } catch {
+    return [undefined]; // no UTF-8
+  }
+}
+
+function parseItem(line: string): IndexedImage | undefined {
   let value: unknown;
   try {
-    value = JSON.parse(decoder.decode(line));
+    value = JSON.parse(line);
   } catch {
     return undefined;
   }

@@ -1,5 +1,5 @@
 /** Embeddings that need not be made again, found by the path or by the contents of a picture. */
-import { Pace } from '../runtime/pace.ts';
+import { forEachPaced } from '../runtime/pace.ts';
 import type { IndexedImage } from './content.ts';
 import type { IndexContents } from './index-file.ts';
 import type { EmbeddedImage } from './journal.ts';
@@ -46,11 +46,7 @@ export class KnownRows {
 
   static async of(previous: IndexContents | undefined, width: number): Promise<KnownRows> {
     const known = new KnownRows(previous, width);
-    const pace = new Pace();
-    for (const [row, { path }] of (previous?.items ?? []).entries()) {
-      known.#byPath.set(path, row);
-      await pace.rest();
-    }
+    await forEachPaced(previous?.items ?? [], ({ path }, row) => known.#byPath.set(path, row));
     return known;
   }
 
@@ -92,12 +88,11 @@ export class KnownRows {
 
   async #mapHashes(): Promise<LargeMap> {
     const map = new LargeMap();
-    const pace = new Pace();
-    for (let row = 0; row < this.previousCount + this.#journal.length; row++) {
-      const { hash } = this.item(row);
+    const add = ({ hash }: IndexedImage, row: number) => {
       if (hash !== '') map.set(hash, row);
-      await pace.rest();
-    }
+    };
+    await forEachPaced(this.#previous?.items ?? [], add);
+    await forEachPaced(this.#journal, ({ item }, i) => add(item, this.previousCount + i));
     return map;
   }
 }

@@ -5,7 +5,7 @@ import { stat } from 'node:fs/promises';
 import { fusedScore } from '../inference/fused-score.ts';
 import type { CallOptions, ImageInput, Vlmo } from '../inference/vlmo.ts';
 import { check } from '../runtime/errors.ts';
-import { Pace, sortInPieces } from '../runtime/pace.ts';
+import { forEachPaced, sortInPieces } from '../runtime/pace.ts';
 import { topK } from '../runtime/top-k.ts';
 import { type BuildFilesOptions, buildContents, eachReadable } from './build.ts';
 import type { IndexedImage } from './content.ts';
@@ -201,19 +201,11 @@ export class SearchIndex {
   async #nearest(query: Float32Array, count: number, signal: AbortSignal | undefined): Promise<SearchResult[]> {
     const { width } = this.#model.config;
     const { indices, scores } = await topK(this.#contents.embeddings, width, query, count, signal);
-    const pace = new Pace();
     const results: SearchResult[] = [];
-    for (let dualRank = 0; dualRank < indices.length; dualRank++) {
+    await forEachPaced(Array.from(indices), (index, dualRank) => {
       const similarity = scores[dualRank]!;
-      results.push({
-        path: this.items[indices[dualRank]!]!.path,
-        score: similarity,
-        similarity,
-        match: null,
-        dualRank,
-      });
-      await pace.rest();
-    }
+      results.push({ path: this.items[index]!.path, score: similarity, similarity, match: null, dualRank });
+    });
     return results;
   }
 
@@ -228,14 +220,12 @@ export class SearchIndex {
     k: number,
   ): Promise<SearchResult[]> {
     const { similarityScale, fusionWeight } = this.#model;
-    const pace = new Pace();
     const scored: SearchResult[] = [];
-    for (const result of nearest) {
+    await forEachPaced(nearest, (result) => {
       const match = matches.get(result) ?? null;
       const score = fusedScore(match ?? 0, result.similarity, similarityScale, fusionWeight);
       scored.push({ ...result, score, match });
-      await pace.rest();
-    }
+    });
     const first = await sortInPieces(
       scored.slice(0, judged),
       (a, b) => b.score - a.score || Number(a.match === null) - Number(b.match === null) || a.dualRank - b.dualRank,

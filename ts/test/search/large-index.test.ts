@@ -8,7 +8,7 @@ import { writeIndex } from '../../src/search/index-file.ts';
 import { expectCode, temporaryFolder, tinyModel } from '../helpers.ts';
 import { expectShortTurns } from '../loop-gap.ts';
 
-const count = 100_000;
+const count = 50_000;
 
 let model: Vlmo;
 let folder = '';
@@ -61,7 +61,7 @@ describe('the embeddings of an index', () => {
   it('are copies, whole or in part', async () => {
     const { width } = model.config;
     const { embeddings: copy } = index;
-    expect(copy).toEqual(embeddings);
+    expect(copy.length === embeddings.length && copy.every((value, i) => value === embeddings[i])).toBe(true);
     copy.fill(0);
     expect(index.rows(2, 4)).toEqual(embeddings.subarray(2 * width, 4 * width));
     expect(index.rows(count, count)).toHaveLength(0);
