@@ -144,6 +144,7 @@ async function fillMask(
   await withModel(flags, async (model) => {
     const masks = await model.fillMask(picture, text, { k: flags.k, signal: interruption() });
     if (flags.json) return printJson({ text, masks });
+    if (masks.length === 0) print('no [MASK] in the text');
     for (const { position, candidates } of masks) {
       print(`token ${position}: ${candidates.map(({ token, score }) => `${token} ${score.toFixed(3)}`).join(', ')}`);
     }

@@ -52,7 +52,9 @@ function failureOf(error: unknown): { readonly code: ErrorCode; readonly message
   if (error instanceof MomeError) return { code: error.code, message: error.message };
   if (error instanceof CommanderError) {
     const message = isHelp(error) ? 'expected a command, got none' : error.message.replace(/^error: /, '');
-    return { code: 'MOME_INVALID_ARGUMENT', message: message.replace(/\s*\n\s*/g, ' ').trim() };
+    const hint =
+      error.code === 'commander.unknownOption' ? '; what begins with a dash and is no option goes behind --' : '';
+    return { code: 'MOME_INVALID_ARGUMENT', message: message.replace(/\s*\n\s*/g, ' ').trim() + hint };
   }
   const message = error instanceof Error ? error.message : String(error);
   return isSystemError(error)

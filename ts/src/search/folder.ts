@@ -96,6 +96,7 @@ async function kindOf(
     if (typeof info === 'string') {
       if (entry.name.includes('\ufffd')) return byName && { leftOut: 'its name is not UTF-8' };
       if (!entry.isSymbolicLink()) return byName && { leftOut: `a file that cannot be read (${info})` };
+      if (byName === undefined && endingOf(entry.name) !== '') return undefined;
       return { leftOut: info === 'ELOOP' ? 'a link that leads to itself' : 'a link that leads nowhere' };
     }
     if (entry.isSymbolicLink() && info.isDirectory()) return { leftOut: 'a link to a folder' };
