@@ -47,6 +47,8 @@ const itemsPerTensor = 2 ** 16;
 const itemsPerPart = 256;
 /** Longest line: a path of 4,096 bytes takes a sixth of it, whatever is in it. */
 const maxLineBytes = 2 ** 16;
+/** Bytes of lines read between two looks at other events, if a line ends within them. */
+const bytesAtOnce = 2 ** 13;
 const newline = 10;
 const maxHashLength = 64;
 const decoder = new TextDecoder('utf-8', { fatal: true });
@@ -230,7 +232,9 @@ async function parseLists(
     const bytes = await readElements(list);
     for (let start = 0; start < bytes.length; ) {
       requireNotAborted(signal, 'index');
-      const length = bytes.subarray(start, start + maxLineBytes).lastIndexOf(newline);
+      let length = -1;
+      for (let window = bytesAtOnce; length < 0 && window <= maxLineBytes; window *= 2)
+        length = bytes.subarray(start, start + window).lastIndexOf(newline);
       check(length >= 0, 'MOME_INVALID_FILE', `${path}: expected lines of at most ${maxLineBytes} bytes`);
       for (const item of parseItems(bytes.subarray(start, start + length))) {
         check(item !== undefined, 'MOME_INVALID_FILE', `${path}: expected a picture in line ${items.length + 1}`);

@@ -3,8 +3,8 @@ import { openFile, type TensorEntry } from '../checkpoint/index.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 
-/** Values read, checked or copied between two looks at other events: 1 MiB. */
-const valuesAtOnce = 2 ** 18;
+/** Values read, checked or copied between two looks at other events: 256 KiB. */
+const valuesAtOnce = 2 ** 16;
 
 /** An array of zeros. @throws MomeError `MOME_OUT_OF_MEMORY` */
 export function newRows(count: number, width: number): Float32Array {
