@@ -1,7 +1,7 @@
 /**
  * Checks that imports point one way only:
  *   TypeScript  cli -> {search, verify, train, export} -> inference -> {model, checkpoint, text, image} -> {graph, architecture} -> runtime
- *   native      napi -> {core, image}, {cpu, cuda} -> core; nothing in core knows Node, CUDA or a vector instruction, and what chooses
+ *   native      napi -> {core, image, search}, {cpu, cuda} -> core; nothing in core knows Node, CUDA or a vector instruction, and what chooses
  *               tiles (cuda/config) is plain host code
  */
 import { readdirSync, readFileSync } from 'node:fs';
@@ -22,9 +22,9 @@ const allowed = {
   inference: ['runtime', 'architecture', 'graph', 'model', 'text', 'image', 'checkpoint'],
   export: ['runtime', 'architecture', 'graph', 'model', 'checkpoint', 'inference'],
   train: ['runtime', 'architecture', 'graph', 'model', 'text', 'image', 'checkpoint', 'inference'],
-  search: ['runtime', 'checkpoint', 'inference'],
+  search: ['runtime', 'image', 'checkpoint', 'inference'],
   verify: ['runtime', 'architecture', 'graph', 'model', 'image', 'checkpoint', 'inference', 'train'],
-  cli: ['runtime', 'architecture', 'checkpoint', 'inference', 'export', 'train', 'search', 'verify'],
+  cli: ['runtime', 'architecture', 'image', 'checkpoint', 'inference', 'export', 'train', 'search', 'verify'],
 };
 
 const nativeAllowed = {
@@ -32,8 +32,9 @@ const nativeAllowed = {
   cpu: ['core', 'cpu'],
   cuda: ['core', 'cuda'],
   image: ['image', 'core'],
-  napi: ['napi', 'core', 'image'],
-  test: ['core', 'cpu', 'cuda', 'image', 'test'],
+  search: ['search', 'core'],
+  napi: ['napi', 'core', 'image', 'search'],
+  test: ['core', 'cpu', 'cuda', 'image', 'search', 'test'],
   tools: ['core'],
 };
 /** The dispatch table names every target's registration. */

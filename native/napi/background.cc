@@ -1,5 +1,6 @@
 // Functions that need no engine: picture resizing and exact top-k, on a few threads of their own, never on libuv's.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <condition_variable>
 #include <cstring>
@@ -12,12 +13,13 @@
 #include "core/thread_pool.h"
 #include "image/resize_bicubic.h"
 #include "napi/bridge.h"
+#include "napi/engine.h"
+#include "search/top_k.h"
 
 namespace mome {
 namespace {
 
 constexpr int64_t kMaxSide = 1 << 16;
-constexpr int64_t kRowsAtOnce = 4096;  // of a search; an environment that ends waits for so many
 
 // Work of all environments of the process, first come, first served. Threads are started when there is more work than threads that wait for
 // some, and stay.
@@ -120,8 +122,11 @@ Napi::Value ResizeBicubic(const Napi::CallbackInfo& info) {
   return promise;
 }
 
-// topK(rows: Float32Array, width, query: Float32Array, k): Promise<{ indices: Int32Array, scores: Float32Array }>
-Napi::Value TopK(const Napi::CallbackInfo& info) {
+// topK(rows: Float32Array, width, query: Float32Array, k, cancelToken?): Promise<{ indices: Int32Array, scores: Float32Array }>
+//
+// The query is copied. The rows are not, for copying millions of them would cost more than the search: they belong to the library, which
+// gives their array to nobody and so keeps it attached and unchanged. The array is held here, so that it is not collected.
+Napi::Value TopKOf(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   int64_t width = 0, k = 0;
   if (!info[0].IsTypedArray() || !info[2].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array ||
@@ -134,54 +139,26 @@ Napi::Value TopK(const Napi::CallbackInfo& info) {
     return raise(env, Code::invalid_shape, "topK: expected whole rows and a query of the same width");
   }
   const int64_t count = static_cast<int64_t>(rows.ElementLength()) / width;
-  // The rows are shared with the caller, who keeps them unchanged and attached until the promise settles: copying millions of
-  // rows per query would cost more than the search. The view is held, so it is not collected.
+  if (count > INT32_MAX) return raise(env, Code::too_large, "topK: expected at most 2^31 - 1 rows, got " + std::to_string(count));
   auto wanted = std::make_shared<std::vector<float>>(query.Data(), query.Data() + width);
+  std::shared_ptr<std::atomic<bool>> cancelled;
+  if (info[4].IsObject() && info[4].As<Napi::Object>().InstanceOf(env.GetInstanceData<AddonState>()->cancel_token.Value())) {
+    cancelled = CancelToken::Unwrap(info[4].As<Napi::Object>())->flag();
+  }
   auto pending = PendingPromise::create(env);
   pending->hold(info[0]);
   const Napi::Value promise = pending->promise();
   const float* data = rows.Data();
   in_background(pending, [=](PendingPromise::Make& make) -> Status {
-    struct Hit {
-      float score;
-      int32_t index;
-      // Better hits first; equal scores by index; NaN last.
-      bool operator<(const Hit& other) const {
-        if (score != other.score && !(std::isnan(score) && std::isnan(other.score))) return score > other.score || std::isnan(other.score);
-        return index < other.index;
-      }
+    const auto run = [&](const std::function<void()>& piece) {
+      return !(cancelled && cancelled->load(std::memory_order_relaxed)) && pending->while_open(piece);
     };
-    auto hits = std::make_shared<std::vector<Hit>>(static_cast<size_t>(count));
-    const auto score = [&](int64_t row) {
-      const float* values = data + row * width;
-      float sums[8] = {};
-      int64_t i = 0;
-      for (; i + 8 <= width; i += 8) {
-        for (int lane = 0; lane < 8; lane++) sums[lane] += values[i + lane] * (*wanted)[i + lane];
-      }
-      float sum = 0;
-      for (; i < width; i++) sum += values[i] * (*wanted)[i];
-      for (const float lane : sums) sum += lane;
-      (*hits)[row] = {sum, static_cast<int32_t>(row)};
-    };
-    for (int64_t first = 0; first < count; first += kRowsAtOnce) {
-      const bool open = pending->while_open([&] {
-        for (int64_t row = first; row < std::min(count, first + kRowsAtOnce); row++) score(row);
-      });
-      if (!open) return error(Code::aborted, "topK: aborted");  // unheard: nobody is left
-    }
-    const size_t best = static_cast<size_t>(std::min(k, count));
-    std::partial_sort(hits->begin(), hits->begin() + best, hits->end());
-    make = [hits, best](Napi::Env env) -> Napi::Value {
-      std::vector<int32_t> indices(best);
-      std::vector<float> scores(best);
-      for (size_t i = 0; i < best; i++) {
-        indices[i] = (*hits)[i].index;
-        scores[i] = (*hits)[i].score;
-      }
+    auto best = std::make_shared<TopK>();
+    MOME_RETURN_IF_ERROR(top_k(data, count, width, wanted->data(), k, run, *best));
+    make = [best](Napi::Env env) -> Napi::Value {
       Napi::Object result = Napi::Object::New(env);
-      result.Set("indices", to_array<Napi::Int32Array>(env, indices.data(), best));
-      result.Set("scores", to_array<Napi::Float32Array>(env, scores.data(), best));
+      result.Set("indices", to_array<Napi::Int32Array>(env, best->indices.data(), best->indices.size()));
+      result.Set("scores", to_array<Napi::Float32Array>(env, best->scores.data(), best->scores.size()));
       return result;
     };
     return {};
@@ -193,7 +170,7 @@ Napi::Value TopK(const Napi::CallbackInfo& info) {
 
 void register_background(Napi::Env env, Napi::Object exports) {
   exports.Set("resizeBicubic", Napi::Function::New(env, ResizeBicubic, "resizeBicubic"));
-  exports.Set("topK", Napi::Function::New(env, TopK, "topK"));
+  exports.Set("topK", Napi::Function::New(env, TopKOf, "topK"));
 }
 
 }  // namespace mome

@@ -3,16 +3,8 @@ import type { Command } from 'commander';
 import { imageTokensOf } from '../architecture/config.ts';
 import type { Vlmo } from '../inference/vlmo.ts';
 import { MomeError } from '../runtime/errors.ts';
-import {
-  interruption,
-  type ModelFlags,
-  print,
-  printJson,
-  progressBar,
-  wholeNumber,
-  withModel,
-  withModelFlags,
-} from './context.ts';
+import { interruption, type ModelFlags, progressBar, wholeNumber, withModel, withModelFlags } from './context.ts';
+import { print, printJson } from './output.ts';
 import { table } from './table.ts';
 
 /** One measured kind of call. */

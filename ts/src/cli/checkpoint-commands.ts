@@ -5,8 +5,10 @@ import { type CheckpointReport, convertCheckpoint, inspectCheckpoint } from '../
 import { type DType, dtypes } from '../runtime/addon.ts';
 import type { DeviceName } from '../runtime/device.ts';
 import { check } from '../runtime/errors.ts';
+import { printable } from '../runtime/printable.ts';
 import { verifyCase } from '../verify/index.ts';
-import { dtypeOf, exitCodes, print, printJson, wholeNumber } from './context.ts';
+import { dtypeOf, wholeNumber } from './context.ts';
+import { exitCodes, print, printJson } from './output.ts';
 import { table } from './table.ts';
 
 export function addCheckpointCommands(program: Command): void {
@@ -54,7 +56,7 @@ async function inspect(path: string, flags: { readonly json?: boolean; readonly 
     print(
       table(
         ['tensor', 'type', 'shape'],
-        report.entries.map(({ name, dtype, shape }) => [name, dtype, `[${shape.join(', ')}]`]),
+        report.entries.map(({ name, dtype, shape }) => [printable(name), dtype, `[${shape.join(', ')}]`]),
       ),
     );
 }
@@ -90,7 +92,7 @@ function describe(report: CheckpointReport): string {
     ['beside them', some(report.otherKeys)],
   );
   for (const note of report.notes) rows.push(['note', note]);
-  return rows.map(([name, value]) => `${name.padEnd(12)}${value}`).join('\n');
+  return rows.map(([name, value]) => `${name.padEnd(12)}${printable(value)}`).join('\n');
 }
 
 interface ConvertFlags {

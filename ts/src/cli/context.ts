@@ -2,14 +2,11 @@
  * What every command shares: model options, JSON or text output, progress, interruption, exit codes.
  */
 import { SingleBar } from 'cli-progress';
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { type LoadOptions, Vlmo } from '../inference/vlmo.ts';
 import { type DType, dtypes } from '../runtime/addon.ts';
 import type { DeviceName } from '../runtime/device.ts';
-import { check, MomeError } from '../runtime/errors.ts';
-
-/** Exit codes: scripts may rely on them. */
-export const exitCodes = { ok: 0, failure: 1, usage: 2, interrupted: 130 } as const;
+import { exitCodes } from './output.ts';
 
 /** Options of commands that load a model. */
 export interface ModelFlags {
@@ -39,24 +36,30 @@ export function withModelFlags(command: Command): Command {
 /** Parses a type of weights. */
 export function dtypeOf(text: string): DType {
   const found = dtypes.find((dtype) => dtype === text);
-  check(found !== undefined, 'MOME_INVALID_ARGUMENT', `expected ${dtypes.join(', ')}, got "${text}"`);
+  if (found === undefined) throw new InvalidArgumentError(`Expected ${dtypes.join(', ')}.`);
   return found;
 }
 
 /** Parses a whole number >= 0 of the command line. */
 export function wholeNumber(text: string): number {
   const value = Number(text);
-  check(
-    Number.isSafeInteger(value) && value >= 0 && text.trim() !== '',
-    'MOME_INVALID_ARGUMENT',
-    `expected a whole number >= 0, got "${text}"`,
-  );
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value))
+    throw new InvalidArgumentError('Expected a whole number >= 0.');
   return value;
 }
 
-/** Loads the model a command was asked for, hands it over and frees it. */
+/** Parses a whole number > 0 of the command line. */
+export function countNumber(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value === 0)
+    throw new InvalidArgumentError('Expected a whole number > 0.');
+  return value;
+}
+
+/** Loads the model a command was asked for, hands it over and frees it. Ctrl-C ends the loading too. */
 export async function withModel<T>(flags: ModelFlags, use: (model: Vlmo) => Promise<T>): Promise<T> {
   const options: LoadOptions = {
+    signal: interruption(),
     ...(flags.threads !== undefined && { threads: flags.threads }),
     ...(flags.device !== undefined && { device: flags.device as DeviceName }),
     ...(flags.memoryLimit !== undefined && { memoryLimit: flags.memoryLimit * 2 ** 20 }),
@@ -71,21 +74,19 @@ export async function withModel<T>(flags: ModelFlags, use: (model: Vlmo) => Prom
   }
 }
 
-export function print(text: string): void {
-  process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
-}
+let interrupted: AbortController | undefined;
 
-export function printJson(value: unknown): void {
-  print(JSON.stringify(value, null, 2));
-}
-
-/** A signal that fires on Ctrl-C; a second Ctrl-C ends the process at once. */
+/** A signal that fires on Ctrl-C and on SIGTERM; a second one of them ends the process at once. One signal serves the whole process. */
 export function interruption(): AbortSignal {
+  if (interrupted !== undefined) return interrupted.signal;
   const controller = new AbortController();
-  process.once('SIGINT', () => {
+  interrupted = controller;
+  const interrupt = () => {
+    if (controller.signal.aborted) process.exit(exitCodes.interrupted);
     controller.abort(new Error('interrupted'));
-    process.once('SIGINT', () => process.exit(exitCodes.interrupted));
-  });
+  };
+  process.on('SIGINT', interrupt);
+  process.on('SIGTERM', interrupt);
   return controller.signal;
 }
 
@@ -109,16 +110,4 @@ export function progressBar(
     },
     stop: () => bar.stop(),
   };
-}
-
-/** Prints what went wrong and gives the exit code. */
-export function reportFailure(error: unknown, json: boolean): number {
-  const known = error instanceof MomeError;
-  const code = known ? error.code : 'MOME_INTERNAL';
-  const message = error instanceof Error ? error.message : String(error);
-  if (json) process.stderr.write(`${JSON.stringify({ error: { code, message } })}\n`);
-  else process.stderr.write(`mome: ${message} (${code})\n`);
-  if (!known && error instanceof Error && process.env.MOME_DEBUG) process.stderr.write(`${error.stack}\n`);
-  if (code === 'MOME_ABORTED') return exitCodes.interrupted;
-  return code === 'MOME_INVALID_ARGUMENT' ? exitCodes.usage : exitCodes.failure;
 }

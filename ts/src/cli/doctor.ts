@@ -1,7 +1,7 @@
 /** `mome doctor`. */
 import type { Command } from 'commander';
 import { diagnose } from '../runtime/doctor.ts';
-import { exitCodes, print, printJson } from './context.ts';
+import { exitCodes, print, printJson } from './output.ts';
 
 export function addDoctor(program: Command): void {
   program

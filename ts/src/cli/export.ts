@@ -3,7 +3,8 @@ import { type Command, Option } from 'commander';
 import { exportOnnx, type OnnxExport } from '../export/onnx.ts';
 import { type OnnxFunctionName, onnxFunctionNames } from '../export/onnx-functions.ts';
 import { check } from '../runtime/errors.ts';
-import { interruption, print, printJson, progressBar, wholeNumber } from './context.ts';
+import { interruption, progressBar, wholeNumber } from './context.ts';
+import { print, printJson } from './output.ts';
 import { table } from './table.ts';
 
 interface ExportFlags {

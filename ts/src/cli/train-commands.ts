@@ -7,16 +7,8 @@ import { evaluateRetrieval, type RetrievalReport } from '../train/evaluate.ts';
 import { readRecipe } from '../train/recipe.ts';
 import type { Recall, RetrievalScores } from '../train/retrieval.ts';
 import { runTraining } from '../train/run.ts';
-import {
-  interruption,
-  type ModelFlags,
-  print,
-  printJson,
-  progressBar,
-  wholeNumber,
-  withModel,
-  withModelFlags,
-} from './context.ts';
+import { interruption, type ModelFlags, progressBar, wholeNumber, withModel, withModelFlags } from './context.ts';
+import { print, printJson } from './output.ts';
 import { table } from './table.ts';
 
 export function addTrainCommands(program: Command): void {

@@ -190,12 +190,13 @@ export interface Addon {
     targetWidth: number,
     targetHeight: number,
   ): Promise<Uint8Array>;
-  /** The `k` rows with the largest dot products, best first. `rows` must stay unchanged until the promise settles. */
+  /** See `top-k.ts`, which is how it is called. `rows` must stay attached and unchanged until the promise settles. */
   topK(
     rows: Float32Array,
     width: number,
     query: Float32Array,
     k: number,
+    cancel?: CancelToken,
   ): Promise<{ indices: Int32Array; scores: Float32Array }>;
 }
 

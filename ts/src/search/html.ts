@@ -1,24 +1,32 @@
 /** Search results as one HTML page that needs nothing else: pictures are inside it. */
+import pLimit from 'p-limit';
 import sharp from 'sharp';
-import { MomeError } from '../runtime/errors.ts';
+import { decodeImage } from '../image/decode.ts';
+import type { ImageInput } from '../inference/vlmo.ts';
+import { printable } from '../runtime/printable.ts';
 import type { SearchResult } from './search-index.ts';
 
 /** Side of a thumbnail in pixels. */
 const thumbnailSide = 128;
+/** Pictures decoded at the same time: each is whole in memory until its thumbnail is made. */
+const limit = pLimit(2);
+
+/** A result as it is shown: with its cosine or, where that is missing, its score. */
+export type ShownResult = Pick<SearchResult, 'path' | 'score' | 'match'> & Partial<SearchResult>;
 
 /** One query and what was found. */
 export interface ResultSection {
   readonly query: string;
   /** Picture of the query, when it was one. */
-  readonly queryImage?: string;
-  readonly results: readonly SearchResult[];
+  readonly queryImage?: ImageInput;
+  readonly results: readonly ShownResult[];
   /** Order before re-ranking, when it is to be shown beside. */
-  readonly before?: readonly SearchResult[];
+  readonly before?: readonly ShownResult[];
   /** Text under each picture; default: the file name. */
   readonly caption?: (path: string) => string;
 }
 
-/** Renders sections; pictures that cannot be read are shown as a note. */
+/** Renders sections. Pictures are upright, as the model sees them; those that cannot be read are shown as a note. */
 export async function renderResults(title: string, sections: readonly ResultSection[]): Promise<string> {
   const parts = await Promise.all(sections.map(renderSection));
   return `<!doctype html>
@@ -54,25 +62,27 @@ async function renderSection({
   return `<h2>${escapeHtml(query)}</h2>${picture}${lists.join('')}${await renderList(results, caption)}`;
 }
 
-async function renderList(results: readonly SearchResult[], caption: (path: string) => string): Promise<string> {
+async function renderList(results: readonly ShownResult[], caption: (path: string) => string): Promise<string> {
   const items = await Promise.all(
-    results.map(async ({ path, score, match }) => {
-      const scores = `cosine ${score.toFixed(3)}${match === null ? '' : `, match ${match.toFixed(3)}`}`;
+    results.map(async ({ path, score, similarity = score, match }) => {
+      const scores = `cosine ${similarity.toFixed(3)}${match === null ? '' : `, match ${match.toFixed(3)}`}`;
       return `<li>${await thumbnail(path)}<div class="name">${escapeHtml(caption(path))}</div><div class="score">${scores}</div></li>`;
     }),
   );
   return `<ol>${items.join('')}</ol>`;
 }
 
-async function thumbnail(path: string): Promise<string> {
+async function thumbnail(image: ImageInput): Promise<string> {
   try {
-    const bytes = await sharp(path)
-      .resize(thumbnailSide, thumbnailSide, { fit: 'inside' })
-      .webp({ quality: 80 })
-      .toBuffer();
+    const bytes = await limit(async () => {
+      const { data, width, height } = await decodeImage(image, thumbnailSide);
+      return sharp(data, { raw: { width, height, channels: 3 } })
+        .resize(thumbnailSide, thumbnailSide, { fit: 'inside' })
+        .webp({ quality: 80 })
+        .toBuffer();
+    });
     return `<img alt="" src="data:image/webp;base64,${bytes.toString('base64')}">`;
-  } catch (error) {
-    if (error instanceof MomeError) throw error;
+  } catch {
     return '<p>(cannot be shown)</p>';
   }
 }
@@ -87,7 +97,7 @@ const entities: Readonly<Record<string, string>> = {
   "'": '&#39;',
 };
 
-/** Makes text safe inside HTML and attributes. */
+/** Makes text safe inside HTML and attributes; characters that are not shown as themselves become escapes. */
 function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => entities[character]!);
+  return printable(text).replace(/[&<>"']/g, (character) => entities[character]!);
 }

@@ -1,25 +1,23 @@
 /**
- * The file of a search index: safetensors with the pictures as lines of JSON and their embeddings in parts.
+ * The file of a search index: safetensors with the pictures as lines of JSON and their embeddings, both in parts.
  *
- * What grows with the pictures is in tensors, for a header may hold 64 MiB only; and the embeddings are several tensors, for Node 20
- * takes no more than 4 GiB of bytes at once.
+ * Paths are relative to the root of the index, and the root to the folder of the file: a folder that is moved, copied or mounted elsewhere
+ * together with its index is known again. What grows with the pictures is in tensors, for a header may hold little; and the embeddings
+ * are several tensors, for Node 20 takes no more than 4 GiB of bytes at once.
  */
-import { z } from 'zod';
-import { openSafetensors, readElements, readTensor, type TensorEntry, writeSafetensors } from '../checkpoint/index.ts';
-import { check, MomeError } from '../runtime/errors.ts';
+import { stat } from 'node:fs/promises';
+import { dirname, relative, resolve } from 'node:path';
+import { openSafetensors, readElements, type TensorEntry, writeSafetensors } from '../checkpoint/index.ts';
+import { check, requireNotAborted } from '../runtime/errors.ts';
+import { InputFile } from '../runtime/input-file.ts';
 import { Pace } from '../runtime/pace.ts';
+import type { IndexedImage } from './content.ts';
+import { indexFormat, indexTarget } from './index-target.ts';
+import { readRows } from './rows.ts';
 
-/** A picture of the index. */
-export interface IndexedImage {
-  /** Absolute path. */
-  readonly path: string;
-  /** Bytes and time of change, by which a later build knows whether to embed the file again. */
-  readonly size: number;
-  readonly modified: number;
-}
-
-/** Pictures and their embeddings, [items, width]. */
+/** Pictures and their embeddings, [items, width]; paths are relative to `root` in the file alone. */
 export interface IndexContents {
+  readonly root: string;
   readonly items: readonly IndexedImage[];
   readonly embeddings: Float32Array;
 }
@@ -30,16 +28,30 @@ export interface IndexModel {
   readonly config: { readonly width: number };
 }
 
-const version = '2';
+export interface ReadOptions {
+  /** The folder that paths are relative to; default: where the file says, seen from its own place. */
+  readonly root?: string;
+  readonly signal?: AbortSignal;
+}
+
+const version = '3';
+/** Versions without roots and hashes, whose paths are absolute. */
+const readVersions = ['2', version];
 /** Values of one array of Node 20, which holds all embeddings: 5.5 million pictures of width 768. */
 const maxValues = 2 ** 32;
 /** Values of one tensor of embeddings: 1 GiB. */
 const valuesPerTensor = 2 ** 28;
+/** Pictures of one tensor of lines. */
+const itemsPerTensor = 2 ** 16;
 /** Pictures written as text between two looks at other events. */
-const itemsPerPart = 1024;
+const itemsPerPart = 256;
+/** Longest line: a path of 4,096 bytes takes a sixth of it, whatever is in it. */
+const maxLineBytes = 2 ** 16;
+/** Bytes of lines read between two looks at other events, if a line ends within them. */
+const bytesAtOnce = 2 ** 13;
 const newline = 10;
-
-const itemSchema = z.object({ path: z.string(), size: z.number(), modified: z.number() });
+const maxHashLength = 64;
+const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /** @throws MomeError `MOME_TOO_LARGE` for more pictures than an index can hold */
 export function checkIndexSize(count: number, width: number, where: string): void {
@@ -48,122 +60,206 @@ export function checkIndexSize(count: number, width: number, where: string): voi
 }
 
 /**
- * Writes an index, in one move.
+ * Writes an index, in one move: of several writers the last one leaves its whole index.
  *
  * @param rowsPerTensor rows of one tensor of embeddings
- * @throws MomeError `MOME_IO`, or `MOME_TOO_LARGE` before anything is written
+ * @returns the file that was written; another one than `path` where that is a link
+ * @throws MomeError as `indexTarget` where `path` must not be written, `MOME_IO`, or `MOME_TOO_LARGE` before anything is written
  */
 export async function writeIndex(
   path: string,
   { fingerprint, config: { width } }: IndexModel,
-  { items, embeddings }: IndexContents,
+  { root, items, embeddings }: IndexContents,
   rowsPerTensor = Math.floor(valuesPerTensor / width),
-): Promise<void> {
-  const lines = await linesOf(items);
+): Promise<string> {
+  const target = await indexTarget(path);
+  const lists = await listsOf(items, root);
   const parts = Array.from({ length: Math.ceil(items.length / rowsPerTensor) }, (_, part) => {
     const data = embeddings.subarray(part * rowsPerTensor * width, (part + 1) * rowsPerTensor * width);
-    return { name: partName(part), dtype: 'F32' as const, shape: [data.length / width, width], data };
+    return { name: rowsName(part), dtype: 'F32' as const, shape: [data.length / width, width], data };
   });
-  const list = { name: 'items', dtype: 'U8' as const, shape: [lines.length], data: lines };
-  await writeSafetensors(path, [list, ...parts], { version, fingerprint });
+  const place = relative(dirname(target), root) || '.';
+  const metadata = { format: indexFormat, version, fingerprint, root: place, absoluteRoot: root };
+  await writeSafetensors(
+    target,
+    [
+      ...lists.map((data, part) => ({ name: listName(part), dtype: 'U8' as const, shape: [data.length], data })),
+      ...parts,
+    ],
+    metadata,
+  );
+  return target;
 }
 
 /**
  * Reads an index that {@link writeIndex} wrote.
  *
- * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_TOO_LARGE`, `MOME_NON_FINITE`, or `MOME_UNSUPPORTED` when it was made
- *   with another model
+ * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_TOO_LARGE`, `MOME_NON_FINITE`, `MOME_OUT_OF_MEMORY`, `MOME_IO`,
+ *   `MOME_ABORTED`, or `MOME_UNSUPPORTED` when it was made with another model
  */
-export async function readIndex(path: string, { fingerprint, config: { width } }: IndexModel): Promise<IndexContents> {
-  const { metadata, entries } = await openSafetensors(path);
-  check(metadata.version === version, 'MOME_INVALID_FILE', `${path}: expected a mome index of version ${version}`);
+export async function readIndex(
+  path: string,
+  { fingerprint, config: { width } }: IndexModel,
+  options: ReadOptions = {},
+): Promise<IndexContents> {
+  const file = await InputFile.open(path, 'an index');
+  try {
+    return await readContents(file, { fingerprint, width }, options);
+  } finally {
+    file.close();
+  }
+}
+
+async function readContents(
+  file: InputFile,
+  { fingerprint, width }: { readonly fingerprint: string; readonly width: number },
+  options: ReadOptions,
+): Promise<IndexContents> {
+  const { path } = file;
+  const { metadata, entries } = await openSafetensors(file);
+  const isIndex = metadata.format === indexFormat || metadata.version === '2';
+  check(isIndex, 'MOME_INVALID_FILE', `${path}: expected a mome index, got another file`);
+  check(
+    readVersions.includes(metadata.version ?? ''),
+    'MOME_INVALID_FILE',
+    `${path}: expected a mome index of version ${readVersions.join(' or ')}, got ${metadata.version}; build it again`,
+  );
   check(
     metadata.fingerprint === fingerprint,
     'MOME_UNSUPPORTED',
     `${path}: expected an index made with this model, got one of another; build it again`,
   );
-  const list = entries.get('items');
-  check(
-    list?.dtype === 'U8' && list.shape.length === 1,
-    'MOME_INVALID_FILE',
-    `${path}: expected the list of its pictures`,
-  );
-  const items = await parseItems(await readElements(list), path);
+  const lists = metadata.version === '2' ? tensorsOf(entries, () => 'items', 1) : tensorsOf(entries, listName);
+  let root = options.root === undefined ? undefined : resolve(options.root);
+  const items = await parseLists(lists, path, options.signal, async (first) => {
+    root ??= await rootOf(metadata, path, first);
+    return root;
+  });
   checkIndexSize(items.length, width, path);
-  const embeddings = await readParts(partsOf(entries, items.length, width, path), items.length * width);
-  await checkFinite(embeddings, width, path);
-  return { items, embeddings };
+  const embeddings = await readRows(rowsOf(entries, items.length, width, path), width, options.signal);
+  return { root: root ?? (await rootOf(metadata, path)), items, embeddings };
 }
 
-const partName = (part: number) => `embeddings.${part}`;
+const listName = (part: number) => `items.${part}`;
+const rowsName = (part: number) => `embeddings.${part}`;
+
+/** Tensors with numbered names, from 0 until one is missing. */
+function tensorsOf(
+  entries: ReadonlyMap<string, TensorEntry>,
+  name: (part: number) => string,
+  most = Number.POSITIVE_INFINITY,
+): readonly TensorEntry[] {
+  const found: TensorEntry[] = [];
+  for (
+    let entry = entries.get(name(0));
+    entry !== undefined && found.length < most;
+    entry = entries.get(name(found.length))
+  )
+    found.push(entry);
+  return found;
+}
 
 /** The tensors of embeddings, in order: whole rows, as many as there are pictures. */
-function partsOf(
+function rowsOf(
   entries: ReadonlyMap<string, TensorEntry>,
   count: number,
   width: number,
   path: string,
 ): readonly TensorEntry[] {
-  const parts: TensorEntry[] = [];
-  for (let entry = entries.get(partName(0)); entry !== undefined; entry = entries.get(partName(parts.length))) {
+  const parts = tensorsOf(entries, rowsName);
+  for (const { dtype, shape } of parts) {
     check(
-      entry.dtype === 'F32' && entry.shape.length === 2 && entry.shape[1] === width,
+      dtype === 'F32' && shape.length === 2 && shape[1] === width,
       'MOME_INVALID_FILE',
-      `${path}: expected embeddings of width ${width}, got ${entry.dtype} [${entry.shape.join(', ')}]`,
+      `${path}: expected embeddings of width ${width}, got ${dtype} [${shape.join(', ')}]`,
     );
-    parts.push(entry);
   }
   const rows = parts.reduce((sum, { shape }) => sum + shape[0]!, 0);
   check(rows === count, 'MOME_INVALID_FILE', `${path}: expected ${count} embeddings, got ${rows}`);
   return parts;
 }
 
-async function readParts(parts: readonly TensorEntry[], values: number): Promise<Float32Array> {
-  if (parts.length === 1) return readTensor(parts[0]!);
-  const embeddings = new Float32Array(values);
-  let done = 0;
-  for (const part of parts) {
-    const rows = await readTensor(part);
-    embeddings.set(rows, done);
-    done += rows.length;
+/** The folder that paths are relative to: of those that it may be the first at which the picture `first` lies. */
+async function rootOf(metadata: Readonly<Record<string, string>>, path: string, first?: string): Promise<string> {
+  const besideFile = resolve(dirname(path), metadata.root ?? '.');
+  const asWritten = resolve(metadata.absoluteRoot ?? besideFile);
+  for (const root of [besideFile, asWritten]) {
+    if (first !== undefined && (await stat(resolve(root, first)).catch(() => undefined))) return root;
   }
-  return embeddings;
+  return besideFile;
 }
 
-async function checkFinite(embeddings: Float32Array, width: number, path: string): Promise<void> {
+async function listsOf(items: readonly IndexedImage[], root: string): Promise<Uint8Array[]> {
+  const lists: Uint8Array[] = [];
   const pace = new Pace();
-  for (let row = 0; row * width < embeddings.length; row++) {
-    const finite = embeddings.subarray(row * width, (row + 1) * width).every(Number.isFinite);
-    check(finite, 'MOME_NON_FINITE', `${path}: expected finite embeddings, got others in row ${row}`);
-    await pace.rest();
-  }
-}
-
-async function linesOf(items: readonly IndexedImage[]): Promise<Uint8Array> {
-  const parts: Buffer[] = [];
-  const pace = new Pace();
-  for (let first = 0; first < items.length; first += itemsPerPart) {
-    const lines = items.slice(first, first + itemsPerPart).map((item) => `${JSON.stringify(item)}\n`);
-    parts.push(Buffer.from(lines.join('')));
-    await pace.rest();
-  }
-  return Buffer.concat(parts);
-}
-
-async function parseItems(bytes: Uint8Array, path: string): Promise<IndexedImage[]> {
-  const decoder = new TextDecoder('utf-8', { fatal: true });
-  const items: IndexedImage[] = [];
-  const pace = new Pace();
-  try {
-    for (let start = 0; start < bytes.length; ) {
-      const end = bytes.indexOf(newline, start);
-      check(end >= 0, 'MOME_INVALID_FILE', `${path}: expected whole lines`);
-      items.push(itemSchema.parse(JSON.parse(decoder.decode(bytes.subarray(start, end)))));
-      start = end + 1;
+  for (let begin = 0; begin < items.length || begin === 0; begin += itemsPerTensor) {
+    const end = Math.min(items.length, begin + itemsPerTensor);
+    const parts: Buffer[] = [];
+    for (let first = begin; first < end; first += itemsPerPart) {
+      const lines = items
+        .slice(first, Math.min(end, first + itemsPerPart))
+        .map((item) => `${JSON.stringify({ ...item, path: relative(root, item.path) })}\n`);
+      parts.push(Buffer.from(lines.join('')));
       await pace.rest();
     }
-    return items;
-  } catch (error) {
-    throw new MomeError('MOME_INVALID_FILE', `${path}: expected the list of its pictures`, { cause: error });
+    lists.push(Buffer.concat(parts));
   }
+  return lists;
+}
+
+/** @param rootFor gives the folder that paths are relative to, for the first of them */
+async function parseLists(
+  lists: readonly TensorEntry[],
+  path: string,
+  signal: AbortSignal | undefined,
+  rootFor: (first: string) => Promise<string>,
+): Promise<IndexedImage[]> {
+  check(lists.length > 0, 'MOME_INVALID_FILE', `${path}: expected the list of its pictures`);
+  const items: IndexedImage[] = [];
+  const pace = new Pace();
+  let root: string | undefined;
+  for (const list of lists) {
+    const isBytes = list.dtype === 'U8' && list.shape.length === 1;
+    check(isBytes, 'MOME_INVALID_FILE', `${path}: expected the list of its pictures as bytes`);
+    const bytes = await readElements(list);
+    for (let start = 0; start < bytes.length; ) {
+      requireNotAborted(signal, 'index');
+      let length = -1;
+      for (let window = bytesAtOnce; length < 0 && window <= maxLineBytes; window *= 2)
+        length = bytes.subarray(start, start + window).lastIndexOf(newline);
+      check(length >= 0, 'MOME_INVALID_FILE', `${path}: expected lines of at most ${maxLineBytes} bytes`);
+      for (const item of parseItems(bytes.subarray(start, start + length))) {
+        check(item !== undefined, 'MOME_INVALID_FILE', `${path}: expected a picture in line ${items.length + 1}`);
+        root ??= await rootFor(item.path);
+        items.push({ ...item, path: resolve(root, item.path) });
+      }
+      start += length + 1;
+      await pace.rest();
+    }
+  }
+  return items;
+}
+
+/** Lines as pictures; nothing in the place of one that is none. Written by hand, for there may be millions. */
+function parseItems(lines: Uint8Array): (IndexedImage | undefined)[] {
+  try {
+    return decoder.decode(lines).split('\n').map(parseItem);
+  } catch {
+    return [undefined]; // no UTF-8
+  }
+}
+
+function parseItem(line: string): IndexedImage | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+  if (typeof value !== 'object' || value === null) return undefined;
+  const { path, size, modified, changed = 0, hash = '' } = value as Readonly<Record<string, unknown>>;
+  const isPath = typeof path === 'string' && path !== '' && !path.includes('\0');
+  const areNumbers = typeof size === 'number' && typeof modified === 'number' && typeof changed === 'number';
+  const isHash = typeof hash === 'string' && hash.length <= maxHashLength;
+  return isPath && areNumbers && isHash ? { path, size, modified, changed, hash } : undefined;
 }

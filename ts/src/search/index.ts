@@ -1,5 +1,11 @@
 /** Searching pictures. */
-export { listImages } from './folder.ts';
-export { type ResultSection, renderResults } from './html.ts';
-export type { IndexedImage } from './index-file.ts';
-export { type BuildOptions, SearchIndex, type SearchOptions, type SearchResult } from './search-index.ts';
+export type { IndexedImage } from './content.ts';
+export { type FolderPictures, type LeftOut, listImages, scanFolder } from './folder.ts';
+export { type ResultSection, renderResults, type ShownResult } from './html.ts';
+export {
+  type BuildOptions,
+  type OpenOptions,
+  SearchIndex,
+  type SearchOptions,
+  type SearchResult,
+} from './search-index.ts';

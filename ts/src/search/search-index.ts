@@ -2,226 +2,240 @@
  * An index of pictures: embeddings of the dual encoder, searched by dot product and re-ranked by the fusion encoder.
  */
 import { stat } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import { fusedScore } from '../inference/fused-score.ts';
 import type { CallOptions, ImageInput, Vlmo } from '../inference/vlmo.ts';
-import { native } from '../runtime/addon.ts';
-import { check, type ErrorCode, MomeError } from '../runtime/errors.ts';
-import { checkIndexSize, type IndexedImage, readIndex, writeIndex } from './index-file.ts';
+import { check } from '../runtime/errors.ts';
+import { forEachPaced, sortInPieces } from '../runtime/pace.ts';
+import { topK } from '../runtime/top-k.ts';
+import { type BuildFilesOptions, buildContents, eachReadable } from './build.ts';
+import type { IndexedImage } from './content.ts';
+import { type IndexContents, type ReadOptions, readIndex, writeIndex } from './index-file.ts';
+import { indexTarget } from './index-target.ts';
+import { removeLeftovers } from './journal-names.ts';
+import { firstNonFinite } from './rows.ts';
 
-export interface BuildOptions extends CallOptions {
-  /** Embeddings of unchanged files are taken from here, unless another model made them. */
+export interface BuildOptions extends BuildFilesOptions {
+  /**
+   * Embeddings are taken from here, unless another model made them: of files that nobody has touched since, and of any whose contents are
+   * known, wherever they lay.
+   */
   readonly previous?: SearchIndex;
-  /** Called for each file that cannot be read; without it the build fails with the first. */
-  readonly onError?: (path: string, error: unknown) => void;
 }
+
+export interface OpenOptions extends ReadOptions {}
 
 export interface SearchOptions extends CallOptions {
   /** Results wanted; default 10. */
   readonly k?: number;
   /** Candidates of a text query that the fusion encoder re-ranks; default 32, 0 leaves it out. */
   readonly rerank?: number;
-  /** Called for each candidate whose picture can no longer be read; it keeps its score and is not re-ranked. */
+  /** Called for each candidate whose picture can no longer be read; it is not re-ranked. */
   readonly onError?: (path: string, error: unknown) => void;
 }
 
 /** One result. */
 export interface SearchResult {
   readonly path: string;
-  /** Cosine of the embeddings. */
+  /**
+   * What results are ordered by, best first. With re-ranking it is `fusedScore`, log-odds by both encoders, in which a picture that the
+   * fusion encoder has not read counts as one that it rules out; without it is `similarity`.
+   */
   readonly score: number;
-  /** Probability of the fusion encoder that text and picture belong together; null where it was not asked or could not read the file. */
+  /** Cosine of the embeddings. */
+  readonly similarity: number;
+  /** What the fusion encoder says, from 0 to 1, of text and picture belonging together; null where it has not read the picture. */
   readonly match: number | null;
-  /** Place by `score` alone, from 0. */
+  /** Place by `similarity` alone, from 0. */
   readonly dualRank: number;
 }
 
-/** Pictures embedded between two looks at errors and progress. */
-const filesPerPart = 64;
-/** What a picture file can be refused with; every other error ends the call. */
-const pictureErrors: readonly ErrorCode[] = ['MOME_NOT_FOUND', 'MOME_INVALID_IMAGE', 'MOME_TOO_LARGE'];
+/** A file and its state when it was read or written. */
+interface StoredFile {
+  readonly target: string;
+  readonly stamp: string;
+}
+
+/** Times that an index is read again because somebody replaced it meanwhile. */
+const mostReads = 5;
 
 /** Pictures and their embeddings, made with one model. */
 export class SearchIndex {
+  /** The pictures, in the order of `embeddings`. */
   readonly items: readonly IndexedImage[];
-  /** [items, width] rows of length 1. */
-  readonly embeddings: Float32Array;
   readonly #model: Vlmo;
+  /** Its rows are read by native threads: nobody outside ever gets their array. */
+  readonly #contents: IndexContents;
+  /** The file that holds just this. */
+  #stored: StoredFile | undefined;
 
-  private constructor(model: Vlmo, items: readonly IndexedImage[], embeddings: Float32Array) {
+  private constructor(model: Vlmo, contents: IndexContents, stored?: StoredFile) {
     this.#model = model;
-    this.items = items;
-    this.embeddings = embeddings;
+    this.#contents = contents;
+    this.items = contents.items;
+    this.#stored = stored;
+  }
+
+  /** The folder that paths are relative to in the saved index. */
+  get root(): string {
+    return this.#contents.root;
+  }
+
+  /** A copy of all embeddings: [items, width] rows of length 1. Of a large index take some with {@link rows}. */
+  get embeddings(): Float32Array {
+    return this.#contents.embeddings.slice();
+  }
+
+  /**
+   * A copy of the embeddings of `items` [first, end): [end - first, width].
+   *
+   * @throws MomeError `MOME_INVALID_ARGUMENT`
+   */
+  rows(first: number, end: number): Float32Array {
+    const count = this.items.length;
+    const isRange = Number.isInteger(first) && Number.isInteger(end) && first >= 0 && first <= end && end <= count;
+    check(isRange, 'MOME_INVALID_ARGUMENT', `rows: expected a part of 0 to ${count}, got ${first} to ${end}`);
+    const { width } = this.#model.config;
+    return this.#contents.embeddings.slice(first * width, end * width);
   }
 
   /**
    * Embeds picture files.
    *
    * @param files paths; the same file given twice is kept once
-   * @throws MomeError of the first file that cannot be read, unless `onError` is given; `MOME_TOO_LARGE` for more pictures than an index
-   *   can hold, `MOME_ABORTED`, `MOME_DISPOSED`, `MOME_OUT_OF_MEMORY`
+   * @throws MomeError of the first file that cannot be read, unless `onError` is given, `MOME_NON_FINITE` naming a picture whose embedding is
+   *   not finite; `MOME_TOO_LARGE` for more pictures than an index can hold, `MOME_INVALID_ARGUMENT` and `MOME_INVALID_FILE` where `file` must
+   *   not be written, `MOME_ABORTED`, `MOME_DISPOSED`, `MOME_OUT_OF_MEMORY`
    */
   static async build(model: Vlmo, files: readonly string[], options: BuildOptions = {}): Promise<SearchIndex> {
-    const width = model.config.width;
-    checkIndexSize(files.length, width, 'index');
-    const paths = [...new Set(files.map((file) => resolve(file)))];
     const { previous } = options;
     const isUsable = previous !== undefined && previous.#model.fingerprint === model.fingerprint;
-    const known = isUsable ? rowsByPath(previous) : new Map<string, Row>();
-    const rows: Row[] = [];
-    for (let first = 0; first < paths.length; first += filesPerPart) {
-      const part = paths.slice(first, first + filesPerPart);
-      rows.push(...(await embedPart(model, part, known, options)));
-      options.onProgress?.(first + part.length, paths.length);
-    }
-    const embeddings = new Float32Array(rows.length * width);
-    for (const [i, { embedding }] of rows.entries()) embeddings.set(embedding, i * width);
-    return new SearchIndex(
-      model,
-      rows.map(({ item }) => item),
-      embeddings,
-    );
+    const known = isUsable ? previous.#contents : undefined;
+    const { contents, isUnchanged } = await buildContents(model, files, known, options);
+    return new SearchIndex(model, contents, isUnchanged && previous !== undefined ? previous.#stored : undefined);
   }
 
   /**
-   * Reads an index that {@link save} wrote.
+   * Reads an index that {@link save} wrote. Its paths are seen from `root`; by default from where the file says, so that a folder may have
+   * moved together with its index.
    *
-   * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_TOO_LARGE`, `MOME_NON_FINITE`, or `MOME_UNSUPPORTED` when it was made
-   *   with another model
+   * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_TOO_LARGE`, `MOME_NON_FINITE`, `MOME_OUT_OF_MEMORY`, `MOME_IO`,
+   *   `MOME_ABORTED`, or `MOME_UNSUPPORTED` when it was made with another model
    */
-  static async open(model: Vlmo, path: string): Promise<SearchIndex> {
-    const { items, embeddings } = await readIndex(path, model);
-    return new SearchIndex(model, items, embeddings);
+  static async open(model: Vlmo, path: string, options: OpenOptions = {}): Promise<SearchIndex> {
+    check(typeof path === 'string' && path !== '', 'MOME_INVALID_ARGUMENT', 'index: expected the path of a file');
+    for (let read = 1; ; read++) {
+      const before = await stampOfFile(path);
+      try {
+        const contents = await readIndex(path, model, options);
+        if (before !== undefined && before === (await stampOfFile(path)))
+          return new SearchIndex(model, contents, { target: await indexTarget(path), stamp: before });
+      } catch (error) {
+        if (before === (await stampOfFile(path))) throw error;
+      }
+      check(read < mostReads, 'MOME_IO', `${path}: expected an index, got one that others keep replacing`);
+    }
   }
 
   /**
-   * Writes the index to a file, in one move.
+   * Writes the index to a file, in one move; links are followed. Nothing is written where the file holds just this index already.
    *
-   * @throws MomeError `MOME_IO`, or `MOME_TOO_LARGE` before anything is written
+   * @throws MomeError `MOME_INVALID_ARGUMENT` for a folder, device, pipe or socket, `MOME_INVALID_FILE` for a file that is there and is no
+   *   index, `MOME_IO`, or `MOME_TOO_LARGE` before anything is written
    */
   async save(path: string): Promise<void> {
-    await writeIndex(path, this.#model, this);
+    const target = await indexTarget(path);
+    const isThere = this.#stored?.target === target && this.#stored.stamp === (await stampOfFile(target));
+    if (!isThere) {
+      await writeIndex(path, this.#model, this.#contents);
+      const stamp = await stampOfFile(target);
+      this.#stored = stamp === undefined ? undefined : { target, stamp };
+    }
+    await removeLeftovers(target);
   }
 
   /**
    * Finds pictures for a text, or pictures like a picture.
    *
    * The dual encoder finds the nearest; for a text the fusion encoder then reads the first `rerank` of them with the query, and those
-   * are ordered by what both encoders say (`fusedScore`). Behind them come, by score, all it has not read: also those of the first
-   * `rerank` whose picture was deleted or damaged since.
+   * are ordered by what both encoders say (`fusedScore`). Behind them come all it has not read: also those of the first `rerank` whose
+   * picture was deleted or damaged since.
    *
    * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_IMAGE` or `MOME_TOO_LARGE` for the picture of the query, `MOME_UNSUPPORTED` for
-   *   re-ranking with a model that cannot match, `MOME_INVALID_ARGUMENT`, `MOME_ABORTED`, `MOME_DISPOSED`, `MOME_OUT_OF_MEMORY`
+   *   re-ranking with a model that cannot match, `MOME_NON_FINITE`, `MOME_INVALID_ARGUMENT`, `MOME_ABORTED`, `MOME_DISPOSED`,
+   *   `MOME_OUT_OF_MEMORY`
    */
   async search(query: string | { readonly image: ImageInput }, options: SearchOptions = {}): Promise<SearchResult[]> {
-    const { k = 10, rerank = 32 } = options;
+    const { k = 10, rerank = 32, signal, onError } = options;
     check(Number.isInteger(k) && k > 0, 'MOME_INVALID_ARGUMENT', `search: expected k > 0, got ${k}`);
     check(
       Number.isInteger(rerank) && rerank >= 0,
       'MOME_INVALID_ARGUMENT',
       `search: expected rerank >= 0, got ${rerank}`,
     );
-    const call = options.signal ? { signal: options.signal } : {};
     const isText = typeof query === 'string';
+    check(
+      isText || (typeof query === 'object' && query !== null && 'image' in query),
+      'MOME_INVALID_ARGUMENT',
+      'search: expected a text or { image }',
+    );
+    const call = signal ? { signal } : {};
     const { embeddings } = isText
       ? await this.#model.embedTexts([query], call)
       : await this.#model.embedImages([query.image], call);
-    const wanted = Math.max(k, isText ? rerank : 0);
-    const { indices, scores } = await native((addon) =>
-      addon.topK(this.embeddings, this.#model.config.width, embeddings, wanted),
-    );
-    const results: SearchResult[] = Array.from(indices, (index, dualRank) => ({
-      path: this.items[index]!.path,
-      score: scores[dualRank]!,
-      match: null,
-      dualRank,
-    }));
-    if (!isText || rerank === 0) return results.slice(0, k);
+    check(firstNonFinite(embeddings) < 0, 'MOME_NON_FINITE', 'search: expected a finite embedding of the query');
+    const judged = isText ? rerank : 0;
+    const nearest = await this.#nearest(embeddings, Math.min(this.items.length, Math.max(k, judged)), signal);
+    if (!isText || judged === 0) return nearest;
     const matches = new Map<SearchResult, number>();
     const judge = async (some: readonly SearchResult[]) => {
       const pairs = some.map(({ path }) => ({ image: path, text: query }));
       const probabilities = await this.#model.match(pairs, call);
       for (const [i, result] of some.entries()) matches.set(result, probabilities[i]!);
     };
-    await eachReadable(results.slice(0, rerank), judge, ({ path }, error) => options.onError?.(path, error));
-    const fused = (result: { readonly match: number; readonly score: number }) =>
-      fusedScore(result.match, result.score, this.#model.similarityScale, this.#model.fusionWeight);
-    const reranked = [...matches]
-      .map(([result, match]) => ({ ...result, match }))
-      .sort((a, b) => fused(b) - fused(a) || a.dualRank - b.dualRank);
-    return [...reranked, ...results.filter((result) => !matches.has(result))].slice(0, k);
+    const first = nearest.slice(0, judged);
+    await eachReadable(first, judge, ({ path }, error) => onError?.(path, error));
+    return this.#inOrder(nearest, matches, first.length, k);
+  }
+
+  /** The nearest pictures by the dual encoder alone. */
+  async #nearest(query: Float32Array, count: number, signal: AbortSignal | undefined): Promise<SearchResult[]> {
+    const { width } = this.#model.config;
+    const { indices, scores } = await topK(this.#contents.embeddings, width, query, count, signal);
+    const results: SearchResult[] = [];
+    await forEachPaced(Array.from(indices), (index, dualRank) => {
+      const similarity = scores[dualRank]!;
+      results.push({ path: this.items[index]!.path, score: similarity, similarity, match: null, dualRank });
+    });
+    return results;
+  }
+
+  /**
+   * Orders by both encoders. Behind the first `judged` pictures the fusion encoder has read none, and by similarity they are no better:
+   * they are in order, and behind the others.
+   */
+  async #inOrder(
+    nearest: readonly SearchResult[],
+    matches: ReadonlyMap<SearchResult, number>,
+    judged: number,
+    k: number,
+  ): Promise<SearchResult[]> {
+    const { similarityScale, fusionWeight } = this.#model;
+    const scored: SearchResult[] = [];
+    await forEachPaced(nearest, (result) => {
+      const match = matches.get(result) ?? null;
+      const score = fusedScore(match ?? 0, result.similarity, similarityScale, fusionWeight);
+      scored.push({ ...result, score, match });
+    });
+    const first = await sortInPieces(
+      scored.slice(0, judged),
+      (a, b) => b.score - a.score || Number(a.match === null) - Number(b.match === null) || a.dualRank - b.dualRank,
+    );
+    return [...first, ...scored.slice(judged)].slice(0, k);
   }
 }
 
-/** A picture and its embedding, [width]. */
-interface Row {
-  readonly item: IndexedImage;
-  readonly embedding: Float32Array;
-}
-
-function rowsByPath({ items, embeddings }: SearchIndex): ReadonlyMap<string, Row> {
-  const width = embeddings.length / items.length;
-  return new Map(
-    items.map((item, row) => [item.path, { item, embedding: embeddings.subarray(row * width, (row + 1) * width) }]),
-  );
-}
-
-/** Embeds the files that are not known or have changed since. */
-async function embedPart(
-  model: Vlmo,
-  paths: readonly string[],
-  known: ReadonlyMap<string, Row>,
-  { onError, signal }: BuildOptions,
-): Promise<Row[]> {
-  const found: { readonly item: IndexedImage; embedding: Float32Array | undefined }[] = [];
-  for (const path of paths) {
-    try {
-      const info = await stat(path);
-      const item = { path, size: info.size, modified: info.mtimeMs };
-      const before = known.get(path);
-      const isSame = before?.item.size === item.size && before.item.modified === item.modified;
-      found.push({ item, embedding: isSame ? before.embedding : undefined });
-    } catch (error) {
-      const failure = new MomeError('MOME_NOT_FOUND', `${path}: expected a picture, found nothing`, { cause: error });
-      if (!onError) throw failure;
-      onError(path, failure);
-    }
-  }
-  const missing = found.filter(({ embedding }) => embedding === undefined);
-  const embed = async (some: typeof missing) => {
-    const files = some.map(({ item }) => item.path);
-    const { embeddings, width } = await model.embedImages(files, signal ? { signal } : {});
-    for (const [i, each] of some.entries()) each.embedding = embeddings.slice(i * width, (i + 1) * width);
-  };
-  if (onError) await eachReadable(missing, embed, ({ item }, error) => onError(item.path, error));
-  else await embed(missing);
-  return found.flatMap(({ item, embedding }) => (embedding ? [{ item, embedding }] : []));
-}
-
-/**
- * Does `work` for all entries at once, or for one after the other when a picture among them cannot be read.
- *
- * @param onError called for each entry whose picture cannot be read
- */
-async function eachReadable<T>(
-  entries: T[],
-  work: (some: T[]) => Promise<void>,
-  onError: (entry: T, error: unknown) => void,
-): Promise<void> {
-  try {
-    await work(entries);
-  } catch (error) {
-    requirePictureError(error);
-    for (const entry of entries) {
-      await work([entry]).catch((failure: unknown) => {
-        requirePictureError(failure);
-        onError(entry, failure);
-      });
-    }
-  }
-}
-
-/** Passes on whatever is no fault of a picture, such as an abort. */
-function requirePictureError(error: unknown): void {
-  if (!(error instanceof MomeError) || !pictureErrors.includes(error.code)) throw error;
+/** What changes when a file is replaced or written to; nothing where there is none. */
+async function stampOfFile(path: string): Promise<string | undefined> {
+  const info = await stat(path).catch(() => undefined);
+  return info && `${info.dev} ${info.ino} ${info.size} ${info.mtimeMs}`;
 }

@@ -4,8 +4,8 @@
  * A query is a hit at k when any of its true partners is among the first k results; ties are broken by the lower index. The mean
  * runs over queries.
  */
-import { native } from '../runtime/addon.ts';
 import { check } from '../runtime/errors.ts';
+import { topK } from '../runtime/top-k.ts';
 
 /** Recall at 1, 5 and 10, each in [0, 1]. */
 export interface Recall {
@@ -63,7 +63,7 @@ export async function rankAll(
   const rankings: Int32Array[] = [];
   const scores: Float32Array[] = [];
   for (let row = 0; row < queries.length; row += width) {
-    const best = await native((addon) => addon.topK(items, width, queries.subarray(row, row + width), k));
+    const best = await topK(items, width, queries.subarray(row, row + width), k);
     rankings.push(best.indices);
     scores.push(best.scores);
   }

@@ -215,8 +215,13 @@ export const readers: readonly Reader[] = [
     name: 'indexes',
     file: 'pictures.index',
     seeds: async (folder) => {
-      const items = ['/a.png', '/é.jpg'].map((path) => ({ path, size: 3, modified: 4 }));
-      return [await written(folder, (path) => writeIndex(path, index, { items, embeddings: new Float32Array(16) }))];
+      const hash = '0123456789abcdef0123456789abcdef';
+      const items = ['/a.png', '/é.jpg'].map((path) => ({ path, size: 3, modified: 4, changed: 5, hash }));
+      return [
+        await written(folder, (path) =>
+          writeIndex(path, index, { root: '/', items, embeddings: new Float32Array(16) }),
+        ),
+      ];
     },
     read: (path) => readIndex(path, index),
   },

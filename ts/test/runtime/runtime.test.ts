@@ -1,11 +1,13 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { addon, native } from '../../src/runtime/addon.ts';
 import { diagnose } from '../../src/runtime/doctor.ts';
 import { Engine } from '../../src/runtime/engine.ts';
 import { errorCodes } from '../../src/runtime/errors.ts';
+import { topK } from '../../src/runtime/top-k.ts';
 import { expectCode } from '../helpers.ts';
 
 describe('error codes', () => {
@@ -98,6 +100,26 @@ describe('topK', () => {
       () => native((a) => a.topK(rows, 2, [1, 0] as unknown as Float32Array, 1)),
       'MOME_INVALID_ARGUMENT',
     );
+  });
+  it('copies the query, and ends within the time of a few rows when it is aborted', async () => {
+    const many = new Float32Array(2 ** 26).fill(1);
+    const query = new Float32Array(64).fill(1);
+    const searching = topK(many, 64, query, 2);
+    structuredClone(query.buffer, { transfer: [query.buffer] });
+    expect([...(await searching).scores]).toEqual([64, 64]);
+    const controller = new AbortController();
+    const searches = Array.from({ length: 40 }, () =>
+      topK(many, 64, new Float32Array(64), 2 ** 20, controller.signal).catch((error: unknown) => error),
+    );
+    await setTimeout(20);
+    const aborted = performance.now();
+    controller.abort(new Error('enough'));
+    for (const error of await Promise.all(searches)) expect(error).toMatchObject({ code: 'MOME_ABORTED' });
+    expect(performance.now() - aborted).toBeLessThan(200);
+    // The threads are free again: they have not gone on behind the promises.
+    await topK(Float32Array.of(1), 1, Float32Array.of(1), 1);
+    expect(performance.now() - aborted).toBeLessThan(2000);
+    await expectCode(() => topK(many, 64, new Float32Array(64), 1, AbortSignal.abort()), 'MOME_ABORTED');
   });
   it.runIf(process.platform === 'linux')('takes a few threads for many searches', async () => {
     const many = new Float32Array(2 ** 20);

@@ -1,5 +1,6 @@
 import { copyFile, mkdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -58,9 +59,13 @@ describe('SearchIndex', () => {
     const plain = await index.search('a red square', { k: 6, rerank: 0 });
     const results = await index.search('a red square', { k: 6, rerank: 4 });
     expect(plain.map(({ score }) => score)).toEqual([...plain.map(({ score }) => score)].sort((a, b) => b - a));
-    expect(results.slice(4)).toEqual(plain.slice(4));
-    const fused = results.slice(0, 4).map(({ match, score }) => fusedScore(match!, score, model.similarityScale));
-    expect(fused).toEqual([...fused].sort((a, b) => b - a));
+    expect(results.slice(4).map(({ path }) => path)).toEqual(plain.slice(4).map(({ path }) => path));
+    for (const { score, similarity } of plain) expect(score).toBe(similarity);
+    const fused = results
+      .slice(0, 4)
+      .map(({ match, similarity }) => fusedScore(match!, similarity, model.similarityScale, model.fusionWeight));
+    expect(results.slice(0, 4).map(({ score }) => score)).toEqual(fused);
+    expect(results.map(({ score }) => score)).toEqual(results.map(({ score }) => score).sort((a, b) => b - a));
     expect(
       results
         .slice(0, 4)
@@ -169,7 +174,9 @@ describe('SearchIndex', () => {
       [plain[2]!.path, 'MOME_INVALID_IMAGE'],
     ]);
     const readable = whole.filter(({ path, match }) => match !== null && lost.every((each) => each.path !== path));
-    expect(results).toEqual([...readable, plain[0], plain[2], plain[5]]);
+    const paths = (list: readonly { readonly path: string }[]) => list.map(({ path }) => path);
+    expect(paths(results)).toEqual(paths([...readable, plain[0]!, plain[2]!, plain[5]!]));
+    expect(results.map(({ match }) => match === null)).toEqual([false, false, false, true, true, true]);
     expect(await index.search('a red square', { k: 6, rerank: 5 })).toEqual(results);
     await expectCode(() => index.search({ image: plain[0]!.path }), 'MOME_NOT_FOUND');
   });
@@ -178,15 +185,22 @@ describe('SearchIndex', () => {
     const path = join(await temporaryFolder(), 'index');
     const index = await SearchIndex.build(model, await listImages(pictures));
     await index.save(path);
-    expect(Object.keys((await openSafetensors(path)).metadata).sort()).toEqual(['fingerprint', 'version']);
-    await writeIndex(path, model, index, 4);
+    expect(Object.keys((await openSafetensors(path)).metadata).sort()).toEqual([
+      'absoluteRoot',
+      'fingerprint',
+      'format',
+      'root',
+      'version',
+    ]);
+    const { root, items, embeddings } = index;
+    await writeIndex(path, model, { root, items, embeddings }, 4);
     const { width } = model.config;
     const { entries } = await openSafetensors(path);
     expect([...entries.values()].map(({ shape }) => shape).slice(1)).toEqual([
       [4, width],
       [2, width],
     ]);
-    expect(await readIndex(path, model)).toEqual({ items: index.items, embeddings: index.embeddings });
+    expect(await readIndex(path, model)).toEqual({ root, items, embeddings });
   });
 
   it('refuses more pictures than one array can hold before it reads any', async () => {
@@ -206,21 +220,23 @@ describe('SearchIndex', () => {
     await other.dispose();
     const { width } = model.config;
     const item = Buffer.from('{"path":"a","size":1,"modified":1}\n');
-    const list = (data: Uint8Array) => ({ name: 'items', dtype: 'U8' as const, shape: [data.length], data });
+    const list = (data: Uint8Array) => ({ name: 'items.0', dtype: 'U8' as const, shape: [data.length], data });
     const rows = (count: number, columns: number, value = 1) => ({
       name: 'embeddings.0',
       dtype: 'F32' as const,
       shape: [count, columns],
       data: new Float32Array(count * columns).fill(value),
     });
-    const expectRefusal = async (code: ErrorCode, tensors: TensorToWrite[], version = '2') => {
-      await writeSafetensors(path, tensors, { version, fingerprint: model.fingerprint });
+    const expectRefusal = async (code: ErrorCode, tensors: TensorToWrite[], version = '3') => {
+      await writeSafetensors(path, tensors, { format: 'mome-index', version, fingerprint: model.fingerprint });
       await expectCode(() => SearchIndex.open(model, path), code);
     };
     await expectRefusal('MOME_INVALID_FILE', [list(item), rows(1, 2)]);
     await expectRefusal('MOME_INVALID_FILE', [list(item), rows(2, width)]);
     await expectRefusal('MOME_INVALID_FILE', [list(item.subarray(0, -1)), rows(1, width)]);
     await expectRefusal('MOME_INVALID_FILE', [list(Buffer.from('{}\n')), rows(1, width)]);
+    await expectRefusal('MOME_INVALID_FILE', [list(Buffer.from('null\n')), rows(1, width)]);
+    await expectRefusal('MOME_INVALID_FILE', [list(Buffer.alloc(2 ** 20, 'x')), rows(1, width)]);
     await expectRefusal('MOME_INVALID_FILE', [list(item)]);
     await expectRefusal('MOME_INVALID_FILE', [rows(1, width)]);
     await expectRefusal('MOME_INVALID_FILE', [list(item), rows(1, width)], '1');
@@ -244,14 +260,36 @@ describe('renderResults', () => {
     const page = await renderResults('<title>', [
       {
         query: 'a "red" <script>alert(1)</script>',
-        results: [{ path: join(pictures, '0.png'), score: 0.5, match: 0.9, dualRank: 0 }],
-        before: [{ path: '/nowhere.png', score: 0.5, match: null, dualRank: 0 }],
+        results: [{ path: join(pictures, '0.png'), score: 3, similarity: 0.5, match: 0.9, dualRank: 0 }],
+        before: [{ path: '/nowhere\u202egnp.png', score: 0.5, match: null }],
       },
     ]);
     expect(page).toContain('data:image/webp;base64,');
     expect(page).not.toContain('<script>');
     expect(page).toContain('cannot be shown');
+    expect(page).toContain('nowhere\\u{202e}gnp.png');
+    expect(page).toContain('cosine 0.500, match 0.900');
     expect(page).not.toMatch(/(?:src|href)="(?!data:)/);
     expect(await renderResults(`<&>"'`, [])).toContain('<h1>&lt;&amp;&gt;&quot;&#39;</h1>');
+  });
+
+  it('shows pictures upright, as they are now, wherever they come from', async () => {
+    const path = join(await temporaryFolder(), 'photo.jpg');
+    const write = (width: number, height: number, background: string, orientation: number) =>
+      sharp({ create: { width, height, channels: 3, background } })
+        .withMetadata({ orientation })
+        .jpeg()
+        .toFile(path);
+    const shown = async (queryImage: string | URL) => {
+      const page = await renderResults('t', [{ query: 'q', queryImage, results: [] }]);
+      const bytes = Buffer.from(/base64,([^"]+)/.exec(page)![1]!, 'base64');
+      const { data, info } = await sharp(bytes).raw().toBuffer({ resolveWithObject: true });
+      return { width: info.width, height: info.height, red: data[0]! > 128 };
+    };
+    await write(60, 20, '#f00', 6);
+    expect(await shown(path)).toEqual({ width: 43, height: 128, red: true });
+    await write(20, 60, '#00f', 8);
+    expect(await shown(pathToFileURL(path).href)).toEqual({ width: 128, height: 43, red: false });
+    expect(await shown(pathToFileURL(path))).toEqual({ width: 128, height: 43, red: false });
   });
 });

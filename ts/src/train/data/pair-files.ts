@@ -3,6 +3,7 @@ import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import pLimit from 'p-limit';
 import { prepareImage } from '../../image/decode.ts';
+import { pictureKind } from '../../image/formats.ts';
 import { check, MomeError } from '../../runtime/errors.ts';
 import { InputFile, readText, refuseLfsPointer } from '../../runtime/input-file.ts';
 import { type JsonLimits, parseJson } from '../../runtime/json.ts';
@@ -29,7 +30,6 @@ const maxCaptionBytes = 1 << 20;
 /** What a line of JSON may hold: a path and up to {@link maxCaptions} captions, with names that are not read. */
 const lineLimits: JsonLimits = { bytes: maxCaptionBytes, depth: 16, values: 2 ** 13 };
 const statsInFlight = 32;
-const pictureExtensions = new Set(['.jpg', '.jpeg', '.png', '.webp', '.gif', '.avif', '.tif', '.tiff', '.svg']);
 
 /**
  * Opens what `source` names: a `.jsonl` or `.ndjson` file, a `.csv` file, or a folder.
@@ -171,7 +171,7 @@ async function readCsv(source: string): Promise<PairItem[]> {
 async function readFolder(source: string): Promise<PairItem[]> {
   const entries = await readdir(source, { recursive: true, withFileTypes: true });
   const pictures = entries
-    .filter((entry) => entry.isFile() && pictureExtensions.has(path.extname(entry.name).toLowerCase()))
+    .filter((entry) => entry.isFile() && pictureKind(entry.name) === 'readable')
     .map((entry) => path.join(entry.parentPath, entry.name))
     .sort();
   const items: PairItem[] = [];
