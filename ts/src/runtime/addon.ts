@@ -151,7 +151,10 @@ export interface Addon {
   cudaInfo(): CudaInfo;
   errorCodes(): string[];
   kernels(): KernelEntry[];
-  /** RGB bytes [height, width, 3] to [targetHeight, targetWidth, 3] as the original preprocessing resizes. */
+  /**
+   * RGB bytes [height, width, 3] to [targetHeight, targetWidth, 3] as the original preprocessing resizes. `source` must stay unchanged
+   * until the promise settles.
+   */
   resizeBicubic(
     source: Uint8Array,
     width: number,
@@ -159,6 +162,8 @@ export interface Addon {
     targetWidth: number,
     targetHeight: number,
   ): Promise<Uint8Array>;
+  /** From now on this process gets no more private writable memory than `bytes`: allocations fail beyond. */
+  limitMemory(bytes: number): void;
   /** The `k` rows with the largest dot products, best first. `rows` must stay unchanged until the promise settles. */
   topK(
     rows: Float32Array,

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import pLimit from 'p-limit';
-import { prepareImage } from '../../image/decode.ts';
+import { prepareImage } from '../../image/prepare.ts';
 import { check, MomeError } from '../../runtime/errors.ts';
 import { type CsvRow, parseCsv, splitLines } from './lines.ts';
 import type { PairDataset } from './pairs.ts';
