@@ -66,9 +66,9 @@ function hexPair(bytes: Buffer, at: number): string {
 
 function fromBase64(name: string, text: string, last: boolean): Piece {
   const cut = last ? text.length : text.length - (/%.?$/.exec(text.slice(-2))?.[0].length ?? 0);
-  const unescaped = text.slice(0, cut).replace(/%([\da-f]{2})/gi, (_, digits: string) =>
-    String.fromCharCode(Number.parseInt(digits, 16)),
-  );
+  const unescaped = text
+    .slice(0, cut)
+    .replace(/%([\da-f]{2})/gi, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16)));
   const characters = unescaped.replace(/[\t\n\f\r ]+/g, '');
   check(
     /^[\w+/-]*={0,2}$/.test(characters),

@@ -1,16 +1,18 @@
 /**
  * Picture files to RGB bytes, by sharp. This runs in a decoder process (`decoder.ts`): hostile files may take it down.
  */
-import sharp, { type Metadata, type Sharp, type SharpOptions } from 'sharp';
+import { promisify } from 'node:util';
+import { gunzip } from 'node:zlib';
+import sharp, { type Sharp, type SharpOptions } from 'sharp';
 import { check, MomeError } from '../runtime/errors.ts';
-import { refusal } from './formats.ts';
-import { maxPixels } from './limits.ts';
+import { embeddedPixels } from './embedded.ts';
+import { formatOf, refusal } from './formats.ts';
+import { maxFileBytes, maxPixels } from './limits.ts';
 import { type RgbImage, requireSize, rgbOf } from './pixels.ts';
 
-/** Resolution at which an SVG has its own size, the highest asked for, and one at which drawings of a hundredth of a pixel have a size. */
+/** Resolution at which an SVG has its own size, and the highest asked for. */
 const svgDensity = 72;
 const maxSvgDensity = 2400;
-const fineSvgDensity = 100 * svgDensity;
 /** Longest side at which drawings are rendered (a limit of the loader). */
 const maxSvgSide = 32_767;
 /** What may be decoded: sharp may have been built with more loaders than these. */
@@ -30,19 +32,21 @@ const options = { limitInputPixels: false, failOn: 'error', pages: 1, ignoreIcc:
  */
 export async function decodeFile(
   name: string,
-  bytes: Uint8Array,
+  file: Uint8Array,
   svgSide: number,
   onSize: (pixels: number) => void = () => {},
 ): Promise<RgbImage> {
-  check(bytes.byteLength > 0, 'MOME_INVALID_IMAGE', `${name}: expected a picture, got an empty file`);
+  check(file.byteLength > 0, 'MOME_INVALID_IMAGE', `${name}: expected a picture, got an empty file`);
+  const bytes = formatOf(file) === 'gzip' ? await unpacked(name, file) : file;
   try {
-    const { header, density } = await headerOf(bytes);
+    const header = await sharp(bytes, options).metadata();
     const { format, width, height } = header;
     check(formats.has(format), 'MOME_INVALID_IMAGE', `${name}: ${refusal(bytes)}`);
     requireSize(name, width, height);
-    const drawn = density === undefined ? undefined : drawnDensity(width, height, density, svgSide);
-    const scale = drawn === undefined ? 1 : drawn / density!;
-    onSize(width * scale * height * scale);
+    const drawn = format === 'svg' ? drawnDensity(width, height, svgSide) : undefined;
+    const scale = drawn === undefined ? 1 : drawn / svgDensity;
+    const embedded = format === 'svg' ? await embeddedPixels(name, bytes) : 0;
+    onSize(width * scale * height * scale + embedded);
     const picture = sharp(bytes, { ...options, ...(drawn !== undefined && { density: drawn }) }).autoOrient();
     return header.space === 'cmyk' ? await printed(name, picture) : await shown(name, picture);
   } catch (error) {
@@ -52,16 +56,15 @@ export async function decodeFile(
   }
 }
 
-/** The header, and for drawings the density at which it holds. */
-async function headerOf(bytes: Uint8Array): Promise<{ readonly header: Metadata; readonly density?: number }> {
+/** A drawing in its packed form, `.svgz`. */
+async function unpacked(name: string, file: Uint8Array): Promise<Uint8Array> {
   try {
-    const header = await sharp(bytes, options).metadata();
-    return header.format === 'svg' ? { header, density: svgDensity } : { header };
+    return await promisify(gunzip)(file, { maxOutputLength: maxFileBytes });
   } catch (error) {
-    // A drawing thinner than half a pixel has no size at the usual density.
-    if (!/dimensions|zero-sized/.test(String(error))) throw error;
-    const header = await sharp(bytes, { ...options, density: fineSvgDensity }).metadata();
-    return { header, density: fineSvgDensity };
+    const large = error instanceof Error && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE';
+    throw large
+      ? new MomeError('MOME_TOO_LARGE', `${name}: expected at most ${maxFileBytes} bytes when unpacked, got more`)
+      : new MomeError('MOME_INVALID_IMAGE', `${name}: ${refusal(file)}`, { cause: error });
   }
 }
 
@@ -69,14 +72,10 @@ async function headerOf(bytes: Uint8Array): Promise<{ readonly header: Metadata;
  * The density at which the shorter side of a drawing is `side` long, its own if it is longer. Thin drawings are rendered as large as the
  * loader goes: the whole is resized to a square afterwards.
  */
-function drawnDensity(width: number, height: number, density: number, side: number): number {
-  const own = svgDensity / density;
-  const wanted = Math.min(maxSvgDensity / density, Math.max(own, (own * side) / Math.min(width * own, height * own)));
-  const most = Math.min(
-    (maxSvgSide - 1) / Math.max(width, height),
-    Math.sqrt(maxPixels / (width * height)),
-  );
-  return density * Math.min(wanted, most);
+function drawnDensity(width: number, height: number, side: number): number {
+  const wanted = Math.min(maxSvgDensity, svgDensity * Math.max(1, side / Math.min(width, height)));
+  const most = Math.min((maxSvgSide - 1) / Math.max(width, height), Math.sqrt(maxPixels / (width * height)));
+  return Math.min(wanted, svgDensity * most);
 }
 
 async function shown(name: string, picture: Sharp): Promise<RgbImage> {

@@ -3,7 +3,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { requireNotAborted } from '../runtime/errors.ts';
-import { Decoder, type DecodeJob } from './decoder-process.ts';
+import { type DecodeJob, Decoder } from './decoder-process.ts';
 import type { DecodeRequest } from './frames.ts';
 
 /** Pictures decoded at the same time, not counting those that take long. */
@@ -48,7 +48,8 @@ class DecoderPool {
     this.#waiting.delete(job);
     for (const decoder of this.#decoders) if (decoder.job === job) this.#end(decoder);
     job.reject(reason);
-    this.#share();
+    // Later: the other jobs of the call are about to be abandoned too, and none of them should be started.
+    setImmediate(() => this.#share());
   }
 
   #end(decoder: Decoder): void {

@@ -30,7 +30,7 @@ const slowMilliseconds = 250;
 /** Time to start: Node, sharp and the addon. */
 const startMilliseconds = 60_000;
 /** A decoder with nothing to do ends after this. */
-const idleMilliseconds = 5000;
+const idleMilliseconds = 10_000;
 /** Bytes written between two looks at other events. */
 const pieceLength = 2 ** 18;
 /** Units of processor time in /proc, in milliseconds. */
@@ -227,7 +227,9 @@ function errorOf({ code, message, reason }: Extract<DecodeReply, { kind: 'error'
 /** Milliseconds of processor time a process has used; 0 where nothing tells. */
 function processorTime(pid: number | undefined): number {
   try {
-    const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ');
+    const fields = readFileSync(`/proc/${pid}/stat`, 'latin1')
+      .replace(/^.*\) /s, '')
+      .split(' ');
     return tick * (Number(fields[11]) + Number(fields[12]));
   } catch {
     return 0;

@@ -4,7 +4,7 @@
  * Libraries that decode cannot be interrupted inside a thread, so the process that asked ends this one when time is up or nobody waits any
  * more. It ends by itself when its input does.
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import sharp from 'sharp';
 import { native } from '../runtime/addon.ts';
@@ -25,6 +25,7 @@ function reply(header: DecodeReply, bytes: Uint8Array = new Uint8Array(0)): void
 async function decode({ name, path, size }: DecodeRequest, bytes: Uint8Array): Promise<void> {
   try {
     limitMemory(0);
+    forgetMost();
     const file = path === undefined ? bytes : await fileBytes(name, path);
     const picture = await decodeFile(name, file, size, (pixels) => {
       limitMemory(pixels);
@@ -37,26 +38,40 @@ async function decode({ name, path, size }: DecodeRequest, bytes: Uint8Array): P
 }
 
 function errorReply(name: string, error: unknown): DecodeReply {
-  if (error instanceof MomeError) {
-    const reason = error.cause === undefined ? {} : { reason: String(error.cause) };
-    return { kind: 'error', code: error.code, message: error.message, ...reason };
+  // Some libraries do not say that they got no memory; then nearly all of it was in use.
+  const short = !(error instanceof MomeError) || (error.code === 'MOME_INVALID_IMAGE' && mostBytes() > 0.8 * limit);
+  if (short) {
+    const message = `${name}: expected a picture that decodes in the memory a decoder has, it needed more`;
+    return { kind: 'error', code: 'MOME_TOO_LARGE', message, reason: String(error) };
   }
-  const message = `${name}: expected a picture that decodes in the memory a decoder has, it needed more`;
-  return { kind: 'error', code: 'MOME_TOO_LARGE', message, reason: String(error) };
+  const reason = error.cause === undefined ? {} : { reason: String(error.cause) };
+  return { kind: 'error', code: error.code, message: error.message, ...reason };
 }
 
-/** Memory of the process before it decodes anything. */
-const ownBytes = dataBytes();
+/** Memory of the process before it decodes anything: private and writable, as the limit counts it. */
+const ownBytes = memoryOf('VmData');
+let limit = 0;
 
 /** Lets the process have so much more memory than at the start as a picture may take. Beyond that allocations fail. */
 function limitMemory(pixels: number): void {
-  native((addon) => addon.limitMemory(ownBytes + decodeBytes + bytesPerPixel * Math.ceil(pixels)));
+  limit = ownBytes + decodeBytes + bytesPerPixel * Math.ceil(pixels);
+  native((addon) => addon.limitMemory(limit));
 }
 
-/** Private writable memory, as the limit counts it. */
-function dataBytes(): number {
-  const kibibytes = /^VmData:\s*(\d+) kB/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1];
-  return 1024 * Number(kibibytes ?? 0);
+/** The most memory in use since `forgetMost`. */
+const mostBytes = () => memoryOf('VmHWM');
+
+function forgetMost(): void {
+  try {
+    writeFileSync('/proc/self/clear_refs', '5');
+  } catch {
+    // Then the most of all pictures counts, and a damaged one may be called too large.
+  }
+}
+
+function memoryOf(field: 'VmData' | 'VmHWM'): number {
+  const status = readFileSync('/proc/self/status', 'latin1');
+  return 1024 * Number(new RegExp(`^${field}:\\s*(\\d+) kB`, 'm').exec(status)?.[1] ?? 0);
 }
 
 async function fileBytes(name: string, path: string): Promise<Uint8Array> {

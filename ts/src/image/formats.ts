@@ -70,7 +70,7 @@ export function refusal(bytes: Uint8Array): string {
     case 'SVG':
     case 'AVIF':
     case 'TIFF':
-      return `expected a whole ${format} picture, got one that is damaged or cut off`;
+      return `expected a whole ${format} picture, got one that is damaged, cut off or of a kind that cannot be decoded`;
     case 'text':
     case 'HTML':
     case 'XML':

@@ -73,7 +73,8 @@ function nameOf(input: unknown): string {
   if (isUrl(input)) return shortText(input.href);
   if (isBuffer(input)) return `${className(input)} of ${input.byteLength} bytes`;
   if (isRaw(input)) return `pixels of ${String(input.width)} x ${String(input.height)}`;
-  if (isBlob(input)) return typeof input.name === 'string' && input.name !== '' ? shortText(input.name) : className(input);
+  if (isBlob(input))
+    return typeof input.name === 'string' && input.name !== '' ? shortText(input.name) : className(input);
   return typeof input === 'object' && input !== null ? className(input) : String(input).slice(0, shownCharacters);
 }
 
@@ -173,7 +174,13 @@ function fromText(name: string, text: string): PictureSource {
   if (isDataUrl(text)) return { kind: 'bytes', name, read: (signal) => dataUrlBytes(name, text, signal) };
   const scheme = /^\s*([a-z][a-z\d+.-]+):/i.exec(text.slice(0, 64))?.[1]?.toLowerCase();
   if (scheme === 'file') return { kind: 'file', name, path: pathOfUrl(name, text.trim()) };
-  const isUrl = scheme !== undefined && (text.trim().slice(scheme.length + 1).startsWith('//') || scheme === 'blob');
+  const isUrl =
+    scheme !== undefined &&
+    (text
+      .trim()
+      .slice(scheme.length + 1)
+      .startsWith('//') ||
+      scheme === 'blob');
   check(
     !isUrl,
     'MOME_INVALID_ARGUMENT',

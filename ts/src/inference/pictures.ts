@@ -30,16 +30,19 @@ export class PictureSet {
   /**
    * Nothing of the call goes on once it has failed.
    *
+   * @param named says of an error which picture it is about, by its index in `images`
    * @throws MomeError of the first picture that cannot be read, or `MOME_ABORTED`
    */
   static async prepare(
     images: readonly (ImageInput | PictureSource)[],
     size: number,
     signal?: AbortSignal,
+    named: (error: unknown, index: number) => unknown = (error) => error,
   ): Promise<PictureSet> {
     requireNotAborted(signal, 'vlmo');
     const places = new Map<PictureSource, number>();
-    const items = takePictures(images).map((source) => {
+    const sources = takePictures(images);
+    const items = sources.map((source) => {
       const place = places.get(source) ?? places.size;
       places.set(source, place);
       return { picture: place };
@@ -58,7 +61,11 @@ export class PictureSet {
       const prepared = [...places].map(([source, place]) =>
         limit(async () => {
           call.signal.throwIfAborted();
-          bytes.set(await prepareImage(source, size, { signal: call.signal, call }), place * stride);
+          try {
+            bytes.set(await prepareImage(source, size, { signal: call.signal, call }), place * stride);
+          } catch (error) {
+            throw named(error, sources.indexOf(source));
+          }
         }),
       );
       await Promise.race([Promise.all(prepared), failed]);

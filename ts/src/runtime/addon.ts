@@ -184,7 +184,10 @@ export function packageRoot(): string {
       return folder;
     const parent = dirname(folder);
     if (parent === folder)
-      throw new MomeError('MOME_INTERNAL', 'mome: expected to lie inside its package, found no package.json above');
+      throw new MomeError(
+        'MOME_NATIVE_LOAD',
+        `mome: expected to run from its package in node_modules, got ${import.meta.url}; a bundler must leave mome out: mark it as external`,
+      );
     folder = parent;
   }
 }
