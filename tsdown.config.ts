@@ -20,5 +20,11 @@ export default defineConfig([
     dts: true,
     clean: false,
   },
-  { ...shared, entry: { cli: 'ts/src/cli/main.ts' }, format: 'esm', dts: false, clean: false },
+  {
+    ...shared,
+    entry: { cli: 'ts/src/cli/main.ts', decoder: 'ts/src/image/decoder.ts' },
+    format: 'esm',
+    dts: false,
+    clean: false,
+  },
 ]);

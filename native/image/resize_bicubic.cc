@@ -33,16 +33,6 @@ constexpr int32_t kHalf = int32_t{1} << (kFractionBits - 1);
 constexpr int kLowBits = 12;  // |weight| < 2^23, so the high part needs 12 bits and the low part 12
 constexpr int64_t kRowSlack = 16;  // bytes a vector load may read past the last sample
 
-// What every target position of one axis reads: source samples [first, first + count) with their weights.
-struct Axis {
-  int64_t stride = 0;     // weights per target position, even; unused ones are zero
-  int64_t most_taps = 0;  // largest count
-  std::unique_ptr<int32_t[]> first;
-  std::unique_ptr<int32_t[]> count;
-  std::unique_ptr<int16_t[]> high;  // [target, stride]
-  std::unique_ptr<int16_t[]> low;   // [target, stride]
-};
-
 template <typename T>
 std::unique_ptr<T[]> allocate(int64_t count) {
   return std::unique_ptr<T[]>(new (std::nothrow) T[static_cast<size_t>(count)]());
@@ -56,7 +46,7 @@ double cubic(double x) {
   return 0.0;
 }
 
-bool make_axis(int64_t source, int64_t target, Axis* axis) {
+bool make_axis(int64_t source, int64_t target, BicubicResize::Axis* axis) {
   const double scale = static_cast<double>(source) / static_cast<double>(target);
   const double filter_scale = std::max(scale, 1.0);
   const double support = 2.0 * filter_scale;
@@ -115,7 +105,7 @@ __m128i finish(__m128i sum_high, __m128i sum_low) {
 }
 
 // `source` is one row with kRowSlack readable bytes behind it; `target` has kRowSlack writable bytes behind it.
-void resize_row(const uint8_t* source, const Axis& axis, int64_t target_width, uint8_t* target) {
+void resize_row(const uint8_t* source, const BicubicResize::Axis& axis, int64_t target_width, uint8_t* target) {
   const __m128i zero = _mm_setzero_si128();
   for (int64_t x = 0; x < target_width; ++x) {
     const uint8_t* pixel = source + axis.first[x] * kChannels;
@@ -174,7 +164,7 @@ int32_t weight_at(const int16_t* high, const int16_t* low, int64_t i) {
 
 uint8_t finish(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kFractionBits, 0, 255)); }
 
-void resize_row(const uint8_t* source, const Axis& axis, int64_t target_width, uint8_t* target) {
+void resize_row(const uint8_t* source, const BicubicResize::Axis& axis, int64_t target_width, uint8_t* target) {
   for (int64_t x = 0; x < target_width; ++x) {
     const int16_t* high = axis.high.get() + x * axis.stride;
     const int16_t* low = axis.low.get() + x * axis.stride;
@@ -202,55 +192,64 @@ bool side_ok(int64_t side) { return side >= 1 && side <= kLargestSide; }
 
 }  // namespace
 
-bool resize_bicubic_rgb(const uint8_t* source, int64_t width, int64_t height, uint8_t* target, int64_t target_width,
-                        int64_t target_height) {
-  if (!source || !target || !side_ok(width) || !side_ok(height) || !side_ok(target_width) || !side_ok(target_height)) {
-    return false;
-  }
-  const int64_t source_samples = width * kChannels;
-  const int64_t target_samples = target_width * kChannels;
-  const size_t source_bytes = static_cast<size_t>(source_samples);
-  const size_t target_bytes = static_cast<size_t>(target_samples);
-
+bool BicubicResize::prepare(int64_t width, int64_t height, int64_t target_width, int64_t target_height) {
+  if (!side_ok(width) || !side_ok(height) || !side_ok(target_width) || !side_ok(target_height)) return false;
+  width_ = width;
+  target_width_ = target_width;
+  target_height_ = target_height;
+  next_row_ = 0;
+  target_row_ = 0;
   // At equal sides the filter is the identity, so both passes may be skipped without changing a byte.
-  if (width == target_width && height == target_height) {
-    std::memcpy(target, source, source_bytes * static_cast<size_t>(height));
-    return true;
+  copied_ = width == target_width && height == target_height;
+  if (copied_) return true;
+  if (width != target_width && !make_axis(width, target_width, &across_)) return false;
+  if (!make_axis(height, target_height, &down_)) return false;
+  ring_ = allocate<uint8_t>(down_.most_taps * (target_width * kChannels + kRowSlack));
+  padded_ = allocate<uint8_t>(width * kChannels + kRowSlack);
+  rows_ = allocate<const uint8_t*>(down_.most_taps);
+  return ring_ != nullptr && padded_ != nullptr && rows_ != nullptr;
+}
+
+void BicubicResize::run(const uint8_t* source, uint8_t* target, int64_t count) {
+  const int64_t source_samples = width_ * kChannels;
+  const int64_t target_samples = target_width_ * kChannels;
+  const size_t target_bytes = static_cast<size_t>(target_samples);
+  const int64_t end_row = std::min(target_height_, target_row_ + count);
+  if (copied_) {
+    std::memcpy(target + target_row_ * target_samples, source + target_row_ * target_samples,
+                target_bytes * static_cast<size_t>(end_row - target_row_));
+    target_row_ = end_row;
+    return;
   }
-
-  Axis across;
-  Axis down;
-  const bool same_width = width == target_width;
-  if (!same_width && !make_axis(width, target_width, &across)) return false;
-  if (!make_axis(height, target_height, &down)) return false;
-
   // A row of the ring is kept at `row % ring_rows`; a filter never needs more than ring_rows of them at once.
-  const int64_t ring_rows = down.most_taps;
+  const int64_t ring_rows = down_.most_taps;
   const int64_t ring_stride = target_samples + kRowSlack;
-  const std::unique_ptr<uint8_t[]> ring = allocate<uint8_t>(ring_rows * ring_stride);
-  const std::unique_ptr<uint8_t[]> padded = allocate<uint8_t>(source_samples + kRowSlack);
-  const std::unique_ptr<const uint8_t*[]> rows = allocate<const uint8_t*>(ring_rows);
-  if (!ring || !padded || !rows) return false;
-
-  int64_t next_row = down.first[0];
-  for (int64_t y = 0; y < target_height; ++y) {
-    const int64_t first = down.first[y];
-    const int64_t end = first + down.count[y];
-    for (; next_row < end; ++next_row) {
-      const uint8_t* source_row = source + next_row * source_samples;
-      uint8_t* ring_row = ring.get() + next_row % ring_rows * ring_stride;
-      if (same_width) {
+  for (; target_row_ < end_row; ++target_row_) {
+    const int64_t first = down_.first[target_row_];
+    const int64_t taps = down_.count[target_row_];
+    next_row_ = std::max(next_row_, first);
+    for (; next_row_ < first + taps; ++next_row_) {
+      const uint8_t* source_row = source + next_row_ * source_samples;
+      uint8_t* ring_row = ring_.get() + next_row_ % ring_rows * ring_stride;
+      if (width_ == target_width_) {
         std::memcpy(ring_row, source_row, target_bytes);
         continue;
       }
-      std::memcpy(padded.get(), source_row, source_bytes);
-      resize_row(padded.get(), across, target_width, ring_row);
+      std::memcpy(padded_.get(), source_row, static_cast<size_t>(source_samples));
+      resize_row(padded_.get(), across_, target_width_, ring_row);
     }
-    for (int64_t i = 0; i < down.count[y]; ++i) rows[i] = ring.get() + (first + i) % ring_rows * ring_stride;
-    const int64_t weights = y * down.stride;
-    combine_rows(rows.get(), down.high.get() + weights, down.low.get() + weights, down.count[y], target_samples,
-                 target + y * target_samples);
+    for (int64_t i = 0; i < taps; ++i) rows_[i] = ring_.get() + (first + i) % ring_rows * ring_stride;
+    const int64_t weights = target_row_ * down_.stride;
+    combine_rows(rows_.get(), down_.high.get() + weights, down_.low.get() + weights, taps, target_samples,
+                 target + target_row_ * target_samples);
   }
+}
+
+bool resize_bicubic_rgb(const uint8_t* source, int64_t width, int64_t height, uint8_t* target, int64_t target_width,
+                        int64_t target_height) {
+  BicubicResize resize;
+  if (!source || !target || !resize.prepare(width, height, target_width, target_height)) return false;
+  resize.run(source, target, target_height);
   return true;
 }
 

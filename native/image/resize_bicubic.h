@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 namespace mome {
 
@@ -16,5 +17,33 @@ namespace mome {
 // coefficients would exceed 2^26, or memory is short. Never throws.
 bool resize_bicubic_rgb(const uint8_t* source, int64_t width, int64_t height, uint8_t* target, int64_t target_width,
                         int64_t target_height);
+
+// The same in parts: whoever lends the pixels may take them back between two calls of `run`.
+class BicubicResize {
+ public:
+  // What every target position of one axis reads: source samples [first, first + count) with their weights.
+  struct Axis {
+    int64_t stride = 0;     // weights per target position, even; unused ones are zero
+    int64_t most_taps = 0;  // largest count
+    std::unique_ptr<int32_t[]> first;
+    std::unique_ptr<int32_t[]> count;
+    std::unique_ptr<int16_t[]> high;  // [target, stride]
+    std::unique_ptr<int16_t[]> low;   // [target, stride]
+  };
+
+  // False where `resize_bicubic_rgb` would be.
+  bool prepare(int64_t width, int64_t height, int64_t target_width, int64_t target_height);
+  // Writes the next `count` rows of `target`, or those that are left; both arrays are whole and the same each time.
+  void run(const uint8_t* source, uint8_t* target, int64_t count);
+
+ private:
+  int64_t width_ = 0, target_width_ = 0, target_height_ = 0;
+  bool copied_ = false;
+  Axis across_, down_;
+  std::unique_ptr<uint8_t[]> ring_, padded_;
+  std::unique_ptr<const uint8_t*[]> rows_;
+  int64_t next_row_ = 0;    // first source row that is not in the ring yet
+  int64_t target_row_ = 0;  // first target row that is not written yet
+};
 
 }  // namespace mome

@@ -1,4 +1,6 @@
 // Functions that need no engine: picture resizing and exact top-k, on a few threads of their own, never on libuv's.
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -107,19 +109,39 @@ Napi::Value ResizeBicubic(const Napi::CallbackInfo& info) {
       target_width > kMaxSide || target_height > kMaxSide || static_cast<int64_t>(source.ElementLength()) != width * height * 3) {
     return raise(env, Code::invalid_shape, "resizeBicubic: expected width x height x 3 bytes and sides of 1 to 65536");
   }
-  auto pixels = std::make_shared<std::vector<uint8_t>>(source.Data(), source.Data() + source.ElementLength());
+  // The pixels are shared: copying them here would hold up the event loop. Whoever calls owns them, and changes nothing until the promise
+  // settles. An environment that ends waits for a row.
   auto pending = PendingPromise::create(env);
+  pending->hold(info[0]);
   const Napi::Value promise = pending->promise();
+  const uint8_t* pixels = source.Data();
   in_background(pending, [=](PendingPromise::Make& make) -> Status {
     auto resized = std::make_shared<std::vector<uint8_t>>(static_cast<size_t>(target_width * target_height * 3));
-    if (!resize_bicubic_rgb(pixels->data(), width, height, resized->data(), target_width, target_height)) {
+    BicubicResize resize;
+    if (!resize.prepare(width, height, target_width, target_height)) {
       return error(Code::out_of_memory, "resizeBicubic: no memory for %lld x %lld", static_cast<long long>(target_width),
                    static_cast<long long>(target_height));
+    }
+    for (int64_t row = 0; row < target_height; row++) {
+      if (!pending->while_open([&] { resize.run(pixels, resized->data(), 1); })) return error(Code::aborted, "resizeBicubic: aborted");
     }
     make = [resized](Napi::Env env) { return to_array<Napi::Uint8Array>(env, resized->data(), resized->size()); };
     return {};
   });
   return promise;
+}
+
+// limitMemory(bytes): from now on this process gets no more private writable memory than so many bytes: allocations fail beyond. It can be
+// called again with another number.
+Napi::Value LimitMemory(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int64_t bytes = 0;
+  if (!number_at(info, 0, bytes)) return raise(env, Code::invalid_argument, "limitMemory: expected a number of bytes");
+  rlimit limit{};
+  if (getrlimit(RLIMIT_DATA, &limit) != 0) return raise(env, Code::io, "limitMemory: could not read the limit");
+  limit.rlim_cur = std::min<rlim_t>(static_cast<rlim_t>(bytes), limit.rlim_max);
+  if (setrlimit(RLIMIT_DATA, &limit) != 0) return raise(env, Code::io, "limitMemory: could not set the limit");
+  return env.Undefined();
 }
 
 // topK(rows: Float32Array, width, query: Float32Array, k, cancelToken?): Promise<{ indices: Int32Array, scores: Float32Array }>
@@ -170,6 +192,7 @@ Napi::Value TopKOf(const Napi::CallbackInfo& info) {
 
 void register_background(Napi::Env env, Napi::Object exports) {
   exports.Set("resizeBicubic", Napi::Function::New(env, ResizeBicubic, "resizeBicubic"));
+  exports.Set("limitMemory", Napi::Function::New(env, LimitMemory, "limitMemory"));
   exports.Set("topK", Napi::Function::New(env, TopKOf, "topK"));
 }
 

@@ -15,7 +15,8 @@ export {
   type OnnxExport,
 } from './export/onnx.ts';
 export type { OnnxFunctionName } from './export/onnx-functions.ts';
-export type { RawImage } from './image/decode.ts';
+export { shortName } from './image/input.ts';
+export type { RawImage } from './image/pixels.ts';
 export {
   type AnswerCandidate,
   type CallOptions,

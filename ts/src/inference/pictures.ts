@@ -1,16 +1,15 @@
 /**
  * The pictures of one native run: decoded, resized, stacked; the same picture given twice is prepared once.
  */
-import { availableParallelism } from 'node:os';
+import { setMaxListeners } from 'node:events';
 import pLimit from 'p-limit';
-import { type ImageInput, prepareImage } from '../image/decode.ts';
+import { lanes } from '../image/decoder-pool.ts';
+import { type ImageInput, type PictureSource, shortName, takePictures } from '../image/input.ts';
+import { prepareImage } from '../image/prepare.ts';
 import type { ImageItem } from '../model/batch.ts';
 import { requireNotAborted } from '../runtime/errors.ts';
 
-export type { ImageInput };
-
-/** Pictures decoded at the same time. */
-const limit = pLimit(Math.max(2, availableParallelism()));
+export { type ImageInput, type PictureSource, shortName, takePictures };
 
 /** Distinct pictures and, for each input, which one it is. */
 export class PictureSet {
@@ -28,24 +27,56 @@ export class PictureSet {
     this.count = count;
   }
 
-  /** @throws MomeError of the first picture that cannot be read, or `MOME_ABORTED` */
-  static async prepare(images: readonly ImageInput[], size: number, signal?: AbortSignal): Promise<PictureSet> {
-    const places = new Map<ImageInput, number>();
-    const items = images.map((image) => {
-      const place = places.get(image) ?? places.size;
-      places.set(image, place);
+  /**
+   * Nothing of the call goes on once it has failed.
+   *
+   * @param named says of an error which picture it is about, by its index in `images`
+   * @throws MomeError of the first picture that cannot be read, or `MOME_ABORTED`
+   */
+  static async prepare(
+    images: readonly (ImageInput | PictureSource)[],
+    size: number,
+    signal?: AbortSignal,
+    named: (error: unknown, index: number) => unknown = (error) => error,
+  ): Promise<PictureSet> {
+    requireNotAborted(signal, 'vlmo');
+    const places = new Map<PictureSource, number>();
+    const sources = takePictures(images);
+    const items = sources.map((source) => {
+      const place = places.get(source) ?? places.size;
+      places.set(source, place);
       return { picture: place };
     });
     const stride = 3 * size * size;
     const bytes = new Uint8Array(places.size * stride);
-    await Promise.all(
-      [...places].map(([image, place]) =>
+    const call = new AbortController();
+    setMaxListeners(0, call.signal);
+    const limit = pLimit(2 * lanes);
+    const failed = new Promise<never>((_, reject) => {
+      call.signal.addEventListener('abort', () => reject(call.signal.reason));
+    });
+    const abort = () => call.abort(signal?.reason);
+    signal?.addEventListener('abort', abort, { once: true });
+    try {
+      const prepared = [...places].map(([source, place]) =>
         limit(async () => {
-          requireNotAborted(signal, 'vlmo');
-          bytes.set(await prepareImage(image, size), place * stride);
+          call.signal.throwIfAborted();
+          try {
+            bytes.set(await prepareImage(source, size, { signal: call.signal, call }), place * stride);
+          } catch (error) {
+            throw named(error, sources.indexOf(source));
+          }
         }),
-      ),
-    );
+      );
+      await Promise.race([Promise.all(prepared), failed]);
+    } catch (error) {
+      requireNotAborted(signal, 'vlmo');
+      call.abort(error);
+      throw error;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+      failed.catch(() => {});
+    }
     return new PictureSet(items, bytes, places.size);
   }
 }

@@ -182,7 +182,10 @@ export interface Addon {
   ops(): OpEntry[];
   /** The first element of `bytes` that is NaN or infinite, counted in elements; -1 where there is none, or for other types than F32, F16, BF16. */
   firstNonFinite(bytes: Uint8Array, dtype: string): number;
-  /** RGB bytes [height, width, 3] to [targetHeight, targetWidth, 3] as the original preprocessing resizes. */
+  /**
+   * RGB bytes [height, width, 3] to [targetHeight, targetWidth, 3] as the original preprocessing resizes. `source` must stay unchanged
+   * until the promise settles.
+   */
   resizeBicubic(
     source: Uint8Array,
     width: number,
@@ -190,6 +193,8 @@ export interface Addon {
     targetWidth: number,
     targetHeight: number,
   ): Promise<Uint8Array>;
+  /** From now on this process gets no more private writable memory than `bytes`: allocations fail beyond. */
+  limitMemory(bytes: number): void;
   /** See `top-k.ts`, which is how it is called. `rows` must stay attached and unchanged until the promise settles. */
   topK(
     rows: Float32Array,
@@ -211,7 +216,10 @@ export function packageRoot(): string {
       return folder;
     const parent = dirname(folder);
     if (parent === folder)
-      throw new MomeError('MOME_INTERNAL', 'mome: expected to lie inside its package, found no package.json above');
+      throw new MomeError(
+        'MOME_NATIVE_LOAD',
+        `mome: expected to run from its package in node_modules, got ${import.meta.url}; a bundler must leave mome out: mark it as external`,
+      );
     folder = parent;
   }
 }

@@ -1,7 +1,7 @@
 /** Search results as one HTML page that needs nothing else: pictures are inside it. */
 import pLimit from 'p-limit';
 import sharp from 'sharp';
-import { decodeImage } from '../image/decode.ts';
+import { prepareThumbnail } from '../image/prepare.ts';
 import type { ImageInput } from '../inference/vlmo.ts';
 import { printable } from '../runtime/printable.ts';
 import type { SearchResult } from './search-index.ts';
@@ -75,9 +75,8 @@ async function renderList(results: readonly ShownResult[], caption: (path: strin
 async function thumbnail(image: ImageInput): Promise<string> {
   try {
     const bytes = await limit(async () => {
-      const { data, width, height } = await decodeImage(image, thumbnailSide);
+      const { data, width, height } = await prepareThumbnail(image, thumbnailSide);
       return sharp(data, { raw: { width, height, channels: 3 } })
-        .resize(thumbnailSide, thumbnailSide, { fit: 'inside' })
         .webp({ quality: 80 })
         .toBuffer();
     });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { configFromArch } from '../architecture/config.ts';
 import { configToRun, openCheckpoint, takeParameters, valuesOf } from '../checkpoint/index.ts';
-import { prepareImage } from '../image/decode.ts';
+import { prepareImage } from '../image/prepare.ts';
 import { objectiveNames } from '../model/objectives.ts';
 import { addon, type DType } from '../runtime/addon.ts';
 import { cudaInfo, type Device, type DeviceName, deviceName, resolveDevice } from '../runtime/device.ts';

@@ -11,7 +11,7 @@ import {
   readTensor,
   writeSafetensors,
 } from '../../src/checkpoint/index.ts';
-import { prepareImage } from '../../src/image/decode.ts';
+import { prepareImage } from '../../src/image/prepare.ts';
 import { readIndex, writeIndex } from '../../src/search/index-file.ts';
 import { loadTokenizer } from '../../src/text/tokenizer.ts';
 import { openPairs } from '../../src/train/data/pair-files.ts';

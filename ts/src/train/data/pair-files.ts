@@ -2,8 +2,8 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import pLimit from 'p-limit';
-import { prepareImage } from '../../image/decode.ts';
 import { pictureKind } from '../../image/formats.ts';
+import { prepareImage } from '../../image/prepare.ts';
 import { check, MomeError } from '../../runtime/errors.ts';
 import { InputFile, readText, refuseLfsPointer } from '../../runtime/input-file.ts';
 import { type JsonLimits, parseJson } from '../../runtime/json.ts';

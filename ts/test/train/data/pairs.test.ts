@@ -4,7 +4,7 @@ import path from 'node:path';
 import fc from 'fast-check';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { prepareImage } from '../../../src/image/decode.ts';
+import { prepareImage } from '../../../src/image/prepare.ts';
 import { type CsvRow, parseCsv, splitLines } from '../../../src/train/data/lines.ts';
 import { openPairs } from '../../../src/train/data/pair-files.ts';
 import { type BatchPosition, batchesPerEpoch, sampleBatches } from '../../../src/train/data/pairs.ts';

@@ -1,0 +1,145 @@
+/** Bytes that callers give: copied while other events run, streams read to their end. */
+import { check, MomeError } from '../runtime/errors.ts';
+import { Pace } from '../runtime/pace.ts';
+import { maxFileBytes } from './limits.ts';
+import { requireAttached } from './pixels.ts';
+
+/** Bytes copied between two looks at the clock. */
+const pieceLength = 2 ** 20;
+
+/** A stream of bytes: of the web (also of a `Response` or `Blob`), or of Node. */
+export type ByteStream = AsyncIterable<unknown> | WebStream;
+
+/** What is used of a web stream; any library's will do. */
+interface WebStream {
+  getReader(): {
+    read(): Promise<{ readonly done: boolean; readonly value?: unknown }>;
+    cancel(reason?: unknown): Promise<void>;
+  };
+}
+
+/**
+ * Copies bytes of a caller into memory of our own.
+ *
+ * @throws MomeError `MOME_INVALID_ARGUMENT` where the memory was transferred meanwhile
+ */
+export async function copied(name: string, view: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
+  const { length } = view;
+  const copy = new Uint8Array(length);
+  const pace = new Pace();
+  for (let at = 0; at < length; at += pieceLength) {
+    signal?.throwIfAborted();
+    requireAttached(name, view.length, length);
+    copy.set(view.subarray(at, at + pieceLength), at);
+    await pace.rest();
+  }
+  return copy;
+}
+
+/** One array of all pieces. */
+export async function joined(pieces: readonly Uint8Array[], signal?: AbortSignal): Promise<Uint8Array> {
+  if (pieces.length === 1) return pieces[0]!;
+  const whole = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
+  const pace = new Pace();
+  let at = 0;
+  for (const piece of pieces) {
+    signal?.throwIfAborted();
+    whole.set(piece, at);
+    at += piece.length;
+    await pace.rest();
+  }
+  return whole;
+}
+
+/** The bytes of any buffer or view, shared with it. */
+export function viewOf(buffer: ArrayBufferView | ArrayBufferLike): Uint8Array {
+  return ArrayBuffer.isView(buffer)
+    ? new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength)
+    : new Uint8Array(buffer);
+}
+
+/**
+ * Reads a stream to its end. An abort, an error or too many bytes end the stream too.
+ *
+ * @throws MomeError `MOME_TOO_LARGE`, `MOME_IO` with the stream's error as cause, `MOME_INVALID_ARGUMENT` for a stream that is locked,
+ *   was read before, or holds other things than bytes
+ */
+export async function streamBytes(name: string, stream: ByteStream, signal?: AbortSignal): Promise<Uint8Array> {
+  const source = sourceOf(name, stream);
+  const aborted = abortOf(signal);
+  const pieces: Uint8Array[] = [];
+  let length = 0;
+  try {
+    for (;;) {
+      const { done, value } = await Promise.race([source.next(), aborted.promise]);
+      if (done) return await joined(pieces, signal);
+      check(
+        ArrayBuffer.isView(value),
+        'MOME_INVALID_ARGUMENT',
+        `${name}: expected a stream of bytes, got one of ${typeof value === 'string' ? 'text' : typeof value}`,
+      );
+      const piece = viewOf(value);
+      length += piece.length;
+      check(length <= maxFileBytes, 'MOME_TOO_LARGE', `${name}: expected at most ${maxFileBytes} bytes, got more`);
+      pieces.push(piece);
+    }
+  } catch (error) {
+    source.stop();
+    signal?.throwIfAborted();
+    if (error instanceof MomeError) throw error;
+    throw new MomeError('MOME_IO', `${name}: expected to read the stream to its end, could not`, { cause: error });
+  } finally {
+    aborted.forget();
+  }
+}
+
+interface PieceSource {
+  next(): Promise<{ readonly done?: boolean | undefined; readonly value?: unknown }>;
+  /** Nothing more is wanted. */
+  stop(): void;
+}
+
+function sourceOf(name: string, stream: ByteStream): PieceSource {
+  const used = 'expected a stream that nobody has read, got one that is locked, ended or destroyed';
+  if ('getReader' in stream) {
+    let reader: ReturnType<WebStream['getReader']>;
+    try {
+      reader = stream.getReader();
+    } catch (error) {
+      throw new MomeError('MOME_INVALID_ARGUMENT', `${name}: ${used}`, { cause: error });
+    }
+    return { next: () => reader.read(), stop: () => void reader.cancel().catch(() => {}) };
+  }
+  const { destroy, destroyed, readableEnded, errored } = stream as Partial<NodeStream>;
+  if (errored) return { next: () => Promise.reject(errored), stop: () => {} };
+  check(!destroyed && !readableEnded, 'MOME_INVALID_ARGUMENT', `${name}: ${used}`);
+  const iterator = stream[Symbol.asyncIterator]();
+  return {
+    next: () => iterator.next(),
+    stop: () => {
+      // The iterator of a Node stream waits for the read that is under way; the stream itself ends at once.
+      if (destroy) destroy.call(stream);
+      else void iterator.return?.().catch(() => {});
+    },
+  };
+}
+
+/** What Node's readable streams have. */
+interface NodeStream {
+  readonly destroyed: boolean;
+  readonly readableEnded: boolean;
+  readonly errored: Error | null;
+  destroy(): unknown;
+}
+
+/** A promise that rejects when the signal fires, until it is forgotten. */
+function abortOf(signal: AbortSignal | undefined): { readonly promise: Promise<never>; forget(): void } {
+  let stop = () => {};
+  const promise = new Promise<never>((_, reject) => {
+    stop = () => reject(signal?.reason);
+  });
+  promise.catch(() => {});
+  signal?.addEventListener('abort', stop);
+  if (signal?.aborted) stop();
+  return { promise, forget: () => signal?.removeEventListener('abort', stop) };
+}

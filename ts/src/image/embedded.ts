@@ -1,0 +1,63 @@
+/** Pictures inside drawings: they count as the drawing's own pixels, however small they are shown. */
+import sharp from 'sharp';
+import { check } from '../runtime/errors.ts';
+import { dataUrlBytes } from './data-url.ts';
+import { formatOf } from './file-kind.ts';
+import { maxPixels } from './limits.ts';
+import { requireSize } from './pixels.ts';
+
+/** Drawings within drawings that are looked into. */
+const mostDepth = 4;
+
+/**
+ * Pixels of all pictures in the `data:` URLs of a drawing, and of the drawings among them. What is no picture counts nothing.
+ *
+ * @throws MomeError `MOME_TOO_LARGE` where they are more than a picture may have
+ */
+export async function embeddedPixels(name: string, drawing: Uint8Array, depth = 0): Promise<number> {
+  const text = Buffer.from(drawing.buffer, drawing.byteOffset, drawing.byteLength).toString('latin1');
+  const seen = new Map<string, number>();
+  let total = 0;
+  for (const { 0: start, 1: quote, index } of text.matchAll(/(["'(])\s*data:/gi)) {
+    const end = text.indexOf(quote === '(' ? ')' : quote!, index + start.length);
+    const url = unescaped(text.slice(index + 1, end < 0 ? undefined : end)).trim();
+    const pixels = seen.get(url) ?? (await pixelsOf(name, url, depth));
+    seen.set(url, pixels);
+    total += pixels;
+    check(
+      total <= maxPixels,
+      'MOME_TOO_LARGE',
+      `${name}: expected at most ${maxPixels} pixels, got a drawing with pictures of ${total} in it`,
+    );
+  }
+  return total;
+}
+
+async function pixelsOf(name: string, url: string, depth: number): Promise<number> {
+  const bytes = await dataUrlBytes(name, url).catch(() => new Uint8Array(0));
+  const format = formatOf(bytes);
+  if (format === undefined || bytes.length === 0) return 0;
+  if (format === 'SVG') {
+    check(
+      depth < mostDepth,
+      'MOME_TOO_LARGE',
+      `${name}: expected at most ${mostDepth} drawings within each other, got more`,
+    );
+    return embeddedPixels(name, bytes, depth + 1);
+  }
+  const header = await sharp(bytes, { limitInputPixels: false, pages: 1 })
+    .metadata()
+    .catch(() => undefined);
+  if (!header) return 0;
+  requireSize(`${name}, picture in it`, header.width, header.height);
+  return header.width * header.height;
+}
+
+/** XML's way to write characters of an attribute. */
+function unescaped(text: string): string {
+  if (!text.includes('&')) return text;
+  return text.replace(/&#(?:x([\da-f]{1,6})|(\d{1,7}));/gi, (all, hex?: string, decimal?: string) => {
+    const code = hex === undefined ? Number(decimal) : Number.parseInt(hex, 16);
+    return code <= 0x10ffff ? String.fromCodePoint(code) : all;
+  });
+}

@@ -1,0 +1,83 @@
+/**
+ * Which kind of file bytes are, so that a refused picture can be named with what to do about it.
+ */
+
+/** Formats that are decoded. */
+export const pictureFormats = 'JPEG, PNG, WebP, GIF, SVG, AVIF or TIFF';
+
+const latin = (bytes: Uint8Array, begin: number, end: number) =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1', begin, end);
+
+/** Starts of files, as Latin-1 text. */
+const starts: readonly (readonly [start: string, name: string])[] = [
+  ['\xff\xd8\xff', 'JPEG'],
+  ['\x89PNG\r\n\x1a\n', 'PNG'],
+  ['GIF87a', 'GIF'],
+  ['GIF89a', 'GIF'],
+  ['II*\0', 'TIFF'],
+  ['MM\0*', 'TIFF'],
+  ['II+\0', 'TIFF'],
+  ['MM\0+', 'TIFF'],
+  ['BM', 'BMP'],
+  ['\0\0\x01\0', 'ICO'],
+  ['8BPS', 'Photoshop'],
+  ['\xff\x0a', 'JPEG XL'],
+  ['\0\0\0\x0cJXL ', 'JPEG XL'],
+  ['\0\0\0\x0cjP  ', 'JPEG 2000'],
+  ['\xff\x4f\xff\x51', 'JPEG 2000'],
+  ['%PDF', 'PDF'],
+  ['PK\x03\x04', 'ZIP'],
+  ['\x1f\x8b', 'gzip'],
+  ['\x1aE\xdf\xa3', 'video'],
+  ['version https://git-lfs', 'Git LFS pointer'],
+];
+
+/** Brands of files in boxes (ISO 14496-12) that hold one picture compressed as HEVC, or several. */
+const heicBrands = /^(?:heic|heix|heim|heis|hevc|hevx|hevm|hevs)$/;
+
+/** "JPEG", "HEIC", "text", ...; undefined where the bytes tell nothing. */
+export function formatOf(bytes: Uint8Array): string | undefined {
+  const head = latin(bytes, 0, 64);
+  if (head.startsWith('RIFF') && head.slice(8, 12) === 'WEBP') return 'WebP';
+  if (head.slice(4, 8) === 'ftyp') {
+    const brand = head.slice(8, 12);
+    if (heicBrands.test(brand)) return 'HEIC';
+    if (brand === 'avif' || brand === 'avis') return 'AVIF';
+    return brand === 'mif1' || brand === 'msf1' ? 'HEIF' : 'video';
+  }
+  const known = starts.find(([start]) => head.startsWith(start));
+  if (known) return known[1];
+  const text = latin(bytes, 0, 1024).replace(/^\xef\xbb\xbf/, '');
+  if (/<svg[\s>]/i.test(text)) return 'SVG';
+  if (/^\s*<(?:!doctype html|html)/i.test(text)) return 'HTML';
+  if (/^\s*<\?xml/.test(text)) return 'XML';
+  return text !== '' && /^[\t\n\r\x20-\x7e\x80-\xff]*$/.test(text) ? 'text' : undefined;
+}
+
+/** "expected a JPEG, ... picture, got ...": what a file that cannot be decoded is, and what helps. */
+export function refusal(bytes: Uint8Array): string {
+  const format = formatOf(bytes);
+  switch (format) {
+    case undefined:
+      return `expected a ${pictureFormats} picture, got a file of another kind`;
+    case 'HEIC':
+    case 'HEIF':
+      return `expected a ${pictureFormats} picture, got ${format}, which cannot be decoded; convert it to JPEG or AVIF`;
+    case 'JPEG':
+    case 'PNG':
+    case 'WebP':
+    case 'GIF':
+    case 'SVG':
+    case 'AVIF':
+    case 'TIFF':
+      return `expected a whole ${format} picture, got one that is damaged, cut off or of a kind that cannot be decoded`;
+    case 'text':
+    case 'HTML':
+    case 'XML':
+    case 'video':
+    case 'Git LFS pointer':
+      return `expected a ${pictureFormats} picture, got ${format === 'Git LFS pointer' ? 'a Git LFS pointer; fetch the file itself' : format}`;
+    default:
+      return `expected a ${pictureFormats} picture, got ${format}; convert it to PNG or JPEG`;
+  }
+}

@@ -1,0 +1,267 @@
+/**
+ * What callers may give as a picture, and what messages call it.
+ */
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { types } from 'node:util';
+import { check, MomeError } from '../runtime/errors.ts';
+import { type ByteStream, copied, streamBytes, viewOf } from './bytes.ts';
+import { dataUrlBytes, isDataUrl } from './data-url.ts';
+import { maxFileBytes } from './limits.ts';
+import type { RawImage } from './pixels.ts';
+
+/** A `Blob` or `File`, of Node or of a library. */
+export interface BlobLike {
+  readonly size: number;
+  readonly type: string;
+  readonly name?: string;
+  arrayBuffer(): Promise<ArrayBuffer>;
+}
+
+/** A `Response` of `fetch` whose body nobody has read. */
+export interface ResponseLike {
+  readonly ok: boolean;
+  readonly status: number;
+  readonly bodyUsed: boolean;
+  readonly body: unknown;
+  arrayBuffer(): Promise<ArrayBuffer>;
+}
+
+/**
+ * A picture: path; `file:` or `data:` URL or its text; bytes of a file as a buffer, view, `Blob`, `File`, `Response` or stream (of the
+ * web or of Node, read once to its end); or pixels.
+ */
+export type ImageInput =
+  | string
+  | URL
+  | ArrayBufferView
+  | ArrayBuffer
+  | SharedArrayBuffer
+  | BlobLike
+  | ResponseLike
+  | ByteStream
+  | RawImage;
+
+/** Where a picture comes from, once a call has taken it over from its caller. */
+export type PictureSource = { readonly name: string } & (
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'pixels'; readonly image: RawImage }
+  | { readonly kind: 'bytes'; readonly read: (signal?: AbortSignal) => Promise<Uint8Array> }
+  | { readonly kind: 'refused'; readonly error: MomeError }
+);
+
+/** All that `takePictures` made. */
+const sources = new WeakSet<object>();
+
+/** Most characters of a path or URL in a message. */
+const shownCharacters = 100;
+/** Bytes that one call copies at once when it begins: a few milliseconds. */
+const copiedAtOnce = 32 * 2 ** 20;
+
+/** A short name for messages: the path or its end, a URL without what it holds, the kind and size of anything else. Never throws. */
+export function shortName(input: unknown): string {
+  try {
+    return nameOf(input);
+  } catch {
+    return 'an object'; // its properties throw
+  }
+}
+
+function nameOf(input: unknown): string {
+  if (isSource(input)) return input.name;
+  if (typeof input === 'string') return shortText(input);
+  if (isUrl(input)) return shortText(input.href);
+  if (isBuffer(input)) return `${className(input)} of ${input.byteLength} bytes`;
+  if (isRaw(input)) return `pixels of ${String(input.width)} x ${String(input.height)}`;
+  if (isBlob(input))
+    return typeof input.name === 'string' && input.name !== '' ? shortText(input.name) : className(input);
+  return typeof input === 'object' && input !== null ? className(input) : String(input).slice(0, shownCharacters);
+}
+
+function shortText(text: string): string {
+  if (isDataUrl(text)) return `${printable(text.slice(0, 40).split(',', 1)[0]!.trim())} of ${text.length} characters`;
+  return printable(text.length <= shownCharacters ? text : `...${text.slice(3 - shownCharacters)}`);
+}
+
+/** Control characters, and those that turn the direction of writing, as escapes. */
+function printable(text: string): string {
+  return text.replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (character) => `\\u${character.codePointAt(0)!.toString(16).padStart(4, '0')}`,
+  );
+}
+
+function className(value: object): string {
+  const { name } = (value as { constructor?: { name?: unknown } }).constructor ?? {};
+  return typeof name === 'string' && name !== '' ? printable(name.slice(0, shownCharacters)) : 'an object';
+}
+
+/**
+ * Takes pictures over from the caller of a call: relative paths are those of now, and what is done to buffers and pixels later changes
+ * nothing. Of very large ones (together beyond 32 MiB) the rest is copied while other events run, or when its turn comes. The same string
+ * or object given twice is the same source, and a source stays itself. What is no picture becomes a source that is refused when it is read.
+ */
+export function takePictures(inputs: readonly unknown[]): readonly PictureSource[] {
+  const taken = new Map<unknown, PictureSource>();
+  let left = copiedAtOnce;
+  return inputs.map((input) => {
+    if (isSource(input)) return input;
+    const known = taken.get(input);
+    if (known) return known;
+    const bytes = bytesIn(input);
+    const source = sourceOf(input, bytes <= left);
+    sources.add(source);
+    if (bytes <= left) left -= bytes;
+    taken.set(input, source);
+    return source;
+  });
+}
+
+/** Bytes of memory that the caller shares. */
+function bytesIn(input: unknown): number {
+  const memory: unknown = isRaw(input) ? input.data : input;
+  return isBuffer(memory) ? memory.byteLength : 0;
+}
+
+function sourceOf(input: unknown, copyNow: boolean): PictureSource {
+  const name = shortName(input);
+  try {
+    if (typeof input === 'string') return fromText(name, input);
+    if (isUrl(input)) return fromText(name, input.href);
+    if (isBuffer(input)) {
+      const view = viewOf(input);
+      if (!copyNow) return { kind: 'bytes', name, read: (signal) => copied(name, view, signal) };
+      const copy = view.slice();
+      return { kind: 'bytes', name, read: async () => copy };
+    }
+    if (isRaw(input)) {
+      const { data, width, height, channels } = input;
+      const own = copyNow && ArrayBuffer.isView(data) && 'slice' in data ? data.slice() : data;
+      return { kind: 'pixels', name, image: { data: own, width, height, ...(channels !== undefined && { channels }) } };
+    }
+    if (isResponse(input)) return { kind: 'bytes', name, read: once((signal) => responseBytes(name, input, signal)) };
+    if (isBlob(input)) return { kind: 'bytes', name, read: (signal) => blobBytes(name, input, signal) };
+    if (isStream(input)) {
+      // A stream that fails before it is read must not end the process.
+      if ('on' in input && typeof input.on === 'function') input.on('error', () => {});
+      return { kind: 'bytes', name, read: once((signal) => streamBytes(name, input, signal)) };
+    }
+    throw new MomeError('MOME_INVALID_ARGUMENT', `${name}: expected ${accepted}, got ${kindOf(input)}`);
+  } catch (error) {
+    const failure =
+      error instanceof MomeError
+        ? error
+        : new MomeError('MOME_INVALID_ARGUMENT', `${name}: expected ${accepted}, could not read it`, { cause: error });
+    return { kind: 'refused', name, error: failure };
+  }
+}
+
+const accepted =
+  'a path, file: or data: URL, the bytes of a picture file (buffer, Blob, Response or stream) or pixels { data, width, height }';
+
+function kindOf(input: unknown): string {
+  if (input === null || input === undefined) return String(input);
+  if (types.isPromise(input)) return 'a promise; await it first';
+  if (Array.isArray(input)) return 'a list; bytes go as a Uint8Array, several pictures one by one';
+  if (typeof input !== 'object') return `a ${typeof input}`;
+  if ('data' in input && 'info' in input) return '{ data, info }; give { data, ...info }';
+  if ('data' in input && 'type' in input && input.type === 'Buffer') return 'a Buffer as JSON; give Buffer.from(it)';
+  const keys = Object.keys(input).slice(0, 5).map(printable).join(', ');
+  return `an object${keys === '' ? '' : ` { ${keys.slice(0, shownCharacters)} }`}`;
+}
+
+function fromText(name: string, text: string): PictureSource {
+  if (isDataUrl(text)) return { kind: 'bytes', name, read: (signal) => dataUrlBytes(name, text, signal) };
+  const scheme = /^\s*([a-z][a-z\d+.-]+):/i.exec(text.slice(0, 64))?.[1]?.toLowerCase();
+  if (scheme === 'file') return { kind: 'file', name, path: pathOfUrl(name, text.trim()) };
+  const isUrl =
+    scheme !== undefined &&
+    (text
+      .trim()
+      .slice(scheme.length + 1)
+      .startsWith('//') ||
+      scheme === 'blob');
+  check(
+    !isUrl,
+    'MOME_INVALID_ARGUMENT',
+    scheme === 'http' || scheme === 'https'
+      ? `${name}: expected a picture of this machine, got a web address; fetch it first and give the Response`
+      : `${name}: expected a path, file: or data: URL, got a ${scheme}: URL; nothing is fetched`,
+  );
+  check(text !== '', 'MOME_INVALID_ARGUMENT', 'picture: expected a path, got an empty text');
+  check(!text.includes('\0'), 'MOME_INVALID_ARGUMENT', `${name}: expected a path, got one with a NUL character`);
+  return { kind: 'file', name, path: resolve(text) };
+}
+
+function pathOfUrl(name: string, url: string): string {
+  try {
+    return fileURLToPath(url);
+  } catch (error) {
+    throw new MomeError('MOME_INVALID_ARGUMENT', `${name}: expected a file: URL of this machine, got another`, {
+      cause: error,
+    });
+  }
+}
+
+async function blobBytes(name: string, blob: BlobLike, signal?: AbortSignal): Promise<Uint8Array> {
+  check(
+    blob.size <= maxFileBytes,
+    'MOME_TOO_LARGE',
+    `${name}: expected at most ${maxFileBytes} bytes, got ${blob.size}`,
+  );
+  const { stream } = blob as { stream?: () => ByteStream };
+  if (typeof stream === 'function') return streamBytes(name, stream.call(blob), signal);
+  return new Uint8Array(await blob.arrayBuffer());
+}
+
+async function responseBytes(name: string, response: ResponseLike, signal?: AbortSignal): Promise<Uint8Array> {
+  check(response.ok, 'MOME_INVALID_ARGUMENT', `${name}: expected a picture, got HTTP status ${response.status}`);
+  check(
+    !response.bodyUsed,
+    'MOME_INVALID_ARGUMENT',
+    `${name}: expected a Response that nobody has read, got a used one`,
+  );
+  return isStream(response.body) ? streamBytes(name, response.body, signal) : new Uint8Array(0);
+}
+
+/** What can be read once only is read once for all places where the call shows it. */
+function once(read: (signal?: AbortSignal) => Promise<Uint8Array>): (signal?: AbortSignal) => Promise<Uint8Array> {
+  let bytes: Promise<Uint8Array> | undefined;
+  return (signal) => {
+    bytes ??= read(signal);
+    return bytes;
+  };
+}
+
+function isBuffer(input: unknown): input is ArrayBufferView | ArrayBufferLike {
+  return ArrayBuffer.isView(input) || types.isAnyArrayBuffer(input);
+}
+
+function isSource(input: unknown): input is PictureSource {
+  return isObject(input) && sources.has(input);
+}
+
+/** Also one of another realm. */
+function isUrl(input: unknown): input is URL {
+  return isObject(input) && 'href' in input && 'protocol' in input && typeof input.href === 'string';
+}
+
+function isObject(input: unknown): input is object {
+  return typeof input === 'object' && input !== null;
+}
+
+function isRaw(input: unknown): input is RawImage {
+  return isObject(input) && 'data' in input && 'width' in input && 'height' in input;
+}
+
+function isBlob(input: unknown): input is BlobLike {
+  return isObject(input) && 'arrayBuffer' in input && 'size' in input && 'type' in input && !('body' in input);
+}
+
+function isResponse(input: unknown): input is ResponseLike {
+  return isObject(input) && 'arrayBuffer' in input && 'bodyUsed' in input && 'status' in input;
+}
+
+function isStream(input: unknown): input is ByteStream {
+  return isObject(input) && ('getReader' in input || Symbol.asyncIterator in input);
+}

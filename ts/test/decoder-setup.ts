@@ -1,0 +1,17 @@
+/** Tests of ts/src start decoder processes from dist: builds it anew where it is missing or older than its sources. */
+import { spawnSync } from 'node:child_process';
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const changed = (path: string) => statSync(join(root, path), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+
+export default function setup(): void {
+  const sources = ['ts/src/image', 'ts/src/runtime'].flatMap((folder) =>
+    readdirSync(join(root, folder)).map((name) => changed(join(folder, name))),
+  );
+  if (changed('dist/decoder.mjs') > Math.max(...sources)) return;
+  const { status, stderr } = spawnSync(process.execPath, [join(root, 'scripts', 'build-ts.mjs')], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`dist could not be built:\n${stderr}`);
+}
