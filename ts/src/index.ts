@@ -16,6 +16,7 @@ export {
 } from './export/onnx.ts';
 export type { OnnxFunctionName } from './export/onnx-functions.ts';
 export type { RawImage } from './image/decode.ts';
+export { type Fusion, fusedScore, type Judgement } from './inference/fused-score.ts';
 export {
   type AnswerCandidate,
   type CallOptions,
@@ -23,10 +24,12 @@ export {
   type ImageInput,
   type LoadOptions,
   type MaskCandidates,
+  type MatchCalibration,
   type MixedItems,
   type MixedResults,
   type Profile,
   type Ranked,
+  type RerankOptions,
   type RerankQuery,
   type TopOptions,
   Vlmo,
@@ -34,6 +37,6 @@ export {
 export type { CpuInfo, DType } from './runtime/addon.ts';
 export type { DeviceName } from './runtime/device.ts';
 export { type DoctorCheck, type DoctorReport, diagnose } from './runtime/doctor.ts';
-export { type ErrorCode, errorCodes, MomeError } from './runtime/errors.ts';
+export { type ErrorCode, type ErrorItem, errorCodes, MomeError } from './runtime/errors.ts';
 export * from './search/index.ts';
 export { type CaseReport, type Check, type VerifyOptions, verifyCase } from './verify/index.ts';

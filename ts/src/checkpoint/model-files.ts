@@ -27,8 +27,8 @@ export interface ModelFiles {
   readonly weights: string;
   /** What `config.json` says; undefined when there is none. @throws MomeError `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE` */
   readonly readConfig: () => Promise<VlmoConfig | undefined>;
-  /** How much the matching head counts beside the similarity, where `config.json` says so; else 1. */
-  readonly readFusionWeight: () => Promise<number>;
+  /** How both encoders order candidates, where `config.json` says so. @throws MomeError `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE` */
+  readonly readFusion: () => Promise<FusionSettings>;
   readonly vocabulary: string | undefined;
   readonly answers: readonly string[] | undefined;
 }
@@ -51,7 +51,7 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
   return {
     weights,
     readConfig: async () => (names.has(configName) ? readConfig(join(folder, configName)) : undefined),
-    readFusionWeight: async () => (names.has(configName) ? readFusionWeight(join(folder, configName)) : 1),
+    readFusion: async () => parseFusion(names.has(configName) ? await readJson(join(folder, configName)) : {}, folder),
     vocabulary: vocabulary && join(folder, vocabulary),
     answers: names.has(answersName) ? await readAnswers(join(folder, answersName)) : undefined,
   };
@@ -84,16 +84,32 @@ async function readConfig(path: string): Promise<VlmoConfig> {
   check(typeof json === 'object' && json !== null, 'MOME_INVALID_CONFIG', `${path}: expected an object`);
   if ('arch' in json) return configFromArch(json.arch, path);
   if ('embed_dim' in json) return configFromArch(json, path);
-  const { modelType: _, fusionWeight: __, ...config } = json as Record<string, unknown>;
+  const { modelType: _, fusionWeight: __, matchCalibration: ___, ...config } = json as Record<string, unknown>;
   return parseConfig(config, path);
 }
 
-const fusionWeightSchema = z.object({ fusionWeight: z.number().min(0).max(100).default(1) });
+const finite = z.number().min(-1000).max(1000);
+const fusionSchema = z.object({
+  fusionWeight: z.number().min(0).max(100).default(1),
+  matchCalibration: z.strictObject({ slope: finite.positive(), offset: finite }).optional(),
+});
 
-async function readFusionWeight(path: string): Promise<number> {
-  const parsed = fusionWeightSchema.safeParse(await readJson(path));
-  check(parsed.success, 'MOME_INVALID_CONFIG', `${path}: expected fusionWeight to be a number from 0 to 100`);
-  return parsed.data.fusionWeight;
+/** What `config.json` says of re-ranking beside the sizes of the model, see `fusedScore`. */
+export interface FusionSettings {
+  /** How much the matching head counts; 1 where nothing is said. */
+  readonly fusionWeight: number;
+  readonly matchCalibration: { readonly slope: number; readonly offset: number } | undefined;
+}
+
+function parseFusion(json: unknown, path: string): FusionSettings {
+  const parsed = fusionSchema.safeParse(json);
+  check(
+    parsed.success,
+    'MOME_INVALID_CONFIG',
+    `${path}: expected fusionWeight to be a number from 0 to 100, and matchCalibration { slope, offset } with a slope above 0`,
+  );
+  const { fusionWeight, matchCalibration } = parsed.data;
+  return { fusionWeight, matchCalibration };
 }
 
 async function readAnswers(path: string): Promise<readonly string[]> {
@@ -112,6 +128,7 @@ export interface WriteOptions {
   readonly metadata?: Readonly<Record<string, string>>;
   /** See `fusedScore`; left out of `config.json` where it is 1. */
   readonly fusionWeight?: number;
+  readonly matchCalibration?: FusionSettings['matchCalibration'];
   readonly signal?: AbortSignal;
 }
 
@@ -141,8 +158,9 @@ export async function writeModel(
     tensors.push({ name, dtype, shape, data });
   }
   await writeSafetensors(join(folder, weightsName), tensors, { format: 'pt', ...options.metadata });
-  const { fusionWeight = 1 } = options;
-  const written = { modelType: 'vlmo', ...config, ...(fusionWeight !== 1 && { fusionWeight }) };
+  const { fusionWeight = 1, matchCalibration } = options;
+  const fusion = { ...(fusionWeight !== 1 && { fusionWeight }), ...(matchCalibration && { matchCalibration }) };
+  const written = { modelType: 'vlmo', ...config, ...fusion };
   await writeFile(join(folder, configName), `${JSON.stringify(written, null, 2)}\n`);
   if (options.answers) await writeFile(join(folder, answersName), `${JSON.stringify(options.answers)}\n`);
   for (const file of options.vocabularyFiles) {
@@ -173,6 +191,8 @@ export interface ConvertOptions {
   readonly omit?: (name: string) => boolean;
   /** See `fusedScore`; default: as the source says. */
   readonly fusionWeight?: number;
+  /** What makes probabilities of the matching head's log-odds; default: as the source says. */
+  readonly matchCalibration?: FusionSettings['matchCalibration'];
   /** Stops the conversion; it rejects with `MOME_ABORTED`. */
   readonly signal?: AbortSignal;
 }
@@ -209,7 +229,9 @@ export async function convertCheckpoint(
     ...(files.answers && { answers: files.answers }),
     ...(options.omit && { omit: options.omit }),
     ...(signal && { signal }),
-    fusionWeight: options.fusionWeight ?? (await files.readFusionWeight()),
+    ...(await files.readFusion()),
+    ...(options.fusionWeight !== undefined && { fusionWeight: options.fusionWeight }),
+    ...(options.matchCalibration && { matchCalibration: options.matchCalibration }),
   });
   return {
     config,

@@ -2,6 +2,7 @@
  * The pictures of one native run: decoded, resized, stacked; the same picture given twice is prepared once.
  */
 import { availableParallelism } from 'node:os';
+import { types } from 'node:util';
 import pLimit from 'p-limit';
 import { type ImageInput, prepareImage } from '../image/decode.ts';
 import type { ImageItem } from '../model/batch.ts';
@@ -28,8 +29,16 @@ export class PictureSet {
     this.count = count;
   }
 
-  /** @throws MomeError of the first picture that cannot be read, or `MOME_ABORTED` */
-  static async prepare(images: readonly ImageInput[], size: number, signal?: AbortSignal): Promise<PictureSet> {
+  /**
+   * @param named says of an error which picture it is about, by its index in `images`
+   * @throws MomeError of the first picture that cannot be read, or `MOME_ABORTED`
+   */
+  static async prepare(
+    images: readonly ImageInput[],
+    size: number,
+    signal: AbortSignal | undefined,
+    named: (error: unknown, index: number) => unknown,
+  ): Promise<PictureSet> {
     const places = new Map<ImageInput, number>();
     const items = images.map((image) => {
       const place = places.get(image) ?? places.size;
@@ -42,10 +51,43 @@ export class PictureSet {
       [...places].map(([image, place]) =>
         limit(async () => {
           requireNotAborted(signal, 'vlmo');
-          bytes.set(await prepareImage(image, size), place * stride);
+          try {
+            bytes.set(await prepareImage(image, size), place * stride);
+          } catch (error) {
+            throw named(error, images.indexOf(image));
+          }
         }),
       ),
     );
     return new PictureSet(items, bytes, places.size);
   }
 }
+
+/** A picture that is no longer the caller's: what happens to its buffer or its fields afterwards changes nothing. */
+export function keepImage(input: ImageInput): ImageInput {
+  if (input instanceof URL) return new URL(input);
+  if (types.isArrayBuffer(input)) return input.slice(0);
+  if (types.isUint8Array(input)) return new Uint8Array(input);
+  if (typeof input !== 'object' || !('data' in input)) return input;
+  const { data, width, height, channels } = input;
+  return { data: types.isTypedArray(data) ? data.slice() : data, width, height, channels };
+}
+
+/** A picture as messages show it: the end of its path, the beginning of a `data:` URL, the class and size of anything else. */
+export function shortName(input: ImageInput): string {
+  if (input instanceof URL || typeof input === 'string') {
+    const text = String(input);
+    const isShort = text.length <= shownCharacters;
+    const shown = isShort
+      ? text
+      : text.startsWith('data:')
+        ? `${text.slice(0, 37)}...`
+        : `...${text.slice(3 - shownCharacters)}`;
+    return JSON.stringify(shown).slice(1, -1);
+  }
+  if (types.isArrayBuffer(input) || types.isUint8Array(input)) return `${input.byteLength} bytes`;
+  return typeof input === 'object' && 'width' in input ? `${input.width} x ${input.height} pixels` : typeof input;
+}
+
+/** Most characters of a name in a message. */
+const shownCharacters = 80;

@@ -1,6 +1,7 @@
 /**
  * Engines, weights and programs: the native classes with typed errors, abort signals and safe disposal.
  */
+import { onAbort } from './abort.ts';
 import {
   type AdamwOptions,
   addon,
@@ -193,8 +194,7 @@ export class Program {
   ): Promise<RunOutputs> {
     if (signal?.aborted) throw aborted(signal);
     const cancel = signal && new (addon().CancelToken)();
-    const onAbort = () => cancel?.cancel();
-    signal?.addEventListener('abort', onAbort, { once: true });
+    const ended = onAbort(signal, () => cancel?.cancel());
     const names = this.#names;
     try {
       return await this.#native.run(
@@ -209,7 +209,7 @@ export class Program {
       if (signal?.aborted && failure instanceof MomeError && failure.code === 'MOME_ABORTED') throw aborted(signal);
       throw failure;
     } finally {
-      signal?.removeEventListener('abort', onAbort);
+      ended();
     }
   }
 

@@ -3,8 +3,7 @@
  */
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { fusedScore } from '../inference/fused-score.ts';
-import type { CallOptions, ImageInput, Vlmo } from '../inference/vlmo.ts';
+import type { CallOptions, ImageInput, Ranked, Vlmo } from '../inference/vlmo.ts';
 import { native } from '../runtime/addon.ts';
 import { check, type ErrorCode, MomeError } from '../runtime/errors.ts';
 import { checkIndexSize, type IndexedImage, readIndex, writeIndex } from './index-file.ts';
@@ -137,19 +136,18 @@ export class SearchIndex {
       dualRank,
     }));
     if (!isText || rerank === 0) return results.slice(0, k);
-    const matches = new Map<SearchResult, number>();
+    const judged = new Map<SearchResult, Ranked>();
     const judge = async (some: readonly SearchResult[]) => {
-      const pairs = some.map(({ path }) => ({ image: path, text: query }));
-      const probabilities = await this.#model.match(pairs, call);
-      for (const [i, result] of some.entries()) matches.set(result, probabilities[i]!);
+      const paths = some.map(({ path }) => path);
+      const similarities = some.map(({ score }) => score);
+      const ranked = await this.#model.rerank({ text: query }, paths, { ...call, similarities });
+      for (const each of ranked) judged.set(some[each.index]!, each);
     };
     await eachReadable(results.slice(0, rerank), judge, ({ path }, error) => options.onError?.(path, error));
-    const fused = (result: { readonly match: number; readonly score: number }) =>
-      fusedScore(result.match, result.score, this.#model.similarityScale, this.#model.fusionWeight);
-    const reranked = [...matches]
-      .map(([result, match]) => ({ ...result, match }))
-      .sort((a, b) => fused(b) - fused(a) || a.dualRank - b.dualRank);
-    return [...reranked, ...results.filter((result) => !matches.has(result))].slice(0, k);
+    const reranked = [...judged]
+      .sort(([a, x], [b, y]) => y.score - x.score || a.dualRank - b.dualRank)
+      .map(([result, { match }]) => ({ ...result, match }));
+    return [...reranked, ...results.filter((result) => !judged.has(result))].slice(0, k);
   }
 }
 

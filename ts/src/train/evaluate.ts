@@ -1,7 +1,7 @@
 /**
  * `mome eval retrieval`: recall of a model on the held-out emoji drawings, one caption (the label) per picture.
  */
-import { fusedScore } from '../inference/fused-score.ts';
+import { type Fusion, fusedScore } from '../inference/fused-score.ts';
 import type { Vlmo } from '../inference/vlmo.ts';
 import { check } from '../runtime/errors.ts';
 import { evaluationCaption } from './data/captions.ts';
@@ -51,8 +51,8 @@ export async function evaluateRetrieval(options: EvaluateOptions): Promise<Retri
   };
   if (k === 0) return { n, dual, reranked: null };
   const reranked = {
-    textToImage: ownRecall(rerank(textToImage, model.similarityScale, fusionWeight)),
-    imageToText: ownRecall(rerank(imageToText, model.similarityScale, fusionWeight)),
+    textToImage: ownRecall(rerank(textToImage, fusionOf(model, fusionWeight))),
+    imageToText: ownRecall(rerank(imageToText, fusionOf(model, fusionWeight))),
   };
   return { n, dual, reranked };
 }
@@ -90,7 +90,7 @@ export async function fitFusionWeight(
   const dual = [textToImage.ranked.rankings, imageToText.ranked.rankings];
   const ranked = weights.map((weight) => ({
     weight,
-    rankings: [textToImage, imageToText].map((each) => rerank(each, model.similarityScale, weight)),
+    rankings: [textToImage, imageToText].map((each) => rerank(each, fusionOf(model, weight))),
   }));
   const best = ranked.reduce((a, b) => (meanR1(b.rankings, 0) > meanR1(a.rankings, 0) ? b : a));
   return {
@@ -151,13 +151,20 @@ async function judge(
   return { n: drawings.length, textToImage, imageToText };
 }
 
+/** A model's way to order candidates, with another weight. */
+const fusionOf = ({ similarityScale, matchCalibration }: Fusion, fusionWeight: number): Fusion => ({
+  similarityScale,
+  matchCalibration,
+  fusionWeight,
+});
+
 /** The rankings with their first candidates ordered by what both encoders say. */
-function rerank({ ranked, matches }: Judged, similarityScale: number, weight: number): Rankings {
+function rerank({ ranked, matches }: Judged, fusion: Fusion): Rankings {
   const { rankings, scores: cosines } = ranked;
   if (!matches) return rankings;
   const width = matches.length / Math.max(1, rankings.length);
   const scores = matches.map((match, i) =>
-    fusedScore(match, cosines[Math.floor(i / width)]![i % width]!, similarityScale, weight),
+    fusedScore({ match, similarity: cosines[Math.floor(i / width)]![i % width]! }, fusion),
   );
   return rerankAll(
     rankings,

@@ -41,7 +41,7 @@ export async function openStartingModel(
     parameters: await startingParameters(config, checkpoint, options.seed ?? 0),
     tokenizer: await loadTokenizer(vocabularyFile, { maxLength: config.maxTextLength }),
     vocabularyFile,
-    fusionWeight: await files.readFusionWeight(),
+    fusionWeight: (await files.readFusion()).fusionWeight,
   };
 }
 

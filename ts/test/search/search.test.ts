@@ -59,7 +59,9 @@ describe('SearchIndex', () => {
     const results = await index.search('a red square', { k: 6, rerank: 4 });
     expect(plain.map(({ score }) => score)).toEqual([...plain.map(({ score }) => score)].sort((a, b) => b - a));
     expect(results.slice(4)).toEqual(plain.slice(4));
-    const fused = results.slice(0, 4).map(({ match, score }) => fusedScore(match!, score, model.similarityScale));
+    const fused = results
+      .slice(0, 4)
+      .map(({ match, score }) => fusedScore({ match: match!, similarity: score }, model));
     expect(fused).toEqual([...fused].sort((a, b) => b - a));
     expect(
       results
