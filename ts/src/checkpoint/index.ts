@@ -10,6 +10,7 @@ export {
   type ModelFiles,
   openModelFiles,
   type WriteOptions,
+  writeCalibration,
   writeModel,
 } from './model-files.ts';
 export { loadParameterValues, requireAll, type TakenParameters, takeParameters, valuesOf } from './parameters.ts';

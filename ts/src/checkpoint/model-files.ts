@@ -1,14 +1,14 @@
 /**
  * A model as files: `config.json`, weights, vocabulary and answers, in one folder or beside a checkpoint.
  */
-import { copyFile, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { copyFile, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { configFromArch, parseConfig, type VlmoConfig } from '../architecture/config.ts';
 import { isBlockMatrix, parameterShapes } from '../architecture/parameters.ts';
 import type { DType } from '../runtime/addon.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
-import { makeFolder } from '../runtime/files.ts';
+import { exists, makeFolder } from '../runtime/files.ts';
 import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
 import { inferConfig } from './infer-config.ts';
 import { takeParameters, valuesOf } from './parameters.ts';
@@ -110,6 +110,29 @@ function parseFusion(json: unknown, path: string): FusionSettings {
   );
   const { fusionWeight, matchCalibration } = parsed.data;
   return { fusionWeight, matchCalibration };
+}
+
+/**
+ * Writes a calibration into the `config.json` of a model folder, in one move; all else in it stays.
+ *
+ * @throws MomeError `MOME_NOT_FOUND` for a folder without one, `MOME_INVALID_FILE`, `MOME_IO`
+ */
+export async function writeCalibration(
+  folder: string,
+  matchCalibration: NonNullable<FusionSettings['matchCalibration']>,
+): Promise<void> {
+  const path = join(folder, configName);
+  check(await exists(path), 'MOME_NOT_FOUND', `${path}: expected the configuration of a model folder, found nothing`);
+  const json = await readJson(path);
+  check(typeof json === 'object' && json !== null, 'MOME_INVALID_CONFIG', `${path}: expected an object`);
+  const temporary = `${path}.${process.pid}.tmp`;
+  try {
+    await writeFile(temporary, `${JSON.stringify({ ...json, matchCalibration }, null, 2)}\n`);
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw new MomeError('MOME_IO', `${path}: expected to write here`, { cause: error });
+  }
 }
 
 async function readAnswers(path: string): Promise<readonly string[]> {
