@@ -6,7 +6,8 @@ import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { configFromArch, parseConfig, type VlmoConfig } from '../architecture/config.ts';
 import { isBlockMatrix, parameterShapes } from '../architecture/parameters.ts';
-import type { DType } from '../runtime/addon.ts';
+import { type DType, dtypes } from '../runtime/addon.ts';
+import { type Kinds, kinds, oneOf, takeOptions, takePath } from '../runtime/arguments.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { exists, makeFolder } from '../runtime/files.ts';
 import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
@@ -220,17 +221,33 @@ export interface ConvertOptions {
   readonly signal?: AbortSignal;
 }
 
+const convertKinds: Kinds<ConvertOptions> = {
+  dtype: oneOf(dtypes),
+  config: kinds.object,
+  imageSize: kinds.count,
+  maxTextLength: kinds.count,
+  omit: kinds.callback,
+  fusionWeight: kinds.number,
+  matchCalibration: kinds.object,
+  signal: kinds.signal,
+};
+
 /**
  * Converts any checkpoint to a model folder: names, resized positions, BEiT take-over.
  *
- * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG`, `MOME_INVALID_SHAPE`, `MOME_IO`, `MOME_ABORTED`
+ * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG`, `MOME_INVALID_SHAPE`, `MOME_IO`,
+ *   `MOME_ABORTED`
  */
 export async function convertCheckpoint(
-  source: string,
-  folder: string,
-  options: ConvertOptions = {},
+  from: string | URL,
+  to: string | URL,
+  given?: ConvertOptions,
 ): Promise<Conversion> {
+  const source = takePath('convert', from, 'a model folder or checkpoint');
+  const folder = takePath('convert', to, 'a folder to write to');
+  const options = takeOptions('convert', given, convertKinds);
   const { signal } = options;
+  requireNotAborted(signal, 'convert');
   const files = await openModelFiles(source);
   const checkpoint: Checkpoint = await openCheckpoint(files.weights);
   const base = options.config ?? (await files.readConfig()) ?? inferConfig(checkpoint);

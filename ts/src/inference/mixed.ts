@@ -4,7 +4,7 @@
 import type { TokenIds } from '../model/batch.ts';
 import type { ErrorItem } from '../runtime/errors.ts';
 import type { TakenItems } from './arguments.ts';
-import type { ImageInput } from './pictures.ts';
+import type { PictureSource } from './pictures.ts';
 import type { Embeddings } from './results.ts';
 
 /** What a mixed call gives, in the order of the items. */
@@ -17,9 +17,9 @@ export interface MixedResults {
 
 /** A mixed call with texts as ids. */
 export interface TokenizedItems {
-  readonly images: readonly ImageInput[];
+  readonly images: readonly PictureSource[];
   readonly texts: readonly TokenIds[];
-  readonly pairs: readonly { readonly image: ImageInput; readonly text: TokenIds }[];
+  readonly pairs: readonly { readonly image: PictureSource; readonly text: TokenIds }[];
 }
 
 /** Which item of the caller an entry of a list stands for; of a pair, which half. */

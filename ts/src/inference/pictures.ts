@@ -63,12 +63,27 @@ export class PictureSet {
   }
 }
 
-/** A picture that is no longer the caller's: what happens to its buffer or its fields afterwards changes nothing. */
-export function keepImage(input: ImageInput): ImageInput {
+/** A picture that a call has taken over from its caller. */
+export type PictureSource = ImageInput;
+
+/**
+ * Takes pictures over from the caller of a call: what is done to buffers and pixels afterwards changes nothing. One that is given twice is
+ * still known as the same.
+ */
+export function takePictures(inputs: readonly unknown[]): readonly PictureSource[] {
+  const taken = new Map<unknown, PictureSource>();
+  return inputs.map((input) => {
+    const source = taken.get(input) ?? copyOf(input as ImageInput);
+    taken.set(input, source);
+    return source;
+  });
+}
+
+function copyOf(input: ImageInput): PictureSource {
   if (input instanceof URL) return new URL(input);
   if (types.isArrayBuffer(input)) return input.slice(0);
   if (types.isUint8Array(input)) return new Uint8Array(input);
-  if (typeof input !== 'object' || !('data' in input)) return input;
+  if (typeof input !== 'object' || input === null || !('data' in input)) return input;
   const { data, width, height, channels } = input;
   return { data: types.isTypedArray(data) ? data.slice() : data, width, height, channels };
 }

@@ -3,7 +3,7 @@
  */
 import { describe, takeFields, takeText, takeTexts } from '../runtime/arguments.ts';
 import { check, MomeError } from '../runtime/errors.ts';
-import { PictureTaker, type TakenItems, takePicture } from './arguments.ts';
+import { noItems, type TakenItems, takeImages, takePicture } from './arguments.ts';
 import { type Fusion, fusedLogOdds, matchProbability } from './fused-score.ts';
 import type { Naming } from './mixed.ts';
 import type { ImageInput } from './pictures.ts';
@@ -44,15 +44,15 @@ export function takeRerank(
   let items: TakenItems;
   if (text !== undefined) {
     const query = takeText(where, text, 'query');
-    const images = new PictureTaker(where).list(candidates, 'candidates', 'candidate');
+    const images = takeImages(where, candidates, 'candidates', 'candidate');
     items = { images, texts: [query], pairs: images.map((image) => ({ image, text: query })) };
   } else {
-    const query = takePicture(where, image);
+    const query = takePicture(where, image, 'query');
     const texts = takeTexts(where, candidates, 'texts as candidates of a picture query', 'candidate');
     items = { images: [query], texts, pairs: texts.map((text) => ({ image: query, text })) };
   }
   const similarities = given && takeSimilarities(where, given, items.pairs.length);
-  if (items.pairs.length === 0 || similarities) items = { images: [], texts: [], pairs: items.pairs };
+  if (items.pairs.length === 0 || similarities) items = { ...noItems, pairs: items.pairs };
   return { items, names, similarities };
 }
 

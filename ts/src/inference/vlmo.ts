@@ -23,12 +23,20 @@ import { Engine, type Weights } from '../runtime/engine.ts';
 import { aboutItem, check, type ErrorItem, requireNotAborted } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { type MixedItems, PictureTaker, type TakenItems, takeMixed, takePicture } from './arguments.ts';
+import {
+  type MixedItems,
+  noItems,
+  type TakenItems,
+  takeImages,
+  takeMixed,
+  takePairs,
+  takePicture,
+} from './arguments.ts';
 import { type Fusion, type MatchCalibration, matchProbability } from './fused-score.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
 import { logSumExp, secondProbability, topOf } from './logits.ts';
 import { cut, functionOf, itemsOf, type MixedResults, type Naming, ownNames, type TokenizedItems } from './mixed.ts';
-import { type ImageInput, PictureSet, shortName } from './pictures.ts';
+import { type ImageInput, PictureSet, type PictureSource, shortName } from './pictures.ts';
 import { type Profile, profileOf } from './profile.ts';
 import { type FunctionName, Programs } from './programs.ts';
 import { cosines, type RerankQuery, rankedBy, takeRerank } from './rerank.ts';
@@ -162,8 +170,8 @@ export class Vlmo implements Fusion {
    */
   async embedImages(images: readonly ImageInput[], options?: CallOptions): Promise<Embeddings> {
     const call = Vlmo.#begin(this, 'embedImages', options, callKinds);
-    const taken = new PictureTaker(call.where).list(images);
-    const outputs = await this.#together(call, { images: taken, texts: [], pairs: [] });
+    const taken = takeImages(call.where, images);
+    const outputs = await this.#together(call, { ...noItems, images: taken });
     return { embeddings: outputs.images, count: taken.length, width: this.config.width };
   }
 
@@ -178,7 +186,7 @@ export class Vlmo implements Fusion {
   async embedTexts(texts: readonly string[], options?: CallOptions): Promise<Embeddings> {
     const call = Vlmo.#begin(this, 'embedTexts', options, callKinds);
     const taken = takeTexts(call.where, texts);
-    const outputs = await this.#together(call, { images: [], texts: taken, pairs: [] });
+    const outputs = await this.#together(call, { ...noItems, texts: taken });
     return { embeddings: outputs.texts, count: taken.length, width: this.config.width };
   }
 
@@ -193,8 +201,8 @@ export class Vlmo implements Fusion {
     options?: CallOptions,
   ): Promise<Float32Array> {
     const call = Vlmo.#begin(this, 'match', options, callKinds);
-    const taken = new PictureTaker(call.where).pairs(pairs);
-    const { logits } = await this.#together(call, { images: [], texts: [], pairs: taken });
+    const taken = takePairs(call.where, pairs);
+    const { logits } = await this.#together(call, { ...noItems, pairs: taken });
     return this.#matches(logits);
   }
 
@@ -291,7 +299,7 @@ export class Vlmo implements Fusion {
     options?: CallOptions,
   ): Promise<{ readonly probability: number }> {
     const call = Vlmo.#begin(this, 'reason', options, callKinds);
-    const taken = new PictureTaker(call.where).list(images, 'two pictures');
+    const taken = takeImages(call.where, images, 'two pictures');
     check(taken.length === 2, 'MOME_INVALID_ARGUMENT', `reason: expected 2 pictures, got ${taken.length}`);
     const text = this.#encode(call, takeText(call.where, statement, 'statement'), { kind: 'statement' });
     const pictures = await this.#pictures(call, taken, (index) => ({ kind: 'picture', index }));
@@ -455,7 +463,7 @@ export class Vlmo implements Fusion {
   /** Decodes and resizes pictures. @param nameOf what the caller calls picture i */
   async #pictures(
     { where, signal }: Call,
-    images: readonly ImageInput[],
+    images: readonly PictureSource[],
     nameOf: (index: number) => ErrorItem,
   ): Promise<PictureSet> {
     if (images.length === 0) return PictureSet.empty;
