@@ -48,10 +48,10 @@ export function takePairs(where: string, value: unknown): TakenItems['pairs'] {
 /** @throws MomeError `MOME_INVALID_ARGUMENT` unless each kind that is there is a list of such items */
 export function takeMixed(where: string, value: MixedItems): TakenItems {
   const names = { images: any, texts: any, pairs: any };
-  const given = takeFields<MixedItems>(where, 'items', value, names);
-  const shown = takeList(where, given.images ?? [], 'images', 'picture');
-  const texts = takeTexts(where, given.texts ?? []);
-  const pairs = pairsIn(where, given.pairs ?? []);
+  const given = { images: [], texts: [], pairs: [], ...takeFields<MixedItems>(where, 'items', value, names) };
+  const shown = takeList(where, given.images, 'images', 'picture');
+  const texts = takeTexts(where, given.texts);
+  const pairs = pairsIn(where, given.pairs);
   const images = takePictures([...shown, ...pairs.map(({ image }) => image)]);
   return {
     images: images.slice(0, shown.length),
