@@ -95,15 +95,16 @@ Napi::Value NativeEngine::ArenaBytes(const Napi::CallbackInfo& info) {
 }
 
 // holds(bytes): how much memory this engine, its weights included, holds outside V8's heap. Without it V8 sees small objects alone and leaves
-// models that were dropped for a long time.
-void NativeEngine::Holds(const Napi::CallbackInfo& info) {
+// models that were dropped for a long time. The total that V8 knows of.
+Napi::Value NativeEngine::Holds(const Napi::CallbackInfo& info) {
   const double bytes = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : 0;
-  if (engine_ && bytes >= 0 && bytes < 0x1p53) account(static_cast<int64_t>(bytes));
+  return Napi::Number::New(info.Env(), static_cast<double>(account(engine_ && bytes >= 0 && bytes < 0x1p53 ? static_cast<int64_t>(bytes) : 0)));
 }
 
-void NativeEngine::account(int64_t bytes) {
+int64_t NativeEngine::account(int64_t bytes) {
   int64_t total = 0;
-  if (env_ != nullptr && bytes != accounted_ && napi_adjust_external_memory(env_, bytes - accounted_, &total) == napi_ok) accounted_ = bytes;
+  if (env_ != nullptr && napi_adjust_external_memory(env_, bytes - accounted_, &total) == napi_ok) accounted_ = bytes;
+  return total;
 }
 
 // Waiting for the run in progress is left to another thread, so that the event loop goes on.

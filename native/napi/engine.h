@@ -35,10 +35,10 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   Napi::Value Threads(const Napi::CallbackInfo& info);
   Napi::Value Target(const Napi::CallbackInfo& info);
   Napi::Value ArenaBytes(const Napi::CallbackInfo& info);
-  void Holds(const Napi::CallbackInfo& info);
+  Napi::Value Holds(const Napi::CallbackInfo& info);
   void Dispose(const Napi::CallbackInfo& info);
-  // Tells V8 that this engine holds `bytes` outside its heap.
-  void account(int64_t bytes);
+  // Tells V8 that this engine holds `bytes` outside its heap. The total of all that V8 was told of.
+  int64_t account(int64_t bytes);
 
   std::unique_ptr<Engine> engine_;
   napi_env env_ = nullptr;

@@ -157,7 +157,7 @@ describe('rerank', () => {
 });
 
 describe('on drawings of a style the model never saw', () => {
-  it('re-ranking finds no fewer right partners than the dual encoder', { timeout: 600_000 }, async () => {
+  it('re-ranking the first ten finds no fewer right partners than the dual encoder', { timeout: 600_000 }, async () => {
     await using shipped = await Vlmo.load();
     const size = shipped.config.imageSize;
     const { drawings, pixels } = await loadEmojiPictures({ style: 'noto', size });
@@ -178,7 +178,7 @@ describe('on drawings of a style the model never saw', () => {
     for (const direction of ['text to image', 'image to text'] as const) {
       const isText = direction === 'text to image';
       const items = (isText ? shown : said).embeddings;
-      const { rankings, scores } = await rankAll(rowsOf(isText ? said : shown), items, shown.width, 16);
+      const { rankings, scores } = await rankAll(rowsOf(isText ? said : shown), items, shown.width, 10);
       const reranked: Int32Array[] = [];
       for (const [place, query] of queries.entries()) {
         const options = { similarities: scores[place]! };
