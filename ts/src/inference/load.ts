@@ -17,6 +17,7 @@ import {
   takeParameters,
   valuesOf,
 } from '../checkpoint/index.ts';
+import { onAbort } from '../runtime/abort.ts';
 import { type DType, type FileRegion, packageRoot } from '../runtime/addon.ts';
 import { type DeviceName, resolveDevice } from '../runtime/device.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
@@ -188,10 +189,16 @@ async function fingerprintOf(
   signal: AbortSignal | undefined,
 ): Promise<string> {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(weights), hash, { end: false, ...(signal && { signal }) }).catch((error: unknown) => {
+  const stop = new AbortController();
+  const ended = onAbort(signal, () => stop.abort());
+  try {
+    await pipeline(createReadStream(weights), hash, { end: false, signal: stop.signal });
+  } catch (error) {
     requireNotAborted(signal, 'load');
     throw error;
-  });
+  } finally {
+    ended();
+  }
   // bfloat16 and int8 give other embeddings than float32.
   hash.update(JSON.stringify({ preprocessingVersion, config, ...(dtype !== 'float32' && { dtype }) }));
   if (vocabulary !== undefined) hash.update(await readFile(vocabulary));

@@ -308,6 +308,8 @@ describe('signals and callbacks', () => {
     await Promise.all(texts.map((text) => model.embedTexts([text], { signal })));
     await Promise.all(images.slice(0, 30).map((image) => model.embedImages([image], { signal })));
     expect(getEventListeners(signal, 'abort')).toHaveLength(0);
+    const loaded = await Promise.all(Array.from({ length: 12 }, () => Vlmo.load(folder, { threads: 1, signal })));
+    for (const each of loaded) await each.dispose();
     const controller = new AbortController();
     const calls = Array.from({ length: 200 }, () => model.embedImages(images, { signal: controller.signal }));
     setTimeout(() => controller.abort('enough'), 5);
