@@ -7,7 +7,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const folder = join(root, 'models', 'emoji-tiny');
 const read = (name) => JSON.parse(readFileSync(join(folder, name), 'utf8'));
 const config = read('config.json');
-const { n, dual, reranked, fusionWeight, curve } = read('scores.json');
+const { n, dual, reranked, fusionWeight, matchCalibration, curve } = read('scores.json');
 const recipes = [1, 2, 3, 4, 5, 6].map((stage) =>
   JSON.parse(readFileSync(join(root, 'recipes', `emoji-tiny-${stage}.json`), 'utf8')),
 );
@@ -53,6 +53,12 @@ ${row('after re-ranking', reranked)}
 The matching head's log-odds count ${fusionWeight.weight} beside the similarity (\`fusionWeight\` in \`config.json\`). That number was fitted on every second
 drawing: mean R@1 of both directions there ${percent(fusionWeight.fitted.dual)} before and ${percent(fusionWeight.fitted.reranked)} after re-ranking; on the other half, which it was
 not fitted on, ${percent(fusionWeight.others.dual)} and ${percent(fusionWeight.others.reranked)}.
+
+What \`match\` gives is calibrated (\`matchCalibration\` in \`config.json\`): the head's log-odds times ${matchCalibration.slope.toFixed(2)} and ${matchCalibration.offset < 0 ? 'minus' : 'plus'} ${Math.abs(matchCalibration.offset).toFixed(2)}, fitted on
+every second drawing and caption as query with its first ${matchCalibration.candidates} candidates, both ways, ${matchCalibration.pairs} pairs. ${percent(matchCalibration.share)} % of those belong together, and so
+probabilities hold where about as many do. On the ${matchCalibration.others.pairs} pairs of the other queries the expected calibration error (15 groups of equal size)
+falls from ${matchCalibration.others.errorBefore.toFixed(3)} to ${matchCalibration.others.errorAfter.toFixed(3)}. Right pairs get ${matchCalibration.others.rightAfter.toFixed(2)} on average, ${matchCalibration.others.rightBefore.toFixed(2)} before: the head alone is too sure of look-alikes, too. The order
+of candidates does not depend on it. Reproduce with \`mome eval calibration --no-write\`.
 
 ## Learning curve
 

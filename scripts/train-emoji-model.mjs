@@ -8,7 +8,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { convertCheckpoint, Vlmo } from '../dist/index.mjs';
-import { evaluateRetrieval, fitFusionWeight, runTraining } from '../dist/train.mjs';
+import { evaluateRetrieval, fitFusionWeight, fitMatchCalibration, runTraining } from '../dist/train.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const output = process.argv[2] ?? join(root, 'out', 'emoji-tiny');
@@ -52,11 +52,13 @@ const last = join(output, String(stages.at(-1)));
 const trained = await Vlmo.load(last);
 const weights = Array.from({ length: 21 }, (_, i) => i / 20);
 const fit = await fitFusionWeight({ model: trained, k: 32, weights });
+const calibration = await fitMatchCalibration({ model: trained });
 await trained.dispose();
 await convertCheckpoint(last, target, {
   dtype: 'bfloat16',
   omit: (name) => untrained.test(name),
   fusionWeight: fit.weight,
+  matchCalibration: { slope: calibration.slope, offset: calibration.offset },
 });
 let before = 0;
 const curve = [];
@@ -71,7 +73,7 @@ for (const stage of stages) {
 const report = await scores(target, 32);
 writeFileSync(
   join(target, 'scores.json'),
-  `${JSON.stringify({ style: 'noto', ...report, fusionWeight: fit, curve }, null, 2)}\n`,
+  `${JSON.stringify({ style: 'noto', ...report, fusionWeight: fit, matchCalibration: calibration, curve }, null, 2)}\n`,
 );
 await import('./model-card.mjs');
 process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);

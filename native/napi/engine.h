@@ -27,6 +27,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
  public:
   static Napi::Function Define(Napi::Env env);
   explicit NativeEngine(const Napi::CallbackInfo& info);
+  ~NativeEngine() override { account(0); }
   // Null once disposed.
   Engine* engine() const { return engine_.get(); }
 
@@ -34,8 +35,14 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   Napi::Value Threads(const Napi::CallbackInfo& info);
   Napi::Value Target(const Napi::CallbackInfo& info);
   Napi::Value ArenaBytes(const Napi::CallbackInfo& info);
+  Napi::Value Holds(const Napi::CallbackInfo& info);
   void Dispose(const Napi::CallbackInfo& info);
+  // Tells V8 that this engine holds `bytes` outside its heap. The total of all that V8 was told of.
+  int64_t account(int64_t bytes);
+
   std::unique_ptr<Engine> engine_;
+  napi_env env_ = nullptr;
+  int64_t accounted_ = 0;
 };
 
 // Weights belong to the engine they were made with; everything asynchronous runs on its coordinator thread.

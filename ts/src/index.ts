@@ -17,6 +17,7 @@ export {
 export type { OnnxFunctionName } from './export/onnx-functions.ts';
 export { shortName } from './image/input.ts';
 export type { RawImage } from './image/pixels.ts';
+export { type Fusion, fusedScore, type Judgement } from './inference/fused-score.ts';
 export {
   type AnswerCandidate,
   type CallOptions,
@@ -24,10 +25,12 @@ export {
   type ImageInput,
   type LoadOptions,
   type MaskCandidates,
+  type MatchCalibration,
   type MixedItems,
   type MixedResults,
   type Profile,
   type Ranked,
+  type RerankOptions,
   type RerankQuery,
   type TopOptions,
   Vlmo,
@@ -35,6 +38,6 @@ export {
 export type { CpuInfo, DType } from './runtime/addon.ts';
 export type { DeviceName } from './runtime/device.ts';
 export { type DoctorCheck, type DoctorReport, diagnose } from './runtime/doctor.ts';
-export { type ErrorCode, errorCodes, MomeError } from './runtime/errors.ts';
+export { type ErrorCode, type ErrorItem, errorCodes, MomeError } from './runtime/errors.ts';
 export * from './search/index.ts';
 export { type CaseReport, type Check, type VerifyOptions, verifyCase } from './verify/index.ts';

@@ -11,6 +11,7 @@ export {
   type ModelFiles,
   openModelFiles,
   type WriteOptions,
+  writeCalibration,
   writeModel,
 } from './model-files.ts';
 export { loadParameterValues, type TakenParameters, takeParameters, valuesOf } from './parameters.ts';

@@ -2,6 +2,7 @@
  * `mome inspect`: what a checkpoint is, and how it fits the library.
  */
 import type { VlmoConfig } from '../architecture/config.ts';
+import { takePath } from '../runtime/arguments.ts';
 import { MomeError } from '../runtime/errors.ts';
 import { isBeit } from './beit.ts';
 import { openCheckpoint } from './checkpoint.ts';
@@ -33,7 +34,8 @@ export interface CheckpointReport {
 }
 
 /** Explains a checkpoint or model folder. @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_UNSUPPORTED` */
-export async function inspectCheckpoint(path: string): Promise<CheckpointReport> {
+export async function inspectCheckpoint(model: string | URL): Promise<CheckpointReport> {
+  const path = takePath('inspect', model, 'a model folder or checkpoint');
   const files = await openModelFiles(path);
   try {
     return await reportOf(path, files);

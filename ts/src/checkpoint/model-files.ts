@@ -7,12 +7,13 @@ import { setTimeout } from 'node:timers/promises';
 import { z } from 'zod';
 import { configFromArch, configLimits, parseConfig, type VlmoConfig } from '../architecture/config.ts';
 import { isBlockMatrix, parameterShapes } from '../architecture/parameters.ts';
-import type { DType } from '../runtime/addon.ts';
+import { type DType, dtypes } from '../runtime/addon.ts';
+import { type Kinds, kinds, oneOf, takeOptions, takePath } from '../runtime/arguments.ts';
 import { type Commit, finishAbandoned, readCommit } from '../runtime/commit.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
-import { writeTogether } from '../runtime/files.ts';
+import { replaceFile, writeTogether } from '../runtime/files.ts';
 import { InputFile, readText, type TextFile } from '../runtime/input-file.ts';
-import { type JsonLimits, parseJson } from '../runtime/json.ts';
+import { type JsonLimits, parseJson, readJsonFile } from '../runtime/json.ts';
 import { openCheckpoint } from './checkpoint.ts';
 import { configOfFile, inferConfig } from './infer-config.ts';
 import { takeParameters, valuesOf } from './parameters.ts';
@@ -40,8 +41,8 @@ export interface ModelFiles {
   readonly weightsFile: InputFile;
   /** What `config.json` says; undefined when there is none. @throws MomeError `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE` */
   readonly readConfig: () => Promise<VlmoConfig | undefined>;
-  /** How much the matching head counts beside the similarity, where `config.json` says so; else 1. */
-  readonly readFusionWeight: () => Promise<number>;
+  /** How both encoders order candidates, where `config.json` says so. @throws MomeError `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE` */
+  readonly readFusion: () => Promise<FusionSettings>;
   /** Path of the vocabulary. */
   readonly vocabulary: string | undefined;
   /** The vocabulary, read once. @throws MomeError `MOME_INVALID_FILE`, `MOME_TOO_LARGE`, `MOME_IO` */
@@ -176,7 +177,7 @@ async function modelFilesOf(folder: string, files: OpenFiles, weights: string): 
       weights: join(folder, weights),
       weightsFile,
       readConfig: async () => configText && readConfig(at(configText, configName)),
-      readFusionWeight: async () => (configText ? readFusionWeight(at(configText, configName)) : 1),
+      readFusion: async () => readFusion(configText && at(configText, configName), folder),
       vocabulary: vocabulary && join(folder, vocabulary),
       readVocabulary: () => {
         vocabularyText ??= (async () => {
@@ -217,16 +218,50 @@ async function readConfig(file: TextFile): Promise<VlmoConfig> {
   check(typeof json === 'object' && json !== null, 'MOME_INVALID_CONFIG', `${path}: expected an object`);
   if ('arch' in json) return configFromArch(json.arch, path);
   if ('embed_dim' in json) return configFromArch(json, path);
-  const { modelType: _, fusionWeight: __, ...config } = json as Record<string, unknown>;
+  const { modelType: _, fusionWeight: __, matchCalibration: ___, ...config } = json as Record<string, unknown>;
   return parseConfig(config, path);
 }
 
-const fusionWeightSchema = z.object({ fusionWeight: z.number().min(0).max(100).default(1) });
+const finite = z.number().min(-1000).max(1000);
+const fusionSchema = z.object({
+  fusionWeight: z.number().min(0).max(100).default(1),
+  matchCalibration: z.strictObject({ slope: finite.positive(), offset: finite }).optional(),
+});
 
-async function readFusionWeight(file: TextFile): Promise<number> {
-  const parsed = fusionWeightSchema.safeParse(await parseJson(file.text, file.path, configJsonLimits));
-  check(parsed.success, 'MOME_INVALID_CONFIG', `${file.path}: expected fusionWeight to be a number from 0 to 100`);
-  return parsed.data.fusionWeight;
+/** What `config.json` says of re-ranking beside the sizes of the model, see `fusedScore`. */
+export interface FusionSettings {
+  /** How much the matching head counts; 1 where nothing is said. */
+  readonly fusionWeight: number;
+  readonly matchCalibration: { readonly slope: number; readonly offset: number } | undefined;
+}
+
+async function readFusion(file: TextFile | undefined, folder: string): Promise<FusionSettings> {
+  const path = file?.path ?? folder;
+  const parsed = fusionSchema.safeParse(file ? await parseJson(file.text, path, configJsonLimits) : {});
+  check(
+    parsed.success,
+    'MOME_INVALID_CONFIG',
+    `${path}: expected fusionWeight to be a number from 0 to 100, and matchCalibration { slope, offset } with a slope above 0`,
+  );
+  const { fusionWeight, matchCalibration } = parsed.data;
+  return { fusionWeight, matchCalibration };
+}
+
+/**
+ * Writes a calibration into the `config.json` of a model folder, in one move; all else in it stays.
+ *
+ * @throws MomeError `MOME_NOT_FOUND` for a folder without one, `MOME_INVALID_FILE`, `MOME_IO`
+ */
+export async function writeCalibration(
+  folder: string,
+  matchCalibration: NonNullable<FusionSettings['matchCalibration']>,
+): Promise<void> {
+  const path = join(folder, configName);
+  const json = await readJsonFile(path, 'the configuration of a model folder', configJsonLimits);
+  check(typeof json === 'object' && json !== null, 'MOME_INVALID_CONFIG', `${path}: expected an object`);
+  await replaceFile(path, (temporary) =>
+    writeFile(temporary, `${JSON.stringify({ ...json, matchCalibration }, null, 2)}\n`, { flag: 'wx' }),
+  );
 }
 
 async function readAnswers(file: TextFile): Promise<readonly string[]> {
@@ -245,6 +280,7 @@ export interface WriteOptions {
   readonly metadata?: Readonly<Record<string, string>>;
   /** See `fusedScore`; left out of `config.json` where it is 1. */
   readonly fusionWeight?: number;
+  readonly matchCalibration?: FusionSettings['matchCalibration'];
   readonly signal?: AbortSignal;
 }
 
@@ -276,8 +312,9 @@ export async function writeModel(
     const dtype = options.dtype === 'bfloat16' && shape.length > 1 ? 'BF16' : 'F32';
     tensors.push({ name, dtype, shape, data });
   }
-  const { fusionWeight = 1 } = options;
-  const written = { modelType: 'vlmo', ...config, ...(fusionWeight !== 1 && { fusionWeight }) };
+  const { fusionWeight = 1, matchCalibration } = options;
+  const fusion = { ...(fusionWeight !== 1 && { fusionWeight }), ...(matchCalibration && { matchCalibration }) };
+  const written = { modelType: 'vlmo', ...config, ...fusion };
   const texts = new Map<string, string | Uint8Array>([[configName, `${JSON.stringify(written, null, 2)}\n`]]);
   if (options.answers) texts.set(answersName, `${JSON.stringify(options.answers)}\n`);
   for (const file of options.vocabularyFiles) {
@@ -315,21 +352,39 @@ export interface ConvertOptions {
   readonly omit?: (name: string) => boolean;
   /** See `fusedScore`; default: as the source says. */
   readonly fusionWeight?: number;
+  /** What makes probabilities of the matching head's log-odds; default: as the source says. */
+  readonly matchCalibration?: FusionSettings['matchCalibration'];
   /** Stops the conversion; it rejects with `MOME_ABORTED`. */
   readonly signal?: AbortSignal;
 }
 
+const convertKinds: Kinds<ConvertOptions> = {
+  dtype: oneOf(dtypes),
+  config: kinds.object,
+  imageSize: kinds.count,
+  maxTextLength: kinds.count,
+  omit: kinds.callback,
+  fusionWeight: kinds.number,
+  matchCalibration: kinds.object,
+  signal: kinds.signal,
+};
+
 /**
  * Converts any checkpoint to a model folder: names, resized positions, BEiT take-over.
  *
- * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG`, `MOME_INVALID_SHAPE`, `MOME_IO`, `MOME_ABORTED`
+ * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG`, `MOME_INVALID_SHAPE`, `MOME_IO`,
+ *   `MOME_ABORTED`
  */
 export async function convertCheckpoint(
-  source: string,
-  folder: string,
-  options: ConvertOptions = {},
+  from: string | URL,
+  to: string | URL,
+  given?: ConvertOptions,
 ): Promise<Conversion> {
+  const source = takePath('convert', from, 'a model folder or checkpoint');
+  const folder = takePath('convert', to, 'a folder to write to');
+  const options = takeOptions('convert', given, convertKinds);
   const { signal } = options;
+  requireNotAborted(signal, 'convert');
   const files = await openModelFiles(source);
   try {
     const checkpoint = await openCheckpoint(files.weightsFile);
@@ -357,7 +412,9 @@ export async function convertCheckpoint(
       ...(files.answers && { answers: files.answers }),
       ...(options.omit && { omit: options.omit }),
       ...(signal && { signal }),
-      fusionWeight: options.fusionWeight ?? (await files.readFusionWeight()),
+      ...(await files.readFusion()),
+      ...(options.fusionWeight !== undefined && { fusionWeight: options.fusionWeight }),
+      ...(options.matchCalibration && { matchCalibration: options.matchCalibration }),
     });
     return {
       config,

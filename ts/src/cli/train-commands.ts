@@ -1,9 +1,15 @@
 /** `mome train` and `mome eval`. */
 import type { Command } from 'commander';
+import { writeCalibration } from '../checkpoint/index.ts';
 import { Vlmo } from '../inference/vlmo.ts';
 import { check } from '../runtime/errors.ts';
-import { type EmojiStyle, emojiStyles } from '../train/data/emoji.ts';
-import { evaluateRetrieval, type RetrievalReport } from '../train/evaluate.ts';
+import { emojiStyles } from '../train/data/emoji.ts';
+import {
+  type EvaluateOptions,
+  evaluateRetrieval,
+  fitMatchCalibration,
+  type RetrievalReport,
+} from '../train/evaluate.ts';
 import { readRecipe } from '../train/recipe.ts';
 import type { Recall, RetrievalScores } from '../train/retrieval.ts';
 import { runTraining } from '../train/run.ts';
@@ -30,6 +36,16 @@ export function addTrainCommands(program: Command): void {
       .option('--style <name>', `drawing style: ${emojiStyles.join(', ')}`, 'noto')
       .option('-k <n>', 'candidates that the fusion encoder re-ranks; 0 leaves it out', wholeNumber, 32),
   ).action(retrieval);
+  withModelFlags(
+    evaluate
+      .command('calibration')
+      .description(
+        'fit what makes probabilities of the matching head on held-out emoji drawings, and write it into the config.json of --model',
+      )
+      .option('--style <name>', `drawing style: ${emojiStyles.join(', ')}`, 'noto')
+      .option('-k <n>', 'first candidates of each query that are judged', wholeNumber, 10)
+      .option('--no-write', 'only print it'),
+  ).action(calibration);
 }
 
 async function train(
@@ -77,28 +93,50 @@ const named = (direction: string, { r1, r5, r10 }: Recall) => ({
 });
 
 async function retrieval(flags: ModelFlags & { readonly style: string; readonly k: number }): Promise<void> {
+  const report = await onDrawings(flags, 're-ranking', evaluateRetrieval);
+  if (flags.json) printJson(report);
+  else print(describe(report));
+}
+
+/** Does something with a model and held-out drawings, with a progress bar. */
+async function onDrawings<T>(
+  flags: ModelFlags & { readonly style: string; readonly k: number },
+  label: string,
+  work: (options: EvaluateOptions) => Promise<T>,
+): Promise<T> {
+  const style = emojiStyles.find((each) => each === flags.style);
   check(
-    (emojiStyles as readonly string[]).includes(flags.style),
+    style !== undefined,
     'MOME_INVALID_ARGUMENT',
     `eval: expected a style of ${emojiStyles.join(', ')}, got ${flags.style}`,
   );
-  const progress = progressBar('re-ranking', flags.quiet);
+  const progress = progressBar(label, flags.quiet);
   try {
-    const report = await withModel(flags, (model) =>
-      evaluateRetrieval({
-        model,
-        style: flags.style as EmojiStyle,
-        k: flags.k,
-        signal: interruption(),
-        onProgress: progress.update,
-      }),
+    return await withModel(flags, (model) =>
+      work({ model, style, k: flags.k, signal: interruption(), onProgress: progress.update }),
     );
-    progress.stop();
-    if (flags.json) printJson(report);
-    else print(describe(report));
   } finally {
     progress.stop();
   }
+}
+
+async function calibration(
+  flags: ModelFlags & { readonly style: string; readonly k: number; readonly write: boolean },
+): Promise<void> {
+  const { model, write } = flags;
+  check(
+    model !== undefined || !write,
+    'MOME_INVALID_ARGUMENT',
+    'eval calibration: expected --model, whose config.json is written, or --no-write',
+  );
+  const fit = await onDrawings(flags, 'judging', fitMatchCalibration);
+  if (model !== undefined && write) await writeCalibration(model, { slope: fit.slope, offset: fit.offset });
+  if (flags.json) return printJson(fit);
+  const { slope, offset, candidates, share, others } = fit;
+  print(
+    `slope ${slope.toFixed(4)}, offset ${offset.toFixed(4)}, for the first ${candidates} candidates of a query, of which ${(100 * share).toFixed(1)} % are right\n` +
+      `expected calibration error ${others.errorBefore.toFixed(4)} before and ${others.errorAfter.toFixed(4)} after, on queries it was not fitted on`,
+  );
 }
 
 function describe({ n, dual, reranked }: RetrievalReport): string {

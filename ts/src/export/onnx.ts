@@ -17,7 +17,8 @@ import {
 } from '../graph/index.ts';
 import { type LoadOptions, type OpenModel, openModel, requireEncoder } from '../inference/load.ts';
 import { packageRoot } from '../runtime/addon.ts';
-import { check, MomeError } from '../runtime/errors.ts';
+import { type Kinds, kinds, report, takeOptions, takePath, takeTexts } from '../runtime/arguments.ts';
+import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { writeTogether } from '../runtime/files.ts';
 import { type OnnxFunctionName, onnxFunction, onnxFunctionNames } from './onnx-functions.ts';
 
@@ -29,6 +30,14 @@ export interface ExportOptions extends Pick<LoadOptions, 'config' | 'imageSize'>
   /** Called after each weight with the number of bytes written. */
   readonly onProgress?: (done: number, total: number) => void;
 }
+
+const exportKinds: Kinds<ExportOptions> = {
+  only: kinds.list,
+  config: kinds.object,
+  imageSize: kinds.count,
+  signal: kinds.signal,
+  onProgress: kinds.callback,
+};
 
 /** One exported function. */
 export interface ExportedFunction {
@@ -60,18 +69,22 @@ const pageBytes = 4096;
  * Writes `image.onnx`, `text.onnx`, `fusion.onnx` and `weights.data`. Weights go from file to file one by one: memory holds no more than
  * the largest. Files appear when all are complete.
  *
- * @param model model folder or checkpoint; undefined: the model that ships with the library
- * @param folder made when it is not there
+ * @param source model folder or checkpoint; undefined: the model that ships with the library
+ * @param target folder, made when it is not there
  * @throws MomeError `MOME_UNSUPPORTED` when a function asked for needs a head the model lacks, `MOME_IO`, `MOME_ABORTED`, `MOME_NOT_FOUND`,
  *   `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG`
  * @example
  * const { functions } = await exportOnnx(undefined, 'emoji-onnx');
  */
 export async function exportOnnx(
-  model: string | undefined,
-  folder: string,
-  options: ExportOptions = {},
+  source: string | URL | undefined,
+  target: string | URL,
+  given?: ExportOptions,
 ): Promise<OnnxExport> {
+  const model = source === undefined ? undefined : takePath('export', source, 'a model folder or checkpoint');
+  const folder = takePath('export', target, 'a folder to write to');
+  const options = takeOptions('export', given, exportKinds);
+  requireNotAborted(options.signal, 'export');
   const names = checkNames(options.only);
   const open = await openModel(model, options);
   try {
@@ -124,7 +137,7 @@ async function exportModel(
 
 function checkNames(only: readonly string[] | undefined): readonly OnnxFunctionName[] {
   const known: readonly string[] = onnxFunctionNames;
-  const names = only ?? known;
+  const names = only === undefined ? known : takeTexts('export', only, 'functions', 'function');
   const unknown = names.filter((name) => !known.includes(name));
   check(
     names.length > 0 && unknown.length === 0,
@@ -172,7 +185,7 @@ async function writeWeights(
         `export: expected ${length} bytes of ${weight.name}, got ${values.byteLength}`,
       );
       await writeAt(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength), offset);
-      onProgress?.(offset + length, bytes);
+      if (onProgress) await report(onProgress, offset + length, bytes);
     }
     await file.sync();
   } finally {

@@ -1,4 +1,5 @@
 /** Bytes that callers give: copied while other events run, streams read to their end. */
+import { onAbort } from '../runtime/abort.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 import { maxFileBytes } from './limits.ts';
@@ -134,12 +135,11 @@ interface NodeStream {
 
 /** A promise that rejects when the signal fires, until it is forgotten. */
 function abortOf(signal: AbortSignal | undefined): { readonly promise: Promise<never>; forget(): void } {
-  let stop = () => {};
+  let forget = () => {};
   const promise = new Promise<never>((_, reject) => {
-    stop = () => reject(signal?.reason);
+    forget = onAbort(signal, () => reject(signal?.reason));
+    if (signal?.aborted) reject(signal.reason);
   });
   promise.catch(() => {});
-  signal?.addEventListener('abort', stop);
-  if (signal?.aborted) stop();
-  return { promise, forget: () => signal?.removeEventListener('abort', stop) };
+  return { promise, forget };
 }

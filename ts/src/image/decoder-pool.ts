@@ -2,6 +2,7 @@
  * The decoder processes of this process: started when pictures wait, shared by all models, ended when they have been idle for a while.
  */
 import { availableParallelism } from 'node:os';
+import { onAbort } from '../runtime/abort.ts';
 import { requireNotAborted } from '../runtime/errors.ts';
 import { type DecodeJob, Decoder } from './decoder-process.ts';
 import type { DecodeRequest } from './frames.ts';
@@ -31,17 +32,16 @@ class DecoderPool {
     { signal, call }: { readonly signal: AbortSignal | undefined; readonly call: object },
   ): Promise<RgbImage> {
     requireNotAborted(signal, 'picture');
-    let abort = () => {};
+    let ended = () => {};
     try {
       return await new Promise<RgbImage>((resolve, reject) => {
         const job: DecodeJob = { request, bytes, call, resolve, reject };
-        abort = () => this.#abandon(job, signal?.reason);
-        signal?.addEventListener('abort', abort, { once: true });
+        ended = onAbort(signal, () => this.#abandon(job, signal?.reason));
         this.#waiting.add(job);
         this.#share();
       });
     } finally {
-      signal?.removeEventListener('abort', abort);
+      ended();
     }
   }
 

@@ -1,38 +1,87 @@
 /**
- * What callers give, looked at before any work: JavaScript has no types, and a text or a buffer has a length like a list.
+ * Pictures, texts and pairs as callers give them, copied when a call begins: what happens to a caller's lists and buffers afterwards
+ * changes nothing.
  */
-import { check } from '../runtime/errors.ts';
+import { describe, isObject, takeFields, takeList, takeTexts } from '../runtime/arguments.ts';
+import { MomeError } from '../runtime/errors.ts';
+import { type ImageInput, type PictureSource, takePictures } from './pictures.ts';
 
-/** @throws MomeError `MOME_INVALID_ARGUMENT` unless `value` is an array */
-export function requireList(value: unknown, where: string, items: string): void {
-  check(
-    Array.isArray(value),
-    'MOME_INVALID_ARGUMENT',
-    `${where}: expected a list of ${items}, also for a single one, got ${kindOf(value)}`,
-  );
+/** A picture and a text that may belong to it. */
+export interface Pair<Image = ImageInput> {
+  readonly image: Image;
+  readonly text: string;
+}
+
+/** What a mixed call takes: any number of each. */
+export interface MixedItems {
+  readonly images?: readonly ImageInput[];
+  readonly texts?: readonly string[];
+  readonly pairs?: readonly Pair[];
+}
+
+/** Pictures, texts and pairs of one call, no longer the caller's. */
+export interface TakenItems {
+  readonly images: readonly PictureSource[];
+  readonly texts: readonly string[];
+  readonly pairs: readonly Pair<PictureSource>[];
+}
+
+export const noItems: TakenItems = { images: [], texts: [], pairs: [] };
+
+/** @throws MomeError `MOME_INVALID_ARGUMENT` unless `value` is an array of pictures */
+export function takeImages(
+  where: string,
+  value: unknown,
+  items = 'pictures',
+  kind = 'picture',
+): readonly PictureSource[] {
+  return takePictures(takeList(where, value, items, kind));
 }
 
 /** @throws MomeError `MOME_INVALID_ARGUMENT` unless `value` is an array of pictures with their texts */
-export function requirePairs(value: unknown, where: string): void {
-  requireList(value, where, 'pairs { image, text }');
-  for (const [i, pair] of (value as readonly unknown[]).entries()) {
-    check(
-      isObject(pair) && 'image' in pair && 'text' in pair && typeof pair.text === 'string',
-      'MOME_INVALID_ARGUMENT',
-      `${where}: expected pair ${i} to be { image, text }, got ${isObject(pair) ? `{ ${Object.keys(pair).join(', ')} }` : kindOf(pair)}`,
-    );
-  }
+export function takePairs(where: string, value: unknown): TakenItems['pairs'] {
+  const pairs = pairsIn(where, value);
+  const images = takePictures(pairs.map(({ image }) => image));
+  return pairs.map(({ text }, index) => ({ image: images[index]!, text }));
 }
 
-/** @throws MomeError `MOME_INVALID_ARGUMENT` unless `k` is a count above 0 */
-export function requireCount(k: number, where: string): void {
-  check(Number.isInteger(k) && k > 0, 'MOME_INVALID_ARGUMENT', `${where}: expected k > 0, got ${k}`);
+/** @throws MomeError `MOME_INVALID_ARGUMENT` unless each kind that is there is a list of such items */
+export function takeMixed(where: string, value: MixedItems): TakenItems {
+  const names = { images: any, texts: any, pairs: any };
+  const given = { images: [], texts: [], pairs: [], ...takeFields<MixedItems>(where, 'items', value, names) };
+  const shown = takeList(where, given.images, 'images', 'picture');
+  const texts = takeTexts(where, given.texts);
+  const pairs = pairsIn(where, given.pairs);
+  const images = takePictures([...shown, ...pairs.map(({ image }) => image)]);
+  return {
+    images: images.slice(0, shown.length),
+    texts,
+    pairs: pairs.map(({ text }, index) => ({ image: images[shown.length + index]!, text })),
+  };
 }
 
-export function isObject(value: unknown): value is object {
-  return typeof value === 'object' && value !== null;
+/** @throws MomeError `MOME_INVALID_ARGUMENT` for nothing in place of a picture */
+export function takePicture(where: string, value: unknown, kind = 'picture'): PictureSource {
+  if (value !== undefined && value !== null) return takePictures([value])[0]!;
+  const message = `${where}: ${kind}: expected a picture, got ${describe(value)}`;
+  throw new MomeError('MOME_INVALID_ARGUMENT', message, { kind });
 }
 
-function kindOf(value: unknown): string {
-  return isObject(value) ? (value.constructor?.name ?? 'object') : value === null ? 'null' : typeof value;
+const any = { expected: 'a list', accepts: () => true };
+
+/** The fields of pairs, each read once. */
+function pairsIn(where: string, value: unknown): Pair<unknown>[] {
+  return takeList(where, value, 'pairs { image, text }', 'pair').map((pair, index) => {
+    const { image, text } = isObject(pair) ? (pair as Partial<Pair>) : {};
+    if (image !== undefined && image !== null && typeof text === 'string') return { image, text };
+    const keys = isObject(pair) ? Object.keys(pair).slice(0, 5).join(', ') : '';
+    const got =
+      image === undefined || image === null
+        ? isObject(pair)
+          ? `{ ${keys} }`
+          : describe(pair)
+        : `${describe(text)} as its text`;
+    const message = `${where}: pair ${index}: expected { image, text }, got ${got}`;
+    throw new MomeError('MOME_INVALID_ARGUMENT', message, { kind: 'pair', index });
+  });
 }

@@ -19,11 +19,12 @@ import {
   takeParameters,
   valuesOf,
 } from '../checkpoint/index.ts';
-import { type DType, dtypes, type FileRegion, packageRoot } from '../runtime/addon.ts';
+import { type DType, type FileRegion, packageRoot } from '../runtime/addon.ts';
 import { type DeviceName, resolveDevice } from '../runtime/device.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
-import { check, requireNotAborted } from '../runtime/errors.ts';
+import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer.ts';
+import type { MatchCalibration } from './fused-score.ts';
 
 export interface LoadOptions {
   /** Where to run; `auto`, the default, takes the first CUDA device that models run on, else this processor. */
@@ -55,6 +56,7 @@ export interface ModelParts {
   readonly fingerprint: string;
   readonly similarityScale: number;
   readonly fusionWeight: number;
+  readonly matchCalibration: MatchCalibration | undefined;
 }
 
 /** Raised when preprocessing or tokenisation changes what embeddings mean. */
@@ -83,9 +85,8 @@ export async function openModel(
   const files = await openModelFiles(path);
   try {
     const checkpoint = await openCheckpoint(files.weightsFile);
-    const base = options.config ?? (await files.readConfig()) ?? inferConfig(checkpoint);
-    const sized =
-      options.imageSize === undefined ? base : parseConfig({ ...base, imageSize: options.imageSize }, 'load');
+    const base = (options.config && given(options.config)) ?? (await files.readConfig()) ?? inferConfig(checkpoint);
+    const sized = options.imageSize === undefined ? base : given({ ...base, imageSize: options.imageSize });
     return { path, files, checkpoint, config: configToRun(sized, checkpoint) };
   } catch (error) {
     files.close();
@@ -93,12 +94,16 @@ export async function openModel(
   }
 }
 
+/** Sizes that options gave: where they make no sense, the argument is wrong and not a file. */
+function given(config: VlmoConfig): VlmoConfig {
+  try {
+    return parseConfig(config, 'load');
+  } catch (error) {
+    throw new MomeError('MOME_INVALID_ARGUMENT', (error as Error).message, { cause: error });
+  }
+}
+
 export async function loadModel(model: string | undefined, options: LoadOptions): Promise<ModelParts> {
-  check(
-    options.dtype === undefined || dtypes.includes(options.dtype),
-    'MOME_INVALID_ARGUMENT',
-    `load: expected dtype ${dtypes.join(', ')}, got ${options.dtype}`,
-  );
   const { signal } = options;
   requireNotAborted(signal, 'load');
   const open = await openModel(model, options);
@@ -149,8 +154,8 @@ async function partsOf({ path, files, checkpoint, config }: OpenModel, options: 
     requireNotAborted(signal, 'load');
     const hasScale = checkpoint.entries.has('logit_scale');
     const similarityScale = hasScale ? Math.exp((await weights.read('logit_scale'))[0]!) : 1;
-    const fusionWeight = await files.readFusionWeight();
-    return { config, dtype, engine, weights, tokenizer, answers, fingerprint, similarityScale, fusionWeight };
+    const fusion = await files.readFusion();
+    return { config, dtype, engine, weights, tokenizer, answers, fingerprint, similarityScale, ...fusion };
   } catch (error) {
     engine.dispose();
     throw error;

@@ -1,43 +1,33 @@
 /**
- * Pictures, texts and pairs in one call, and how a large call is cut into runs.
+ * Pictures, texts and pairs in one call: what each item is called in errors, and how a large call is cut into runs.
  */
-
-import type { BatchItems, TokenIds } from '../model/batch.ts';
-import { check } from '../runtime/errors.ts';
-import { isObject, requireList, requirePairs } from './arguments.ts';
-import { type ImageInput, PictureSet } from './pictures.ts';
+import type { TokenIds } from '../model/batch.ts';
+import type { ErrorItem } from '../runtime/errors.ts';
+import type { TakenItems } from './arguments.ts';
+import type { PictureSource } from './pictures.ts';
 import type { Embeddings } from './results.ts';
 
-/** What a mixed call takes: any number of each. */
-export interface MixedItems {
-  readonly images?: readonly ImageInput[];
-  readonly texts?: readonly string[];
-  readonly pairs?: readonly { readonly image: ImageInput; readonly text: string }[];
-}
-
-/** What it gives, in the order of the items. */
+/** What a mixed call gives, in the order of the items. */
 export interface MixedResults {
   readonly images: Embeddings;
   readonly texts: Embeddings;
-  /** [pairs] probabilities of image-text matching. */
+  /** [pairs] what `match` gives. */
   readonly pairs: Float32Array;
 }
 
-/** The same with texts as ids. */
+/** A mixed call with texts as ids. */
 export interface TokenizedItems {
-  readonly images: readonly ImageInput[];
+  readonly images: readonly PictureSource[];
   readonly texts: readonly TokenIds[];
-  readonly pairs: readonly { readonly image: ImageInput; readonly text: TokenIds }[];
+  readonly pairs: readonly { readonly image: PictureSource; readonly text: TokenIds }[];
 }
 
-/** @throws MomeError `MOME_INVALID_ARGUMENT` unless each kind that is there is a list of such items */
-export function requireMixed(items: MixedItems): void {
-  check(isObject(items), 'MOME_INVALID_ARGUMENT', 'mixed: expected { images, texts, pairs }, each of them optional');
-  const { images = [], texts = [], pairs = [] } = items;
-  requireList(images, 'mixed', 'images');
-  requireList(texts, 'mixed', 'texts');
-  requirePairs(pairs, 'mixed');
-}
+/** Which item of the caller an entry of a list stands for; of a pair, which half. */
+export type Naming = (list: keyof TakenItems, index: number, half: 'image' | 'text') => ErrorItem;
+
+const kindOf = { images: 'picture', texts: 'text', pairs: 'pair' } as const;
+
+export const ownNames: Naming = (list, index) => ({ kind: kindOf[list], index });
 
 /** The smallest function that does these items: a model without a matching head can embed, and the reverse. */
 export function functionOf({ images, texts, pairs }: TokenizedItems): 'embed' | 'match' | 'mixed' {
@@ -45,48 +35,52 @@ export function functionOf({ images, texts, pairs }: TokenizedItems): 'embed' | 
   return images.length + texts.length === 0 ? 'match' : 'mixed';
 }
 
-type Counts = Readonly<Record<keyof TokenizedItems, number>>;
+/** Numbers of pictures, texts and pairs. */
+export type Counts = Readonly<Record<keyof TokenizedItems, number>>;
 
-/** Token rows of the items. */
-export function rowsOf({ images, texts, pairs }: TokenizedItems, imageTokens: number): number {
-  const ids = [...texts, ...pairs.map(({ text }) => text)];
-  return (images.length + pairs.length) * imageTokens + ids.reduce((sum, { length }) => sum + length, 0);
+/** One run's part of a call, [first, end) of each kind. */
+export interface Part {
+  readonly first: Counts;
+  readonly end: Counts;
 }
 
-/** Part `part` of `parts`: an even share of each kind, and which of each those are. */
-export function partOf(
-  { images, texts, pairs }: TokenizedItems,
-  part: number,
-  parts: number,
-): { readonly items: TokenizedItems; readonly first: Counts; readonly end: Counts } {
-  const counts = (at: number): Counts => {
-    const share = (count: number) => Math.floor((count * at) / parts);
-    return { images: share(images.length), texts: share(texts.length), pairs: share(pairs.length) };
+/**
+ * Cuts a call into runs of at most `rowsPerRun` token rows, or of a single item that has more. Items are taken so that each kind comes
+ * to its end at the same time: every run holds an even share of each.
+ */
+export function cut(items: TokenizedItems, imageTokens: number, rowsPerRun: number): readonly Part[] {
+  const rowsOf = {
+    images: () => imageTokens,
+    texts: (index: number) => items.texts[index]!.length,
+    pairs: (index: number) => imageTokens + items.pairs[index]!.text.length,
   };
-  const [first, end] = [counts(part), counts(part + 1)];
+  const names = ['images', 'texts', 'pairs'] as const;
+  const end = { images: 0, texts: 0, pairs: 0 };
+  const parts: Part[] = [];
+  let first: Counts = { ...end };
+  let rows = 0;
+  for (let left = items.images.length + items.texts.length + items.pairs.length; left > 0; left--) {
+    const progress = (name: keyof Counts) =>
+      end[name] < items[name].length ? (end[name] + 0.5) / items[name].length : 1;
+    const name = names.reduce((least, each) => (progress(each) < progress(least) ? each : least));
+    const own = rowsOf[name](end[name]);
+    if (rows > 0 && rows + own > rowsPerRun) {
+      parts.push({ first, end: { ...end } });
+      first = { ...end };
+      rows = 0;
+    }
+    rows += own;
+    end[name]++;
+  }
+  if (rows > 0) parts.push({ first, end });
+  return parts;
+}
+
+/** The items of one part. */
+export function itemsOf({ images, texts, pairs }: TokenizedItems, { first, end }: Part): TokenizedItems {
   return {
-    items: {
-      images: images.slice(first.images, end.images),
-      texts: texts.slice(first.texts, end.texts),
-      pairs: pairs.slice(first.pairs, end.pairs),
-    },
-    first,
-    end,
+    images: images.slice(first.images, end.images),
+    texts: texts.slice(first.texts, end.texts),
+    pairs: pairs.slice(first.pairs, end.pairs),
   };
-}
-
-/** The sequences of one run and its pictures, prepared. */
-export async function prepareMixed(
-  { images, texts, pairs }: TokenizedItems,
-  imageSize: number,
-  signal?: AbortSignal,
-): Promise<{ readonly batch: BatchItems; readonly pictures: PictureSet }> {
-  const shown = [...images, ...pairs.map(({ image }) => image)];
-  const pictures = await PictureSet.prepare(shown, imageSize, signal);
-  const batch: BatchItems = {
-    texts,
-    images: pictures.items.slice(0, images.length),
-    pairs: pairs.map(({ text }, i) => ({ text, picture: pictures.items[images.length + i]!.picture })),
-  };
-  return { batch, pictures };
 }

@@ -7,6 +7,7 @@ import { lanes } from '../image/decoder-pool.ts';
 import { type ImageInput, type PictureSource, shortName, takePictures } from '../image/input.ts';
 import { prepareImage } from '../image/prepare.ts';
 import type { ImageItem } from '../model/batch.ts';
+import { onAbort } from '../runtime/abort.ts';
 import { requireNotAborted } from '../runtime/errors.ts';
 
 export { type ImageInput, type PictureSource, shortName, takePictures };
@@ -55,8 +56,7 @@ export class PictureSet {
     const failed = new Promise<never>((_, reject) => {
       call.signal.addEventListener('abort', () => reject(call.signal.reason));
     });
-    const abort = () => call.abort(signal?.reason);
-    signal?.addEventListener('abort', abort, { once: true });
+    const ended = onAbort(signal, () => call.abort(signal?.reason));
     try {
       const prepared = [...places].map(([source, place]) =>
         limit(async () => {
@@ -74,7 +74,7 @@ export class PictureSet {
       call.abort(error);
       throw error;
     } finally {
-      signal?.removeEventListener('abort', abort);
+      ended();
       failed.catch(() => {});
     }
     return new PictureSet(items, bytes, places.size);

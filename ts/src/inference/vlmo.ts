@@ -5,36 +5,100 @@
 import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
 import { type Batch, type BatchItems, layoutBatch, withoutSurplus } from '../model/batch.ts';
 import { argumentsOf, type OutputsOf, type OwnArguments } from '../model/functions.ts';
-import type { DType } from '../runtime/addon.ts';
-import type { Engine, Weights } from '../runtime/engine.ts';
-import { check, requireNotAborted } from '../runtime/errors.ts';
+import { onAbort } from '../runtime/abort.ts';
+import { type DType, dtypes } from '../runtime/addon.ts';
+import {
+  describe,
+  isObject,
+  type Kinds,
+  kinds,
+  oneOf,
+  report,
+  shortText,
+  takeOptions,
+  takePath,
+  takeText,
+  takeTexts,
+} from '../runtime/arguments.ts';
+import { Engine, type Weights } from '../runtime/engine.ts';
+import { aboutItem, check, type ErrorItem, requireNotAborted } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { requireCount, requireList, requirePairs } from './arguments.ts';
+import {
+  type MixedItems,
+  noItems,
+  type TakenItems,
+  takeImages,
+  takeMixed,
+  takePairs,
+  takePicture,
+} from './arguments.ts';
+import { type Fusion, type MatchCalibration, matchProbability } from './fused-score.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
 import { logSumExp, secondProbability, topOf } from './logits.ts';
-import {
-  functionOf,
-  type MixedItems,
-  type MixedResults,
-  partOf,
-  prepareMixed,
-  requireMixed,
-  rowsOf,
-  type TokenizedItems,
-} from './mixed.ts';
-import { type ImageInput, PictureSet } from './pictures.ts';
+import { cut, functionOf, itemsOf, type MixedResults, type Naming, ownNames, type TokenizedItems } from './mixed.ts';
+import { type ImageInput, PictureSet, type PictureSource, shortName } from './pictures.ts';
 import { type Profile, profileOf } from './profile.ts';
 import { type FunctionName, type Functions, Programs } from './programs.ts';
-import { pairsOf, type RerankQuery, rankedBy } from './rerank.ts';
-import type { AnswerCandidate, CallOptions, Embeddings, MaskCandidates, Ranked, TopOptions } from './results.ts';
+import { cosines, type RerankQuery, rankedBy, takeRerank } from './rerank.ts';
+import {
+  type AnswerCandidate,
+  type CallOptions,
+  callKinds,
+  type Embeddings,
+  type MaskCandidates,
+  type Ranked,
+  type RerankOptions,
+  rerankKinds,
+  type TopOptions,
+  topKinds,
+} from './results.ts';
 import { rowsPerRun } from './run-rows.ts';
 
-export type * from './results.ts';
-export type { ImageInput, LoadOptions, MixedItems, MixedResults, Profile, RerankQuery };
+export type {
+  AnswerCandidate,
+  CallOptions,
+  Embeddings,
+  ImageInput,
+  LoadOptions,
+  MaskCandidates,
+  MatchCalibration,
+  MixedItems,
+  MixedResults,
+  Profile,
+  Ranked,
+  RerankOptions,
+  RerankQuery,
+  TopOptions,
+};
+
+const loadKinds: Kinds<LoadOptions> = {
+  device: kinds.text,
+  memoryLimit: kinds.size,
+  dtype: oneOf(dtypes),
+  threads: kinds.count,
+  target: kinds.text,
+  imageSize: kinds.count,
+  config: kinds.object,
+  signal: kinds.signal,
+};
+
+/** A call under way: its name and its options. */
+interface Call extends CallOptions {
+  readonly where: string;
+}
+
+/** What the runs of a mixed call give, in the order of its items. */
+interface MixedOutputs {
+  /** [images, width] and [texts, width]. */
+  readonly images: Float32Array;
+  readonly texts: Float32Array;
+  /** [pairs, 2] of the matching head. */
+  readonly logits: Float32Array;
+}
 
 /** A loaded model. Safe under concurrent calls; `dispose` frees it, and is called by `await using`. */
-export class Vlmo {
+export class Vlmo implements Fusion {
   readonly config: VlmoConfig;
   /** Where it runs: `cpu` or `cuda:<index>`. */
   readonly device: 'cpu' | `cuda:${number}`;
@@ -46,8 +110,13 @@ export class Vlmo {
   readonly fingerprint: string;
   /** What the contrastive loss multiplies cosines with: `exp(logit_scale)`. */
   readonly similarityScale: number;
-  /** How much the matching head counts beside the similarity when both order candidates. */
+  /** How much the matching head's log-odds count beside the scaled similarity when both order candidates, see `fusedScore`. */
   readonly fusionWeight: number;
+  /**
+   * What makes probabilities of the matching head's log-odds, fitted on held-out pairs. Undefined for a model without: `match` then gives
+   * the head's own number from 0 to 1, which orders pairs and is no probability.
+   */
+  readonly matchCalibration: MatchCalibration | undefined;
   readonly #engine: Engine;
   readonly #weights: Weights;
   readonly #tokenizer: Tokenizer | undefined;
@@ -57,6 +126,11 @@ export class Vlmo {
   #disposed = false;
 
   private constructor(parts: ModelParts) {
+    check(
+      isObject(parts) && parts.engine instanceof Engine,
+      'MOME_INVALID_ARGUMENT',
+      'Vlmo: expected "await Vlmo.load()", got "new Vlmo"',
+    );
     this.config = parts.config;
     this.dtype = parts.dtype;
     this.device = parts.engine.deviceName;
@@ -64,6 +138,7 @@ export class Vlmo {
     this.fingerprint = parts.fingerprint;
     this.similarityScale = parts.similarityScale;
     this.fusionWeight = parts.fusionWeight;
+    this.matchCalibration = parts.matchCalibration;
     this.#engine = parts.engine;
     this.#weights = parts.weights;
     this.#programs = new Programs(parts.engine, parts.weights, parts.config);
@@ -82,26 +157,23 @@ export class Vlmo {
    * const vlmo = await Vlmo.load();
    * const { embeddings } = await vlmo.embedTexts(['a happy cat']);
    */
-  static async load(model?: string, options: LoadOptions = {}): Promise<Vlmo> {
-    return new Vlmo(await loadModel(model, options));
+  static async load(model?: string | URL, options?: LoadOptions): Promise<Vlmo> {
+    const path = model === undefined ? undefined : takePath('load', model, 'a model folder or checkpoint');
+    return new Vlmo(await loadModel(path, takeOptions('load', options, loadKinds)));
   }
 
   /**
    * Embeds pictures with the dual encoder.
    *
    * @returns [count, width] rows of length 1
-   * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_NOT_FOUND`, `MOME_INVALID_IMAGE`, `MOME_TOO_LARGE`, `MOME_NON_FINITE`,
-   *   `MOME_UNSUPPORTED` when the model lacks the head, `MOME_ABORTED`, `MOME_DISPOSED`
+   * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_NOT_FOUND`, `MOME_INVALID_IMAGE`, `MOME_TOO_LARGE`, `MOME_NON_FINITE`, each with the
+   *   `index` of the picture; `MOME_UNSUPPORTED` when the model lacks the head, `MOME_ABORTED`, `MOME_DISPOSED`
    */
-  async embedImages(images: readonly ImageInput[], options: CallOptions = {}): Promise<Embeddings> {
-    requireList(images, 'embedImages', 'pictures');
-    const embeddings = new Float32Array(images.length * this.config.width);
-    await this.#batches(images, imageTokensOf(this.config), options, async (part, first) => {
-      const pictures = await PictureSet.prepare(part, this.config.imageSize, options.signal);
-      const outputs = await this.#run('embed', { images: pictures.items }, pictures, {}, options.signal);
-      embeddings.set(outputs.image_embed!, first * this.config.width);
-    });
-    return { embeddings, count: images.length, width: this.config.width };
+  async embedImages(images: readonly ImageInput[], options?: CallOptions): Promise<Embeddings> {
+    const call = Vlmo.#begin(this, 'embedImages', options, callKinds);
+    const taken = takeImages(call.where, images);
+    const outputs = await this.#together(call, { ...noItems, images: taken });
+    return { embeddings: outputs.images, count: taken.length, width: this.config.width };
   }
 
   /**
@@ -109,46 +181,30 @@ export class Vlmo {
    * and SEP alone.
    *
    * @returns [count, width] rows of length 1
-   * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_NOT_FOUND` when the model has no vocabulary, `MOME_UNSUPPORTED` when it lacks the
-   *   head, `MOME_ABORTED`, `MOME_DISPOSED`
+   * @throws MomeError `MOME_INVALID_ARGUMENT` and `MOME_TOO_LARGE` with the `index` of the text, `MOME_NOT_FOUND` when the model has no
+   *   vocabulary, `MOME_UNSUPPORTED` when it lacks the head, `MOME_ABORTED`, `MOME_DISPOSED`
    */
-  async embedTexts(texts: readonly string[], options: CallOptions = {}): Promise<Embeddings> {
-    requireList(texts, 'embedTexts', 'texts');
-    const tokenized = await this.#encodeAll(texts, options.signal);
-    const embeddings = new Float32Array(texts.length * this.config.width);
-    const longest = tokenized.reduce((most, ids) => Math.max(most, ids.length), 1);
-    await this.#batches(tokenized, longest, options, async (part, first) => {
-      const outputs = await this.#run('embed', { texts: part }, PictureSet.empty, {}, options.signal);
-      embeddings.set(outputs.text_embed!, first * this.config.width);
-    });
-    return { embeddings, count: texts.length, width: this.config.width };
+  async embedTexts(texts: readonly string[], options?: CallOptions): Promise<Embeddings> {
+    const call = Vlmo.#begin(this, 'embedTexts', options, callKinds);
+    const taken = takeTexts(call.where, texts);
+    const outputs = await this.#together(call, { ...noItems, texts: taken });
+    return { embeddings: outputs.texts, count: taken.length, width: this.config.width };
   }
 
   /**
    * Reads each picture together with its text and says how likely they belong together.
    *
-   * @returns [pairs] probabilities of image-text matching
-   * @throws MomeError as `embedImages` and `embedTexts`
+   * @returns [pairs] numbers from 0 to 1: probabilities where the model has a {@link matchCalibration}, otherwise what the head says
+   * @throws MomeError as `embedImages` and `embedTexts`, with the `index` of the pair
    */
   async match(
     pairs: readonly { readonly image: ImageInput; readonly text: string }[],
-    options: CallOptions = {},
+    options?: CallOptions,
   ): Promise<Float32Array> {
-    requirePairs(pairs, 'match');
-    const probabilities = new Float32Array(pairs.length);
-    const { pairs: tokenized } = await this.#tokenize({ pairs }, options.signal);
-    const longest = tokenized.reduce((most, { text }) => Math.max(most, text.length), 1);
-    await this.#batches(tokenized, longest + imageTokensOf(this.config), options, async (part, first) => {
-      const pictures = await PictureSet.prepare(
-        part.map(({ image }) => image),
-        this.config.imageSize,
-        options.signal,
-      );
-      const items = part.map(({ text }, i) => ({ text, picture: pictures.items[i]!.picture }));
-      const { itm_logits } = await this.#run('match', { pairs: items }, pictures, {}, options.signal);
-      for (let i = 0; i < part.length; i++) probabilities[first + i] = secondProbability(itm_logits!, i);
-    });
-    return probabilities;
+    const call = Vlmo.#begin(this, 'match', options, callKinds);
+    const taken = takePairs(call.where, pairs);
+    const { logits } = await this.#together(call, { ...noItems, pairs: taken });
+    return this.#matches(logits);
   }
 
   /**
@@ -158,32 +214,16 @@ export class Vlmo {
    *
    * @throws MomeError as `embedImages`, `embedTexts` and `match`
    */
-  async mixed(items: MixedItems, options: CallOptions = {}): Promise<MixedResults> {
-    const { width, imageSize } = this.config;
-    requireMixed(items);
-    const { images = [], texts = [], pairs = [] } = items;
-    const tokenized = await this.#tokenize(items, options.signal);
-    const run = functionOf(tokenized);
-    const results: MixedResults = {
-      images: { embeddings: new Float32Array(images.length * width), count: images.length, width },
-      texts: { embeddings: new Float32Array(texts.length * width), count: texts.length, width },
-      pairs: new Float32Array(pairs.length),
+  async mixed(items: MixedItems, options?: CallOptions): Promise<MixedResults> {
+    const call = Vlmo.#begin(this, 'mixed', options, callKinds);
+    const taken = takeMixed(call.where, items);
+    const { images, texts, logits } = await this.#together(call, taken);
+    const { width } = this.config;
+    return {
+      images: { embeddings: images, count: taken.images.length, width },
+      texts: { embeddings: texts, count: taken.texts.length, width },
+      pairs: this.#matches(logits),
     };
-    const total = images.length + texts.length + pairs.length;
-    const wanted = Math.ceil(rowsOf(tokenized, imageTokensOf(this.config)) / this.#rowsPerRun);
-    const parts = Math.max(1, Math.min(wanted, Math.max(images.length, texts.length, pairs.length)));
-    for (let part = 0; part < parts; part++) {
-      requireNotAborted(options.signal, 'vlmo');
-      const { items: own, first, end } = partOf(tokenized, part, parts);
-      const { batch, pictures } = await prepareMixed(own, imageSize, options.signal);
-      const outputs: Partial<OutputsOf<Functions['mixed']>> = await this.#run(run, batch, pictures, {}, options.signal);
-      results.images.embeddings.set(outputs.image_embed ?? [], first.images * width);
-      results.texts.embeddings.set(outputs.text_embed ?? [], first.texts * width);
-      for (let i = 0; i < own.pairs.length; i++)
-        results.pairs[first.pairs + i] = secondProbability(outputs.itm_logits!, i);
-      options.onProgress?.(end.images + end.texts + end.pairs, total);
-    }
-    return results;
   }
 
   /**
@@ -192,11 +232,12 @@ export class Vlmo {
    * @throws MomeError as `mixed`
    */
   async profile(items: MixedItems): Promise<Profile> {
-    requireMixed(items);
-    const tokenized = await this.#tokenize(items);
+    const call = Vlmo.#begin(this, 'profile', undefined, callKinds);
+    const taken = takeMixed(call.where, items);
+    const tokenized = await this.#tokenize(call, taken, ownNames);
     const name = functionOf(tokenized);
-    const { batch, pictures } = await prepareMixed(tokenized, this.config.imageSize);
-    await this.#run(name, batch, pictures, {});
+    const { batch, pictures } = await this.#prepare(call, tokenized, ownNames);
+    await this.#run(call, name, batch, pictures, {});
     const { program, ops } = this.#programs.get(name);
     const started = performance.now();
     const args = argumentsOf<Functions[typeof name]>(this.#layout(batch, pictures), { bytes: pictures.bytes }, {});
@@ -205,25 +246,27 @@ export class Vlmo {
     return profileOf(ops, run, milliseconds);
   }
 
-  async #tokenize({ images = [], texts = [], pairs = [] }: MixedItems, signal?: AbortSignal): Promise<TokenizedItems> {
-    const ids = await this.#encodeAll([...texts, ...pairs.map(({ text }) => text)], signal);
-    return {
-      images,
-      texts: ids.slice(0, texts.length),
-      pairs: pairs.map(({ image }, i) => ({ image, text: ids[texts.length + i]! })),
-    };
-  }
-
   /**
-   * Orders candidates by fusion score: pictures for a text query, texts for a picture query. To a text query a string is the path of a
-   * picture, as everywhere.
+   * Orders candidates by what both encoders say of them and the query: pictures for a text query, texts for a picture query. To a text query a
+   * string is the path of a picture, as everywhere. Cosines are computed, or taken from `similarities`: whoever keeps vectors elsewhere
+   * gives the cosines of the best few that were found there.
    *
-   * @returns candidates best first; equal scores keep the order of the call
-   * @throws MomeError as `match`: `MOME_INVALID_ARGUMENT` when a picture query meets a candidate that is no text, `MOME_NOT_FOUND` when a
-   *   text query meets a path where there is no file
+   * @returns candidates best first, with the `score` they are ordered by; equal scores keep the order of the call
+   * @throws MomeError as `match`, with the `index` of the candidate: `MOME_INVALID_ARGUMENT` when a picture query meets a candidate that
+   *   is no text, `MOME_NOT_FOUND` when a text query meets a path where there is no file, `MOME_UNSUPPORTED` when the model lacks the
+   *   matching head, or, without `similarities`, the contrastive one
+   * @example
+   * const found = nearest(queryVector, 32); // [{ id, path, cosine }] of a vector database
+   * const ranked = await vlmo.rerank({ text: 'a cat' }, found.map(({ path }) => path), { similarities: found.map(({ cosine }) => cosine) });
+   * console.log(found[ranked[0].index].id, ranked[0].score);
    */
-  async rerank(query: RerankQuery, candidates: readonly ImageInput[], options: CallOptions = {}): Promise<Ranked[]> {
-    return rankedBy(await this.match(pairsOf(query, candidates), options));
+  async rerank(query: RerankQuery, candidates: readonly ImageInput[], options?: RerankOptions): Promise<Ranked[]> {
+    const { similarities: given, rule, ...call } = Vlmo.#begin(this, 'rerank', options, rerankKinds);
+    const { items, names, similarities } = takeRerank(query, candidates, given);
+    const { images, texts, logits } = await this.#together(call, items, names, ['pairs']);
+    const isText = items.texts.length === 1;
+    const computed = () => (isText ? cosines(texts, images) : cosines(images, texts));
+    return rankedBy(similarities ?? computed(), logits, this, rule);
   }
 
   /**
@@ -232,12 +275,13 @@ export class Vlmo {
    * @returns answers with their probabilities (independent of each other, as in VQA v2), best first
    * @throws MomeError as `embedImages` and `embedTexts`: `MOME_UNSUPPORTED` when the model has no answer head
    */
-  async answer(image: ImageInput, question: string, options: TopOptions = {}): Promise<AnswerCandidate[]> {
-    const { k = 5 } = options;
-    requireCount(k, 'answer');
-    const pictures = await PictureSet.prepare([image], this.config.imageSize, options.signal);
-    const items = [{ text: this.#encode(question), picture: 0 }];
-    const { vqa_logits } = await this.#run('answer', { pairs: items }, pictures, {}, options.signal);
+  async answer(image: ImageInput, question: string, options?: TopOptions): Promise<AnswerCandidate[]> {
+    const { k = 5, ...call } = Vlmo.#begin(this, 'answer', options, topKinds);
+    const taken = takePicture(call.where, image);
+    const text = this.#encode(call, takeText(call.where, question, 'question'), { kind: 'question' });
+    const pictures = await this.#pictures(call, [taken], () => ({ kind: 'picture' }));
+    const items = [{ text, picture: 0 }];
+    const { vqa_logits } = await this.#run(call, 'answer', { pairs: items }, pictures, {});
     return topOf(vqa_logits!, k).map((index) => ({
       answer: this.#answers?.[index] ?? `answer ${index}`,
       score: 1 / (1 + Math.exp(-vqa_logits![index]!)),
@@ -253,24 +297,19 @@ export class Vlmo {
   async reason(
     images: readonly [ImageInput, ImageInput],
     statement: string,
-    options: CallOptions = {},
+    options?: CallOptions,
   ): Promise<{ readonly probability: number }> {
-    requireList(images, 'reason', 'two pictures');
-    check(images.length === 2, 'MOME_INVALID_ARGUMENT', `reason: expected 2 pictures, got ${images.length}`);
-    const pictures = await PictureSet.prepare(images, this.config.imageSize, options.signal);
-    const text = this.#encode(statement);
+    const call = Vlmo.#begin(this, 'reason', options, callKinds);
+    const taken = takeImages(call.where, images, 'two pictures');
+    check(taken.length === 2, 'MOME_INVALID_ARGUMENT', `reason: expected 2 pictures, got ${taken.length}`);
+    const text = this.#encode(call, takeText(call.where, statement, 'statement'), { kind: 'statement' });
+    const pictures = await this.#pictures(call, taken, (index) => ({ kind: 'picture', index }));
     const pairs = pictures.items.map(({ picture }, i) => ({
       text,
       picture,
       type: i === 0 ? (1 as const) : (2 as const),
     }));
-    const { nlvr2_logits } = await this.#run(
-      'reason',
-      { pairs },
-      pictures,
-      { dims: { statements: 1 } },
-      options.signal,
-    );
+    const { nlvr2_logits } = await this.#run(call, 'reason', { pairs }, pictures, { dims: { statements: 1 } });
     return { probability: secondProbability(nlvr2_logits!, 0) };
   }
 
@@ -280,22 +319,21 @@ export class Vlmo {
    * @returns for each mask its `k` likeliest pieces; the probabilities of all pieces sum to 1
    * @throws MomeError as `embedImages` and `embedTexts`: `MOME_UNSUPPORTED` when the model has no masked-language head
    */
-  async fillMask(image: ImageInput | null, text: string, options: TopOptions = {}): Promise<MaskCandidates[]> {
-    const { k = 5 } = options;
-    requireCount(k, 'fillMask');
+  async fillMask(image: ImageInput | null, text: string, options?: TopOptions): Promise<MaskCandidates[]> {
+    const { k = 5, ...call } = Vlmo.#begin(this, 'fillMask', options, topKinds);
+    const taken = image === null ? [] : [takePicture(call.where, image)];
+    const ids = this.#encode(call, takeText(call.where, text, 'text'), { kind: 'text' });
     const tokenizer = this.#requireTokenizer();
-    const ids = this.#encode(text);
     const positions = [...ids.keys()].filter((position) => ids[position] === tokenizer.maskId);
     if (positions.length === 0) return [];
-    const pictures =
-      image === null ? PictureSet.empty : await PictureSet.prepare([image], this.config.imageSize, options.signal);
+    const pictures = await this.#pictures(call, taken, () => ({ kind: 'picture' }));
     const items: BatchItems = image === null ? { texts: [ids] } : { pairs: [{ text: ids, picture: 0 }] };
     const masked = (batch: Batch) => {
       const first = (image === null ? batch.textCls : batch.pairTextCls)[0]!;
       const mlm_rows = Int32Array.from(positions, (position) => first + position);
       return { dims: { tokens: positions.length }, inputs: { mlm_rows } };
     };
-    const { mlm_logits } = await this.#run('fillMask', items, pictures, masked, options.signal);
+    const { mlm_logits } = await this.#run(call, 'fillMask', items, pictures, masked);
     const V = this.config.vocabularySize;
     const masks: MaskCandidates[] = [];
     const pace = new Pace();
@@ -314,12 +352,13 @@ export class Vlmo {
 
   /** Bytes this model holds in native memory. */
   memory(): { readonly arenaBytes: number; readonly weightBytes: number } {
-    this.#requireAlive();
+    Vlmo.#begin(this, 'memory', undefined, callKinds);
     return this.#engine.memory();
   }
 
   /** Stops running calls, which reject with `MOME_ABORTED`, and frees native memory. Calling it again does nothing. */
   async dispose(): Promise<void> {
+    Vlmo.#requireModel(this, 'dispose');
     if (this.#disposed) return;
     this.#disposed = true;
     this.#programs.dispose();
@@ -331,14 +370,118 @@ export class Vlmo {
     await this.dispose();
   }
 
+  /** Begins a call: refuses it for a wrong `this`, wrong options, a disposed model or a signal that has fired. */
+  static #begin<T extends CallOptions>(model: Vlmo, where: string, options: T | undefined, known: Kinds<T>): T & Call {
+    Vlmo.#requireModel(model, where);
+    const taken = takeOptions(where, options, known);
+    check(!model.#disposed, 'MOME_DISPOSED', `${where}: expected a live model, got one that was disposed`);
+    requireNotAborted(taken.signal, where);
+    return { ...taken, where };
+  }
+
+  static #requireModel(model: unknown, where: string): void {
+    check(
+      isObject(model) && #engine in model,
+      'MOME_INVALID_ARGUMENT',
+      `${where}: expected to be called as a method of a model, got ${describe(model)} as "this"`,
+    );
+  }
+
+  /** Passes on if the call is still wanted. @throws MomeError `MOME_ABORTED` */
+  #requireWanted({ where, signal }: Call): void {
+    requireNotAborted(signal, where);
+    check(!this.#disposed, 'MOME_ABORTED', `${where}: expected a live model until the end, it was disposed`);
+  }
+
+  /**
+   * Does the runs of a call. The pictures of a run are prepared while the run before it goes on.
+   *
+   * @param counted kinds of items that progress counts
+   */
+  async #together(
+    call: Call,
+    taken: TakenItems,
+    names: Naming = ownNames,
+    counted: readonly (keyof TakenItems)[] = ['images', 'texts', 'pairs'],
+  ): Promise<MixedOutputs> {
+    const { width } = this.config;
+    const tokenized = await this.#tokenize(call, taken, names);
+    const name = functionOf(tokenized);
+    const results: MixedOutputs = {
+      images: new Float32Array(taken.images.length * width),
+      texts: new Float32Array(taken.texts.length * width),
+      logits: new Float32Array(taken.pairs.length * 2),
+    };
+    const parts = cut(tokenized, imageTokensOf(this.config), this.#rowsPerRun);
+    const total = counted.reduce((sum, each) => sum + taken[each].length, 0);
+    const preparing = new AbortController();
+    const ended = onAbort(call.signal, () => preparing.abort(call.signal?.reason));
+    const prepare = (place: number) => {
+      const part = parts[place];
+      if (!part) return undefined;
+      const named: Naming = (list, index, half) => names(list, part.first[list] + index, half);
+      const prepared = this.#prepare({ ...call, signal: preparing.signal }, itemsOf(tokenized, part), named);
+      prepared.catch(() => {}); // it is waited for below, unless the run before it fails
+      return prepared;
+    };
+    try {
+      let next = prepare(0);
+      for (const [place, { first, end }] of parts.entries()) {
+        const { batch, pictures } = (await next)!;
+        next = prepare(place + 1);
+        const outputs: Partial<OutputsOf<Functions['mixed']>> = await this.#run(call, name, batch, pictures, {});
+        results.images.set(outputs.image_embed ?? [], first.images * width);
+        results.texts.set(outputs.text_embed ?? [], first.texts * width);
+        results.logits.set(outputs.itm_logits ?? [], first.pairs * 2);
+        const done = counted.reduce((sum, each) => sum + end[each], 0);
+        if (call.onProgress) await report(call.onProgress, done, total);
+        requireNotAborted(call.signal, call.where);
+      }
+    } finally {
+      ended();
+      preparing.abort();
+    }
+    return results;
+  }
+
+  /** The sequences of one run and its pictures. */
+  async #prepare(
+    call: Call,
+    { images, texts, pairs }: TokenizedItems,
+    names: Naming,
+  ): Promise<{ readonly batch: BatchItems; readonly pictures: PictureSet }> {
+    const shown = [...images, ...pairs.map(({ image }) => image)];
+    const pictures = await this.#pictures(call, shown, (index) =>
+      index < images.length ? names('images', index, 'image') : names('pairs', index - images.length, 'image'),
+    );
+    const batch: BatchItems = {
+      texts,
+      images: pictures.items.slice(0, images.length),
+      pairs: pairs.map(({ text }, i) => ({ text, picture: pictures.items[images.length + i]!.picture })),
+    };
+    return { batch, pictures };
+  }
+
+  /** Decodes and resizes pictures. @param nameOf what the caller calls picture i */
+  async #pictures(
+    { where, signal }: Call,
+    images: readonly PictureSource[],
+    nameOf: (index: number) => ErrorItem,
+  ): Promise<PictureSet> {
+    if (images.length === 0) return PictureSet.empty;
+    return PictureSet.prepare(images, this.config.imageSize, signal, (error, index) =>
+      aboutItem(error, where, { ...nameOf(index), item: shortName(images[index]!) }),
+    );
+  }
+
   async #run<K extends FunctionName>(
+    call: Call,
     name: K,
     items: BatchItems,
     pictures: PictureSet,
     own: OwnArguments<Functions[K]> | ((batch: Batch) => OwnArguments<Functions[K]>),
-    signal?: AbortSignal,
   ): Promise<OutputsOf<Functions[K]>> {
-    this.#requireAlive();
+    this.#requireWanted(call);
     const { program, outputRows } = this.#programs.get(name);
     const batch = this.#layout(items, pictures);
     const args = argumentsOf<Functions[K]>(
@@ -346,7 +489,7 @@ export class Vlmo {
       { bytes: pictures.bytes },
       typeof own === 'function' ? own(batch) : own,
     );
-    return withoutSurplus(batch, outputRows, await program.run(args, signal));
+    return withoutSurplus(batch, outputRows, await program.run(args, call.signal));
   }
 
   /** On a device in buckets: what one run launches is recorded for others of the same sizes. */
@@ -354,38 +497,41 @@ export class Vlmo {
     return layoutBatch(this.config, items, pictures.count, this.device !== 'cpu');
   }
 
-  /** Calls `run` on consecutive parts of `items` that hold at most `#rowsPerRun` rows each. */
-  async #batches<T>(
-    items: readonly T[],
-    rowsPerItem: number,
-    { signal, onProgress }: CallOptions,
-    run: (part: readonly T[], first: number) => Promise<void>,
-  ): Promise<void> {
-    this.#requireAlive();
-    const size = Math.max(1, Math.floor(this.#rowsPerRun / rowsPerItem));
-    for (let first = 0; first < items.length; first += size) {
-      requireNotAborted(signal, 'vlmo');
-      const part = items.slice(first, first + size);
-      await run(part, first);
-      onProgress?.(first + part.length, items.length);
-    }
+  /** The probabilities that [pairs, 2] logits of the matching head stand for. */
+  #matches(logits: Float32Array): Float32Array {
+    return Float32Array.from({ length: logits.length / 2 }, (_, i) =>
+      matchProbability(logits[2 * i + 1]! - logits[2 * i]!, this.matchCalibration),
+    );
   }
 
-  async #encodeAll(texts: readonly string[], signal?: AbortSignal): Promise<Int32Array[]> {
-    this.#requireAlive();
+  async #tokenize(call: Call, { images, texts, pairs }: TakenItems, names: Naming): Promise<TokenizedItems> {
     const pace = new Pace();
-    const encoded: Int32Array[] = [];
-    for (const text of texts) {
-      requireNotAborted(signal, 'vlmo');
-      encoded.push(this.#encode(text));
+    // A query stands in every pair of its candidates: it is split once.
+    const last: { text: string; ids: Int32Array } = { text: '', ids: new Int32Array(0) };
+    const encode = async (list: 'texts' | 'pairs', index: number, text: string): Promise<Int32Array> => {
+      if (text !== last.text || last.ids.length === 0) {
+        this.#requireWanted(call);
+        last.ids = this.#encode(call, text, names(list, index, 'text'));
+        last.text = text;
+      }
       await pace.rest();
-    }
-    return encoded;
+      return last.ids;
+    };
+    const textIds: Int32Array[] = [];
+    for (const [index, text] of texts.entries()) textIds.push(await encode('texts', index, text));
+    const pairIds: TokenizedItems['pairs'][number][] = [];
+    for (const [index, { image, text }] of pairs.entries())
+      pairIds.push({ image, text: await encode('pairs', index, text) });
+    return { images, texts: textIds, pairs: pairIds };
   }
 
-  #encode(text: string): Int32Array {
-    check(typeof text === 'string', 'MOME_INVALID_ARGUMENT', `vlmo: expected a text, got ${typeof text}`);
-    return this.#requireTokenizer().encode(text);
+  #encode({ where }: Call, text: string, about: ErrorItem): Int32Array {
+    const tokenizer = this.#requireTokenizer();
+    try {
+      return tokenizer.encode(text);
+    } catch (error) {
+      throw aboutItem(error, where, { ...about, item: shortText(text) });
+    }
   }
 
   #requireTokenizer(): Tokenizer {
@@ -395,9 +541,5 @@ export class Vlmo {
       'vlmo: expected vocab.txt or tokenizer.json beside the weights, found neither',
     );
     return this.#tokenizer;
-  }
-
-  #requireAlive(): void {
-    check(!this.#disposed, 'MOME_DISPOSED', 'vlmo: expected a live model, got one that was disposed');
   }
 }

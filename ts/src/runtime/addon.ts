@@ -72,6 +72,8 @@ export interface NativeEngine {
   readonly threads: number;
   readonly target: string;
   readonly arenaBytes: number;
+  /** Tells V8 how many bytes the engine holds outside its heap, weights included. @returns the total that V8 was told of */
+  holds(bytes: number): number;
   dispose(): void;
 }
 

@@ -1,6 +1,7 @@
 /**
  * Engines, weights and programs: the native classes with typed errors, abort signals and safe disposal.
  */
+import { onAbort } from './abort.ts';
 import {
   type AdamwOptions,
   addon,
@@ -29,13 +30,27 @@ export interface EngineOptions {
   readonly memoryLimit?: number;
 }
 
+/** What an engine holds outside JavaScript's heap. */
+interface Held {
+  readonly engine: NativeEngine;
+  readonly weights: NativeWeights[];
+}
+
+/** Frees what a dropped engine holds, as soon as its object was collected. */
+const dropped = new FinalizationRegistry<Held>(free);
+
+function free({ engine, weights }: Held): void {
+  for (const each of weights) each.dispose();
+  engine.dispose();
+}
+
 /** Threads and scratch memory that runs share. Runs are done one after the other, in the order of their calls. */
 export class Engine {
   readonly threads: number;
   readonly target: string;
   readonly device: Device;
   readonly #native: NativeEngine;
-  readonly #weights = new Set<Weights>();
+  readonly #held: Held;
   #disposed = false;
 
   /** @throws MomeError `MOME_DEVICE_UNAVAILABLE` for a target this processor lacks, `MOME_INVALID_ARGUMENT` */
@@ -56,6 +71,8 @@ export class Engine {
         ? new a.NativeEngine(threads ?? 0, target || process.env.MOME_TARGET || a.cpuInfo().best)
         : new a.NativeEngine(threads ?? 1, 'cuda', device.index, memoryLimit),
     );
+    this.#held = { engine: this.#native, weights: [] };
+    dropped.register(this, this.#held, this);
     this.threads = this.#native.threads;
     this.target = this.#native.target;
   }
@@ -63,9 +80,9 @@ export class Engine {
   /** @param dtype what matrices are kept as; only float32 ones can be trained */
   createWeights(dtype: DType = 'float32'): Weights {
     this.#requireAlive();
-    const weights = new Weights(native((a) => new a.NativeWeights(this.#native, dtype)));
-    this.#weights.add(weights);
-    return weights;
+    const weights = native((a) => new a.NativeWeights(this.#native, dtype));
+    this.#held.weights.push(weights);
+    return new Weights(this, weights);
   }
 
   /** Compiles a lowered graph against `weights`. @throws MomeError `MOME_NOT_FOUND` for a parameter the weights lack */
@@ -74,7 +91,10 @@ export class Engine {
     text: string,
   ): Program<A, O> {
     this.#requireAlive();
-    return new Program<A, O>(native((a) => new a.NativeProgram(weights.native, text)));
+    return new Program<A, O>(
+      this,
+      native((a) => new a.NativeProgram(weights.native, text)),
+    );
   }
 
   /** The name of the device runs take place on. */
@@ -85,17 +105,30 @@ export class Engine {
   /** Bytes held in native memory, a CUDA device's included. */
   memory(): { readonly arenaBytes: number; readonly weightBytes: number } {
     this.#requireAlive();
-    let weightBytes = 0;
-    for (const weights of this.#weights) weightBytes += weights.native.bytes;
-    return { arenaBytes: this.#native.arenaBytes, weightBytes };
+    return this.#memory();
   }
 
-  /** Stops the run in progress, which rejects with `MOME_ABORTED`, and frees everything. Calling it again does nothing. */
+  /** Lets V8 know of native memory, so that it collects engines that were dropped. To be called when that memory may have changed. */
+  account(): void {
+    if (this.#disposed) return;
+    const { arenaBytes, weightBytes } = this.#memory();
+    this.#native.holds(arenaBytes + weightBytes);
+  }
+
+  /**
+   * Stops the run in progress and those that wait, which reject with `MOME_ABORTED`, and frees everything. Calling it again does nothing.
+   * An engine that is dropped instead is freed when V8 collects it.
+   */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    for (const weights of this.#weights) weights.dispose();
-    this.#native.dispose();
+    dropped.unregister(this);
+    free(this.#held);
+  }
+
+  #memory(): { readonly arenaBytes: number; readonly weightBytes: number } {
+    const weightBytes = this.#held.weights.reduce((sum, { bytes }) => sum + bytes, 0);
+    return { arenaBytes: this.#native.arenaBytes, weightBytes };
   }
 
   #requireAlive(): void {
@@ -106,8 +139,11 @@ export class Engine {
 /** Named parameters on one engine. */
 export class Weights {
   readonly native: NativeWeights;
+  /** Kept alive as long as its weights are. */
+  readonly engine: Engine;
 
-  constructor(weights: NativeWeights) {
+  constructor(engine: Engine, weights: NativeWeights) {
+    this.engine = engine;
     this.native = weights;
   }
 
@@ -119,10 +155,11 @@ export class Weights {
   /** Takes tensors straight from an open file, which native code keeps open by itself and reads when a program first needs them. */
   async map(file: InputFile, regions: readonly FileRegion[]): Promise<void> {
     await native(() => this.native.map(file.fd, file.path, regions));
+    this.engine.account();
   }
 
   async read(name: string): Promise<Float32Array> {
-    return native(() => this.native.read(name));
+    return await native(() => this.native.read(name));
   }
 
   async write(name: string, values: Float32Array): Promise<void> {
@@ -131,7 +168,7 @@ export class Weights {
 
   /** A parameter's gradient or one of AdamW's moments. */
   async readState(name: string, kind: 'gradient' | 'm' | 'v'): Promise<Float32Array> {
-    return native(() => this.native.read(name, kind));
+    return await native(() => this.native.read(name, kind));
   }
 
   async writeState(name: string, kind: 'gradient' | 'm' | 'v', values: Float32Array): Promise<void> {
@@ -141,6 +178,7 @@ export class Weights {
   /** Adds zero gradients and moments to every parameter. */
   enableTraining(): void {
     native(() => this.native.enableTraining());
+    this.engine.account();
   }
 
   async zeroGradients(): Promise<void> {
@@ -149,7 +187,7 @@ export class Weights {
 
   /** The Euclidean norm of all gradients together. */
   async gradientNorm(): Promise<number> {
-    return native(() => this.native.gradientNorm());
+    return await native(() => this.native.gradientNorm());
   }
 
   async adamw(options: AdamwOptions): Promise<void> {
@@ -170,13 +208,16 @@ type Outputs = RunOutputs['outputs'];
  * @typeParam O its outputs
  */
 export class Program<A extends RunArguments = RunArguments, O extends Outputs = Outputs> {
+  /** Kept alive as long as its programs are. */
+  readonly engine: Engine;
   readonly #native: NativeProgram;
   readonly #names: NativeProgram['names'];
   // Read by each run before it returns.
   readonly #dims: Float64Array;
   readonly #scalars: Float64Array;
 
-  constructor(program: NativeProgram) {
+  constructor(engine: Engine, program: NativeProgram) {
+    this.engine = engine;
     this.#native = program;
     this.#names = program.names;
     this.#dims = new Float64Array(this.#names.dims.length);
@@ -204,8 +245,7 @@ export class Program<A extends RunArguments = RunArguments, O extends Outputs = 
   ): Promise<RunOutputs> {
     if (signal?.aborted) throw aborted(signal);
     const cancel = signal && new (addon().CancelToken)();
-    const onAbort = () => cancel?.cancel();
-    signal?.addEventListener('abort', onAbort, { once: true });
+    const ended = onAbort(signal, () => cancel?.cancel());
     const names = this.#names;
     try {
       return await this.#native.run(
@@ -220,7 +260,8 @@ export class Program<A extends RunArguments = RunArguments, O extends Outputs = 
       if (signal?.aborted && failure instanceof MomeError && failure.code === 'MOME_ABORTED') throw aborted(signal);
       throw failure;
     } finally {
-      signal?.removeEventListener('abort', onAbort);
+      ended();
+      this.engine.account();
     }
   }
 

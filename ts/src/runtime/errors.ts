@@ -35,15 +35,46 @@ export function clip(text: string, most: number = maxNameLength): string {
   return `${text.slice(0, most - end - 5)} ... ${text.slice(text.length - end)}`;
 }
 
+/** The item of a call that an error is about. */
+export interface ErrorItem {
+  /** What it is: `picture`, `text`, `pair`, `candidate`, `query`, `question` or `statement`. */
+  readonly kind?: string;
+  /** Its place in the caller's list, from 0. */
+  readonly index?: number;
+  /** A short name: the path of a picture, the beginning of a text. */
+  readonly item?: string;
+}
+
 /** Every error this library raises on purpose. `message` reads "<where>: expected ..., got ..." and is short. */
 export class MomeError extends Error {
   readonly code: ErrorCode;
+  /** What kind of item the error is about, where it is about one: `picture`, `text`, `pair`, `candidate`, `query`, and so on. */
+  declare readonly kind?: string;
+  /** Place of that item in the caller's list, from 0. */
+  declare readonly index?: number;
+  /** Short name of that item. */
+  declare readonly item?: string;
 
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string, { kind, index, item, ...options }: ErrorOptions & ErrorItem = {}) {
     super(clip(message, maxMessageLength), options);
     this.name = 'MomeError';
     this.code = code;
+    if (kind !== undefined) this.kind = kind;
+    if (index !== undefined) this.index = index;
+    if (item !== undefined) this.item = item;
   }
+}
+
+/** Errors that are about the whole call, whatever item it was at. */
+const ofWholeCall: readonly ErrorCode[] = ['MOME_ABORTED', 'MOME_DISPOSED', 'MOME_NATIVE_LOAD', 'MOME_INTERNAL'];
+
+/** The same error, saying which item of a call it is about. */
+export function aboutItem(error: unknown, where: string, about: ErrorItem): unknown {
+  if (!(error instanceof MomeError) || error.kind !== undefined || ofWholeCall.includes(error.code)) return error;
+  const { kind, index, item } = about;
+  const name = `${kind}${index === undefined ? '' : ` ${index}`}${item === undefined ? '' : ` (${item})`}`;
+  const said = /(?:^|: )(expected .*)$/s.exec(error.message)?.[1] ?? error.message;
+  return new MomeError(error.code, `${where}: ${name}: ${said}`, { ...about, cause: error.cause });
 }
 
 /** Throws a {@link MomeError} unless `condition` holds. */

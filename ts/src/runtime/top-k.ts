@@ -1,4 +1,5 @@
 /** Exact search over the rows of a matrix, on native threads. */
+import { onAbort } from './abort.ts';
 import { addon, native } from './addon.ts';
 import { MomeError, requireNotAborted } from './errors.ts';
 
@@ -27,17 +28,16 @@ export async function topK(
   requireNotAborted(signal, 'search');
   if (!signal) return native((exports) => exports.topK(rows, width, query, k));
   const cancel = native(() => new (addon().CancelToken)());
-  let onAbort = () => {};
+  let ended = () => {};
   const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => {
+    ended = onAbort(signal, () => {
       cancel.cancel();
       reject(new MomeError('MOME_ABORTED', 'search: the call was aborted', { cause: signal.reason }));
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
+    });
   });
   try {
     return await Promise.race([native((exports) => exports.topK(rows, width, query, k, cancel)), aborted]);
   } finally {
-    signal.removeEventListener('abort', onAbort);
+    ended();
   }
 }

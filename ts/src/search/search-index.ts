@@ -3,7 +3,7 @@
  */
 import { stat } from 'node:fs/promises';
 import { fusedScore } from '../inference/fused-score.ts';
-import type { CallOptions, ImageInput, Vlmo } from '../inference/vlmo.ts';
+import type { CallOptions, ImageInput, Ranked, Vlmo } from '../inference/vlmo.ts';
 import { check } from '../runtime/errors.ts';
 import { forEachPaced, sortInPieces } from '../runtime/pace.ts';
 import { topK } from '../runtime/top-k.ts';
@@ -186,15 +186,16 @@ export class SearchIndex {
     const judged = isText ? rerank : 0;
     const nearest = await this.#nearest(embeddings, Math.min(this.items.length, Math.max(k, judged)), signal);
     if (!isText || judged === 0) return nearest;
-    const matches = new Map<SearchResult, number>();
+    const ranked = new Map<SearchResult, Ranked>();
     const judge = async (some: readonly SearchResult[]) => {
-      const pairs = some.map(({ path }) => ({ image: path, text: query }));
-      const probabilities = await this.#model.match(pairs, call);
-      for (const [i, result] of some.entries()) matches.set(result, probabilities[i]!);
+      const paths = some.map(({ path }) => path);
+      const similarities = some.map(({ similarity }) => similarity);
+      const order = await this.#model.rerank({ text: query }, paths, { ...call, similarities });
+      for (const each of order) ranked.set(some[each.index]!, each);
     };
     const first = nearest.slice(0, judged);
     await eachReadable(first, judge, ({ path }, error) => onError?.(path, error));
-    return this.#inOrder(nearest, matches, first.length, k);
+    return this.#inOrder(nearest, ranked, first.length, k);
   }
 
   /** The nearest pictures by the dual encoder alone. */
@@ -215,15 +216,17 @@ export class SearchIndex {
    */
   async #inOrder(
     nearest: readonly SearchResult[],
-    matches: ReadonlyMap<SearchResult, number>,
+    ranked: ReadonlyMap<SearchResult, Ranked>,
     judged: number,
     k: number,
   ): Promise<SearchResult[]> {
-    const { similarityScale, fusionWeight } = this.#model;
     const scored: SearchResult[] = [];
     await forEachPaced(nearest, (result) => {
-      const match = matches.get(result) ?? null;
-      const score = fusedScore(match ?? 0, result.similarity, similarityScale, fusionWeight);
+      const { similarity } = result;
+      const { score, match } = ranked.get(result) ?? {
+        score: fusedScore({ similarity, match: 0 }, this.#model),
+        match: null,
+      };
       scored.push({ ...result, score, match });
     });
     const first = await sortInPieces(

@@ -1,9 +1,16 @@
 /**
  * `mome eval retrieval`: recall of a model on the held-out emoji drawings, one caption (the label) per picture.
  */
-import { fusedScore } from '../inference/fused-score.ts';
+import {
+  type Fusion,
+  fusedScore,
+  type MatchCalibration,
+  matchLogOdds,
+  matchProbability,
+} from '../inference/fused-score.ts';
 import type { Vlmo } from '../inference/vlmo.ts';
 import { check } from '../runtime/errors.ts';
+import { expectedCalibrationError, fitCalibration } from './calibrate.ts';
 import { evaluationCaption } from './data/captions.ts';
 import { type EmojiStyle, flattenOnWhite, loadEmojiPictures } from './data/emoji.ts';
 import { type RankedAll, type Rankings, type RetrievalScores, rankAll, recall, rerankAll } from './retrieval.ts';
@@ -34,7 +41,7 @@ export interface RetrievalReport {
 /** What both encoders say of the first candidates of every query. */
 interface Judged {
   readonly ranked: RankedAll;
-  /** [queries * k] probabilities of the matching head, or undefined when nothing is re-ranked. */
+  /** [queries * k] what `match` gives, or undefined when nothing is re-ranked. */
   readonly matches: Float32Array | undefined;
 }
 
@@ -51,8 +58,8 @@ export async function evaluateRetrieval(options: EvaluateOptions): Promise<Retri
   };
   if (k === 0) return { n, dual, reranked: null };
   const reranked = {
-    textToImage: ownRecall(rerank(textToImage, model.similarityScale, fusionWeight)),
-    imageToText: ownRecall(rerank(imageToText, model.similarityScale, fusionWeight)),
+    textToImage: ownRecall(rerank(textToImage, fusionOf(model, fusionWeight))),
+    imageToText: ownRecall(rerank(imageToText, fusionOf(model, fusionWeight))),
   };
   return { n, dual, reranked };
 }
@@ -90,7 +97,7 @@ export async function fitFusionWeight(
   const dual = [textToImage.ranked.rankings, imageToText.ranked.rankings];
   const ranked = weights.map((weight) => ({
     weight,
-    rankings: [textToImage, imageToText].map((each) => rerank(each, model.similarityScale, weight)),
+    rankings: [textToImage, imageToText].map((each) => rerank(each, fusionOf(model, weight))),
   }));
   const best = ranked.reduce((a, b) => (meanR1(b.rankings, 0) > meanR1(a.rankings, 0) ? b : a));
   return {
@@ -100,9 +107,73 @@ export async function fitFusionWeight(
   };
 }
 
-async function judge(
-  options: EvaluateOptions,
-): Promise<{ readonly n: number; readonly textToImage: Judged; readonly imageToText: Judged }> {
+/** What {@link fitMatchCalibration} found. */
+export interface MatchCalibrationFit extends MatchCalibration {
+  /** Candidates of each query that were judged, and the share of right pairs among them. */
+  readonly candidates: number;
+  readonly share: number;
+  /** Pairs of the queries it was fitted on. */
+  readonly pairs: number;
+  /** Over the other queries: distance of probability and truth (`expectedCalibrationError`), and what right pairs get on average. */
+  readonly others: {
+    readonly pairs: number;
+    readonly errorBefore: number;
+    readonly errorAfter: number;
+    readonly rightBefore: number;
+    readonly rightAfter: number;
+  };
+}
+
+/**
+ * Fits what makes probabilities of the matching head's log-odds, on pairs as a search shows them: for every second held-out query the first `k`
+ * candidates of the dual encoder (default 10), both ways. The other half of the queries says what it is worth.
+ */
+export async function fitMatchCalibration(options: EvaluateOptions): Promise<MatchCalibrationFit> {
+  const { model, k = 10 } = options;
+  check(k > 0, 'MOME_INVALID_ARGUMENT', `fitMatchCalibration: expected k > 0, got ${k}`);
+  const { captions, textToImage, imageToText } = await judge({ ...options, k });
+  const halves = [0, 1].map((half) => {
+    const logOdds: number[] = [];
+    const isRight: number[] = [];
+    for (const { ranked, matches } of [textToImage, imageToText]) {
+      const width = matches!.length / captions.length;
+      for (const [i, match] of matches!.entries()) {
+        const query = Math.floor(i / width);
+        if (query % 2 !== half) continue;
+        const candidate = ranked.rankings[query]![i % width]!;
+        logOdds.push(matchLogOdds(match, model.matchCalibration));
+        isRight.push(captions[candidate] === captions[query] ? 1 : 0);
+      }
+    }
+    return { logOdds, isRight };
+  });
+  const [fitted, others] = [halves[0]!, halves[1]!];
+  const calibration = fitCalibration(fitted.logOdds, fitted.isRight);
+  const before = others.logOdds.map((logOdds) => matchProbability(logOdds));
+  const after = others.logOdds.map((logOdds) => matchProbability(logOdds, calibration));
+  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const ofRight = (values: readonly number[]) => mean(values.filter((_, i) => others.isRight[i] === 1));
+  return {
+    ...calibration,
+    candidates: k,
+    share: mean(fitted.isRight),
+    pairs: fitted.isRight.length,
+    others: {
+      pairs: others.isRight.length,
+      errorBefore: expectedCalibrationError(before, others.isRight),
+      errorAfter: expectedCalibrationError(after, others.isRight),
+      rightBefore: ofRight(before),
+      rightAfter: ofRight(after),
+    },
+  };
+}
+
+async function judge(options: EvaluateOptions): Promise<{
+  readonly n: number;
+  readonly captions: readonly string[];
+  readonly textToImage: Judged;
+  readonly imageToText: Judged;
+}> {
   const { model, style = 'noto', k = 32, cacheDir, signal, onProgress } = options;
   check(Number.isInteger(k) && k >= 0, 'MOME_INVALID_ARGUMENT', `evaluate: expected k to be an integer >= 0, got ${k}`);
   const size = model.config.imageSize;
@@ -148,16 +219,23 @@ async function judge(
   };
   const textToImage = await judged(texts.embeddings, images.embeddings, (text, image) => [image, text]);
   const imageToText = await judged(images.embeddings, texts.embeddings, (image, text) => [image, text]);
-  return { n: drawings.length, textToImage, imageToText };
+  return { n: drawings.length, captions, textToImage, imageToText };
 }
 
+/** A model's way to order candidates, with another weight. */
+const fusionOf = ({ similarityScale, matchCalibration }: Fusion, fusionWeight: number): Fusion => ({
+  similarityScale,
+  matchCalibration,
+  fusionWeight,
+});
+
 /** The rankings with their first candidates ordered by what both encoders say. */
-function rerank({ ranked, matches }: Judged, similarityScale: number, weight: number): Rankings {
+function rerank({ ranked, matches }: Judged, fusion: Fusion): Rankings {
   const { rankings, scores: cosines } = ranked;
   if (!matches) return rankings;
   const width = matches.length / Math.max(1, rankings.length);
   const scores = matches.map((match, i) =>
-    fusedScore(match, cosines[Math.floor(i / width)]![i % width]!, similarityScale, weight),
+    fusedScore({ match, similarity: cosines[Math.floor(i / width)]![i % width]! }, fusion),
   );
   return rerankAll(
     rankings,

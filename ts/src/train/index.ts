@@ -2,6 +2,7 @@
 export { type WriteOptions, writeModel } from '../checkpoint/index.ts';
 export { initialParameters } from '../model/initialise.ts';
 export { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
+export { expectedCalibrationError, fitCalibration } from './calibrate.ts';
 export { type Augmenter, type AugmentOptions, augmentDefaults, augmentOff, createAugmenter } from './data/augment.ts';
 export {
   type CaptionOptions,
@@ -30,6 +31,8 @@ export {
   evaluateRetrieval,
   type FusionWeightFit,
   fitFusionWeight,
+  fitMatchCalibration,
+  type MatchCalibrationFit,
   type RetrievalReport,
 } from './evaluate.ts';
 export { type MaskedText, type MaskingVocabulary, maskWords } from './masking.ts';

@@ -44,7 +44,7 @@ export async function openStartingModel(
       parameters,
       tokenizer: await createTokenizer(vocabulary.text, { maxLength: config.maxTextLength }, vocabulary.path),
       vocabularyFile: vocabulary.path,
-      fusionWeight: await files.readFusionWeight(),
+      fusionWeight: (await files.readFusion()).fusionWeight,
     };
   } finally {
     files.close();

@@ -8,6 +8,7 @@ import type { VlmoConfig } from '../architecture/config.ts';
 import { parameterShapes } from '../architecture/parameters.ts';
 import type { TrainingArguments } from '../model/contract.ts';
 import { parametersWithGradient, type TrainingFunction } from '../model/objectives.ts';
+import { kinds, takeOptions } from '../runtime/arguments.ts';
 import { Engine, type Program, type Weights } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import type { MaskingVocabulary } from './masking.ts';
@@ -16,6 +17,7 @@ import { fusedProgram } from './objectives/fused.ts';
 import type { SamplingOptions, StepContext, StepProgram, StepSetting, TrainingBatch } from './objectives/step.ts';
 import { createRandom, type Random, type RandomState } from './random.ts';
 import { learningRateAt, parameterGroups, type Schedule } from './schedule.ts';
+import { takeBatch, takeTrainerOptions } from './trainer-arguments.ts';
 
 export type { PairObjective, TrainingBatch } from './objectives/step.ts';
 
@@ -102,10 +104,10 @@ export class Trainer {
     config: VlmoConfig,
     parameters: ReadonlyMap<string, Float32Array>,
     vocabulary: MaskingVocabulary,
-    options: TrainerOptions,
-    engineOptions: { readonly threads?: number; readonly target?: string } = {},
+    given: TrainerOptions,
+    engineGiven?: { readonly threads?: number; readonly target?: string },
   ): Promise<Trainer> {
-    check(options.objectives.length > 0, 'MOME_INVALID_ARGUMENT', 'trainer: expected at least one objective, got none');
+    const { options, engineOptions } = takeTrainerOptions(config, parameters, given, engineGiven);
     check(
       !options.objectives.includes('itm') || options.objectives.includes('itc'),
       'MOME_INVALID_ARGUMENT',
@@ -151,12 +153,13 @@ export class Trainer {
    * A call that is aborted leaves the trainer where its last optimiser step did: with `accumulate`, all micro-batches since then are
    * to be given again, and training goes on as if nothing had happened.
    *
-   * @throws MomeError `MOME_INVALID_SHAPE` for pixels or groups that do not fit the texts; `MOME_ABORTED`
+   * @throws MomeError `MOME_INVALID_ARGUMENT`; `MOME_INVALID_SHAPE` for pixels or groups that do not fit the texts; `MOME_ABORTED`
    */
   async train(batch: TrainingBatch, signal?: AbortSignal): Promise<StepMetrics> {
-    this.#checkBatch(batch);
+    takeOptions('trainer', { signal }, { signal: kinds.signal });
+    const taken = takeBatch(batch, 3 * this.config.imageSize ** 2, this.options.groups ?? false);
     try {
-      return await this.#train(batch, signal);
+      return await this.#train(taken, signal);
     } catch (error) {
       // Random numbers were drawn and some gradients added already.
       this.restore(this.state);
@@ -224,23 +227,6 @@ export class Trainer {
       groups: parameterGroups(this.#withGradient, this.options.weightDecay ?? 0.01),
       limits: Object.fromEntries(scales.map((name) => [name, highest])),
     });
-  }
-
-  #checkBatch({ bytes, texts, groups }: TrainingBatch): void {
-    const pixels = texts.length * 3 * this.config.imageSize ** 2;
-    check(texts.length > 0, 'MOME_INVALID_ARGUMENT', 'trainer: expected at least one pair, got none');
-    check(
-      bytes.length === pixels,
-      'MOME_INVALID_SHAPE',
-      `trainer: expected ${pixels} pixel bytes for ${texts.length} pairs, got ${bytes.length}`,
-    );
-    if (this.options.groups) {
-      check(
-        groups?.length === texts.length,
-        'MOME_INVALID_SHAPE',
-        `trainer: expected a group for each of ${texts.length} pairs, got ${groups?.length ?? 'none'}`,
-      );
-    }
   }
 }
 

@@ -7,7 +7,8 @@ import { configFromArch } from '../architecture/config.ts';
 import { configToRun, openCheckpoint, takeParameters, valuesOf } from '../checkpoint/index.ts';
 import { prepareImage } from '../image/prepare.ts';
 import { objectiveNames } from '../model/objectives.ts';
-import { addon, type DType } from '../runtime/addon.ts';
+import { addon, type DType, dtypes } from '../runtime/addon.ts';
+import { type Kinds, kinds, oneOf, takeOptions, takePath } from '../runtime/arguments.ts';
 import { cudaInfo, type Device, type DeviceName, deviceName, resolveDevice } from '../runtime/device.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
 import { exists } from '../runtime/files.ts';
@@ -30,6 +31,13 @@ export interface VerifyOptions {
   readonly signal?: AbortSignal;
 }
 
+const verifyKinds: Kinds<VerifyOptions> = {
+  device: kinds.text,
+  target: kinds.text,
+  dtype: oneOf(dtypes),
+  signal: kinds.signal,
+};
+
 /** A channel value may differ by one of 255. */
 const preprocessBound = 1;
 
@@ -42,9 +50,11 @@ const weightsName = 'weights.pt';
 /**
  * Runs the case in `folder` and compares everything it holds, but for what the report lists as skipped.
  *
- * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG` for a folder that is no case, `MOME_ABORTED`
+ * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG` for a folder that is no case, `MOME_ABORTED`
  */
-export async function verifyCase(folder: string, options: VerifyOptions = {}): Promise<CaseReport> {
+export async function verifyCase(path: string | URL, given?: VerifyOptions): Promise<CaseReport> {
+  const folder = takePath('verify', path, 'a folder with a reference case');
+  const options = takeOptions('verify', given, verifyKinds);
   requireNotAborted(options.signal, 'verify');
   const config = await readCaseConfig(folder);
   const name = typeof config.name === 'string' ? config.name : folder;

@@ -24,7 +24,10 @@ describe('emoji-tiny', () => {
       expect(recorded.r1).toBeGreaterThanOrEqual(0.3);
       expect(recorded.r10).toBeGreaterThanOrEqual(0.6);
     }
-    expect(scores.reranked.textToImage.r1).toBeGreaterThan(scores.dual.textToImage.r1);
+    for (const direction of ['textToImage', 'imageToText'] as const) {
+      for (const at of ['r1', 'r5', 'r10'] as const)
+        expect(scores.reranked[direction][at]).toBeGreaterThan(scores.dual[direction][at]);
+    }
   });
 
   it.each([
@@ -71,6 +74,15 @@ describe('emoji-tiny', () => {
       }
     },
   );
+
+  it('is calibrated as its card says', async () => {
+    const scores = JSON.parse(await readFile(join(folder, 'scores.json'), 'utf8'));
+    await using model = await Vlmo.load();
+    const { slope, offset, others } = scores.matchCalibration;
+    expect(model.matchCalibration).toEqual({ slope, offset });
+    expect(others.errorAfter).toBeLessThan(0.02);
+    expect(others.errorAfter).toBeLessThan(others.errorBefore / 5);
+  });
 
   it('tells matching captions from others', async () => {
     const { loadEmoji } = await import('../../src/train/data/emoji.ts');

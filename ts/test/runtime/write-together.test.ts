@@ -62,7 +62,7 @@ async function found(path: string): Promise<string> {
   const header = Buffer.from(await files.weightsFile.read(0, 4096)).toString('latin1');
   const parts = [
     header.includes('"BF16"') ? 'new' : 'old',
-    (await files.readFusionWeight()) === 2 ? 'new' : 'old',
+    (await files.readFusion()).fusionWeight === 2 ? 'new' : 'old',
     (await files.readVocabulary())!.text.includes('rot') ? 'new' : 'old',
     files.answers![0] === 'ja' ? 'new' : 'old',
   ];

@@ -61,9 +61,7 @@ describe('SearchIndex', () => {
     expect(plain.map(({ score }) => score)).toEqual([...plain.map(({ score }) => score)].sort((a, b) => b - a));
     expect(results.slice(4).map(({ path }) => path)).toEqual(plain.slice(4).map(({ path }) => path));
     for (const { score, similarity } of plain) expect(score).toBe(similarity);
-    const fused = results
-      .slice(0, 4)
-      .map(({ match, similarity }) => fusedScore(match!, similarity, model.similarityScale, model.fusionWeight));
+    const fused = results.slice(0, 4).map(({ match, similarity }) => fusedScore({ match: match!, similarity }, model));
     expect(results.slice(0, 4).map(({ score }) => score)).toEqual(fused);
     expect(results.map(({ score }) => score)).toEqual(results.map(({ score }) => score).sort((a, b) => b - a));
     expect(
