@@ -148,6 +148,12 @@ Status WeightStore::reserve_data(Parameter& parameter) {
   return error(Code::out_of_memory, "weights: no memory for %s, %lld values", parameter.name.c_str(), static_cast<long long>(parameter.count));
 }
 
+Status WeightStore::add(const std::string& name, const std::vector<int64_t>& shape) {
+  Parameter* parameter = nullptr;
+  MOME_RETURN_IF_ERROR(emplace(name, shape, &parameter));
+  return reserve_data(*parameter);
+}
+
 Status WeightStore::add(const std::string& name, const std::vector<int64_t>& shape, const float* data, int64_t count) {
   int64_t expected = 1;
   for (const int64_t size : shape) expected *= size;
@@ -155,9 +161,8 @@ Status WeightStore::add(const std::string& name, const std::vector<int64_t>& sha
     return error(Code::invalid_shape, "weights: expected %lld values for %s, got %lld", static_cast<long long>(expected), name.c_str(),
                  static_cast<long long>(count));
   }
-  Parameter* parameter = nullptr;
-  MOME_RETURN_IF_ERROR(emplace(name, shape, &parameter));
-  MOME_RETURN_IF_ERROR(reserve_data(*parameter));
+  MOME_RETURN_IF_ERROR(add(name, shape));
+  Parameter* parameter = &parameters_.back();
   if (count > 0) std::memcpy(parameter->host[Form::plain].data(), data, static_cast<size_t>(count) * sizeof(float));
   return {};
 }
@@ -282,22 +287,26 @@ void WeightStore::release_plain(const std::vector<bool>& packed_only) {
   }
 }
 
-Status WeightStore::read(int index, float* values) const {
-  const Parameter& parameter = parameters_[index];
-  if (parameter.count == 0) return {};
+Status WeightStore::read(int index, int64_t first, int64_t count, float* values) {
+  Parameter& parameter = parameters_[index];
+  if (count == 0) return {};
   if (parameter.host[Form::plain].data() == nullptr) {
-    if (parameter.file.source != nullptr) return read_region(parameter, values);
-    return error(Code::unsupported, "weights: %s is kept packed only", parameter.name.c_str());
+    if (parameter.file.source == nullptr) return error(Code::unsupported, "weights: %s is kept packed only", parameter.name.c_str());
+    if (count == parameter.count) return read_region(parameter, values);
+    MOME_RETURN_IF_ERROR(load(index));
   }
-  std::memcpy(values, parameter.host[Form::plain].data(), static_cast<size_t>(parameter.count) * sizeof(float));
+  std::memcpy(values, parameter.host[Form::plain].floats() + first, static_cast<size_t>(count) * sizeof(float));
   return {};
 }
 
-Status WeightStore::write(int index, const float* values) {
+Status WeightStore::write(int index, int64_t first, int64_t count, const float* values) {
   Parameter& parameter = parameters_[index];
-  if (parameter.count == 0) return {};
-  if (parameter.host[Form::plain].data() == nullptr) MOME_RETURN_IF_ERROR(reserve_data(parameter));
-  std::memcpy(parameter.host[Form::plain].data(), values, static_cast<size_t>(parameter.count) * sizeof(float));
+  if (count == 0) return {};
+  if (parameter.host[Form::plain].data() == nullptr) {
+    if (parameter.file.source != nullptr && count < parameter.count) MOME_RETURN_IF_ERROR(load(index));
+    else MOME_RETURN_IF_ERROR(reserve_data(parameter));
+  }
+  std::memcpy(parameter.host[Form::plain].floats() + first, values, static_cast<size_t>(count) * sizeof(float));
   parameter.file.source = nullptr;
   parameter.type.reset();
   changed(index);

@@ -95,6 +95,8 @@ class WeightStore {
 
   // Copies `count` values of `data`.
   Status add(const std::string& name, const std::vector<int64_t>& shape, const float* data, int64_t count);
+  // Adds a parameter whose values are written afterwards.
+  Status add(const std::string& name, const std::vector<int64_t>& shape);
   // Opens `path` and takes in the regions, each checked against the file's size. Values are read when they are first needed, one tensor at a
   // time, and a matrix is packed at once: no second copy of the weights ever exists.
   Status add_from_file(const std::string& path, const std::vector<FileRegion>& regions);
@@ -120,8 +122,10 @@ class WeightStore {
   // Releases the plain form of parameters that no program reads plain (inference). `packed_only` has a flag for each parameter.
   void release_plain(const std::vector<bool>& packed_only);
   // Copies the row-major values. Fails for released ones that came from no file.
-  Status read(int index, float* values) const;
-  Status write(int index, const float* values);
+  // Values [first, first + count) of a parameter. A part of one that lies in a file is read with all of it.
+  Status read(int index, int64_t first, int64_t count, float* values);
+  Status read(int index, float* values) { return read(index, 0, parameters_[index].count, values); }
+  Status write(int index, int64_t first, int64_t count, const float* values);
   // To be called when somebody has changed the values in a parameter's plain form.
   void changed(int index);
   void zero_gradients();

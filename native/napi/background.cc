@@ -88,14 +88,6 @@ void in_background(std::shared_ptr<PendingPromise> pending, Work work) {
   if (!queued) pending->settle(error(Code::out_of_memory, "background: no thread could be started"), nullptr);
 }
 
-bool number_at(const Napi::CallbackInfo& info, size_t index, int64_t& value) {
-  if (!info[index].IsNumber()) return false;
-  const double number = info[index].As<Napi::Number>().DoubleValue();
-  if (!(number >= 0 && number <= 9e15) || number != std::floor(number)) return false;
-  value = static_cast<int64_t>(number);
-  return true;
-}
-
 // resizeBicubic(source: Uint8Array, width, height, targetWidth, targetHeight): Promise<Uint8Array>
 Napi::Value ResizeBicubic(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();

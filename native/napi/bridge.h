@@ -1,6 +1,7 @@
 // What every binding file shares: the one include of napi.h, errors as JS values, promises settled from native threads.
 #pragma once
 
+#include <cmath>
 #include <napi.h>
 
 #include <cstdio>
@@ -142,5 +143,13 @@ Napi::Value to_array(Napi::Env env, const Element* values, size_t count) {
 
 void register_background(Napi::Env env, Napi::Object exports);
 void register_engine(Napi::Env env, Napi::Object exports, AddonState& state);
+
+inline bool number_at(const Napi::CallbackInfo& info, size_t index, int64_t& value) {
+  if (!info[index].IsNumber()) return false;
+  const double number = info[index].As<Napi::Number>().DoubleValue();
+  if (!(number >= 0 && number <= 9e15) || number != std::floor(number)) return false;
+  value = static_cast<int64_t>(number);
+  return true;
+}
 
 }  // namespace mome

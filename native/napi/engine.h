@@ -57,6 +57,7 @@ class NativeWeights : public Napi::ObjectWrap<NativeWeights> {
   Napi::Value Add(const Napi::CallbackInfo& info);
   Napi::Value Map(const Napi::CallbackInfo& info);
   Napi::Value Names(const Napi::CallbackInfo& info);
+  Napi::Value Count(const Napi::CallbackInfo& info);
   Napi::Value Bytes(const Napi::CallbackInfo& info);
   Napi::Value Read(const Napi::CallbackInfo& info);
   Napi::Value Write(const Napi::CallbackInfo& info);

@@ -1,6 +1,7 @@
 // NativeWeights: parameters in and out, gradients and the optimiser.
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -54,7 +55,7 @@ int kind_of(const Napi::Value& value) {
 Napi::Function NativeWeights::Define(Napi::Env env) {
   return DefineClass(env, "NativeWeights",
                      {InstanceMethod("add", &NativeWeights::Add), InstanceMethod("map", &NativeWeights::Map),
-                      InstanceMethod("names", &NativeWeights::Names), InstanceAccessor("bytes", &NativeWeights::Bytes, nullptr),
+                      InstanceMethod("names", &NativeWeights::Names), InstanceMethod("count", &NativeWeights::Count), InstanceAccessor("bytes", &NativeWeights::Bytes, nullptr),
                       InstanceMethod("read", &NativeWeights::Read), InstanceMethod("write", &NativeWeights::Write),
                       InstanceMethod("enableTraining", &NativeWeights::EnableTraining),
                       InstanceMethod("zeroGradients", &NativeWeights::ZeroGradients),
@@ -82,16 +83,13 @@ NativeWeights::NativeWeights(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
 #define MOME_REQUIRE_LIVE()                                                                                        \
   if (!store_ || engine() == nullptr) return raise(info.Env(), Code::disposed, "weights: expected live weights")
 
-// add(name, shape, values): copies. Must come before any program is made.
+// add(name, shape): the values are written afterwards. Must come before any program is made.
 Napi::Value NativeWeights::Add(const Napi::CallbackInfo& info) {
   MOME_REQUIRE_LIVE();
-  if (!info[0].IsString() || !info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array) {
-    return raise(info.Env(), Code::invalid_argument, "weights.add: expected (name, shape, Float32Array)");
-  }
+  if (!info[0].IsString()) return raise(info.Env(), Code::invalid_argument, "weights.add: expected (name, shape)");
   std::vector<int64_t> shape;
   Status status = read_shape(info[1], shape);
-  const Napi::Float32Array values = info[2].As<Napi::Float32Array>();
-  if (status.ok()) status = store_->add(info[0].As<Napi::String>().Utf8Value(), shape, values.Data(), static_cast<int64_t>(values.ElementLength()));
+  if (status.ok()) status = store_->add(info[0].As<Napi::String>().Utf8Value(), shape);
   return status.ok() ? info.Env().Undefined() : raise(info.Env(), status);
 }
 
@@ -141,57 +139,69 @@ Napi::Value NativeWeights::Names(const Napi::CallbackInfo& info) {
   return names;
 }
 
+// count(name): how many values a parameter has; undefined for one that is not there.
+Napi::Value NativeWeights::Count(const Napi::CallbackInfo& info) {
+  MOME_REQUIRE_LIVE();
+  const int index = info[0].IsString() ? store_->find(info[0].As<Napi::String>().Utf8Value()) : -1;
+  return index < 0 ? info.Env().Undefined() : Napi::Number::New(info.Env(), static_cast<double>(store_->at(index).count));
+}
+
 Napi::Value NativeWeights::Bytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), store_ ? static_cast<double>(store_->bytes()) : 0);
 }
 
-// read(name, kind = 'value' | 'gradient' | 'm' | 'v'): Promise<Float32Array>
+// read(name, kind, first, count): Promise<Float32Array> of these values; kind is 'value', 'gradient', 'm' or 'v'.
 Napi::Value NativeWeights::Read(const Napi::CallbackInfo& info) {
   MOME_REQUIRE_LIVE();
   const int index = info[0].IsString() ? store_->find(info[0].As<Napi::String>().Utf8Value()) : -1;
   const int kind = kind_of(info[1]);
   if (index < 0 || kind < 0) return raise(info.Env(), Code::not_found, "weights.read: expected the name of a parameter and a kind");
-  return in_engine(info.Env(), *engine(), [store = store_, index, kind](PendingPromise::Make& make) -> Status {
-    Parameter& parameter = store->at(index);
+  int64_t first = 0, count = 0;
+  if (!number_at(info, 2, first) || !number_at(info, 3, count) || first < 0 || count < 0 || first > store_->at(index).count ||
+      count > store_->at(index).count - first) {
+    return raise(info.Env(), Code::invalid_shape, "weights.read: expected a range of the parameter's values");
+  }
+  return in_engine(info.Env(), *engine(), [store = store_, index, kind, first, count](PendingPromise::Make& make) -> Status {
+    auto values = std::make_shared<std::vector<float>>(static_cast<size_t>(count));
     if (kind == 0) {
-      auto values = std::make_shared<std::vector<float>>(static_cast<size_t>(parameter.count));
-      MOME_RETURN_IF_ERROR(store->read(index, values->data()));
-      make = [values](Napi::Env env) { return to_float32(env, *values); };
-      return {};
+      MOME_RETURN_IF_ERROR(store->read(index, first, count, values->data()));
+    } else {
+      const AlignedMemory& memory = memory_of(store->at(index), kind);
+      if (memory.data() == nullptr && count > 0) return error(Code::unsupported, "weights.read: %s has no %s here", store->at(index).name.c_str(), kinds[kind]);
+      std::copy_n(memory.floats() + first, count, values->data());
     }
-    const AlignedMemory& memory = memory_of(parameter, kind);
-    if (memory.data() == nullptr && parameter.count > 0) return error(Code::unsupported, "weights.read: %s has no %s here", parameter.name.c_str(), kinds[kind]);
-    auto values = std::make_shared<std::vector<float>>(memory.floats(), memory.floats() + parameter.count);
     make = [values](Napi::Env env) { return to_float32(env, *values); };
     return {};
   });
 }
 
-// write(name, values, kind = 'value'): Promise<void>
+// write(name, values, kind, first): Promise<void>. The values are copied before the call returns.
 Napi::Value NativeWeights::Write(const Napi::CallbackInfo& info) {
   MOME_REQUIRE_LIVE();
   const int index = info[0].IsString() ? store_->find(info[0].As<Napi::String>().Utf8Value()) : -1;
   const int kind = kind_of(info[2]);
   if (index < 0 || kind < 0) return raise(info.Env(), Code::not_found, "weights.write: expected the name of a parameter and a kind");
-  if (!info[1].IsTypedArray() || info[1].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array ||
-      static_cast<int64_t>(info[1].As<Napi::Float32Array>().ElementLength()) != store_->at(index).count) {
-    return raise(info.Env(), Code::invalid_shape, "weights.write: expected a Float32Array of the parameter's size");
+  int64_t first = 0;
+  const bool is_array = info[1].IsTypedArray() && info[1].As<Napi::TypedArray>().TypedArrayType() == napi_float32_array;
+  const int64_t count = is_array ? static_cast<int64_t>(info[1].As<Napi::Float32Array>().ElementLength()) : 0;
+  if (!is_array || !number_at(info, 3, first) || first < 0 || first > store_->at(index).count || count > store_->at(index).count - first) {
+    return raise(info.Env(), Code::invalid_shape, "weights.write: expected a Float32Array for a range of the parameter's values");
   }
-  const Napi::Float32Array array = info[1].As<Napi::Float32Array>();
-  auto values = std::make_shared<std::vector<float>>(array.Data(), array.Data() + array.ElementLength());
-  return in_engine(info.Env(), *engine(), [store = store_, index, kind, values](PendingPromise::Make&) -> Status {
-    if (kind == 0) return store->write(index, values->data());
+  const float* data = info[1].As<Napi::Float32Array>().Data();
+  auto values = std::make_shared<std::vector<float>>(data, data + count);
+  return in_engine(info.Env(), *engine(), [store = store_, index, kind, first, values](PendingPromise::Make&) -> Status {
+    if (kind == 0) return store->write(index, first, static_cast<int64_t>(values->size()), values->data());
     AlignedMemory& memory = memory_of(store->at(index), kind);
     if (memory.data() == nullptr) return error(Code::unsupported, "weights.write: %s is not being trained", store->at(index).name.c_str());
-    std::memcpy(memory.data(), values->data(), values->size() * sizeof(float));
+    std::copy(values->begin(), values->end(), memory.floats() + first);
     return {};
   });
 }
 
+// enableTraining(): Promise<void>
 Napi::Value NativeWeights::EnableTraining(const Napi::CallbackInfo& info) {
   MOME_REQUIRE_LIVE();
-  const Status status = store_->enable_training();
-  return status.ok() ? info.Env().Undefined() : raise(info.Env(), status);
+  return in_engine(info.Env(), *engine(), [store = store_](PendingPromise::Make&) { return store->enable_training(); });
 }
 
 Napi::Value NativeWeights::ZeroGradients(const Napi::CallbackInfo& info) {

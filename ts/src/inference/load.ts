@@ -198,7 +198,7 @@ export async function fillWeights(
     const shape = shapes.get(name)!;
     const region = regionOf(source);
     if (region) regions.push({ name, shape, ...region });
-    else weights.add(name, shape, await valuesOf(source));
+    else await weights.add(name, shape, await valuesOf(source));
   }
   await weights.map(checkpoint.file, regions);
 }

@@ -79,13 +79,18 @@ export interface NativeEngine {
 
 export interface NativeWeights {
   readonly bytes: number;
-  add(name: string, shape: readonly number[], values: Float32Array): void;
+  /** Adds a parameter; its values are written afterwards. */
+  add(name: string, shape: readonly number[]): void;
   /** The descriptor is duplicated before the call returns; `path` names the file in messages. */
   map(fd: number, path: string, regions: readonly FileRegion[]): Promise<void>;
   names(): string[];
-  read(name: string, kind?: ParameterKind): Promise<Float32Array>;
-  write(name: string, values: Float32Array, kind?: ParameterKind): Promise<void>;
-  enableTraining(): void;
+  /** How many values a parameter has; undefined for one that is not there. */
+  count(name: string): number | undefined;
+  /** Values [first, first + count). */
+  read(name: string, kind: ParameterKind, first: number, count: number): Promise<Float32Array>;
+  /** Values from `first` on, copied before the call returns. */
+  write(name: string, values: Float32Array, kind: ParameterKind, first: number): Promise<void>;
+  enableTraining(): Promise<void>;
   zeroGradients(): Promise<void>;
   gradientNorm(): Promise<number>;
   adamw(options: AdamwOptions): Promise<void>;

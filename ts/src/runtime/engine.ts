@@ -12,6 +12,7 @@ import {
   type NativeProgram,
   type NativeWeights,
   native,
+  type ParameterKind,
   type RunArguments,
   type RunOutputs,
 } from './addon.ts';
@@ -136,6 +137,9 @@ export class Engine {
   }
 }
 
+/** Values read or written between two looks at other events: 4 MiB. */
+const valuesAtOnce = 2 ** 20;
+
 /** Named parameters on one engine. */
 export class Weights {
   readonly native: NativeWeights;
@@ -148,8 +152,15 @@ export class Weights {
   }
 
   /** Copies `values` in. All parameters must be there before a program is made. */
-  add(name: string, shape: readonly number[], values: Float32Array): void {
-    native(() => this.native.add(name, shape, values));
+  async add(name: string, shape: readonly number[], values: Float32Array): Promise<void> {
+    const count = shape.reduce((product, size) => product * size, 1);
+    check(
+      values.length === count,
+      'MOME_INVALID_SHAPE',
+      `weights: expected ${count} values for ${name}, got ${values.length}`,
+    );
+    native(() => this.native.add(name, shape));
+    await this.#write(name, values, 'value');
   }
 
   /** Takes tensors straight from an open file, which native code keeps open by itself and reads when a program first needs them. */
@@ -159,25 +170,56 @@ export class Weights {
   }
 
   async read(name: string): Promise<Float32Array> {
-    return await native(() => this.native.read(name));
+    return this.#read(name, 'value');
   }
 
   async write(name: string, values: Float32Array): Promise<void> {
-    await native(() => this.native.write(name, values));
+    await this.#write(name, values, 'value');
   }
 
   /** A parameter's gradient or one of AdamW's moments. */
   async readState(name: string, kind: 'gradient' | 'm' | 'v'): Promise<Float32Array> {
-    return await native(() => this.native.read(name, kind));
+    return this.#read(name, kind);
   }
 
   async writeState(name: string, kind: 'gradient' | 'm' | 'v', values: Float32Array): Promise<void> {
-    await native(() => this.native.write(name, values, kind));
+    await this.#write(name, values, kind);
+  }
+
+  /** Reads in pieces: each is copied on the thread of the caller. */
+  async #read(name: string, kind: ParameterKind): Promise<Float32Array> {
+    const count = this.#countOf(name);
+    if (count <= valuesAtOnce) return await native(() => this.native.read(name, kind, 0, count));
+    const values = new Float32Array(count);
+    for (let first = 0; first < count; first += valuesAtOnce) {
+      const part = Math.min(valuesAtOnce, count - first);
+      values.set(await native(() => this.native.read(name, kind, first, part)), first);
+    }
+    return values;
+  }
+
+  async #write(name: string, values: Float32Array, kind: ParameterKind): Promise<void> {
+    const count = this.#countOf(name);
+    check(
+      values.length === count,
+      'MOME_INVALID_SHAPE',
+      `weights: expected ${count} values of ${name}, got ${values.length}`,
+    );
+    for (let first = 0; first < count; first += valuesAtOnce) {
+      const part = values.subarray(first, Math.min(count, first + valuesAtOnce));
+      await native(() => this.native.write(name, part, kind, first));
+    }
+  }
+
+  #countOf(name: string): number {
+    const count = native(() => this.native.count(name));
+    check(count !== undefined, 'MOME_NOT_FOUND', `weights: expected the name of a parameter, got ${name}`);
+    return count;
   }
 
   /** Adds zero gradients and moments to every parameter. */
-  enableTraining(): void {
-    native(() => this.native.enableTraining());
+  async enableTraining(): Promise<void> {
+    await native(() => this.native.enableTraining());
     this.engine.account();
   }
 

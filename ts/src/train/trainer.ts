@@ -119,9 +119,9 @@ export class Trainer {
       for (const [name, shape] of parameterShapes(config)) {
         const values = parameters.get(name);
         check(values !== undefined, 'MOME_NOT_FOUND', `trainer: expected parameter ${name}, got none`);
-        weights.add(name, shape, values);
+        await weights.add(name, shape, values);
       }
-      weights.enableTraining();
+      await weights.enableTraining();
       const setting = { config, vocabulary, options, trainable: options.trainable };
       return new Trainer(setting, engine, weights, options);
     } catch (error) {

@@ -123,7 +123,7 @@ async function checksOf(
       add('training', training?.entries.size ?? 0);
       return checks;
     }
-    if (losses > 0 || gradients || training) model.weights.enableTraining();
+    if (losses > 0 || gradients || training) await model.weights.enableTraining();
     checks.push(...(await checkObjectives(model, outputs, gradients)));
     if (training) checks.push(...(await checkTraining(model, config.training, training)));
   } finally {

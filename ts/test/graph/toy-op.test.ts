@@ -136,7 +136,7 @@ describe('an op that is added', () => {
     const engine = new Engine({ threads: 1 });
     try {
       const weights = engine.createWeights();
-      for (const name of ['gamma', 'beta', 'factor']) weights.add(name, [8], new Float32Array(8));
+      for (const name of ['gamma', 'beta', 'factor']) await weights.add(name, [8], new Float32Array(8));
       await expect(async () => engine.createProgram(weights, text)).rejects.toThrow(/scale_rows/);
     } finally {
       engine.dispose();

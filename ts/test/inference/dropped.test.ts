@@ -41,8 +41,8 @@ describe('native memory', () => {
   it('is reported for weights and arena of a model that works', async () => {
     const engine = new Engine({ threads: 1 });
     const weights = engine.createWeights();
-    weights.add('w', [1000, 1000], new Float32Array(1e6));
-    weights.enableTraining();
+    await weights.add('w', [1000, 1000], new Float32Array(1e6));
+    await weights.enableTraining();
     const probe = new (addon().NativeEngine)(1, addon().cpuInfo().best);
     const held = probe.holds(0);
     engine.dispose();

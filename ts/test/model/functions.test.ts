@@ -59,7 +59,7 @@ describe('the VL branch', () => {
       for (const [name, shape] of parameterShapes(config)) {
         const values = shared.get(twin(name)) ?? parameters.get(name)!;
         shared.set(twin(name), values);
-        weights.add(name, shape, values);
+        await weights.add(name, shape, values);
       }
       try {
         const layout = layoutBatch(config, { texts: [Int32Array.of(2, 7, 3)], images: [{ picture: 0 }] }, 1);
@@ -71,7 +71,7 @@ describe('the VL branch', () => {
         expect(outputs.image_embed_vl).toEqual(outputs.image_embed);
 
         // The same in training, where the last block works for the kept rows alone.
-        weights.enableTraining();
+        await weights.enableTraining();
         const training = engine.createProgram(
           weights,
           contrastiveFunction(config, 'itc', { pixels: 'f32' }).lowered.text,
