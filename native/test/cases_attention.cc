@@ -38,16 +38,17 @@ Layout lay_out(const std::vector<int32_t>& texts, const std::vector<int32_t>& fu
 }
 
 // Sets the rows of [rows, width] that nobody reads to 0; `read_every` 0 = all are read.
-void clear_unread(std::vector<float>& values, int64_t width, int64_t read_every) {
+void clear_unread(Tensor& values, int64_t width, int64_t read_every) {
   for (size_t i = 0; read_every > 0 && i < values.size(); i++) {
     if (static_cast<int64_t>(i) / width % read_every != 1) values[i] = 0;
   }
 }
 
-// Of the result, only every `read_every`-th row counts, as after the last block.
-OpCase attention(const std::string& name, Layout layout, int64_t width, int64_t heads, int32_t grid, bool relative, int64_t read_every = 0) {
+// Of the result, only every `read_every`-th row counts, as after the last block. `longest_text`: for which the table is sized.
+OpCase attention(const std::string& name, Layout layout, int64_t width, int64_t heads, int32_t grid, bool relative, int64_t read_every = 0,
+                 int32_t longest_text = 20) {
   Random random(21);
-  const RelativePosition position{grid, std::max(20, layout.longest_text())};
+  const RelativePosition position{grid, std::max(longest_text, layout.longest_text())};
   const int64_t rows = layout.rows, columns = 3 * heads, column = heads;
   OpCase test{"attention/" + name, "attention", {}, {}, {}};
   test.roundings = 2;  // the result and the probabilities
@@ -67,7 +68,7 @@ OpCase attention(const std::string& name, Layout layout, int64_t width, int64_t 
   test.backward = [=](Runner& run, const Tensors& in, const Tensors& out, const Tensors& dout, Tensors& g) {
     g["qkv"].assign(rows * 3 * width, NAN);
     if (relative) g["table"].assign(position.rows() * columns, 0);
-    std::vector<float> dy = dout.at("y");
+    Tensor dy = dout.at("y");
     clear_unread(dy, width, read_every);
     return run.run(AttentionBackward{rows, width, heads, static_cast<int64_t>(layout.sequences.size()), layout.sequences.data(), in.at("qkv").data(),
                                      relative ? in.at("table").data() : nullptr, columns, column, position, scale, out.at("y").data(), out.at("lse").data(),
@@ -111,6 +112,23 @@ void add_attention_cases(std::vector<OpCase>& cases) {
   Layout gap = lay_out({4, 6}, {}, 0, 0);
   gap.sequences.erase(gap.sequences.begin());  // rows of no sequence
   cases.push_back(attention("gap", gap, 16, 2, 2, false));
+}
+
+// Pictures of 197 tokens at the base model's width, alone or with 12 tokens of text.
+void add_attention_perf_cases(std::vector<PerfCase>& cases) {
+  constexpr int32_t kGrid = 14, kTokens = 1 + kGrid * kGrid, kTextTokens = 12, kTextOfInit = 196;
+  constexpr int64_t kWidth = 768, kHeads = 12;
+  for (const Direction direction : {Direction::forward, Direction::backward}) {
+    for (const auto& [count, fused] : {std::pair<int64_t, bool>{1, false}, {8, false}, {8, true}}) {
+      const int64_t tokens = kTokens + (fused ? kTextTokens : 0);
+      const double products = direction == Direction::backward ? 5 : 2;
+      const std::string shape = std::to_string(count) + "x" + std::to_string(tokens) + "x" + std::to_string(kWidth);
+      cases.push_back({"attention", direction, shape, WeightType::f32, products * 2.0 * count * tokens * tokens * kWidth, 0, [=, count = count, fused = fused] {
+                         const Layout layout = fused ? lay_out({}, std::vector<int32_t>(count, kTextTokens), 0, kTokens) : lay_out({}, {}, count, kTokens);
+                         return attention("perf", layout, kWidth, kHeads, kGrid, true, 0, kTextOfInit);
+                       }});
+    }
+  }
 }
 
 }  // namespace mome::test

@@ -1,4 +1,5 @@
 // Cases of gather_rows, tanh, gelu, add, l2_normalize, the losses and the optimiser.
+#include <array>
 #include <cmath>
 
 #include "core/ops/elementwise.h"
@@ -123,9 +124,10 @@ OpCase contrastive(int64_t rows, int64_t width, bool grouped) {
   return test;
 }
 
-OpCase adamw() {
+// Parameters of so many values.
+OpCase adamw(int64_t first, int64_t second) {
   Random random(46);
-  const int64_t counts[] = {1, 70000};
+  const int64_t counts[] = {first, second};
   OpCase test{"adamw", "adamw", {}, {}, {}};
   for (int t = 0; t < 2; t++) {
     for (const char* key : {"p", "g", "m"}) test.inputs[key + std::to_string(t)] = random.normal(counts[t]);
@@ -133,7 +135,7 @@ OpCase adamw() {
     for (float& value : v) value *= value;
     test.inputs["v" + std::to_string(t)] = v;
   }
-  test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
+  test.forward = [=, counts = std::array{first, second}](Runner& run, const Tensors& in, Tensors& out) {
     out = in;
     AdamwTensor tensors[2];
     for (int t = 0; t < 2; t++) {
@@ -186,8 +188,14 @@ void add_loss_cases(std::vector<OpCase>& cases) {
 }
 
 void add_optimizer_cases(std::vector<OpCase>& cases) {
-  cases.push_back(adamw());
+  cases.push_back(adamw(1, 70000));
   cases.push_back(squared_norm());
+}
+
+void add_optimizer_perf_cases(std::vector<PerfCase>& cases) {
+  const int64_t count = 10 << 20;
+  const double bytes = 7.0 * count * sizeof(float);  // four tensors are read, three written
+  cases.push_back({"adamw", Direction::forward, std::to_string(count), WeightType::f32, 15.0 * count, bytes, [=] { return adamw(0, count); }});
 }
 
 }  // namespace mome::test

@@ -81,7 +81,8 @@ Tensor row_scales(int64_t rows) {
   return scales;
 }
 
-OpCase proj_residual(int64_t rows, int64_t width, bool scaled) {
+// With layer scale, or without; then with drop path, or without.
+OpCase proj_residual(int64_t rows, int64_t width, bool scaled, bool dropped) {
   Random random(14);
   OpCase test{sized("proj_residual", rows, width) + (scaled ? "/scaled" : ""), "proj_residual", {}, {}, {}};
   test.inputs = {{"x", random.normal(rows * width)}, {"a", random.normal(rows * width)}, {"weight", random.normal(width * width, 0.1f)}, {"bias", random.normal(width)}};
@@ -90,7 +91,7 @@ OpCase proj_residual(int64_t rows, int64_t width, bool scaled) {
   test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
     out["y"].resize(rows * width);
     return run.run(ProjResidualForward{rows, width, in.at("x").data(), in.at("a").data(), run.matrix(in.at("weight"), width, width), in.at("bias").data(),
-                                       scaled ? in.at("gamma").data() : nullptr, scaled ? scales.data() : nullptr, out["y"].data()});
+                                       scaled ? in.at("gamma").data() : nullptr, dropped ? scales.data() : nullptr, out["y"].data()});
   };
   test.backward = [=](Runner& run, const Tensors& in, const Tensors&, const Tensors& dout, Tensors& g) {
     g["a"].resize(rows * width);
@@ -99,11 +100,13 @@ OpCase proj_residual(int64_t rows, int64_t width, bool scaled) {
     if (scaled) g["gamma"].assign(width, 0);
     g["x"] = dout.at("y");
     return run.run(ProjResidualBackward{rows, width, in.at("a").data(), run.matrix(in.at("weight"), width, width), in.at("bias").data(),
-                                        scaled ? in.at("gamma").data() : nullptr, scaled ? scales.data() : nullptr, dout.at("y").data(), g["a"].data(),
+                                        scaled ? in.at("gamma").data() : nullptr, dropped ? scales.data() : nullptr, dout.at("y").data(), g["a"].data(),
                                         g["weight"].data(), g["bias"].data(), scaled ? g["gamma"].data() : nullptr});
   };
   return test;
 }
+
+OpCase proj_residual(int64_t rows, int64_t width, bool scaled) { return proj_residual(rows, width, scaled, scaled); }
 
 const char* const kExpertKeys[] = {"norm_gamma", "norm_beta", "fc1", "fc1_bias", "fc2", "fc2_bias"};
 
@@ -117,7 +120,7 @@ void fill_experts(Runner& run, const Tensors& in, const std::vector<int64_t>& bo
 }
 
 // `given`: what a device is told instead of the bounds.
-OpCase expert_rows(int64_t rows, std::vector<int64_t> bounds, std::vector<int32_t> given, int64_t width, int64_t hidden, bool scaled) {
+OpCase expert_rows(int64_t rows, std::vector<int64_t> bounds, std::vector<int32_t> given, int64_t width, int64_t hidden, bool scaled, bool dropped) {
   Random random(15);
   const size_t experts = bounds.size() - 1;
   OpCase test{sized("expert_ffn", rows, width) + "/" + std::to_string(experts) + (scaled ? "_scaled" : ""), "expert_ffn", {}, {}, {}};
@@ -135,14 +138,14 @@ OpCase expert_rows(int64_t rows, std::vector<int64_t> bounds, std::vector<int32_
   const Tensor scales = row_scales(rows);
   test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
     out["y"].resize(rows * width);
-    const bool saved = run.type() == WeightType::f32;
+    const bool saved = run.saves();
     if (saved) out["u"].resize(rows * hidden);
     ExpertFfnForward args{};
     args.rows = rows, args.width = width, args.hidden = hidden, args.eps = 1e-6f, args.x = in.at("x").data(), args.experts = static_cast<int>(experts);
     fill_experts(run, in, bounds, width, hidden, args.expert);
     args.bounds = given.data();
     args.gamma = scaled ? in.at("gamma").data() : nullptr;
-    args.row_scale = scaled ? scales.data() : nullptr;
+    args.row_scale = dropped ? scales.data() : nullptr;
     args.out = out["y"].data(), args.pre_activation = saved ? out["u"].data() : nullptr;
     return run.run(args);
   };
@@ -151,7 +154,7 @@ OpCase expert_rows(int64_t rows, std::vector<int64_t> bounds, std::vector<int32_
     args.rows = rows, args.width = width, args.hidden = hidden, args.eps = 1e-6f, args.x = in.at("x").data(), args.experts = static_cast<int>(experts);
     fill_experts(run, in, bounds, width, hidden, args.expert);
     args.gamma = scaled ? in.at("gamma").data() : nullptr;
-    args.row_scale = scaled ? scales.data() : nullptr;
+    args.row_scale = dropped ? scales.data() : nullptr;
     args.pre_activation = out.at("u").data();
     g["x"] = dout.at("y");  // in place
     args.dout = g["x"].data(), args.dx = g["x"].data();
@@ -177,12 +180,12 @@ OpCase expert_rows(int64_t rows, std::vector<int64_t> bounds, std::vector<int32_
 OpCase expert_ffn(std::vector<int64_t> ends, int64_t width, int64_t hidden, bool scaled) {
   const int64_t rows = ends.back();
   ends.insert(ends.begin(), 0);
-  return expert_rows(rows, ends, {ends.begin(), ends.end()}, width, hidden, scaled);
+  return expert_rows(rows, ends, {ends.begin(), ends.end()}, width, hidden, scaled, scaled);
 }
 
 // Rows of no expert before and behind the ranges: NaNs, which must not be read, and results that must stay as they were.
 OpCase surplus_rows(int64_t rows, std::vector<int64_t> bounds, std::vector<int32_t> given, int64_t width, int64_t hidden) {
-  OpCase test = expert_rows(rows, bounds, given.empty() ? std::vector<int32_t>(bounds.begin(), bounds.end()) : given, width, hidden, rows % 2 == 0);
+  OpCase test = expert_rows(rows, bounds, given.empty() ? std::vector<int32_t>(bounds.begin(), bounds.end()) : given, width, hidden, rows % 2 == 0, rows % 2 == 0);
   test.name += "/" + std::to_string(bounds.front()) + "_to_" + std::to_string(bounds.back()) + (given.empty() ? "" : "_given_wrong");
   Tensor& x = test.inputs["x"];
   std::fill(x.begin(), x.begin() + bounds.front() * width, NAN);
@@ -320,6 +323,51 @@ void add_damaged_cases(std::vector<OpCase>& cases) {
       if (type == WeightType::i8 || test.inputs.contains("norm_gamma0")) cases.push_back(damaged(kept, INFINITY));
     }
   }
+}
+
+namespace {
+
+constexpr int64_t kBaseWidth = 768, kBaseHidden = 3072;
+constexpr WeightType kTypes[] = {WeightType::f32, WeightType::bf16, WeightType::i8};
+
+OpCase of_type(OpCase test, WeightType type) { return type == WeightType::f32 ? test : with_weights(std::move(test), type); }
+
+std::string sizes(std::initializer_list<int64_t> numbers) {
+  std::string text;
+  for (const int64_t number : numbers) text += (text.empty() ? "" : "x") + std::to_string(number);
+  return text;
+}
+
+}  // namespace
+
+void add_layer_perf_cases(std::vector<PerfCase>& cases) {
+  constexpr int64_t w = kBaseWidth, h = kBaseHidden;
+  const auto add = [&](std::string_view op, Direction direction, std::string shape, WeightType type, double flops, std::function<OpCase()> make) {
+    cases.push_back({op, direction, std::move(shape), type, flops, 0, [=] { return of_type(make(), type); }});
+  };
+  for (const int64_t rows : {1, 12, 40, 197, 1576}) {
+    for (const auto& [inputs, outputs] : {std::pair<int64_t, int64_t>{w, w}, {w, 3 * w}, {w, h}, {h, w}}) {
+      for (const WeightType type : {WeightType::f32, WeightType::bf16}) {
+        if (type == WeightType::bf16 && rows > 40) continue;
+        add("linear", Direction::forward, sizes({rows, inputs, outputs}), type, 2.0 * rows * inputs * outputs,
+            [rows, inputs = inputs, outputs = outputs] { return linear(rows, inputs, outputs, false); });
+      }
+    }
+  }
+  for (const int64_t rows : {12, 197, 1576}) {
+    for (const WeightType type : kTypes) {
+      add("qkv", Direction::forward, sizes({rows, w}), type, 6.0 * rows * w * w, [=] { return qkv(rows, w); });
+      add("proj_residual", Direction::forward, sizes({rows, w}), type, 2.0 * rows * w * w, [=] { return proj_residual(rows, w, true, false); });
+      add("expert_ffn", Direction::forward, sizes({rows, w, h}), type, 4.0 * rows * w * h,
+          [=] { return expert_rows(rows, {0, rows}, {0, static_cast<int32_t>(rows)}, w, h, true, false); });
+    }
+  }
+  add("linear", Direction::backward, sizes({1576, w, 3 * w}), WeightType::f32, 4.0 * 1576 * w * 3 * w, [] { return linear(1576, w, 3 * w, true); });
+  add("expert_ffn", Direction::backward, sizes({1576, w, h}), WeightType::f32, 8.0 * 1576 * w * h,
+      [] { return expert_rows(1576, {0, 1576}, {0, 1576}, w, h, true, false); });
+  const int64_t rows = 64 * 197;  // more than any cache holds
+  add("layer_norm", Direction::forward, sizes({rows, w}), WeightType::f32, 8.0 * rows * w, [=] { return layer_norm(rows, w); });
+  cases.back().bytes = 2.0 * rows * w * sizeof(float);  // a row stays in cache between its two passes
 }
 
 }  // namespace mome::test

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "core/engine.h"
-#include "core/memory.h"
+#include "core/kernel_call.h"
 #include "core/ops/attention.h"
 
 namespace {
@@ -148,20 +148,17 @@ void test_a_long_kernel_stops() {
   for (const Target target : kCpuTargets) {
     if (!target_supported(target)) continue;
     std::vector<float> out(kWidth * kTokens, NAN), lse(kTokens, NAN);
-    AttentionForward args{kTokens, kWidth, 1, 1, &sequence, qkv.data(), nullptr, 0, 0, {static_cast<int32_t>(kGrid), 0}, 0.3f, out.data(), lse.data(), 0, false};
-    const Kernel* kernel = kernel_table(target).find(AttentionForward::kOp, Direction::forward, target);
+    const AttentionForward args{kTokens, kWidth, 1, 1, &sequence, qkv.data(), nullptr, 0, 0, {static_cast<int32_t>(kGrid), 0}, 0.3f, out.data(), lse.data(), 0, false};
     ThreadPool pool(2);
-    AlignedMemory workspace;
-    const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(&args, pool.threads());
-    if (!workspace.reserve(bytes)) return expect(false, "there is memory");
-    OpContext context{pool, workspace.data(), bytes};
+    KernelCall call;
+    if (!call.prepare(target, pool, args).ok()) return expect(false, "the kernel can be run");
     std::atomic<bool> stop{false};
     const ThreadPool::StopScope scope(pool, &stop);
     std::thread stopper([&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
       stop = true;
     });
-    const Status status = kernel->run(&args, context);
+    const Status status = call.run();
     stopper.join();
     int64_t done = 0;
     for (const float value : lse) done += std::isnan(value) ? 0 : 1;

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "core/kernel.h"
+#include "core/kernel_call.h"
 #include "core/matrix.h"
 #include "core/memory.h"
 #include "core/weights.h"
@@ -18,7 +18,26 @@
 
 namespace mome::test {
 
-using Tensor = std::vector<float>;
+// Where tensors lie: 16 bytes behind a whole cache line, as memory of a caller may, or as the engine's arena does, on whole lines and in huge
+// pages. Chosen before the first tensor is made.
+enum class Placement { any, arena };
+inline Placement placement = Placement::any;
+
+void* allocate_placed(size_t bytes);
+void release_placed(void* memory);
+
+template <typename T>
+struct PlacedAllocator {
+  using value_type = T;
+  PlacedAllocator() = default;
+  template <typename Other>
+  PlacedAllocator(const PlacedAllocator<Other>&) {}
+  T* allocate(size_t count) { return static_cast<T*>(allocate_placed(count * sizeof(T))); }
+  void deallocate(T* values, size_t) { release_placed(values); }
+  bool operator==(const PlacedAllocator&) const { return true; }
+};
+
+using Tensor = std::vector<float, PlacedAllocator<float>>;
 using Tensors = std::map<std::string, Tensor>;
 
 // Runs kernels of one target with exact, guarded workspace.
@@ -31,7 +50,11 @@ class Runner {
 
   template <typename Args>
   Status run(const Args& args) {
-    if (!device_) return run(Args::kOp, Args::kDirection, &args);
+    if (!device_) {
+      KernelCall call;
+      MOME_RETURN_IF_ERROR(call.prepare(target_, pool_, args, kGuardBytes));
+      return measure_ ? measure_(call) : run(call);
+    }
     const Kernel* kernel = kernel_table(target_).find(Args::kOp, Args::kDirection, target_);
     if (kernel == nullptr) return error(Code::unsupported, "no kernel %s", Args::kOp);
     return run_on_device(device_, *kernel, args, type_, pool_);
@@ -40,8 +63,16 @@ class Runner {
   Matrix matrix(const Tensor& weight, int64_t rows, int64_t columns);
   WeightType type() const { return type_; }
 
+  // Hands calls to `measure` from now on, instead of running them once. It runs each at least once.
+  void measure(std::function<Status(KernelCall&)> measure) { measure_ = std::move(measure); }
+  // Whether forward kernels keep what their backward kernels read: not while they are measured, as in inference.
+  bool saves() const { return type_ == WeightType::f32 && !measure_; }
+
  private:
-  Status run(std::string_view op, Direction direction, const void* args);
+  static constexpr size_t kGuardBytes = 256;
+  Status run(KernelCall& call);
+
+  std::function<Status(KernelCall&)> measure_;
 
   Target target_;
   ThreadPool& pool_;
@@ -80,6 +111,17 @@ struct OpCase {
   bool processor_only = false;  // about how a processor's kernels cut their work: much of it, and nothing new to a device
 };
 
+// An OpCase at the sizes of the base model, of which one direction is measured. It is made when it is wanted.
+struct PerfCase {
+  std::string_view op;
+  Direction direction;
+  std::string shape;
+  WeightType type;
+  double flops;
+  double bytes;  // that must come from memory or go there, where these bound the op; otherwise 0
+  std::function<OpCase()> make;
+};
+
 // Numbers of a fixed seed.
 class Random {
  public:
@@ -114,6 +156,12 @@ void add_loss_cases(std::vector<OpCase>& cases);
 void add_optimizer_cases(std::vector<OpCase>& cases);
 
 std::vector<OpCase> all_cases();
+
+void add_layer_perf_cases(std::vector<PerfCase>& cases);
+void add_attention_perf_cases(std::vector<PerfCase>& cases);
+void add_optimizer_perf_cases(std::vector<PerfCase>& cases);
+
+std::vector<PerfCase> perf_cases();
 
 // The case with its weights kept as `type`: forward only. Sums of 8-bit products are exact and both sides quantise by the same rule, so
 // the bound is that of float32: an activation rounded to the neighbouring step would show, but for Ties.
