@@ -22,7 +22,9 @@ void* allocate_placed(size_t bytes) {
   return static_cast<std::byte*>(memory) + (placement == Placement::arena ? 0 : kOffset);
 }
 
-void release_placed(void* memory) { std::free(static_cast<std::byte*>(memory) - (placement == Placement::arena ? 0 : kOffset)); }
+void release_placed(void* memory) {
+  std::free(static_cast<std::byte*>(memory) - (placement == Placement::arena ? 0 : kOffset));
+}
 
 Matrix Runner::matrix(const Tensor& weight, int64_t rows, int64_t columns) {
   WeightStore store(type_);

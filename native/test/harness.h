@@ -1,5 +1,5 @@
-// Cases of ops: inputs, and how forward and backward are called. The driver (kernels_main.cc) runs every case on every target,
-// compares with `ref`, and checks `ref`'s gradients against differences of its own forward.
+// Cases of ops: inputs, and how forward and backward are called. The driver (kernels_main.cc) runs every case on every
+// target, compares with `ref`, and checks `ref`'s gradients against differences of its own forward.
 #pragma once
 
 #include <cstring>
@@ -18,8 +18,8 @@
 
 namespace mome::test {
 
-// Where tensors lie: 16 bytes behind a whole cache line, as memory of a caller may, or as the engine's arena does, on whole lines and in huge
-// pages. Chosen before the first tensor is made.
+// Where tensors lie: 16 bytes behind a whole cache line, as memory of a caller may, or as the engine's arena does, on
+// whole lines and in huge pages. Chosen before the first tensor is made.
 enum class Placement { any, arena };
 inline Placement placement = Placement::any;
 
@@ -82,16 +82,17 @@ class Runner {
   std::vector<DeviceMemory> kept_on_device_;
 };
 
-// Rows that `ref` and a kernel may round apart. Activations of an expert FFN are made in float32 by kernels and in double by `ref`, a few units
-// in the last place apart, before 8 bits take them. Where one lies that near the middle of two steps, the two round to neighbours and its row
-// differs by a step. Over random cases 1 to 2 activations in a million do, also one of the case of 2,110 rows; without their rows the relative
-// error is 1e-7. All other rows keep the case's bound.
+// Rows that `ref` and a kernel may round apart. Activations of an expert FFN are made in float32 by kernels and in
+// double by `ref`, a few units in the last place apart, before 8 bits take them. Where one lies that near the middle of
+// two steps, the two round to neighbours and its row differs by a step. Over random cases 1 to 2 activations in a
+// million do, also one of the case of 2,110 rows; without their rows the relative error is 1e-7. All other rows keep
+// the case's bound.
 struct Ties {
   int64_t rows = 0;  // of the result
   int64_t most = 0;  // rows that may lie outside the bound, up to kTieBound each
 };
-// A step is 1/127 of the largest activation, thus at most that of the row's norm, and products keep the ratio in the mean; a step of fc1's
-// operand moves all hidden activations, which then round anew (9e-3 seen).
+// A step is 1/127 of the largest activation, thus at most that of the row's norm, and products keep the ratio in the
+// mean; a step of fc1's operand moves all hidden activations, which then round anew (9e-3 seen).
 inline constexpr double kTieBound = 4.0 / 127;
 
 struct OpCase {
@@ -100,15 +101,18 @@ struct OpCase {
   Tensors inputs;  // what gradients are taken of, and constants
   std::function<Status(Runner&, const Tensors& inputs, Tensors& outputs)> forward;
   // Gradients (by the name of the input) of sum(dout * out) over the outputs named in `dout`.
-  std::function<Status(Runner&, const Tensors& inputs, const Tensors& outputs, const Tensors& dout, Tensors& gradients)> backward;
+  std::function<Status(Runner&, const Tensors& inputs, const Tensors& outputs, const Tensors& dout, Tensors& gradients)>
+      backward;
   // Outputs that gradients flow into; the others are saved for backward.
   std::vector<std::string> differentiable = {"y"};
-  double bound = 2e-6;     // relative L2 against ref
+  double bound = 2e-6;  // relative L2 against ref
   WeightType type = WeightType::f32;
   Ties ties = {};
-  Ties int8_ties = {};     // `ties` of the same case with 8-bit weights
-  int roundings = 1;       // to bfloat16 on the way to a result, where rows are bfloat16: what the op writes, and values in between
-  bool processor_only = false;  // about how a processor's kernels cut their work: much of it, and nothing new to a device
+  Ties int8_ties = {};  // `ties` of the same case with 8-bit weights
+  int roundings =
+      1;  // to bfloat16 on the way to a result, where rows are bfloat16: what the op writes, and values in between
+  bool processor_only =
+      false;  // about how a processor's kernels cut their work: much of it, and nothing new to a device
 };
 
 // An OpCase at the sizes of the base model, of which one direction is measured. It is made when it is wanted.
@@ -163,8 +167,9 @@ void add_optimizer_perf_cases(std::vector<PerfCase>& cases);
 
 std::vector<PerfCase> perf_cases();
 
-// The case with its weights kept as `type`: forward only. Sums of 8-bit products are exact and both sides quantise by the same rule, so
-// the bound is that of float32: an activation rounded to the neighbouring step would show, but for Ties.
+// The case with its weights kept as `type`: forward only. Sums of 8-bit products are exact and both sides quantise by
+// the same rule, so the bound is that of float32: an activation rounded to the neighbouring step would show, but for
+// Ties.
 OpCase with_weights(OpCase test, WeightType type);
 // Cases about how a processor cuts its work: not for devices.
 OpCase on_processors(OpCase test);
