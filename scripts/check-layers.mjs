@@ -75,7 +75,7 @@ for (const file of files('native', /\.(h|cc|cu)$/)) {
   if (layer !== 'napi' && /<napi\.h>|<node_api\.h>/.test(text)) problems.push(`${file} includes Node's headers`);
   if (
     (layer === 'core' || file.startsWith('native/cuda/config/')) &&
-    /cuda_runtime|cuda\/(?:prim|kernels|runtime)\//.test(text)
+    /cuda_runtime|cuda\/(?:primitives|kernels|runtime)\//.test(text)
   )
     problems.push(`${file} knows CUDA`);
   if (layer === 'core' && /immintrin/.test(text)) problems.push(`${file} uses vector instructions`);

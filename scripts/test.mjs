@@ -13,6 +13,7 @@ const binary = (name, path) => join(dirname(require.resolve(`${name}/package.jso
 
 const steps = [
   ['lint', [binary('@biomejs/biome', 'bin/biome'), 'check', '--error-on-warnings', '.']],
+  ['native format', ['scripts/format-native.mjs']],
   ['types', [binary('typescript', 'bin/tsc'), '--noEmit']],
   ['layers', ['scripts/check-layers.mjs']],
   ['native build', ['scripts/build-addon.mjs', '--tests']],

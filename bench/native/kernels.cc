@@ -1,10 +1,13 @@
-// mome_bench kernels: seconds of single kernels, with other libraries' products between them.
+// mome_bench kernels: seconds of single kernels, with other libraries' products between them. What is measured are the test cases at the sizes
+// of the base model (test/harness.h).
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <thread>
 
+#include "core/ops/linear.h"
 #include "native/bench.h"
+#include "test/harness.h"
 
 namespace mome::bench {
 namespace {
@@ -35,27 +38,33 @@ double relative_difference(const std::vector<float>& actual, const float* expect
   return std::sqrt(squares / norm);
 }
 
-bool measure(const Case& test, int threads, int rounds, std::vector<BlasPeer>& peers) {
+// A bare product in float32, which other libraries do as well; null for other calls.
+const LinearForward* bare_product(const test::PerfCase& test, const KernelCall& call) {
+  const bool bare = test.op == LinearForward::kOp && test.direction == Direction::forward && test.type == WeightType::f32;
+  return bare ? static_cast<const LinearForward*>(call.args()) : nullptr;
+}
+
+// Measures a prepared call and prints its line.
+Status measure(const test::PerfCase& test, KernelCall& call, int threads, int rounds, std::vector<BlasPeer>& peers) {
   Status status;
-  const auto ours = [&] { status = test.run(); };
+  const auto ours = [&] { status = call.run(); };
   const double first = sample(ours, 1);
-  if (!status.ok()) {
-    std::fprintf(stderr, "mome_bench: %s: %s\n", test.op.c_str(), status.message().c_str());
-    return false;
-  }
+  MOME_RETURN_IF_ERROR(status);
   const int repeats = static_cast<int>(std::clamp(kSampleSeconds / std::max(first, 1e-7), 1.0, 1000.0));
   std::vector<std::vector<double>> seconds(1 + peers.size());
-  std::vector<float> c(static_cast<size_t>(test.rows * test.outputs));
-  const bool compared = test.a != nullptr;
-  const auto peer_call = [&](BlasPeer& peer) { peer.sgemm(test.rows, test.outputs, test.inputs, test.a, test.weight, c.data()); };
+  const LinearForward* product = bare_product(test, call);
+  const bool compared = product != nullptr;
+  std::vector<float> c(compared ? static_cast<size_t>(product->rows * product->weight.rows) : 0);
+  const auto peer_call = [&](BlasPeer& peer) {
+    peer.sgemm(product->rows, product->weight.rows, product->weight.columns, product->x, product->weight.data, c.data());
+  };
   if (compared) {
     for (BlasPeer& peer : peers) {
       peer.set_threads(threads);
       peer_call(peer);
-      const double difference = relative_difference(c, test.result);
+      const double difference = relative_difference(c, product->y);
       if (difference <= kSameResult) continue;
-      std::fprintf(stderr, "mome_bench: %s differs from ours by %g at %s\n", peer.name.c_str(), difference, test.shape.c_str());
-      return false;
+      return error(Code::internal, "%s differs from ours by %g at %s", peer.name.c_str(), difference, test.shape.c_str());
     }
   }
   const auto turn = [&](const std::function<void()>& call) {
@@ -69,18 +78,33 @@ bool measure(const Case& test, int threads, int rounds, std::vector<BlasPeer>& p
     seconds[0].push_back(turn(ours));
     for (size_t p = 0; compared && p < peers.size(); p++) seconds[1 + p].push_back(turn([&] { peer_call(peers[p]); }));
   }
-  std::printf("{\"kind\":\"kernel\",\"op\":\"%s\",\"direction\":\"%s\",\"shape\":\"%s\",\"dtype\":\"%s\",\"threads\":%d,\"flops\":%.17g,\"bytes\":%.17g", test.op.c_str(),
-              test.direction.c_str(), test.shape.c_str(), weight_type_name(test.type).data(), threads, test.flops, test.bytes);
+  std::printf("{\"kind\":\"kernel\",\"op\":\"%s\",\"direction\":\"%s\",\"shape\":\"%s\",\"dtype\":\"%s\",\"threads\":%d,\"flops\":%.17g,\"bytes\":%.17g", test.op.data(),
+              direction_name(test.direction).data(), test.shape.c_str(), weight_type_name(test.type).data(), threads, test.flops, test.bytes);
   print_samples("ours", seconds[0]);
   for (size_t p = 0; compared && p < peers.size(); p++) print_samples(peers[p].name.c_str(), seconds[1 + p]);
   std::printf("}\n");
   std::fflush(stdout);
-  return true;
+  return {};
+}
+
+// Makes the operands of a case as its test does and measures the call of the direction that is wanted.
+Status run_case(const test::PerfCase& test, Target target, ThreadPool& pool, const std::function<Status(KernelCall&)>& measured) {
+  const test::OpCase made = test.make();
+  test::Runner runner(target, pool, test.type);
+  test::Tensors outputs, gradients;
+  if (test.direction == Direction::forward) {
+    runner.measure(measured);
+    return made.forward(runner, made.inputs, outputs);
+  }
+  MOME_RETURN_IF_ERROR(made.forward(runner, made.inputs, outputs));
+  runner.measure(measured);
+  return made.backward(runner, made.inputs, outputs, {{"y", outputs.at("y")}}, gradients);
 }
 
 }  // namespace
 
 int run_kernels(int rounds, const std::string& only, const std::string& threads, Target target) {
+  test::placement = test::Placement::arena;
   std::vector<BlasPeer> peers = find_blas_peers();
   std::printf("{\"kind\":\"versions\"");
   for (const BlasPeer& peer : peers) std::printf(",\"%s\":\"%s\"", peer.name.c_str(), peer.version.c_str());
@@ -91,8 +115,15 @@ int run_kernels(int rounds, const std::string& only, const std::string& threads,
   if (threads != "one" && all > 1) counts.push_back(all);
   for (const int count : counts) {
     ThreadPool pool(count);
-    const auto wanted = [&](const std::string& name) { return name.find(only) != std::string::npos; };
-    if (!each_case(target, pool, wanted, [&](const Case& test) { return measure(test, count, rounds, peers); })) return 1;
+    for (const test::PerfCase& test : test::perf_cases()) {
+      const std::string name = std::string(test.op) + "." + std::string(direction_name(test.direction)) + "/" + test.shape + "/" +
+                               std::string(weight_type_name(test.type));
+      if (name.find(only) == std::string::npos) continue;
+      const Status status = run_case(test, target, pool, [&](KernelCall& call) { return measure(test, call, count, rounds, peers); });
+      if (status.ok()) continue;
+      std::fprintf(stderr, "mome_bench: %s: %s\n", name.c_str(), status.message().c_str());
+      return 1;
+    }
   }
   return 0;
 }

@@ -2,24 +2,10 @@
 
 #include <cmath>
 
+#include "core/kernel_call.h"
 #include "core/ops/optimizer.h"
 
 namespace mome {
-namespace {
-
-// Runs a kernel outside a program, with workspace of its own.
-template <typename Args>
-Status run_kernel(const Args& args, Target target, ThreadPool& pool) {
-  const Kernel* kernel = kernel_table(target).find(Args::kOp, Args::kDirection, target);
-  if (kernel == nullptr) return error(Code::unsupported, "%s: no kernel for target %s", Args::kOp, target_name(target).data());
-  AlignedMemory workspace;
-  const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(&args, pool.threads());
-  if (!workspace.reserve(bytes)) return error(Code::out_of_memory, "%s: no memory for %zu bytes", Args::kOp, bytes);
-  OpContext context{pool, workspace.data(), bytes};
-  return kernel->run(&args, context);
-}
-
-}  // namespace
 
 Status check(const AdamwStep& step, const WeightStore& weights) {
   if (!weights.training()) return error(Code::invalid_argument, "adamw: expected weights that are trained");
@@ -48,7 +34,7 @@ Status run_adamw(const AdamwStep& step, WeightStore& weights, Target target, Thr
   }
   const AdamwForward args{static_cast<int64_t>(tensors.size()), tensors.data(), step.step, step.learning_rate, step.beta1, step.beta2, step.eps,
                           step.gradient_scale};
-  MOME_RETURN_IF_ERROR(run_kernel(args, target, pool));
+  MOME_RETURN_IF_ERROR(run_kernel(target, pool, args));
   for (const AdamwStep::Limit& limit : step.limits) {
     Parameter& parameter = weights.at(limit.parameter);
     float* values = parameter.host[Form::plain].floats();
@@ -67,7 +53,7 @@ Status gradient_norm(WeightStore& weights, Target target, ThreadPool& pool, doub
     if (parameter.training.gradient.data() != nullptr) tensors.push_back({parameter.training.gradient.floats(), parameter.count});
   }
   double squares = 0;
-  MOME_RETURN_IF_ERROR(run_kernel(SquaredNormForward{static_cast<int64_t>(tensors.size()), tensors.data(), &squares}, target, pool));
+  MOME_RETURN_IF_ERROR(run_kernel(target, pool, SquaredNormForward{static_cast<int64_t>(tensors.size()), tensors.data(), &squares}));
   norm = std::sqrt(squares);
   return {};
 }

@@ -1,5 +1,5 @@
-// Puts the kernels of one instruction set into the table. Compiled once per instruction set with MOME_ISA defined, but without its flags: it
-// runs on every processor and only reads constant lists.
+// Puts the kernels of one instruction set into the table. Compiled once per instruction set with MOME_ISA defined, but
+// without its flags: it runs on every processor and only reads constant lists.
 #include "cpu/register.h"
 
 #include "cpu/vector/kernels.h"

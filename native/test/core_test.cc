@@ -1,5 +1,5 @@
-// Checks of the core: parsing of programs, the arena plan, runs and their refusals, weights from files, the thread pool.
-// Exit status 0 only if every check held.
+// Checks of the core: parsing of programs, the arena plan, runs and their refusals, weights from files, the thread
+// pool. Exit status 0 only if every check held.
 #include <pthread.h>
 #include <unistd.h>
 
@@ -61,20 +61,28 @@ void test_run() {
     request.dims = {2};
     request.inputs = {{ElementType::f32, x.data(), x.size()}};
     RunResult result;
-    expect(engine.run(*program, weights, request, result).ok() && result.outputs.size() == 1 && result.outputs[0].size() == 6, "a program runs");
-    const auto expected = [](double v) { const double t = std::tanh(v); return 0.5 * t * std::erfc(-t / std::sqrt(2.0)); };
+    expect(engine.run(*program, weights, request, result).ok() && result.outputs.size() == 1 &&
+               result.outputs[0].size() == 6,
+           "a program runs");
+    const auto expected = [](double v) {
+      const double t = std::tanh(v);
+      return 0.5 * t * std::erfc(-t / std::sqrt(2.0));
+    };
     const double before[] = {1, 2.5, 6.5, -1, -1.5, -7.5};
     bool right = result.outputs[0].size() == 6;
     for (int i = 0; right && i < 6; i++) right = std::fabs(result.outputs[0][i] - expected(before[i])) < 1e-6;
     expect(right, "its numbers are right");
 
     request.dims = {3};
-    expect(engine.run(*program, weights, request, result).code() == Code::invalid_shape, "an input of another size is refused");
+    expect(engine.run(*program, weights, request, result).code() == Code::invalid_shape,
+           "an input of another size is refused");
     request.dims = {2};
     request.inputs[0].type = ElementType::i32;
-    expect(engine.run(*program, weights, request, result).code() == Code::invalid_shape, "an input of another type is refused");
+    expect(engine.run(*program, weights, request, result).code() == Code::invalid_shape,
+           "an input of another type is refused");
     request.inputs.clear();
-    expect(engine.run(*program, weights, request, result).code() == Code::invalid_argument, "a missing input is refused");
+    expect(engine.run(*program, weights, request, result).code() == Code::invalid_argument,
+           "a missing input is refused");
     request.inputs = {{ElementType::f32, x.data(), x.size()}};
     request.cancelled = std::make_shared<std::atomic<bool>>(true);
     expect(engine.run(*program, weights, request, result).code() == Code::aborted, "a cancelled run stops");
@@ -90,8 +98,10 @@ void test_run() {
 // What a run takes over from the last one of its shape is what did not change.
 void test_runs_of_one_shape() {
   const char* text =
-      "mome-program 1\ndims n m\ninput x f32 n*2\ninput i i32 m\nparam one 2\nparam zero 2\nbuffer 0 f32 n*2 live 0 1\nbuffer 1 f32 m*2 live 1 2\n"
-      "buffer 2 f32 m*2 live 2 2\noutput gathered 1\noutput normed 2\nop tanh.forward x=$x y=%0\nop gather_rows.forward x=%0 index=$i y=%1\n"
+      "mome-program 1\ndims n m\ninput x f32 n*2\ninput i i32 m\nparam one 2\nparam zero 2\nbuffer 0 f32 n*2 live 0 "
+      "1\nbuffer 1 f32 m*2 live 1 2\n"
+      "buffer 2 f32 m*2 live 2 2\noutput gathered 1\noutput normed 2\nop tanh.forward x=$x y=%0\nop "
+      "gather_rows.forward x=%0 index=$i y=%1\n"
       "op layer_norm.forward x=%1 gamma=@one beta=@zero eps=#eps y=%2\n";
   WeightStore weights;
   const float ones[2] = {1, 1}, zeros[2] = {};
@@ -109,7 +119,8 @@ void test_runs_of_one_shape() {
     if (!status.ok()) return status;
     for (size_t i = 0; i < index.size(); i++) {
       const double a = std::tanh(x[2 * index[i]]), b = std::tanh(x[2 * index[i] + 1]), half = (a - b) / 2;
-      expect(std::fabs(result.outputs[0][2 * i] - a) < 1e-6 && std::fabs(result.outputs[0][2 * i + 1] - b) < 1e-6, what);
+      expect(std::fabs(result.outputs[0][2 * i] - a) < 1e-6 && std::fabs(result.outputs[0][2 * i + 1] - b) < 1e-6,
+             what);
       expect(std::fabs(result.outputs[1][2 * i] - half / std::sqrt(half * half + eps)) < 1e-5, what);
     }
     return status;
@@ -119,7 +130,8 @@ void test_runs_of_one_shape() {
   expect(run({0.1f, 0.2f, 0.4f, 0.7f}, {0, 1}, 0.5, "other values").ok(), "other values go");
   expect(run({0.1f, 0.2f, 0.4f, 0.7f}, {1, 0}, 0.5, "other indices").ok(), "other indices go");
   expect(run({0.1f, 0.2f, 0.4f, 0.7f}, {1, 0}, 0.01, "another scalar").ok(), "another scalar goes");
-  expect(run({0.1f, 0.2f, 0.4f, 0.7f}, {1, 2}, 0.01, "").code() == Code::invalid_argument, "an index outside is refused");
+  expect(run({0.1f, 0.2f, 0.4f, 0.7f}, {1, 2}, 0.01, "").code() == Code::invalid_argument,
+         "an index outside is refused");
   expect(run({0.1f, 0.2f, 0.4f, 0.7f}, {1, 2}, 0.01, "").code() == Code::invalid_argument, "and again");
   expect(run({0.1f, 0.2f, 0.4f, 0.7f}, {1, 0}, 0.01, "after a refusal").ok(), "what was refused leaves nothing behind");
   expect(run({0.3f, 0.2f, 0.4f, 0.7f, 1, 0}, {1, 2, 0}, 0.01, "another shape").ok(), "another shape goes");
@@ -133,7 +145,9 @@ void test_arena() {
   const std::vector<int64_t> dims = {100};
   expect(plan_arena(*program, dims, {}, plan).ok(), "the arena is planned");
   const size_t size = 100 * 3 * sizeof(float);
-  const auto overlap = [&](int a, int b) { return plan.offsets[a] < plan.offsets[b] + size && plan.offsets[b] < plan.offsets[a] + size; };
+  const auto overlap = [&](int a, int b) {
+    return plan.offsets[a] < plan.offsets[b] + size && plan.offsets[b] < plan.offsets[a] + size;
+  };
   expect(!overlap(0, 1) && !overlap(1, 2), "values alive together lie apart");
   expect(plan.bytes < 3 * size, "memory is used again");
   expect(plan.offsets[0] % 64 == 0 && plan.offsets[1] % 64 == 0 && plan.offsets[2] % 64 == 0, "buffers are aligned");
@@ -149,8 +163,10 @@ void test_damaged_programs() {
     std::string text = kProgram;
     for (int change = 0; change < 1 + round % 4; change++) {
       const size_t at = random() % text.size();
-      if (random() % 3 == 0) text.erase(at, 1 + random() % 5);
-      else text[at] = alphabet[random() % (sizeof alphabet - 1)];
+      if (random() % 3 == 0)
+        text.erase(at, 1 + random() % 5);
+      else
+        text[at] = alphabet[random() % (sizeof alphabet - 1)];
     }
     WeightStore weights;
     const float zeros[12] = {};
@@ -177,11 +193,13 @@ void test_weights_from_file() {
   const uint16_t halves[2] = {0x3c00, 0xc000};  // 1, -2
   const int8_t bytes[4] = {127, -3, 0, 5};
   const float scales[2] = {0.5f, 2};
-  bool written = write(file, values, sizeof values) == sizeof values && write(file, halves, sizeof halves) == sizeof halves &&
-                 write(file, bytes, sizeof bytes) == sizeof bytes && write(file, scales, sizeof scales) == sizeof scales;
+  bool written =
+      write(file, values, sizeof values) == sizeof values && write(file, halves, sizeof halves) == sizeof halves &&
+      write(file, bytes, sizeof bytes) == sizeof bytes && write(file, scales, sizeof scales) == sizeof scales;
   expect(written, "the test's file is written");
   WeightStore weights;
-  const std::vector<FileRegion> regions = {{"a", {2, 2}, FileType::f32, 0}, {"h", {2}, FileType::f16, 16}, {"q", {2, 2}, FileType::i8, 20, 24}};
+  const std::vector<FileRegion> regions = {
+      {"a", {2, 2}, FileType::f32, 0}, {"h", {2}, FileType::f16, 16}, {"q", {2, 2}, FileType::i8, 20, 24}};
   expect(weights.add_from_file(path, regions).ok(), "weights are taken from a file");
   const auto read = [&](const char* name, int64_t count) {
     std::vector<float> got(static_cast<size_t>(count));
@@ -190,7 +208,8 @@ void test_weights_from_file() {
   };
   expect(read("a", 4)[2] == 3.5f && read("h", 2)[1] == -2.0f, "their values are right");
   expect(read("q", 4) == std::vector<float>({63.5f, -1.5f, 0, 10}), "8-bit values come with their scales");
-  expect(weights.load(0).ok() && weights.at(0).host[Form::plain].floats()[1] == -2.0f, "they are brought into memory when needed");
+  expect(weights.load(0).ok() && weights.at(0).host[Form::plain].floats()[1] == -2.0f,
+         "they are brought into memory when needed");
   WeightStore other;
   const auto refused = [&](FileRegion region) { return !other.add_from_file(path, {std::move(region)}).ok(); };
   expect(refused({"x", {12}, FileType::f32, 0}), "a tensor past the end is refused");
@@ -212,7 +231,8 @@ void test_weight_types() {
   const float rounded[] = {1.0f, 1.00390625f, 1.01171875f, -3.0e38f, 0};
   float bf16[5];
   round_to_bf16(rounded, 5, bf16);
-  expect(bf16[0] == 1 && bf16[1] == 1 && bf16[2] == 1.015625f && bf16[4] == 0, "bfloat16 rounds to nearest, ties to even");
+  expect(bf16[0] == 1 && bf16[1] == 1 && bf16[2] == 1.015625f && bf16[4] == 0,
+         "bfloat16 rounds to nearest, ties to even");
 
   std::mt19937 engine(5);
   std::normal_distribution<float> normal;
@@ -227,7 +247,8 @@ void test_weight_types() {
     bool close = true;
     for (int i = 0; i < 67; i++) close = close && std::fabs(row[i] - again[i]) <= 0.5001f * scale;
     expect(close, "8-bit weights are within half a step");
-    expect(weight_row_scale(again, 67) == scale && std::memcmp(q, q_again, sizeof q) == 0, "quantising twice changes nothing");
+    expect(weight_row_scale(again, 67) == scale && std::memcmp(q, q_again, sizeof q) == 0,
+           "quantising twice changes nothing");
   }
   const float damaged[] = {1, std::nanf(""), 2};
   expect(std::isnan(weight_row_scale(damaged, 3)), "a row that is not finite has no scale");
@@ -239,7 +260,8 @@ void test_weight_types() {
     WeightStore shared(WeightType::i8);
     fill(shared);
     expect(shared.pack(0, Form::packed, target, WeightType::i8, pool).ok(), "a weight is packed in 8 bits");
-    expect(shared.pack(0, Form::packed, target, WeightType::f32, pool).code() == Code::unsupported, "and not in another type as well");
+    expect(shared.pack(0, Form::packed, target, WeightType::f32, pool).code() == Code::unsupported,
+           "and not in another type as well");
     expect(shared.pack(0, Form::packed, target, WeightType::i8, pool).ok(), "the same type is fine");
   }
 

@@ -1,5 +1,5 @@
-// What a device's launches depend on and no device is needed for: the choice of tiles, the types of a program's values, the places of its
-// buffers.
+// What a device's launches depend on and no device is needed for: the choice of tiles, the types of a program's values,
+// the places of its buffers.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -31,7 +31,8 @@ using cuda::most_row_tiles;
 
 constexpr int kHopper = 132;
 
-// 64 pictures of 197 tokens are 99 rows of tiles, three quarters of 132 multiprocessors: every product of the base model in full waves.
+// 64 pictures of 197 tokens are 99 rows of tiles, three quarters of 132 multiprocessors: every product of the base
+// model in full waves.
 void sixty_four_pictures() {
   for (const auto& [columns, depth] : {std::pair<int64_t, int64_t>{768, 768}, {2304, 768}, {3072, 768}, {768, 3072}}) {
     const GemmChoice choice = choose_gemm_tile(GemmFamily::sm90, {64 * 197, columns, depth, 3}, kHopper);
@@ -64,8 +65,9 @@ void row_tiles() {
             most = tiles > most ? tiles : most;
           }
         }
-        expect(most_row_tiles(rows, groups, static_cast<int>(tile)) == most,
-               std::to_string(rows) + " rows in " + std::to_string(groups) + " groups, tiles of " + std::to_string(tile));
+        expect(
+            most_row_tiles(rows, groups, static_cast<int>(tile)) == most,
+            std::to_string(rows) + " rows in " + std::to_string(groups) + " groups, tiles of " + std::to_string(tile));
       }
     }
   }
@@ -78,14 +80,17 @@ void best_of_all() {
       const GemmShape shape{count, 2304, 768};
       const GemmChoice best = choose_gemm_tile(family, shape, kHopper);
       for (int tile = 0; tile < static_cast<int>(gemm_tiles(family).size()); tile++) {
-        expect(model_gemm_tile(family, shape, tile, kHopper).cycles >= best.cycles, std::to_string(count) + " rows: tile " + std::to_string(tile) + " is no better");
+        expect(model_gemm_tile(family, shape, tile, kHopper).cycles >= best.cycles,
+               std::to_string(count) + " rows: tile " + std::to_string(tile) + " is no better");
       }
       expect(choose_gemm_tile(family, shape, kHopper, 1).tile >= 1, "tiles before the first allowed are left out");
     }
   }
-  expect(cuda::gemm_family(90) == GemmFamily::sm90 && cuda::gemm_family(80) == GemmFamily::sm80 && cuda::gemm_family(100) == GemmFamily::sm80,
+  expect(cuda::gemm_family(90) == GemmFamily::sm90 && cuda::gemm_family(80) == GemmFamily::sm80 &&
+             cuda::gemm_family(100) == GemmFamily::sm80,
          "code for Hopper runs on Hopper alone");
-  const GemmChoice small = choose_gemm_tile(GemmFamily::sm90, {12, 2304, 768}, kHopper), large = choose_gemm_tile(GemmFamily::sm90, {50432, 2304, 768}, kHopper);
+  const GemmChoice small = choose_gemm_tile(GemmFamily::sm90, {12, 2304, 768}, kHopper),
+                   large = choose_gemm_tile(GemmFamily::sm90, {50432, 2304, 768}, kHopper);
   expect(small.tiles > 12, "few rows are spread over many multiprocessors");
   expect(gemm_tiles(GemmFamily::sm90)[large.tile].rows == 128, "many rows take tall tiles");
 }
@@ -94,7 +99,12 @@ void best_of_all() {
 void fewer_multiprocessors() {
   unsetenv("MOME_MULTIPROCESSORS");
   expect(cuda::usable_multiprocessors(kHopper) == kHopper, "all multiprocessors are used");
-  for (const auto& [given, used] : {std::pair<const char*, int>{"4", 4}, {"132", kHopper}, {"1000", kHopper}, {"0", kHopper}, {"-3", kHopper}, {"", kHopper}}) {
+  for (const auto& [given, used] : {std::pair<const char*, int>{"4", 4},
+                                    {"132", kHopper},
+                                    {"1000", kHopper},
+                                    {"0", kHopper},
+                                    {"-3", kHopper},
+                                    {"", kHopper}}) {
     setenv("MOME_MULTIPROCESSORS", given, 1);
     expect(cuda::usable_multiprocessors(kHopper) == used, std::string("MOME_MULTIPROCESSORS=") + given);
   }
@@ -131,18 +141,22 @@ void types() {
   if (!program) return;
   std::vector<WeightType> values, rows;
   expect(infer_types(*program, WeightType::bf16, values, rows).ok(), "types are found");
-  expect(values[0] == WeightType::bf16 && values[1] == WeightType::bf16 && values[2] == WeightType::bf16, "rows of the encoder are bfloat16, and views of them");
+  expect(values[0] == WeightType::bf16 && values[1] == WeightType::bf16 && values[2] == WeightType::bf16,
+         "rows of the encoder are bfloat16, and views of them");
   expect(values[3] == WeightType::f32 && values[4] == WeightType::f32, "heads are float32");
   expect(rows[2] == WeightType::bf16 && rows[3] == WeightType::f32, "each op is told what it reads");
   expect(infer_types(*program, WeightType::i8, values, rows).code() == Code::unsupported, "int8 is refused");
-  expect(infer_types(*program, WeightType::f32, values, rows).ok() && values[0] == WeightType::f32, "float32 stays float32");
+  expect(infer_types(*program, WeightType::f32, values, rows).ok() && values[0] == WeightType::f32,
+         "float32 stays float32");
 
   const int64_t dims[] = {5};
   ArenaPlan wide, narrow;
   std::vector<WeightType> halves;
   expect(infer_types(*program, WeightType::bf16, halves, rows).ok(), "types are found again");
-  expect(plan_arena(*program, dims, {}, wide).ok() && plan_arena(*program, dims, halves, narrow).ok(), "both arenas are planned");
-  expect(wide.offsets[1] - wide.offsets[0] == 64 && narrow.offsets[1] - narrow.offsets[0] == 32, "a view begins where its row does");
+  expect(plan_arena(*program, dims, {}, wide).ok() && plan_arena(*program, dims, halves, narrow).ok(),
+         "both arenas are planned");
+  expect(wide.offsets[1] - wide.offsets[0] == 64 && narrow.offsets[1] - narrow.offsets[0] == 32,
+         "a view begins where its row does");
   expect(narrow.bytes < wide.bytes, "bfloat16 takes less");
   for (size_t i = 0; i < 3; i++) expect(narrow.offsets[i] % 16 == 0, "rows may be read in 16-byte pieces");
 
@@ -150,7 +164,8 @@ void types() {
   text.replace(text.find("op tanh.forward x=%3"), 20, "op tanh.forward x=%2");
   text.replace(text.find("buffer 4 f32 n*4 live 3 3"), 25, "buffer 4 f32 n*16 live 3 3");
   text.replace(text.find("buffer 2 f32 n*16 live 1 2"), 26, "buffer 2 f32 n*16 live 1 3");
-  expect(Program::parse(text, program).ok() && infer_types(*program, WeightType::bf16, values, rows).code() == Code::unsupported,
+  expect(Program::parse(text, program).ok() &&
+             infer_types(*program, WeightType::bf16, values, rows).code() == Code::unsupported,
          "an op that does not read bfloat16 is refused its rows");
 }
 

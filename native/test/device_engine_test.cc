@@ -1,5 +1,5 @@
-// The engine of a device and its executor, on a device of this test's own: which tasks may overlap, what runs do to memory, recordings and
-// failures. No kernels: programs are empty but for their inputs and outputs.
+// The engine of a device and its executor, on a device of this test's own: which tasks may overlap, what runs do to
+// memory, recordings and failures. No kernels: programs are empty but for their inputs and outputs.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -173,24 +173,33 @@ void runs() {
     Engine engine(1, Target::cuda, device);
     const std::vector<float> few(4, 1.0f), many(4000, 1.0f);
     RunResult result;
-    for (int i = 0; i < 3; i++) expect(engine.run(*compiled, weights, request_of(few), result).ok() && result.outputs.at(0).size() == 4, "a run gives its outputs");
+    for (int i = 0; i < 3; i++)
+      expect(engine.run(*compiled, weights, request_of(few), result).ok() && result.outputs.at(0).size() == 4,
+             "a run gives its outputs");
     expect(device->recorded == 1 && device->replayed == 2, "launched, recorded, replayed");
     const int64_t before = device->held;
-    expect(engine.run(*compiled, weights, request_of(many), result).ok() && device->held > before, "memory grows for a larger shape");
+    expect(engine.run(*compiled, weights, request_of(many), result).ok() && device->held > before,
+           "memory grows for a larger shape");
     expect(device->released_recordings == 1, "what was recorded for the old memory is gone");
     const int64_t after = device->held;
-    for (int i = 0; i < 50; i++) expect(engine.run(*compiled, weights, request_of(i % 2 == 0 ? few : many), result).ok(), "shapes come back");
+    for (int i = 0; i < 50; i++)
+      expect(engine.run(*compiled, weights, request_of(i % 2 == 0 ? few : many), result).ok(), "shapes come back");
     expect(device->held == after, "and take no more memory");
 
     device->fail_upload = true;
-    expect(engine.run(*compiled, weights, request_of(few), result).code() == Code::device_unavailable && result.outputs.empty(), "a failure is reported, without outputs");
+    expect(engine.run(*compiled, weights, request_of(few), result).code() == Code::device_unavailable &&
+               result.outputs.empty(),
+           "a failure is reported, without outputs");
     device->fail_upload = false;
     expect(engine.run(*compiled, weights, request_of(few), result).ok(), "the lane was given back");
     device->no_memory = true;
     const std::vector<float> most(400000, 1.0f);
-    expect(engine.run(*compiled, weights, request_of(most), result).code() == Code::out_of_memory, "memory that does not suffice is reported");
+    expect(engine.run(*compiled, weights, request_of(most), result).code() == Code::out_of_memory,
+           "memory that does not suffice is reported");
     device->no_memory = false;
-    expect(engine.run(*compiled, weights, request_of(few), result).ok() && engine.run(*compiled, weights, request_of(most), result).ok(), "and leaves the engine usable");
+    expect(engine.run(*compiled, weights, request_of(few), result).ok() &&
+               engine.run(*compiled, weights, request_of(most), result).ok(),
+           "and leaves the engine usable");
 
     RunRequest aborted = request_of(few);
     aborted.cancelled = std::make_shared<std::atomic<bool>>(true);
@@ -217,7 +226,8 @@ void two_lanes() {
       for (int i = 0; i < 200; i++) {
         const std::vector<float> x(static_cast<size_t>(1 + (i * 7 + t) % 50), 2.0f);
         RunResult result;
-        if (engine.run(*compiled, weights, request_of(x), result).ok() && result.outputs.at(0).size() == x.size()) right++;
+        if (engine.run(*compiled, weights, request_of(x), result).ok() && result.outputs.at(0).size() == x.size())
+          right++;
       }
     });
   }

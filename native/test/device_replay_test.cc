@@ -1,5 +1,6 @@
-// Runs whose experts' ranges end elsewhere replay one recording: real kernels (of the emulation) on a device of this test's own, which does
-// nothing before it is waited for. Copies that may go ahead go at once: what two runs under way do not keep apart, shows.
+// Runs whose experts' ranges end elsewhere replay one recording: real kernels (of the emulation) on a device of this
+// test's own, which does nothing before it is waited for. Copies that may go ahead go at once: what two runs under way
+// do not keep apart, shows.
 #include <chrono>
 #include <cmath>
 #include <condition_variable>
@@ -42,7 +43,9 @@ class LateDevice final : public Device {
 
   LateDevice() { given_.recording = true; }  // launches are kept, never run at once
   Status use() override { return {}; }
-  DeviceQueue queue() const override { return {const_cast<cuda::emulation::Recorder*>(&given_), 4, 90, WeightType::f32}; }
+  DeviceQueue queue() const override {
+    return {const_cast<cuda::emulation::Recorder*>(&given_), 4, 90, WeightType::f32};
+  }
   Status allocate(size_t bytes, void*& memory) override {
     memory = std::calloc(bytes, 1);
     return {};
@@ -163,14 +166,17 @@ std::vector<float> normal(size_t count, uint32_t seed) {
 }
 
 void fill(WeightStore& weights) {
-  const std::pair<const char*, std::vector<int64_t>> shapes[] = {{"norm_gamma_", {kWidth}}, {"norm_beta_", {kWidth}}, {"fc1_", {kHidden, kWidth}},
-                                                                 {"fc1_bias_", {kHidden}}, {"fc2_", {kWidth, kHidden}}, {"fc2_bias_", {kWidth}}};
+  const std::pair<const char*, std::vector<int64_t>> shapes[] = {{"norm_gamma_", {kWidth}},   {"norm_beta_", {kWidth}},
+                                                                 {"fc1_", {kHidden, kWidth}}, {"fc1_bias_", {kHidden}},
+                                                                 {"fc2_", {kWidth, kHidden}}, {"fc2_bias_", {kWidth}}};
   uint32_t seed = 1;
   for (int e = 0; e < kExperts; e++) {
     for (const auto& [name, shape] : shapes) {
       int64_t count = 1;
       for (const int64_t size : shape) count *= size;
-      expect(weights.add(name + std::to_string(e), shape, normal(static_cast<size_t>(count), seed++).data(), count).ok(), "weights are taken");
+      expect(
+          weights.add(name + std::to_string(e), shape, normal(static_cast<size_t>(count), seed++).data(), count).ok(),
+          "weights are taken");
     }
   }
 }
@@ -180,7 +186,8 @@ struct Ranges {
   size_t pictures = 3000;
 };
 
-Status run(Engine& engine, CompiledProgram& compiled, WeightStore& weights, const Ranges& ranges, const std::vector<float>& x, RunResult& result) {
+Status run(Engine& engine, CompiledProgram& compiled, WeightStore& weights, const Ranges& ranges,
+           const std::vector<float>& x, RunResult& result) {
   const std::vector<uint8_t> bytes(ranges.pictures);
   RunRequest request;
   request.dims = {ranges.rows, static_cast<int64_t>(ranges.pictures), ranges.first, ranges.second, ranges.last};
@@ -194,22 +201,29 @@ class Pair {
   explicit Pair(const std::shared_ptr<Device>& device) : late_(1, Target::cuda, device), plain_(1, Target::ref) {
     fill(weights_);
     fill(plain_weights_);
-    expect(CompiledProgram::create(kProgram, weights_, Target::cuda, compiled_).ok(), "the program is taken for the device");
-    expect(CompiledProgram::create(kProgram, plain_weights_, Target::ref, plain_compiled_).ok(), "and for this processor");
+    expect(CompiledProgram::create(kProgram, weights_, Target::cuda, compiled_).ok(),
+           "the program is taken for the device");
+    expect(CompiledProgram::create(kProgram, plain_weights_, Target::ref, plain_compiled_).ok(),
+           "and for this processor");
   }
   bool ready() const { return compiled_ && plain_compiled_; }
 
-  Status on_device(const Ranges& ranges, const std::vector<float>& x, RunResult& result) { return run(late_, *compiled_, weights_, ranges, x, result); }
+  Status on_device(const Ranges& ranges, const std::vector<float>& x, RunResult& result) {
+    return run(late_, *compiled_, weights_, ranges, x, result);
+  }
 
   // Whether the rows of the experts are as they should be. Call by one thread.
   bool right(const Ranges& ranges, const std::vector<float>& x, const RunResult& result) {
     const std::vector<float> wanted(x.begin() + ranges.first * kWidth, x.begin() + ranges.last * kWidth);
     RunResult expected;
     const Ranges all{ranges.last - ranges.first, 0, ranges.second - ranges.first, ranges.last - ranges.first};
-    if (!run(plain_, *plain_compiled_, plain_weights_, all, wanted, expected).ok() || result.outputs.size() != 1) return false;
+    if (!run(plain_, *plain_compiled_, plain_weights_, all, wanted, expected).ok() || result.outputs.size() != 1)
+      return false;
     if (result.outputs[0].size() != x.size()) return false;
     for (size_t i = 0; i < wanted.size(); i++) {
-      if (!(std::fabs(result.outputs[0][static_cast<size_t>(ranges.first * kWidth) + i] - expected.outputs[0][i]) < 1e-4f)) return false;
+      if (!(std::fabs(result.outputs[0][static_cast<size_t>(ranges.first * kWidth) + i] - expected.outputs[0][i]) <
+            1e-4f))
+        return false;
     }
     return true;
   }
@@ -221,7 +235,8 @@ class Pair {
 };
 
 constexpr int64_t kRows = 128;
-constexpr Ranges kRanges[] = {{kRows, 0, 64, 128}, {kRows, 0, 1, 100, 7}, {kRows, 5, 5, 70}, {kRows, 17, 90, 90}, {kRows, 3, 3, 3, 1}, {kRows, 1, 64, 127}};
+constexpr Ranges kRanges[] = {{kRows, 0, 64, 128}, {kRows, 0, 1, 100, 7}, {kRows, 5, 5, 70},
+                              {kRows, 17, 90, 90}, {kRows, 3, 3, 3, 1},   {kRows, 1, 64, 127}};
 
 void one_after_the_other() {
   const auto device = std::make_shared<LateDevice>();
@@ -231,20 +246,25 @@ void one_after_the_other() {
   for (const Ranges& ranges : kRanges) {
     const std::vector<float> x = normal(kRows * kWidth, seed++);
     RunResult result;
-    expect(pair.on_device(ranges, x, result).ok() && pair.right(ranges, x, result), "ranges that end at " + std::to_string(ranges.second) + " and " + std::to_string(ranges.last));
+    expect(pair.on_device(ranges, x, result).ok() && pair.right(ranges, x, result),
+           "ranges that end at " + std::to_string(ranges.second) + " and " + std::to_string(ranges.last));
   }
-  expect(device->recorded == 1 && device->replayed == static_cast<int>(std::size(kRanges)) - 1, "the first launches, the second is recorded, all others replay it");
+  expect(device->recorded == 1 && device->replayed == static_cast<int>(std::size(kRanges)) - 1,
+         "the first launches, the second is recorded, all others replay it");
 
   const std::vector<float> x = normal(kRows * kWidth, 7);
   RunResult result;
   for (const Ranges& wrong : {Ranges{kRows, 0, 5, 129}, Ranges{kRows, 0, 60, 50}, Ranges{kRows, -1, 5, 50}}) {
-    expect(pair.on_device(wrong, x, result).code() == Code::invalid_shape, "ranges outside the rows or out of order are refused");
+    expect(pair.on_device(wrong, x, result).code() == Code::invalid_shape,
+           "ranges outside the rows or out of order are refused");
   }
-  expect(pair.on_device(kRanges[1], x, result).ok() && pair.right(kRanges[1], x, result) && device->recorded == 1, "and the next run goes on");
+  expect(pair.on_device(kRanges[1], x, result).ok() && pair.right(kRanges[1], x, result) && device->recorded == 1,
+         "and the next run goes on");
 
   const std::vector<float> more = normal(2 * kRows * kWidth, 8);
   const Ranges larger{2 * kRows, 0, 64, 130};
-  for (int i = 0; i < 2; i++) expect(pair.on_device(larger, more, result).ok() && pair.right(larger, more, result), "other sizes");
+  for (int i = 0; i < 2; i++)
+    expect(pair.on_device(larger, more, result).ok() && pair.right(larger, more, result), "other sizes");
   expect(device->recorded == 2, "are another recording");
 }
 
@@ -270,7 +290,8 @@ void two_under_way() {
     for (std::thread& thread : threads) thread.join();
     expect(device->left_to_come() <= 0, "both runs were under way");
     for (int lane = 0; lane < DeviceExecutor::kLanes; lane++) {
-      expect(statuses[lane].ok() && pair.right(ranges[lane], x[lane], results[lane]), "two under way: each has its own ranges");
+      expect(statuses[lane].ok() && pair.right(ranges[lane], x[lane], results[lane]),
+             "two under way: each has its own ranges");
     }
     if (round >= kSettled) expect(device->replayed - replayed == DeviceExecutor::kLanes, "both replay a recording");
   }

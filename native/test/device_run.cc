@@ -37,7 +37,8 @@ void* DeviceMover::place(void* host, int64_t count, size_t element, bool halves,
   const float* floats = static_cast<const float*>(host);
   if (halves) {
     for (int64_t i = 0; i < count; i++) {
-      const uint16_t half = static_cast<uint16_t>(std::bit_cast<uint32_t>(floats[i]) >> 16);  // callers give bfloat16 values
+      const uint16_t half =
+          static_cast<uint16_t>(std::bit_cast<uint32_t>(floats[i]) >> 16);  // callers give bfloat16 values
       std::memcpy(values.data() + 2 * i, &half, sizeof half);
     }
   } else {
@@ -56,7 +57,8 @@ Status DeviceMover::finish() {
     MOME_RETURN_IF_ERROR(device_->download(values.data(), piece.memory.data(), values.size()));
     MOME_RETURN_IF_ERROR(device_->finish());
     for (size_t i = 0; i < kGuardBytes; i++) {
-      if (values[piece.bytes + i] != static_cast<std::byte>(kGuard)) return error(Code::internal, "a kernel wrote %zu bytes past an argument", i + 1);
+      if (values[piece.bytes + i] != static_cast<std::byte>(kGuard))
+        return error(Code::internal, "a kernel wrote %zu bytes past an argument", i + 1);
     }
     if (!piece.output) continue;
     float* floats = static_cast<float*>(piece.host);

@@ -1,5 +1,5 @@
-// Checks of what engines of one process owe each other and of what stops a run: turns at the cores, loops that end early.
-// Exit status 0 only if every check held.
+// Checks of what engines of one process owe each other and of what stops a run: turns at the cores, loops that end
+// early. Exit status 0 only if every check held.
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "core/engine.h"
-#include "core/memory.h"
+#include "core/kernel_call.h"
 #include "core/ops/attention.h"
 
 namespace {
@@ -80,7 +80,8 @@ struct Contest {
   std::vector<std::unique_ptr<Engine>> engines;  // the last member: it ends first
 };
 
-// An engine that needs all cores and two that share them: with none preferred, each starts about as often as the others.
+// An engine that needs all cores and two that share them: with none preferred, each starts about as often as the
+// others.
 void test_turns() {
   const int cores = available_cores(), half = std::max(1, cores / 2);
   constexpr int kTasks = 300;
@@ -89,7 +90,8 @@ void test_turns() {
   contest.wait_for([&] { return contest.order.size() == 3 * kTasks; });
   expect(contest.most_between(0) <= 2, "an engine of all cores waits for at most two runs of each other engine");
   if (half > 1 || cores == 1) return;  // on these, the two take turns as well
-  expect(contest.most_between(1) <= 2 && contest.most_between(2) <= 2, "engines of one thread wait for at most two runs of each other engine");
+  expect(contest.most_between(1) <= 2 && contest.most_between(2) <= 2,
+         "engines of one thread wait for at most two runs of each other engine");
 }
 
 // A call to an engine that was idle: what others have queued behind it does not run before it.
@@ -140,7 +142,8 @@ void test_loops_stop() {
   }
 }
 
-// One head of one picture of 65,537 tokens is one item of a loop: seconds of work, of which most is left undone once the run is stopped.
+// One head of one picture of 65,537 tokens is one item of a loop: seconds of work, of which most is left undone once
+// the run is stopped.
 void test_a_long_kernel_stops() {
   constexpr int64_t kGrid = 256, kTokens = 1 + kGrid * kGrid, kWidth = 8;
   const Sequence sequence{0, 0, 0, static_cast<int32_t>(kTokens)};
@@ -148,20 +151,19 @@ void test_a_long_kernel_stops() {
   for (const Target target : kCpuTargets) {
     if (!target_supported(target)) continue;
     std::vector<float> out(kWidth * kTokens, NAN), lse(kTokens, NAN);
-    AttentionForward args{kTokens, kWidth, 1, 1, &sequence, qkv.data(), nullptr, 0, 0, {static_cast<int32_t>(kGrid), 0}, 0.3f, out.data(), lse.data(), 0, false};
-    const Kernel* kernel = kernel_table(target).find(AttentionForward::kOp, Direction::forward, target);
+    const AttentionForward args{kTokens,    kWidth,     1,          1, &sequence,
+                                qkv.data(), nullptr,    0,          0, {static_cast<int32_t>(kGrid), 0},
+                                0.3f,       out.data(), lse.data(), 0, false};
     ThreadPool pool(2);
-    AlignedMemory workspace;
-    const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(&args, pool.threads());
-    if (!workspace.reserve(bytes)) return expect(false, "there is memory");
-    OpContext context{pool, workspace.data(), bytes};
+    KernelCall call;
+    if (!call.prepare(target, pool, args).ok()) return expect(false, "the kernel can be run");
     std::atomic<bool> stop{false};
     const ThreadPool::StopScope scope(pool, &stop);
     std::thread stopper([&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
       stop = true;
     });
-    const Status status = kernel->run(&args, context);
+    const Status status = call.run();
     stopper.join();
     int64_t done = 0;
     for (const float value : lse) done += std::isnan(value) ? 0 : 1;
@@ -171,7 +173,8 @@ void test_a_long_kernel_stops() {
 
 // The result of a run that was cancelled during its last kernel is not handed out.
 void test_a_stopped_run_has_no_result() {
-  const char* text = "mome-program 1\ndims n\ninput x f32 n\nbuffer 0 f32 n live 0 0\noutput y 0\nop tanh.forward x=$x y=%0\n";
+  const char* text =
+      "mome-program 1\ndims n\ninput x f32 n\nbuffer 0 f32 n live 0 0\noutput y 0\nop tanh.forward x=$x y=%0\n";
   WeightStore weights;
   Engine engine(1, Target::ref);
   std::shared_ptr<CompiledProgram> program;
@@ -193,8 +196,10 @@ void test_a_stopped_run_has_no_result() {
     const Status status = engine.run(*program, weights, request, result);
     const bool cancelled_before = done;
     canceller.join();
-    if (status.code() == Code::aborted) aborted++;
-    else expect(status.ok() && result.outputs[0].size() == x.size(), "a run that was not cancelled in time is whole");
+    if (status.code() == Code::aborted)
+      aborted++;
+    else
+      expect(status.ok() && result.outputs[0].size() == x.size(), "a run that was not cancelled in time is whole");
     if (status.code() == Code::aborted) expect(result.outputs.empty(), "a cancelled run has no outputs");
     if (!cancelled_before && status.ok()) break;
   }

@@ -1,13 +1,30 @@
 #include "test/harness.h"
 
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <new>
+
 namespace mome::test {
 namespace {
 
-// Written past the workspace; a kernel that touches it is caught.
-constexpr size_t kGuardBytes = 256;
-constexpr std::byte kGuard{0xa5};
+constexpr size_t kOffset = 16;     // of tensors that may lie anywhere
+constexpr std::byte kGuard{0xa5};  // past the workspace; a kernel that writes there is caught
 
 }  // namespace
+
+void* allocate_placed(size_t bytes) {
+  const bool huge = placement == Placement::arena && bytes >= kHugePage;
+  const size_t alignment = huge ? kHugePage : kAlignment;
+  void* memory = std::aligned_alloc(alignment, (bytes + kOffset + alignment - 1) / alignment * alignment);
+  if (memory == nullptr) throw std::bad_alloc();
+  if (huge) madvise(memory, bytes, MADV_HUGEPAGE);
+  return static_cast<std::byte*>(memory) + (placement == Placement::arena ? 0 : kOffset);
+}
+
+void release_placed(void* memory) {
+  std::free(static_cast<std::byte*>(memory) - (placement == Placement::arena ? 0 : kOffset));
+}
 
 Matrix Runner::matrix(const Tensor& weight, int64_t rows, int64_t columns) {
   WeightStore store(type_);
@@ -30,18 +47,15 @@ Matrix Runner::matrix(const Tensor& weight, int64_t rows, int64_t columns) {
   return matrix;
 }
 
-Status Runner::run(std::string_view op, Direction direction, const void* args) {
-  const Kernel* kernel = kernel_table(target_).find(op, direction, target_);
-  if (kernel == nullptr) return error(Code::unsupported, "no kernel %s", op.data());
-  const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(args, pool_.threads());
-  AlignedMemory memory;
-  if (!memory.reserve(bytes + kGuardBytes)) return error(Code::out_of_memory, "no memory");
-  std::memset(memory.data(), 0xff, bytes);  // NaNs: reading before writing shows
-  std::memset(memory.data() + bytes, static_cast<int>(kGuard), kGuardBytes);
-  OpContext context{pool_, memory.data(), bytes};
-  MOME_RETURN_IF_ERROR(kernel->run(args, context));
+Status Runner::run(KernelCall& call) {
+  const size_t bytes = call.workspace_bytes();
+  std::memset(call.workspace(), 0xff, bytes);  // NaNs: reading before writing shows
+  std::memset(call.workspace() + bytes, static_cast<int>(kGuard), kGuardBytes);
+  MOME_RETURN_IF_ERROR(call.run());
   for (size_t i = 0; i < kGuardBytes; i++) {
-    if (memory.data()[bytes + i] != kGuard) return error(Code::internal, "%s wrote past its workspace of %zu bytes", op.data(), bytes);
+    if (call.workspace()[bytes + i] != kGuard) {
+      return error(Code::internal, "%s wrote past its workspace of %zu bytes", call.kernel().op.data(), bytes);
+    }
   }
   return {};
 }
@@ -71,6 +85,14 @@ std::vector<OpCase> all_cases() {
   add_head_cases(cases);
   add_loss_cases(cases);
   add_optimizer_cases(cases);
+  return cases;
+}
+
+std::vector<PerfCase> perf_cases() {
+  std::vector<PerfCase> cases;
+  add_layer_perf_cases(cases);
+  add_attention_perf_cases(cases);
+  add_optimizer_perf_cases(cases);
   return cases;
 }
 

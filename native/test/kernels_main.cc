@@ -3,9 +3,11 @@
 //   check    every target against ref, bitwise equal for 1 and 3 threads; and a planted error must be noticed
 //   stop     kernels that are stopped before and while they run keep to their memory
 //   rows     each row alone has the bits of the row in the batch, at depths of real models
-//   cuda     every forward kernel of the CUDA library against ref, float32 and bfloat16, twice with the same bits; skipped without a
-//            device, unless MOME_REQUIRE=cuda; the subset, small cases of every kernel, is for tools that run kernels slowly;
-//            cuda-gemm has products alone, for one tile at a time (MOME_GEMM_TILE); MOME_VERBOSE=1 names op, type and case before each
+//   cuda     every forward kernel of the CUDA library against ref, float32 and bfloat16, twice with the same bits;
+//   skipped without a
+//            device, unless MOME_REQUIRE=cuda; the subset, small cases of every kernel, is for tools that run kernels
+//            slowly; cuda-gemm has products alone, for one tile at a time (MOME_GEMM_TILE); MOME_VERBOSE=1 names op,
+//            type and case before each
 //   grad     ref's gradients against central differences along random directions
 #include <algorithm>
 #include <atomic>
@@ -68,7 +70,8 @@ struct Results {
   Tensors outputs, gradients;
 };
 
-bool run_case(const OpCase& test, Target target, int threads, const Tensors* saved, Results& results, const std::shared_ptr<Device>& device = nullptr) {
+bool run_case(const OpCase& test, Target target, int threads, const Tensors* saved, Results& results,
+              const std::shared_ptr<Device>& device = nullptr) {
   ThreadPool pool(threads);
   Runner runner(target, pool, test.type, device);
   Status status = test.forward(runner, test.inputs, results.outputs);
@@ -86,7 +89,9 @@ Tensor without_ties(const OpCase& test, Tensor actual, const Tensor& expected) {
   const int64_t width = static_cast<int64_t>(expected.size()) / test.ties.rows;
   std::vector<std::pair<double, int64_t>> apart;  // error and begin of a row
   for (int64_t begin = 0; begin < width * test.ties.rows; begin += width) {
-    const auto row = [&](const Tensor& values) { return Tensor(values.begin() + begin, values.begin() + begin + width); };
+    const auto row = [&](const Tensor& values) {
+      return Tensor(values.begin() + begin, values.begin() + begin + width);
+    };
     const double error = difference(row(actual), row(expected)).relative;
     if (error > test.bound && error <= kTieBound) apart.emplace_back(error, begin);
   }
@@ -102,7 +107,8 @@ Tensor with_planted_error(const OpCase& test, Tensor values) {
   const auto plant = [&](size_t at) { values[at] += 1e-2f * (1 + std::fabs(values[at])); };
   plant(values.size() / 2);
   const size_t width = test.ties.most > 0 ? values.size() / static_cast<size_t>(test.ties.rows) : 0;
-  for (int64_t i = 0; i < test.ties.most; i++) plant((values.size() / 2 + static_cast<size_t>(i + 1) * width) % values.size());
+  for (int64_t i = 0; i < test.ties.most; i++)
+    plant((values.size() / 2 + static_cast<size_t>(i + 1) * width) % values.size());
   return values;
 }
 
@@ -111,9 +117,10 @@ void compare(const OpCase& test, const char* kind, Target target, const Tensors&
     const Difference d = difference(without_ties(test, actual.at(name), values), values);
     if (d.relative <= test.bound) continue;
     char line[256];
-    std::snprintf(line, sizeof line, "%s %s %s on %s: relative L2 %.3g > %.3g, element %zu is %.9g, expected %.9g", test.name.c_str(), kind,
-                  name.c_str(), target_name(target).data(), d.relative, test.bound, d.worst,
-                  d.worst < actual.at(name).size() ? actual.at(name)[d.worst] : NAN, d.worst < values.size() ? values[d.worst] : NAN);
+    std::snprintf(line, sizeof line, "%s %s %s on %s: relative L2 %.3g > %.3g, element %zu is %.9g, expected %.9g",
+                  test.name.c_str(), kind, name.c_str(), target_name(target).data(), d.relative, test.bound, d.worst,
+                  d.worst < actual.at(name).size() ? actual.at(name)[d.worst] : NAN,
+                  d.worst < values.size() ? values[d.worst] : NAN);
     fail(line);
   }
 }
@@ -135,7 +142,8 @@ void check() {
     for (const Target target : kCpuTargets) {
       if (target == Target::ref || !target_supported(target)) continue;
       Results one, three;
-      if (!run_case(test, target, 1, &expected.outputs, one) || !run_case(test, target, 3, &expected.outputs, three)) continue;
+      if (!run_case(test, target, 1, &expected.outputs, one) || !run_case(test, target, 3, &expected.outputs, three))
+        continue;
       compare(test, "output", target, one.outputs, expected.outputs);
       compare(test, "gradient", target, one.gradients, expected.gradients);
       if (!same_bits(one.outputs, three.outputs) || !same_bits(one.gradients, three.gradients)) {
@@ -147,7 +155,8 @@ void check() {
     for (const auto& [name, values] : expected.outputs) {
       if (values.empty()) continue;
       const Tensor planted = without_ties(test, with_planted_error(test, values), values);
-      if (difference(planted, values).relative <= test.bound && values.size() < 20000) fail(test.name + " " + name + ": a planted error was not noticed");
+      if (difference(planted, values).relative <= test.bound && values.size() < 20000)
+        fail(test.name + " " + name + ": a planted error was not noticed");
     }
   }
   std::printf("%d comparisons with ref\n", compared);
@@ -172,12 +181,15 @@ void stop() {
         });
         Tensors outputs, gradients;
         const auto keeps_to_its_memory = [&](const Status& status) {
-          if (status.message().find("wrote past") != std::string::npos) fail(test.name + " stopped on " + std::string(target_name(target)) + ": " + status.message());
+          if (status.message().find("wrote past") != std::string::npos)
+            fail(test.name + " stopped on " + std::string(target_name(target)) + ": " + status.message());
         };
         {
           const ThreadPool::StopScope scope(pool, &flag);
           keeps_to_its_memory(test.forward(runner, test.inputs, outputs));
-          if (test.backward) keeps_to_its_memory(test.backward(runner, test.inputs, whole.outputs, random_like(whole.outputs, test.differentiable, 99), gradients));
+          if (test.backward)
+            keeps_to_its_memory(test.backward(runner, test.inputs, whole.outputs,
+                                              random_like(whole.outputs, test.differentiable, 99), gradients));
           stopped += pool.stopped();
         }
         stopper.join();
@@ -236,7 +248,8 @@ void grad() {
       double sums[2];
       for (int sign = 0; sign < 2; sign++) {
         Tensors moved = test.inputs;
-        for (size_t i = 0; i < base.size(); i++) moved[name][i] = static_cast<float>(base[i] + (sign ? step : -step) * direction[i]);
+        for (size_t i = 0; i < base.size(); i++)
+          moved[name][i] = static_cast<float>(base[i] + (sign ? step : -step) * direction[i]);
         Tensors result;
         if (!test.forward(runner, moved, result).ok()) fail(test.name + ": forward");
         sums[sign] = weighted_sum(result, dout);
@@ -245,7 +258,8 @@ void grad() {
       const double scale = std::fmax(std::fabs(numeric), std::sqrt(norm));
       if (std::fabs(numeric - along) > kBound * scale + 1e-4) {
         char line[200];
-        std::snprintf(line, sizeof line, "%s gradient of %s: %.6g by differences, %.6g by backward", test.name.c_str(), name.c_str(), numeric, along);
+        std::snprintf(line, sizeof line, "%s gradient of %s: %.6g by differences, %.6g by backward", test.name.c_str(),
+                      name.c_str(), numeric, along);
         fail(line);
       }
       checked++;
@@ -255,13 +269,15 @@ void grad() {
   if (checked == 0) fail("no gradient was checked");
 }
 
-// Relative L2 error that `test.roundings` explain when rows are bfloat16: half a step of 2^-7 is at most 2^-8 of a value, 1.7e-3 in the root of
-// the mean square (a value anywhere between two powers of two), and errors of independent roundings add as squares; 15 % on top for small cases.
+// Relative L2 error that `test.roundings` explain when rows are bfloat16: half a step of 2^-7 is at most 2^-8 of a
+// value, 1.7e-3 in the root of the mean square (a value anywhere between two powers of two), and errors of independent
+// roundings add as squares; 15 % on top for small cases.
 double bf16_bound(const OpCase& test) { return 1.7e-3 * 1.15 * std::sqrt(static_cast<double>(test.roundings)); }
 
 // The case as bfloat16: inputs that both sides can hold exactly.
 OpCase in_bf16(OpCase test) {
-  for (auto& [name, values] : test.inputs) round_to_bf16(values.data(), static_cast<int64_t>(values.size()), values.data());
+  for (auto& [name, values] : test.inputs)
+    round_to_bf16(values.data(), static_cast<int64_t>(values.size()), values.data());
   test.type = WeightType::bf16;
   test.bound = bf16_bound(test);
   return test;
@@ -269,19 +285,51 @@ OpCase in_bf16(OpCase test) {
 
 bool is_product(std::string_view op) { return !find_op(op_table(), op)->matrices.empty(); }
 
-// Together they launch every kernel in each of its forms: rows that are read in pieces of 16 bytes and others, products of several tiles in both
-// directions and of several experts, rows of no expert, every head width of attention with and without a table.
-const char* const kSubset[] = {
-    "layer_norm/37x34", "layer_norm/70x192", "linear/13x34x65", "linear/230x48x100", "linear/230x48x100/bfloat16", "qkv/17x34", "qkv/45x96", "qkv/230x48/bfloat16",
-    "proj_residual/17x34/scaled", "proj_residual/45x96", "proj_residual/230x48/bfloat16", "expert_ffn/31x34/3_scaled", "expert_ffn/200x48/3_scaled/7_to_133",
-    "expert_ffn/333x64/3/0_to_257", "expert_ffn/131x48/3/0_to_131_given_wrong", "expert_ffn/33x192/2_scaled/bfloat16", "attention/text_relative",
-    "attention/images_relative", "attention/mixed_relative", "attention/mixed_head_34", "attention/long_image", "attention/gap", "patch_embed/bytes",
-    "patch_embed/pixels", "patch_embed/one_patch", "text_embed/absolute", "text_embed/relative", "gather_rows/90", "tanh/37", "gelu/37", "add/37",
-    "l2_normalize/2380", "cross_entropy/9x37", "soft_bce/7", "contrastive/37", "contrastive/37_grouped"};
+// Together they launch every kernel in each of its forms: rows that are read in pieces of 16 bytes and others, products
+// of several tiles in both directions and of several experts, rows of no expert, every head width of attention with and
+// without a table.
+const char* const kSubset[] = {"layer_norm/37x34",
+                               "layer_norm/70x192",
+                               "linear/13x34x65",
+                               "linear/230x48x100",
+                               "linear/230x48x100/bfloat16",
+                               "qkv/17x34",
+                               "qkv/45x96",
+                               "qkv/230x48/bfloat16",
+                               "proj_residual/17x34/scaled",
+                               "proj_residual/45x96",
+                               "proj_residual/230x48/bfloat16",
+                               "expert_ffn/31x34/3_scaled",
+                               "expert_ffn/200x48/3_scaled/7_to_133",
+                               "expert_ffn/333x64/3/0_to_257",
+                               "expert_ffn/131x48/3/0_to_131_given_wrong",
+                               "expert_ffn/33x192/2_scaled/bfloat16",
+                               "attention/text_relative",
+                               "attention/images_relative",
+                               "attention/mixed_relative",
+                               "attention/mixed_head_34",
+                               "attention/long_image",
+                               "attention/gap",
+                               "patch_embed/bytes",
+                               "patch_embed/pixels",
+                               "patch_embed/one_patch",
+                               "text_embed/absolute",
+                               "text_embed/relative",
+                               "gather_rows/90",
+                               "tanh/37",
+                               "gelu/37",
+                               "add/37",
+                               "l2_normalize/2380",
+                               "cross_entropy/9x37",
+                               "soft_bce/7",
+                               "contrastive/37",
+                               "contrastive/37_grouped"};
 
 enum class Choice { all, subset, products };
 
-bool is_in_subset(const OpCase& test) { return std::find(std::begin(kSubset), std::end(kSubset), test.name) != std::end(kSubset); }
+bool is_in_subset(const OpCase& test) {
+  return std::find(std::begin(kSubset), std::end(kSubset), test.name) != std::end(kSubset);
+}
 
 // Every case, those of the subset, or every second product.
 std::vector<OpCase> chosen(Choice choice) {
@@ -302,31 +350,40 @@ void cuda(Choice choice) {
   const std::shared_ptr<Device> device = test_device(why);
   if (!device) {
     const char* required = std::getenv("MOME_REQUIRE");
-    if (required != nullptr && std::string(required) == "cuda") fail("no device: " + why);
-    else std::printf("skipped: %s\n", why.c_str());
+    if (required != nullptr && std::string(required) == "cuda")
+      fail("no device: " + why);
+    else
+      std::printf("skipped: %s\n", why.c_str());
     return;
   }
   int compared = 0;
   const bool verbose = std::getenv("MOME_VERBOSE") != nullptr;
   std::set<std::string_view> covered;
   for (const OpCase& plain : chosen(choice)) {
-    if (find_op(op_table(), plain.op)->forward == nullptr || plain.type == WeightType::i8 || plain.processor_only) continue;
+    if (find_op(op_table(), plain.op)->forward == nullptr || plain.type == WeightType::i8 || plain.processor_only)
+      continue;
     for (const WeightType type : {WeightType::f32, WeightType::bf16}) {
       if ((plain.type != WeightType::f32 || products) && type == WeightType::f32) continue;
       OpCase test = type == WeightType::bf16 ? in_bf16(plain) : plain;
       test.backward = nullptr;
-      if (verbose) std::printf("case %s %s %s\n", test.op.data(), type == WeightType::bf16 ? "bfloat16" : "float32", test.name.c_str());
+      if (verbose)
+        std::printf("case %s %s %s\n", test.op.data(), type == WeightType::bf16 ? "bfloat16" : "float32",
+                    test.name.c_str());
       Results expected, one, two;
       if (!run_case(test, Target::ref, 1, nullptr, expected)) continue;
-      if (!run_case(test, Target::cuda, 1, nullptr, one, device) || !run_case(test, Target::cuda, 1, nullptr, two, device)) continue;
-      compare(test, type == WeightType::bf16 ? "bfloat16 output" : "output", Target::cuda, one.outputs, expected.outputs);
+      if (!run_case(test, Target::cuda, 1, nullptr, one, device) ||
+          !run_case(test, Target::cuda, 1, nullptr, two, device))
+        continue;
+      compare(test, type == WeightType::bf16 ? "bfloat16 output" : "output", Target::cuda, one.outputs,
+              expected.outputs);
       if (!same_bits(one.outputs, two.outputs)) fail(test.name + " on cuda: two runs differ");
       covered.insert(test.op);
       compared++;
     }
   }
   for (const OpSpec* op : op_table()) {
-    if (!products && op->forward != nullptr && !covered.contains(op->name)) fail("no cuda case of " + std::string(op->name));
+    if (!products && op->forward != nullptr && !covered.contains(op->name))
+      fail("no cuda case of " + std::string(op->name));
   }
   std::printf("%d comparisons with ref on %s\n", compared, device_library().path.c_str());
 }
@@ -338,9 +395,11 @@ void support() {
     for (const Target target : kCpuTargets) {
       if (!target_built(target)) continue;
       const std::string name = std::string(op->name) + " on " + std::string(target_name(target));
-      if (kernel_table(target).find(op->name, Direction::forward, target) == nullptr) fail("no forward kernel of " + name);
+      if (kernel_table(target).find(op->name, Direction::forward, target) == nullptr)
+        fail("no forward kernel of " + name);
       const bool backward = kernel_table(target).find(op->name, Direction::backward, target) != nullptr;
-      if ((op->backward != nullptr) != backward) fail((backward ? "no backward decoder of " : "no backward kernel of ") + name);
+      if ((op->backward != nullptr) != backward)
+        fail((backward ? "no backward decoder of " : "no backward kernel of ") + name);
     }
     if (!covered.contains(op->name)) fail("no case of " + std::string(op->name));
   }
@@ -352,15 +411,24 @@ void support() {
 int main(int count, char** arguments) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);  // what hangs or dies is the line after the last
   const std::string mode = count == 3 && std::string(arguments[1]) == "--mode" ? arguments[2] : "";
-  if (mode == "support") mome::test::support();
-  else if (mode == "check") mome::test::check();
-  else if (mode == "stop") mome::test::stop();
-  else if (mode == "rows") mome::test::rows();
-  else if (mode == "grad") mome::test::grad();
-  else if (mode == "cuda") mome::test::cuda(mome::test::Choice::all);
-  else if (mode == "cuda-subset") mome::test::cuda(mome::test::Choice::subset);
-  else if (mode == "cuda-gemm") mome::test::cuda(mome::test::Choice::products);
-  else return std::printf("usage: mome_kernels --mode support|check|stop|rows|grad|cuda|cuda-subset|cuda-gemm\n"), 2;
+  if (mode == "support")
+    mome::test::support();
+  else if (mode == "check")
+    mome::test::check();
+  else if (mode == "stop")
+    mome::test::stop();
+  else if (mode == "rows")
+    mome::test::rows();
+  else if (mode == "grad")
+    mome::test::grad();
+  else if (mode == "cuda")
+    mome::test::cuda(mome::test::Choice::all);
+  else if (mode == "cuda-subset")
+    mome::test::cuda(mome::test::Choice::subset);
+  else if (mode == "cuda-gemm")
+    mome::test::cuda(mome::test::Choice::products);
+  else
+    return std::printf("usage: mome_kernels --mode support|check|stop|rows|grad|cuda|cuda-subset|cuda-gemm\n"), 2;
   std::printf("%s: %s\n", mode.c_str(), mome::test::failures == 0 ? "passed" : "FAILED");
   return mome::test::failures == 0 ? 0 : 1;
 }

@@ -1,5 +1,5 @@
-// The specs of ops: a toy op is added as docs/adding-an-op.md says, runs in a program on every target, and is gone again; specs that leave
-// something out are refused with a code.
+// The specs of ops: a toy op is added as docs/adding-an-op.md says, runs in a program on every target, and is gone
+// again; specs that leave something out are refused with a code.
 #include <cstdio>
 #include <set>
 #include <string>
@@ -37,9 +37,9 @@ struct ScaleRowsBackward {
   int64_t rows, width;
   const float* x;
   const float* scale;
-  const float* dy;     // [rows, width]
-  float* dx;           // [rows, width]
-  float* dscale;       // [width] +=, or null
+  const float* dy;  // [rows, width]
+  float* dx;        // [rows, width]
+  float* dscale;    // [width] +=, or null
 };
 
 // Step 2: decoding and the spec.
@@ -94,7 +94,8 @@ struct Extended {
   void add_kernel() {
     for (const Target target : kCpuTargets) kernels.add<Args, kRun>(target);
   }
-  Status compile(const std::string& text, WeightStore& weights, Target target, std::shared_ptr<CompiledProgram>& program) const {
+  Status compile(const std::string& text, WeightStore& weights, Target target,
+                 std::shared_ptr<CompiledProgram>& program) const {
     return CompiledProgram::create(text, weights, target, ops, kernels, program);
   }
 };
@@ -133,8 +134,10 @@ void a_toy_op() {
     RunResult result;
     for (int run = 1; run <= 2; run++) {
       expect(engine.run(*program, weights, request, result).ok(), "it runs");
-      expect(result.outputs.size() == 2 && result.outputs[0] == std::vector<float>({2, -6, -10, -1.5f}), "its results are right");
-      expect(result.outputs.size() == 2 && result.outputs[1] == std::vector<float>({4, 18, -20, 4.5f}), "its gradients are right");
+      expect(result.outputs.size() == 2 && result.outputs[0] == std::vector<float>({2, -6, -10, -1.5f}),
+             "its results are right");
+      expect(result.outputs.size() == 2 && result.outputs[1] == std::vector<float>({4, 18, -20, 4.5f}),
+             "its gradients are right");
       const float* dscale = weights.at(0).training.gradient.floats();
       expect(dscale[0] == run * 52.0f && dscale[1] == run * -12.75f, "gradients of its parameters accumulate");
     }
@@ -143,7 +146,8 @@ void a_toy_op() {
   const float scale[2] = {1, 1};
   std::shared_ptr<CompiledProgram> program;
   expect(weights.add("scale", {2}, scale, 2).ok(), "weights are taken");
-  expect(CompiledProgram::create(kProgram, weights, Target::ref, program).code() == Code::invalid_argument, "outside that table nobody knows the op");
+  expect(CompiledProgram::create(kProgram, weights, Target::ref, program).code() == Code::invalid_argument,
+         "outside that table nobody knows the op");
 }
 
 // An op whose kernel multiplies by a matrix, as a spec may describe it rightly or wrongly.
@@ -169,7 +173,11 @@ Status multiply(const MultiplyForward&, OpContext&) {
   return {};
 }
 
-constexpr OpSpec kMultiply = {.name = MultiplyForward::kOp, .forward = decode_with<decode_multiply>, .matrices = {"weight"}, .rows = {"x"}, .results = {"y"}};
+constexpr OpSpec kMultiply = {.name = MultiplyForward::kOp,
+                              .forward = decode_with<decode_multiply>,
+                              .matrices = {"weight"},
+                              .rows = {"x"},
+                              .results = {"y"}};
 
 const std::string kMultiplyProgram =
     "mome-program 1\n"
@@ -208,9 +216,12 @@ void specs_that_leave_something_out() {
     expect(run_with(kMultiply, target).ok(), "the whole spec runs" + where);
     const int before = multiplied;
     const Status matrix = run_with(without_matrix, target), result = run_with(without_result, target);
-    expect(matrix.code() == Code::internal && matrix.message().find("multiply.forward: weight: ") == 0, "a matrix that the spec does not name is refused" + where);
-    expect(result.code() == Code::internal && result.message().find("multiply.forward: y: ") == 0, "a result that the spec does not name is refused" + where);
-    expect(run_with(without_decoder, target).code() == Code::unsupported, "an op without a decoder is no part of a program" + where);
+    expect(matrix.code() == Code::internal && matrix.message().find("multiply.forward: weight: ") == 0,
+           "a matrix that the spec does not name is refused" + where);
+    expect(result.code() == Code::internal && result.message().find("multiply.forward: y: ") == 0,
+           "a result that the spec does not name is refused" + where);
+    expect(run_with(without_decoder, target).code() == Code::unsupported,
+           "an op without a decoder is no part of a program" + where);
     expect(multiplied == before, "and no kernel ran" + where);
   }
 }
@@ -228,7 +239,8 @@ void unpacked_matrices() {
   expect(weights.add("w", {3, 2}, values, 6).ok(), "weights are taken");
   const std::vector<int> parameters = {0};
   std::vector<float> x(8), y(12);
-  const std::vector<Located> inputs = {{x.data(), nullptr, ElementType::f32, {4, 2}}}, buffers = {{y.data(), nullptr, ElementType::f32, {4, 3}}};
+  const std::vector<Located> inputs = {{x.data(), nullptr, ElementType::f32, {4, 2}}},
+                             buffers = {{y.data(), nullptr, ElementType::f32, {4, 3}}};
   Call call;
   ThreadPool pool(1);
   for (const Target target : kCpuTargets) {
@@ -237,12 +249,14 @@ void unpacked_matrices() {
     WeightStore fresh;
     expect(fresh.add("w", {3, 2}, values, 6).ok(), "weights are taken");
     const Binding binding{*program, fresh, target, parameters, {}, {}, inputs, buffers, packed};
-    expect(decode(program->instructions[0], kernels.kernels()[0], binding, call).code() == Code::internal, "a weight that was not packed is refused");
+    expect(decode(program->instructions[0], kernels.kernels()[0], binding, call).code() == Code::internal,
+           "a weight that was not packed is refused");
     expect(fresh.pack(0, Form::packed, target, WeightType::f32, pool).ok(), "the weight is packed");
     expect(decode(program->instructions[0], kernels.kernels()[0], binding, call).ok(), "and then taken");
   }
   const Binding plain{*program, weights, Target::ref, parameters, {}, {}, inputs, buffers, false};
-  expect(decode(program->instructions[0], kernels.kernels()[0], plain, call).ok(), "a target without a packer reads it plain");
+  expect(decode(program->instructions[0], kernels.kernels()[0], plain, call).ok(),
+         "a target without a packer reads it plain");
 }
 
 // Values of a program whose type on a device nothing says.
@@ -250,7 +264,8 @@ void rows_on_devices() {
   OpSpec without_rows = scale_rows_op;
   without_rows.rows = {};
   const std::string text =
-      "mome-program 1\ninput x f32 4*2\nparam scale 2\nbuffer 0 f32 4*2 live 0 1\nbuffer 1 f32 4*2 live 1 2\noutput y 1\n"
+      "mome-program 1\ninput x f32 4*2\nparam scale 2\nbuffer 0 f32 4*2 live 0 1\nbuffer 1 f32 4*2 live 1 2\noutput y "
+      "1\n"
       "op scale_rows.forward x=$x scale=@scale y=%0\nop scale_rows.forward x=%0 scale=@scale y=%1\n";
   const auto infer = [&](const OpSpec& spec) -> Status {
     const OpSpec* ops[] = {&spec};
@@ -266,17 +281,23 @@ void rows_on_devices() {
 void keys() {
   constexpr Keys some = {"weight", "fc1_#"};
   expect(some.has("weight") && some.has("fc1_0") && some.has("fc1_9"), "keys are found");
-  expect(!some.has("weight_0") && !some.has("fc1_") && !some.has("fc1_bias_0") && !some.has("fc1_x") && !some.has("fc1_10") && !some.has(""), "other keys are not");
+  expect(!some.has("weight_0") && !some.has("fc1_") && !some.has("fc1_bias_0") && !some.has("fc1_x") &&
+             !some.has("fc1_10") && !some.has(""),
+         "other keys are not");
   expect(!Keys().has("") && Keys().empty(), "no keys have none");
 }
 
 void the_table() {
   std::set<std::string_view> names;
   for (const OpSpec* op : op_table()) {
-    expect(names.insert(op->name).second && find_op(op_table(), op->name) == op, std::string(op->name) + " stands once in the table");
-    expect((op->forward != nullptr) == !op->results.empty(), std::string(op->name) + " has results where a program can call it");
-    for (const std::string_view result : op->float32_results) expect(op->results.has(result), std::string(op->name) + ": float32 results are results");
-    for (const std::string_view row : op->rows) expect(!op->results.has(row), std::string(op->name) + ": rows are not results");
+    expect(names.insert(op->name).second && find_op(op_table(), op->name) == op,
+           std::string(op->name) + " stands once in the table");
+    expect((op->forward != nullptr) == !op->results.empty(),
+           std::string(op->name) + " has results where a program can call it");
+    for (const std::string_view result : op->float32_results)
+      expect(op->results.has(result), std::string(op->name) + ": float32 results are results");
+    for (const std::string_view row : op->rows)
+      expect(!op->results.has(row), std::string(op->name) + ": rows are not results");
   }
   expect(find_op(op_table(), "scale_rows") == nullptr, "the toy op is not in the table");
 }

@@ -1,4 +1,5 @@
-// Every kind of symbol that a file compiled for one instruction set must not have; isa_symbols.cmake must report each of them.
+// Every kind of symbol that a file compiled for one instruction set must not have; isa_symbols.cmake must report each
+// of them.
 #include <cstdlib>
 
 namespace mome {
@@ -13,7 +14,9 @@ template <typename T>
   return value * 7;
 }
 int planted_at_start = std::atoi("1");
-int planted_own(int value) { return planted_inline(value) + planted_global(value) + planted_template(value); }  // allowed
+int planted_own(int value) {
+  return planted_inline(value) + planted_global(value) + planted_template(value);
+}  // allowed
 
 }  // namespace avx2
 }  // namespace mome

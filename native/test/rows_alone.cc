@@ -1,5 +1,5 @@
-// Each row alone equals the row in the batch, bit for bit: results must not depend on what else is in a batch. Depths beyond what a product
-// runs through uncut, as the second product of an expert has them.
+// Each row alone equals the row in the batch, bit for bit: results must not depend on what else is in a batch. Depths
+// beyond what a product runs through uncut, as the second product of an expert has them.
 #include "test/rows_alone.h"
 
 #include <cmath>
@@ -33,38 +33,53 @@ Tensor repeated(int64_t count, float deviation = 1) {
   constexpr int64_t kPeriod = 99991;
   static const Tensor period = Random(61).normal(kPeriod);
   Tensor values(static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; i++) values[static_cast<size_t>(i)] = deviation * period[static_cast<size_t>(i % kPeriod)];
+  for (int64_t i = 0; i < count; i++)
+    values[static_cast<size_t>(i)] = deviation * period[static_cast<size_t>(i % kPeriod)];
   return values;
 }
 
 RowsCase linear(int64_t depth) {
   const int64_t outputs = 100;
   const Tensor x = repeated(kBatch * depth), bias = repeated(outputs);
-  return {"linear", outputs, {{outputs, depth}}, [=](Runner& run, const std::vector<Matrix>& weights, int64_t first, int64_t count, float* y) {
+  return {"linear",
+          outputs,
+          {{outputs, depth}},
+          [=](Runner& run, const std::vector<Matrix>& weights, int64_t first, int64_t count, float* y) {
             return run.run(LinearForward{count, x.data() + first * depth, weights[0], bias.data(), y});
           }};
 }
 
 RowsCase qkv(int64_t width) {
   const Tensor x = repeated(kBatch * width), bias = repeated(width);
-  return {"qkv", 3 * width, {{3 * width, width}}, [=](Runner& run, const std::vector<Matrix>& weights, int64_t first, int64_t count, float* y) {
+  return {"qkv",
+          3 * width,
+          {{3 * width, width}},
+          [=](Runner& run, const std::vector<Matrix>& weights, int64_t first, int64_t count, float* y) {
             return run.run(QkvForward{count, width, x.data() + first * width, weights[0], bias.data(), bias.data(), y});
           }};
 }
 
 RowsCase proj_residual(int64_t width) {
   const Tensor x = repeated(kBatch * width), bias = repeated(width);
-  return {"proj_residual", width, {{width, width}}, [=](Runner& run, const std::vector<Matrix>& weights, int64_t first, int64_t count, float* y) {
-            const float* rows = x.data() + first * width;
-            return run.run(ProjResidualForward{count, width, rows, rows, weights[0], bias.data(), bias.data(), nullptr, y});
-          }};
+  return {
+      "proj_residual",
+      width,
+      {{width, width}},
+      [=](Runner& run, const std::vector<Matrix>& weights, int64_t first, int64_t count, float* y) {
+        const float* rows = x.data() + first * width;
+        return run.run(ProjResidualForward{count, width, rows, rows, weights[0], bias.data(), bias.data(), nullptr, y});
+      }};
 }
 
 RowsCase expert_ffn(int64_t width, int64_t hidden) {
   const Tensor x = repeated(kBatch * width), bias = repeated(hidden + width);
-  return {"expert_ffn", width, {{hidden, width}, {width, hidden}}, [=](Runner& run, const std::vector<Matrix>& weights, int64_t first, int64_t count, float* y) {
+  return {"expert_ffn",
+          width,
+          {{hidden, width}, {width, hidden}},
+          [=](Runner& run, const std::vector<Matrix>& weights, int64_t first, int64_t count, float* y) {
             ExpertFfnForward args{};
-            args.rows = count, args.width = width, args.hidden = hidden, args.eps = 1e-6f, args.x = x.data() + first * width, args.experts = 1;
+            args.rows = count, args.width = width, args.hidden = hidden, args.eps = 1e-6f,
+            args.x = x.data() + first * width, args.experts = 1;
             args.expert[0] = {0, count, bias.data(), bias.data(), weights[0], bias.data(), weights[1], bias.data()};
             args.out = y;
             return run.run(args);
@@ -82,7 +97,8 @@ int64_t first_difference(const float* a, const float* b, int64_t count) {
 // What is wrong with `test` where `runner` runs it, or nothing.
 std::string compare_rows(const RowsCase& test, Runner& runner, int64_t step) {
   std::vector<Matrix> weights;
-  for (const Weight& weight : test.weights) weights.push_back(runner.matrix(repeated(weight.rows * weight.columns, 0.1f), weight.rows, weight.columns));
+  for (const Weight& weight : test.weights)
+    weights.push_back(runner.matrix(repeated(weight.rows * weight.columns, 0.1f), weight.rows, weight.columns));
   Tensor batch(static_cast<size_t>(kBatch * test.outputs)), row(static_cast<size_t>(test.outputs));
   Status status = test.forward(runner, weights, 0, kBatch, batch.data());
   for (int64_t r = 0; status.ok() && r < kBatch; r += step) {
@@ -90,8 +106,8 @@ std::string compare_rows(const RowsCase& test, Runner& runner, int64_t step) {
     const float* in_batch = batch.data() + r * test.outputs;
     if (const int64_t at = first_difference(row.data(), in_batch, test.outputs); status.ok() && at >= 0) {
       char line[160];
-      std::snprintf(line, sizeof line, "row %lld, element %lld: %.9g alone, %.9g in the batch", static_cast<long long>(r), static_cast<long long>(at),
-                    row[static_cast<size_t>(at)], in_batch[at]);
+      std::snprintf(line, sizeof line, "row %lld, element %lld: %.9g alone, %.9g in the batch",
+                    static_cast<long long>(r), static_cast<long long>(at), row[static_cast<size_t>(at)], in_batch[at]);
       return line;
     }
   }
@@ -99,16 +115,23 @@ std::string compare_rows(const RowsCase& test, Runner& runner, int64_t step) {
   // The last bit of one number must show.
   const Tensor planted = batch;
   batch.back() = std::nextafter(batch.back(), INFINITY);
-  return first_difference(planted.data(), batch.data(), kBatch * test.outputs) == kBatch * test.outputs - 1 ? "" : "a planted error was not noticed";
+  return first_difference(planted.data(), batch.data(), kBatch * test.outputs) == kBatch * test.outputs - 1
+             ? ""
+             : "a planted error was not noticed";
 }
 
 }  // namespace
 
 int rows_alone(const std::function<void(const std::string&)>& fail) {
   int compared = 0;
-  const std::function<RowsCase()> cases[] = {[] { return linear(769); },        [] { return linear(3072); },        [] { return qkv(769); },
-                                             [] { return qkv(3072); },          [] { return proj_residual(769); },  [] { return proj_residual(3072); },
-                                             [] { return expert_ffn(769, 3072); }, [] { return expert_ffn(3072, 769); }};
+  const std::function<RowsCase()> cases[] = {[] { return linear(769); },
+                                             [] { return linear(3072); },
+                                             [] { return qkv(769); },
+                                             [] { return qkv(3072); },
+                                             [] { return proj_residual(769); },
+                                             [] { return proj_residual(3072); },
+                                             [] { return expert_ffn(769, 3072); },
+                                             [] { return expert_ffn(3072, 769); }};
   for (size_t i = 0; i < std::size(cases); i++) {
     const RowsCase test = cases[i]();
     const bool deep = i % 2 == 1;
@@ -119,7 +142,8 @@ int rows_alone(const std::function<void(const std::string&)>& fail) {
         Runner runner(target, pool, type);
         const std::string wrong = compare_rows(test, runner, deep ? 7 : 3);
         if (!wrong.empty()) {
-          fail(test.name + (deep ? " of depth 3072, " : " of depth 769, ") + std::string(weight_type_name(type)) + " on " + std::string(target_name(target)) + ": " + wrong);
+          fail(test.name + (deep ? " of depth 3072, " : " of depth 769, ") + std::string(weight_type_name(type)) +
+               " on " + std::string(target_name(target)) + ": " + wrong);
         }
         compared++;
       }

@@ -1,4 +1,5 @@
-// Checks of top_k against a plain sort of all scores. Exit status 0 only if every check held, the planted errors included.
+// Checks of top_k against a plain sort of all scores. Exit status 0 only if every check held, the planted errors
+// included.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -78,7 +79,8 @@ int main() {
     mome::TopK result;
     const bool ok = mome::top_k(rows.data(), 3, width, query.data(), 3, always, result).ok();
     const std::vector<int32_t> order = width == 1 ? std::vector<int32_t>{2, 1, 0} : std::vector<int32_t>{1, 2, 0};
-    expect(ok && result.indices == order && result.scores[width == 1 ? 1 : 0] == 2.f * static_cast<float>(width), "width");
+    expect(ok && result.indices == order && result.scores[width == 1 ? 1 : 0] == 2.f * static_cast<float>(width),
+           "width");
   }
   // A search ends at whichever piece says so: while rows are read, selected, sorted and merged.
   std::vector<float> values(300000);

@@ -31,7 +31,8 @@ void fill(WeightStore& weights) {
 
 AdamwStep first_step() {
   AdamwStep step;
-  step.step = 1, step.learning_rate = 0.1f, step.beta1 = 0.9f, step.beta2 = 0.98f, step.eps = 1e-8f, step.gradient_scale = 0.5f;
+  step.step = 1, step.learning_rate = 0.1f, step.beta1 = 0.9f, step.beta2 = 0.98f, step.eps = 1e-8f,
+  step.gradient_scale = 0.5f;
   step.members = {{0, 0.2f, 2}, {1, 0, 1}};
   return step;
 }
@@ -43,15 +44,18 @@ void the_step() {
     WeightStore weights;
     fill(weights);
     double norm = 0;
-    expect(gradient_norm(weights, target, pool, norm).ok() && std::fabs(norm - std::sqrt(0.25 + 9 + 1 + 36)) < 1e-12, "the norm of all gradients");
+    expect(gradient_norm(weights, target, pool, norm).ok() && std::fabs(norm - std::sqrt(0.25 + 9 + 1 + 36)) < 1e-12,
+           "the norm of all gradients");
     const uint64_t generation = weights.generation();
     AdamwStep step = first_step();
     expect(check(step, weights).ok() && run_adamw(step, weights, target, pool).ok(), "a step is made");
     for (int i = 0; i < 3; i++) {
       // In the first step the moments' bias correction leaves the sign of the gradient.
       const double moved = kValues[i] - 0.2 * (kGradients[i] > 0 ? 1 : -1), expected = moved - 0.2 * 0.2 * moved;
-      expect(std::fabs(weights.at(0).host[Form::plain].floats()[i] - expected) < 1e-5, "values move by the learning rate and decay");
-      expect(std::fabs(weights.at(0).training.m.floats()[i] - 0.1 * 0.5 * kGradients[i]) < 1e-6, "the first moment is kept");
+      expect(std::fabs(weights.at(0).host[Form::plain].floats()[i] - expected) < 1e-5,
+             "values move by the learning rate and decay");
+      expect(std::fabs(weights.at(0).training.m.floats()[i] - 0.1 * 0.5 * kGradients[i]) < 1e-6,
+             "the first moment is kept");
     }
     const float* scale = weights.at(1).host[Form::plain].floats();
     expect(std::fabs(scale[0] - 4.6f) < 1e-5f, "a parameter without a limit goes where its gradient says");
@@ -60,7 +64,8 @@ void the_step() {
     step.step = 2;
     step.limits = {{1, std::log(100)}};
     const uint64_t version = weights.at(1).versions.values;
-    expect(run_adamw(step, weights, target, pool).ok() && scale[0] == static_cast<float>(std::log(100)), "a value above its limit becomes the limit");
+    expect(run_adamw(step, weights, target, pool).ok() && scale[0] == static_cast<float>(std::log(100)),
+           "a value above its limit becomes the limit");
     expect(weights.at(1).versions.values > version, "and packed forms of it are out of date");
     step.limits = {{1, 1000}};
     const float before = scale[0];
@@ -82,8 +87,10 @@ void misuse() {
   expect(refused([](AdamwStep& step) { step.step = 0; }), "a step before the first is refused");
   expect(refused([](AdamwStep& step) { step.learning_rate = NAN; }), "a learning rate that is not a number is refused");
   expect(refused([](AdamwStep& step) { step.gradient_scale = INFINITY; }), "an infinite gradient scale is refused");
-  expect(refused([](AdamwStep& step) { step.members[1].weight_decay = NAN; }), "a weight decay that is not a number is refused");
-  expect(refused([](AdamwStep& step) { step.members[0].learning_rate_scale = NAN; }), "a learning rate scale that is not a number is refused");
+  expect(refused([](AdamwStep& step) { step.members[1].weight_decay = NAN; }),
+         "a weight decay that is not a number is refused");
+  expect(refused([](AdamwStep& step) { step.members[0].learning_rate_scale = NAN; }),
+         "a learning rate scale that is not a number is refused");
   expect(refused([](AdamwStep& step) { step.limits = {{1, NAN}}; }), "a limit that is not a number is refused");
   expect(!refused([](AdamwStep& step) { step.limits = {{1, INFINITY}}; }), "no limit at all is one");
 }

@@ -11,7 +11,8 @@ Status tanh_forward(const TanhForward& a, OpContext&) {
 }
 
 Status tanh_backward(const TanhBackward& a, OpContext&) {
-  for (int64_t i = 0; i < a.count; i++) a.dx[i] = static_cast<float>(a.dy[i] * (1.0 - static_cast<double>(a.y[i]) * a.y[i]));
+  for (int64_t i = 0; i < a.count; i++)
+    a.dx[i] = static_cast<float>(a.dy[i] * (1.0 - static_cast<double>(a.y[i]) * a.y[i]));
   return {};
 }
 
@@ -45,7 +46,8 @@ Status l2_normalize_backward(const L2NormalizeBackward& a, OpContext&) {
     const float* dy = a.dy + row * a.width;
     const double norm = std::sqrt(dot(x, x, a.width));
     const double along = dot(x, dy, a.width) / norm;  // y . dy
-    for (int64_t i = 0; i < a.width; i++) a.dx[row * a.width + i] = static_cast<float>((dy[i] - x[i] / norm * along) / norm);
+    for (int64_t i = 0; i < a.width; i++)
+      a.dx[row * a.width + i] = static_cast<float>((dy[i] - x[i] / norm * along) / norm);
   }
   return {};
 }

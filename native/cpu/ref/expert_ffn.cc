@@ -10,7 +10,8 @@ double scale_of(const float* scale, int64_t i) { return scale == nullptr ? 1.0 :
 std::vector<float> normed_row(const float* x, const ExpertForward& e, int64_t width, float eps) {
   const Moments m = row_moments(x, width, eps);
   std::vector<float> y(width);
-  for (int64_t i = 0; i < width; i++) y[i] = static_cast<float>((x[i] - m.mean) * m.inverse_deviation * e.norm_gamma[i] + e.norm_beta[i]);
+  for (int64_t i = 0; i < width; i++)
+    y[i] = static_cast<float>((x[i] - m.mean) * m.inverse_deviation * e.norm_gamma[i] + e.norm_beta[i]);
   return y;
 }
 

@@ -15,8 +15,8 @@ Status linear_forward(const LinearForward& a, OpContext& context) {
 }
 
 // dx = dy W, dW += dy^T x, and the column sums of dy.
-void map_backward(OpContext& context, int64_t rows, const float* x, const Matrix& weight, const float* dy, float* dx, float* dweight,
-                  std::vector<double>& column_sums) {
+void map_backward(OpContext& context, int64_t rows, const float* x, const Matrix& weight, const float* dy, float* dx,
+                  float* dweight, std::vector<double>& column_sums) {
   if (dx != nullptr) {
     context.pool.parallel_for(rows, [&](int64_t row, int) {
       const std::vector<double> from(dy + row * weight.rows, dy + (row + 1) * weight.rows);
@@ -49,7 +49,8 @@ Status qkv_forward(const QkvForward& a, OpContext& context) {
     bias[i] = a.q_bias[i];
     bias[2 * a.width + i] = a.v_bias[i];
   }
-  context.pool.parallel_for(a.rows, [&](int64_t row, int) { map_row(a.x + row * a.width, a.weight, bias.data(), a.y + row * 3 * a.width); });
+  context.pool.parallel_for(
+      a.rows, [&](int64_t row, int) { map_row(a.x + row * a.width, a.weight, bias.data(), a.y + row * 3 * a.width); });
   return {};
 }
 

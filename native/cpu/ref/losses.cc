@@ -36,7 +36,8 @@ Status cross_entropy_backward(const CrossEntropyBackward& a, OpContext&) {
     const double lse = ignored ? 0 : log_sum_exp(x, a.classes);
     for (int64_t i = 0; i < a.classes; i++) {
       const double p = ignored ? 0 : std::exp(x[i] - lse) - (i == a.labels[row]);
-      a.dlogits[row * a.classes + i] = static_cast<float>(a.weight * p / static_cast<double>(counted == 0 ? 1 : counted));
+      a.dlogits[row * a.classes + i] =
+          static_cast<float>(a.weight * p / static_cast<double>(counted == 0 ? 1 : counted));
     }
   }
   return {};
@@ -79,7 +80,8 @@ Status contrastive_forward(const ContrastiveForward& a, OpContext&) {
       positives += static_cast<double>(a.similarity[i * n + j]) + a.similarity[j * n + i];
       size++;
     }
-    sum += log_sum_exp(a.similarity + i * n, n) + log_sum_exp(a.similarity + i, n, n) - positives / static_cast<double>(size);
+    sum += log_sum_exp(a.similarity + i * n, n) + log_sum_exp(a.similarity + i, n, n) -
+           positives / static_cast<double>(size);
   }
   *a.loss = n == 0 ? 0.0f : static_cast<float>(sum / (2.0 * static_cast<double>(n)));
   return {};
@@ -100,7 +102,8 @@ Status contrastive_backward(const ContrastiveBackward& a, OpContext&) {
     for (int64_t j = 0; j < n; j++) {
       const double s = a.similarity[i * n + j];
       const double target = same_group(a.group, i, j) ? 2.0 / static_cast<double>(size) : 0.0;
-      const double ds = a.weight / (2.0 * static_cast<double>(n)) * (std::exp(s - rows[i]) + std::exp(s - columns[j]) - target);
+      const double ds =
+          a.weight / (2.0 * static_cast<double>(n)) * (std::exp(s - rows[i]) + std::exp(s - columns[j]) - target);
       dlog_scale += ds * s;
       for (int64_t k = 0; k < width; k++) {
         dimage[i * width + k] += ds * scale * a.text[j * width + k];

@@ -43,11 +43,13 @@ Status forward(const PatchEmbedForward& a, OpContext& context) {
 
 Status backward(const PatchEmbedBackward& a, OpContext&) {
   const int64_t grid = a.image_size / a.patch_size, patches = grid * grid, depth = 3 * a.patch_size * a.patch_size;
-  std::vector<double> dweight(a.width * depth), dbias(a.width), dcls(a.width), dposition((1 + patches) * a.width), dtype(a.type_rows * a.width);
+  std::vector<double> dweight(a.width * depth), dbias(a.width), dcls(a.width), dposition((1 + patches) * a.width),
+      dtype(a.type_rows * a.width);
   for (int64_t image = 0; image < a.images; image++) {
     for (int64_t token = 0; token <= patches; token++) {
       const float* dout = a.dout + (image * (1 + patches) + token) * a.width;
-      const std::vector<float> patch = token > 0 ? patch_of(a, a.picture[image], token - 1) : std::vector<float>(depth, 0.0f);
+      const std::vector<float> patch =
+          token > 0 ? patch_of(a, a.picture[image], token - 1) : std::vector<float>(depth, 0.0f);
       for (int64_t i = 0; i < a.width; i++) {
         (token == 0 ? dcls : dbias)[i] += dout[i];
         dposition[token * a.width + i] += dout[i];

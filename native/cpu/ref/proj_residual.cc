@@ -23,7 +23,8 @@ Status backward(const ProjResidualBackward& a, OpContext& context) {
   const int64_t width = a.width;
   context.pool.parallel_for(a.rows, [&](int64_t row, int) {
     std::vector<double> dy(width), da(width);
-    for (int64_t j = 0; j < width; j++) dy[j] = scale_of(a.row_scale, row) * scale_of(a.gamma, j) * a.dout[row * width + j];
+    for (int64_t j = 0; j < width; j++)
+      dy[j] = scale_of(a.row_scale, row) * scale_of(a.gamma, j) * a.dout[row * width + j];
     map_row_back(dy.data(), a.weight, da.data());
     for (int64_t k = 0; k < width; k++) a.da[row * width + k] = static_cast<float>(da[k]);
   });

@@ -59,7 +59,8 @@ inline void accumulate(float* to, const std::vector<double>& sum) {
   for (size_t i = 0; i < sum.size(); i++) to[i] = static_cast<float>(to[i] + sum[i]);
 }
 
-// An activation row as a product with `weight` sees it: quantised where the weight has 8 bits, one scale per `block` columns.
+// An activation row as a product with `weight` sees it: quantised where the weight has 8 bits, one scale per `block`
+// columns.
 inline std::vector<float> operand_row(const float* x, const Matrix& weight, int64_t block = INT64_MAX) {
   std::vector<float> row(x, x + weight.columns);
   if (weight.type == WeightType::i8) quantise_activation_row(x, weight.columns, block, row.data());
@@ -70,7 +71,8 @@ inline std::vector<float> operand_row(const float* x, const Matrix& weight, int6
 inline void map_row(const float* input, const Matrix& weight, const float* bias, float* y, int64_t block = INT64_MAX) {
   const std::vector<float> x = operand_row(input, weight, block);
   for (int64_t j = 0; j < weight.rows; j++) {
-    y[j] = static_cast<float>(dot(x.data(), weight.data + j * weight.columns, weight.columns) + (bias == nullptr ? 0.0 : bias[j]));
+    y[j] = static_cast<float>(dot(x.data(), weight.data + j * weight.columns, weight.columns) +
+                              (bias == nullptr ? 0.0 : bias[j]));
   }
 }
 

@@ -1,12 +1,13 @@
-// attention: one work item per (sequence, head), sequences outside, so that a sequence's rows are read again while in cache.
-// Forward of n tokens of head width K: 4 n^2 K FLOPs. K^T (padded) and V of the item lie in the thread's scratch; for each tile of
-// query rows the scores start from their biases, are made over d ascending, turned into unnormalised probabilities, and multiplied
-// with V over keys ascending. Every score row is its own chain of operations: nothing depends on neighbours or threads.
+// attention: one work item per (sequence, head), sequences outside, so that a sequence's rows are read again while in
+// cache. Forward of n tokens of head width K: 4 n^2 K FLOPs. K^T (padded) and V of the item lie in the thread's
+// scratch; for each tile of query rows the scores start from their biases, are made over d ascending, turned into
+// unnormalised probabilities, and multiplied with V over keys ascending. Every score row is its own chain of
+// operations: nothing depends on neighbours or threads.
 #include <cstring>
 
-#include "cpu/vector/kernels.h"
 #include "cpu/vector/attention_tile.h"
 #include "cpu/vector/carver.h"
+#include "cpu/vector/kernels.h"
 #include "cpu/vector/math.h"
 
 namespace mome::MOME_ISA {
@@ -19,8 +20,8 @@ struct AttentionSizes {
   int64_t head_width, padded_width;  // K and K rounded up to whole vectors
   int64_t tokens, padded_tokens;     // of the longest sequence
   bool bias;
-  int64_t longest_text;              // 0 without texts
-  bool images;                       // whether any sequence has a picture
+  int64_t longest_text;  // 0 without texts
+  bool images;           // whether any sequence has a picture
   int64_t bias_floats;
 };
 
@@ -45,7 +46,8 @@ inline AttentionSizes attention_sizes(const Args& a) {
 template <typename Args>
 inline void clear_uncovered(const Args& a, float* out, int64_t width) {
   int64_t covered = 0;
-  for (int64_t i = 0; i < a.sequence_count; i++) covered += int64_t{a.sequences[i].text_length} + a.sequences[i].image_length;
+  for (int64_t i = 0; i < a.sequence_count; i++)
+    covered += int64_t{a.sequences[i].text_length} + a.sequences[i].image_length;
   if (covered < a.rows) std::memset(out, 0, static_cast<size_t>(a.rows * width) * sizeof(float));
 }
 
@@ -103,8 +105,8 @@ struct AheadItem {
   int64_t head;
 };
 
-inline void attend(const ThreadPool& pool, const AttentionForward& a, const AttentionSizes& s, const HeadBias* bias, int64_t head, const Unit& unit, const AheadItem* ahead,
-                   std::byte* scratch) {
+inline void attend(const ThreadPool& pool, const AttentionForward& a, const AttentionSizes& s, const HeadBias* bias,
+                   int64_t head, const Unit& unit, const AheadItem* ahead, std::byte* scratch) {
   const int64_t tokens = unit.tokens();
   const int64_t padded = round_up(tokens, kLanes);
   const ForwardScratch memory(s, scratch);
@@ -115,13 +117,15 @@ inline void attend(const ThreadPool& pool, const AttentionForward& a, const Atte
   float* const scores = memory.scores;  // [tile rows, padded]
   const int64_t column = head * s.head_width;
   gather_head_transposed(unit, a.qkv, 3 * a.width, a.width + column, s.head_width, padded, keys);
-  gather_head(unit, {nullptr, tokens}, a.qkv, 3 * a.width, 2 * a.width + column, s.head_width, s.padded_width, 1.0f, values);
+  gather_head(unit, {nullptr, tokens}, a.qkv, 3 * a.width, 2 * a.width + column, s.head_width, s.padded_width, 1.0f,
+              values);
 
   for (int64_t first = 0; first < tokens && !pool.stopped(); first += kTileRows) {
     const int64_t rows = tokens - first < kTileRows ? tokens - first : kTileRows;
     if (ahead != nullptr) {
       const int64_t others = ahead->unit.tokens();
-      prefetch_head(ahead->unit, a.qkv, a.width, ahead->head * s.head_width, s.head_width, others * first / tokens, others * (first + rows) / tokens);
+      prefetch_head(ahead->unit, a.qkv, a.width, ahead->head * s.head_width, s.head_width, others * first / tokens,
+                    others * (first + rows) / tokens);
     }
     for (int64_t r = 0; r < rows; r++) {
       const float* q = a.qkv + unit.row(first + r) * 3 * a.width + column;
@@ -134,7 +138,8 @@ inline void attend(const ThreadPool& pool, const AttentionForward& a, const Atte
     product(pool, queries, s.padded_width, 1, keys, padded, s.head_width, scores, padded, rows, padded, true);
     RowSoftmax softmax[kTileRows];
     for (int64_t r = 0; r < rows; r++) softmax[r] = exponentiate(scores + r * padded, padded);
-    product(pool, scores, padded, 1, values, s.padded_width, tokens, result, s.padded_width, rows, s.padded_width, false);
+    product(pool, scores, padded, 1, values, s.padded_width, tokens, result, s.padded_width, rows, s.padded_width,
+            false);
     for (int64_t r = 0; r < rows; r++) {
       const int64_t row = unit.row(first + r);
       const Vec scale = set1(1.0f / softmax[r].sum);
@@ -154,7 +159,9 @@ inline Status attention_forward(const AttentionForward& a, OpContext& context) {
   clear_uncovered(a, a.out, a.width);
   if (a.lse) clear_uncovered(a, a.lse, a.heads);
   if (s.bias) {
-    context.pool.parallel_for(a.heads, [&](int64_t head, int) { read_head_bias(a, head, s.longest_text, s.images, workspace.biases + head * s.bias_floats); });
+    context.pool.parallel_for(a.heads, [&](int64_t head, int) {
+      read_head_bias(a, head, s.longest_text, s.images, workspace.biases + head * s.bias_floats);
+    });
   }
   const int64_t items = a.heads * a.sequence_count;
   context.pool.parallel_for(items, [&](int64_t item, int worker) {
@@ -173,8 +180,8 @@ inline Status attention_forward(const AttentionForward& a, OpContext& context) {
 
 // With P the probabilities, S = scale q k^T + bias:
 //   dV = P^T dO,  dP = dO V^T,  dS = P (dP - rowsum(dO O)),  dQ = scale dS K,  dK = scale dS^T Q,  dbias = dS.
-// P is made again from the saved log-sum-exp. A query whose row of dO is all zeros adds nothing to any of them and is left out: after
-// the last block few rows are read.
+// P is made again from the saved log-sum-exp. A query whose row of dO is all zeros adds nothing to any of them and is
+// left out: after the last block few rows are read.
 struct BackwardScratch : Carver {
   float* keys_transposed;    // [K, padded tokens]
   float* values_transposed;  // [K, padded tokens]
@@ -219,8 +226,8 @@ inline size_t attention_backward_workspace(const AttentionBackward& a, int threa
   return AttentionBackwardWorkspace(a, attention_sizes(a), threads, nullptr).bytes;
 }
 
-inline void scatter_head(const Unit& unit, const Tokens& tokens, const float* values, int64_t padded, float scale, float* rows, int64_t row_width,
-                         int64_t column, int64_t head_width) {
+inline void scatter_head(const Unit& unit, const Tokens& tokens, const float* values, int64_t padded, float scale,
+                         float* rows, int64_t row_width, int64_t column, int64_t head_width) {
   for (int64_t i = 0; i < tokens.count; i++) {
     float* to = rows + unit.row(tokens[i]) * row_width + column;
     for (int64_t d = 0; d < head_width; d += kLanes) {
@@ -237,8 +244,9 @@ inline bool any_nonzero(const float* row, int64_t count) {
   return false;
 }
 
-inline void attend_backward(const ThreadPool& pool, const AttentionBackward& a, const AttentionSizes& s, const HeadBias* bias, int64_t head, const Unit& unit,
-                            std::byte* scratch, float* table_partial) {
+inline void attend_backward(const ThreadPool& pool, const AttentionBackward& a, const AttentionSizes& s,
+                            const HeadBias* bias, int64_t head, const Unit& unit, std::byte* scratch,
+                            float* table_partial) {
   const int64_t tokens = unit.tokens();
   const int64_t padded = round_up(tokens, kLanes);
   const int64_t width = s.padded_width;
@@ -256,7 +264,8 @@ inline void attend_backward(const ThreadPool& pool, const AttentionBackward& a, 
   const int64_t stride = 3 * a.width;
   Tokens query{chosen, 0};
   for (int64_t token = 0; token < tokens; token++) {
-    if (any_nonzero(a.dout + unit.row(token) * a.width + column, s.head_width)) chosen[query.count++] = static_cast<int32_t>(token);
+    if (any_nonzero(a.dout + unit.row(token) * a.width + column, s.head_width))
+      chosen[query.count++] = static_cast<int32_t>(token);
   }
   const Tokens all{nullptr, tokens};
   if (query.count < tokens) {
@@ -294,7 +303,8 @@ inline void attend_backward(const ThreadPool& pool, const AttentionBackward& a, 
   // The three gradients.
   product(pool, ds, padded, 1, keys, width, tokens, result, width, query.count, width, false);
   scatter_head(unit, query, result, width, a.scale, a.dqkv, stride, column, s.head_width);
-  product(pool, ds, 1, padded, queries, width, query.count, result, width, tokens, width, false);  // queries carry the scale already
+  product(pool, ds, 1, padded, queries, width, query.count, result, width, tokens, width,
+          false);  // queries carry the scale already
   scatter_head(unit, all, result, width, 1.0f, a.dqkv, stride, a.width + column, s.head_width);
   product(pool, p, 1, padded, dout, width, query.count, result, width, tokens, width, false);
   scatter_head(unit, all, result, width, 1.0f, a.dqkv, stride, 2 * a.width + column, s.head_width);
@@ -308,7 +318,9 @@ inline Status attention_backward(const AttentionBackward& a, OpContext& context)
   float* const partials = workspace.partials;
   clear_uncovered(a, a.dqkv, 3 * a.width);
   if (s.bias) {
-    context.pool.parallel_for(a.heads, [&](int64_t head, int) { read_head_bias(a, head, s.longest_text, s.images, biases + head * s.bias_floats); });
+    context.pool.parallel_for(a.heads, [&](int64_t head, int) {
+      read_head_bias(a, head, s.longest_text, s.images, biases + head * s.bias_floats);
+    });
   }
   context.pool.parallel_for(a.heads * kTableChunks, [&](int64_t item, int worker) {
     const int64_t head = item / kTableChunks;
@@ -328,7 +340,8 @@ inline Status attention_backward(const AttentionBackward& a, OpContext& context)
     for (int64_t row = 0; row < a.position.rows(); row++) {
       const int64_t from = row < offsets ? offsets - 1 - row : row;  // the image part is summed in reverse
       float sum = 0;
-      for (int64_t chunk = 0; chunk < kTableChunks; chunk++) sum += partials[(head * kTableChunks + chunk) * partial_floats + from];
+      for (int64_t chunk = 0; chunk < kTableChunks; chunk++)
+        sum += partials[(head * kTableChunks + chunk) * partial_floats + from];
       a.dtable[row * a.table_columns + a.table_column + head] += sum;
     }
   });

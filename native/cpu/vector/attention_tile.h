@@ -10,20 +10,22 @@
 namespace mome::MOME_ISA {
 namespace {
 
-// 12 x 2 vectors = 24 accumulators of 32 registers (AVX-512), 6 x 2 = 12 of 16 (AVX2): with 2 loads of B and a broadcast of A per
-// row the multiply units stay busy. Columns are filled up to one vector, so the last tile of a row may be a single vector wide.
+// 12 x 2 vectors = 24 accumulators of 32 registers (AVX-512), 6 x 2 = 12 of 16 (AVX2): with 2 loads of B and a
+// broadcast of A per row the multiply units stay busy. Columns are filled up to one vector, so the last tile of a row
+// may be a single vector wide.
 inline constexpr int kTileRows = kLanes == 16 ? 12 : 6;
 inline constexpr int kTileVectors = 2;
 
 inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// C[r, 0..kVectors lanes) (+)= sum over d ascending of A[r row_stride + d depth_stride] B[d ldb ...]. With `add` the chain starts from C.
-using ProductTile = void (*)(const float* a, int64_t row_stride, int64_t depth_stride, const float* b, int64_t ldb, int64_t depth, float* c,
-                             int64_t ldc, bool add);
+// C[r, 0..kVectors lanes) (+)= sum over d ascending of A[r row_stride + d depth_stride] B[d ldb ...]. With `add` the
+// chain starts from C.
+using ProductTile = void (*)(const float* a, int64_t row_stride, int64_t depth_stride, const float* b, int64_t ldb,
+                             int64_t depth, float* c, int64_t ldc, bool add);
 
 template <int kRows, int kVectors>
-[[gnu::noinline]] void product_tile(const float* a, int64_t row_stride, int64_t depth_stride, const float* b, int64_t ldb, int64_t depth, float* c,
-                                    int64_t ldc, bool add) {
+[[gnu::noinline]] void product_tile(const float* a, int64_t row_stride, int64_t depth_stride, const float* b,
+                                    int64_t ldb, int64_t depth, float* c, int64_t ldc, bool add) {
   Vec sum[kRows][kVectors];
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; r++) {
@@ -58,10 +60,10 @@ ProductTile select_product_tile(int64_t rows) {
   return product_tile<kRows, kVectors>;
 }
 
-// C[rows, columns] (+)= A B for any rows; `columns` is a multiple of kLanes, B and C have that many readable columns. Returns early, with rows
-// missing, once the pool is stopped: the products of one head of a large picture take long.
-inline void product(const ThreadPool& pool, const float* a, int64_t row_stride, int64_t depth_stride, const float* b, int64_t ldb, int64_t depth, float* c, int64_t ldc,
-                    int64_t rows, int64_t columns, bool add) {
+// C[rows, columns] (+)= A B for any rows; `columns` is a multiple of kLanes, B and C have that many readable columns.
+// Returns early, with rows missing, once the pool is stopped: the products of one head of a large picture take long.
+inline void product(const ThreadPool& pool, const float* a, int64_t row_stride, int64_t depth_stride, const float* b,
+                    int64_t ldb, int64_t depth, float* c, int64_t ldc, int64_t rows, int64_t columns, bool add) {
   constexpr int64_t kWide = kTileVectors * kLanes;
   for (int64_t row = 0; row < rows && !pool.stopped(); row += kTileRows) {
     const int64_t count = rows - row < kTileRows ? rows - row : kTileRows;
@@ -69,8 +71,10 @@ inline void product(const ThreadPool& pool, const float* a, int64_t row_stride, 
     const float* a_row = a + row * row_stride;
     float* out = c + row * ldc;
     int64_t column = 0;
-    for (; column + kWide <= columns; column += kWide) wide(a_row, row_stride, depth_stride, b + column, ldb, depth, out + column, ldc, add);
-    if (column < columns) select_product_tile<1>(count)(a_row, row_stride, depth_stride, b + column, ldb, depth, out + column, ldc, add);
+    for (; column + kWide <= columns; column += kWide)
+      wide(a_row, row_stride, depth_stride, b + column, ldb, depth, out + column, ldc, add);
+    if (column < columns)
+      select_product_tile<1>(count)(a_row, row_stride, depth_stride, b + column, ldb, depth, out + column, ldc, add);
   }
 }
 
@@ -79,12 +83,15 @@ struct Unit {
   Sequence sequence;
   int64_t tokens() const { return sequence.text_length + sequence.image_length; }
   int64_t row(int64_t token) const {
-    return token < sequence.text_length ? sequence.text_begin + token : sequence.image_begin + token - sequence.text_length;
+    return token < sequence.text_length ? sequence.text_begin + token
+                                        : sequence.image_begin + token - sequence.text_length;
   }
 };
 
-// Asks for one head's q, k and v of the tokens [first, end): lines 3 width apart, which no prefetcher of the processor foresees.
-inline void prefetch_head(const Unit& unit, const float* qkv, int64_t width, int64_t column, int64_t head_width, int64_t first, int64_t end) {
+// Asks for one head's q, k and v of the tokens [first, end): lines 3 width apart, which no prefetcher of the processor
+// foresees.
+inline void prefetch_head(const Unit& unit, const float* qkv, int64_t width, int64_t column, int64_t head_width,
+                          int64_t first, int64_t end) {
   constexpr int64_t kLine = 64 / sizeof(float);
   for (int64_t token = first; token < end; token++) {
     const float* row = qkv + unit.row(token) * 3 * width + column;
@@ -102,8 +109,8 @@ struct Tokens {
 };
 
 // Copies one head's columns of the tokens to [count, padded], padding with zeros, times `scale`.
-inline void gather_head(const Unit& unit, const Tokens& tokens, const float* rows, int64_t row_width, int64_t column, int64_t head_width,
-                        int64_t padded, float scale, float* out) {
+inline void gather_head(const Unit& unit, const Tokens& tokens, const float* rows, int64_t row_width, int64_t column,
+                        int64_t head_width, int64_t padded, float scale, float* out) {
   for (int64_t i = 0; i < tokens.count; i++) {
     const float* from = rows + unit.row(tokens[i]) * row_width + column;
     for (int64_t d = 0; d < padded; d += kLanes) {
@@ -113,8 +120,8 @@ inline void gather_head(const Unit& unit, const Tokens& tokens, const float* row
 }
 
 // The same transposed: [head_width, padded tokens], padding with zeros.
-inline void gather_head_transposed(const Unit& unit, const float* rows, int64_t row_width, int64_t column, int64_t head_width, int64_t padded,
-                                   float* out) {
+inline void gather_head_transposed(const Unit& unit, const float* rows, int64_t row_width, int64_t column,
+                                   int64_t head_width, int64_t padded, float* out) {
   const int64_t tokens = unit.tokens();
   for (int64_t token = 0; token < tokens; token += kLanes) {
     for (int64_t d = 0; d < head_width; d += kLanes) {
@@ -130,7 +137,8 @@ inline void gather_head_transposed(const Unit& unit, const float* rows, int64_t 
   }
 }
 
-// One head's relative biases as the score rows want them: the image part reversed, so that a run of keys is a run of memory.
+// One head's relative biases as the score rows want them: the image part reversed, so that a run of keys is a run of
+// memory.
 struct HeadBias {
   const float* image_reversed;  // [image offsets], entry i is the table's image_offsets - 1 - i
   const float* text;            // [2 * text_init_length]
@@ -143,8 +151,8 @@ inline int64_t head_bias_floats(const RelativePosition& position) {
 }
 
 // Copies one head's columns of the table to `memory` in that order: of the text part what texts of at most
-// `longest_text` tokens use, and the image part where there are `images`. (For a short text all of it would take as long as the
-// attention itself.)
+// `longest_text` tokens use, and the image part where there are `images`. (For a short text all of it would take as
+// long as the attention itself.)
 template <typename Args>
 inline void read_head_bias(const Args& a, int64_t head, int64_t longest_text, bool images, float* memory) {
   const RelativePosition& p = a.position;
@@ -166,7 +174,8 @@ inline HeadBias head_bias_view(const Args& a, int64_t head, const float* memory)
   const RelativePosition& p = a.position;
   const auto at = [&](int64_t row) { return a.table[row * a.table_columns + a.table_column + head]; };
   const int64_t offsets = p.image_offsets();
-  return {memory, memory + offsets, at(offsets), at(offsets + 1), at(offsets + 2), at(p.text_image()), at(p.image_text())};
+  return {memory,          memory + offsets,   at(offsets),       at(offsets + 1),
+          at(offsets + 2), at(p.text_image()), at(p.image_text())};
 }
 
 // Copies `count` floats.
@@ -180,7 +189,8 @@ inline void copy_run(const float* from, float* to, int64_t count) {
 }
 
 // The bias of query `token` against all keys; entries past the keys are -infinity, so that they vanish in the softmax.
-inline void bias_row(const HeadBias* bias, const RelativePosition& p, const Unit& unit, int64_t token, int64_t padded, float* out) {
+inline void bias_row(const HeadBias* bias, const RelativePosition& p, const Unit& unit, int64_t token, int64_t padded,
+                     float* out) {
   const int64_t texts = unit.sequence.text_length;
   const int64_t images = unit.sequence.image_length;
   const int64_t tokens = texts + images;
@@ -191,9 +201,11 @@ inline void bias_row(const HeadBias* bias, const RelativePosition& p, const Unit
   }
   const int64_t length = p.text_init_length;
   if (token < texts) {
-    // Text part of the table: offsets from -(length - 2) on, then CLS query, CLS key, CLS-CLS in its last three entries.
+    // Text part of the table: offsets from -(length - 2) on, then CLS query, CLS key, CLS-CLS in its last three
+    // entries.
     out[0] = bias->text[2 * length - (token == 0 ? 1 : 2)];
-    for (int64_t key = 1; key < texts; key++) out[key] = token == 0 ? bias->text[2 * length - 3] : bias->text[key - token + length - 2];
+    for (int64_t key = 1; key < texts; key++)
+      out[key] = token == 0 ? bias->text[2 * length - 3] : bias->text[key - token + length - 2];
     for (int64_t i = 0; i < images; i++) out[texts + i] = bias->text_image;
     return;
   }
@@ -222,8 +234,10 @@ inline float sum_of(const float* values, int64_t count) {
   return reduce_add(sum);
 }
 
-// Adds the gradient of one score row to the head's partial table (image part reversed, then the table's rows as they are).
-inline void add_bias_gradient(const RelativePosition& p, const Unit& unit, int64_t token, const float* dscore, float* partial) {
+// Adds the gradient of one score row to the head's partial table (image part reversed, then the table's rows as they
+// are).
+inline void add_bias_gradient(const RelativePosition& p, const Unit& unit, int64_t token, const float* dscore,
+                              float* partial) {
   const int64_t texts = unit.sequence.text_length;
   const int64_t images = unit.sequence.image_length;
   const int64_t offsets = p.image_offsets();

@@ -7,8 +7,8 @@
 namespace mome::MOME_ISA {
 namespace {
 
-// Cuts the workspace into 64-byte aligned arrays; without a base it only counts. Arrays that are not needed at the same time may
-// share memory: `at(mark)` goes back to an earlier value of `used`.
+// Cuts the workspace into 64-byte aligned arrays; without a base it only counts. Arrays that are not needed at the same
+// time may share memory: `at(mark)` goes back to an earlier value of `used`.
 struct Carver {
   std::byte* base;
   size_t used = 0;

@@ -1,8 +1,10 @@
 // Sums of 8-bit products in 32-bit lanes, for the instruction set this file is compiled for.
 //
-//   AVX-512 VNNI  vpdpbusd: four products of an unsigned and a signed byte per lane. Activations are stored as q + 128, and
+//   AVX-512 VNNI  vpdpbusd: four products of an unsigned and a signed byte per lane. Activations are stored as q + 128,
+//   and
 //                 sums start from -128 times the sum of the weights, which makes up for it exactly.
-//   otherwise     vpmaddwd on activations stored as 16 bits and weights widened while they are loaded: two products per lane,
+//   otherwise     vpmaddwd on activations stored as 16 bits and weights widened while they are loaded: two products per
+//   lane,
 //                 exact. (vpmaddubsw would be faster, but it saturates: 2 * 255 * 127 does not fit 16 bits.)
 // 2^31 / (127 * 255) = 66,000 products fit a lane: deeper than any contraction here.
 #pragma once
@@ -38,7 +40,9 @@ inline Vec max_magnitude(Vec a, Vec b) {  // a is not negative; NaN wins
 inline constexpr int kDotDepth = 4;
 inline constexpr int32_t kQuantOffset = 128;
 inline Ints load_weights(const std::byte* p) { return {_mm512_loadu_si512(p)}; }
-inline Ints dot(Ints sum, Ints activations, Ints weights) { return {_mm512_dpbusd_epi32(sum.v, activations.v, weights.v)}; }
+inline Ints dot(Ints sum, Ints activations, Ints weights) {
+  return {_mm512_dpbusd_epi32(sum.v, activations.v, weights.v)};
+}
 // kLanes values, rounded to integers in [-127, 127], as kLanes / kDotDepth words.
 inline void quantise_words(Vec x, Word* words) {
   const __m128i bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x.v));

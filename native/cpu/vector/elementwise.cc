@@ -37,13 +37,15 @@ inline Status gelu_forward(const GeluForward& a, OpContext& context) {
 }
 
 inline Status gelu_backward(const GeluBackward& a, OpContext& context) {
-  for_each_vector(context.pool, a.count,
-                  [&](int64_t i, int64_t n) { store(a.dx + i, load(a.dy + i, n) * gelu_gradient(load(a.x + i, n)), n); });
+  for_each_vector(context.pool, a.count, [&](int64_t i, int64_t n) {
+    store(a.dx + i, load(a.dy + i, n) * gelu_gradient(load(a.x + i, n)), n);
+  });
   return {};
 }
 
 inline Status add_forward(const AddForward& a, OpContext& context) {
-  for_each_vector(context.pool, a.count, [&](int64_t i, int64_t n) { store(a.y + i, load(a.a + i, n) + load(a.b + i, n), n); });
+  for_each_vector(context.pool, a.count,
+                  [&](int64_t i, int64_t n) { store(a.y + i, load(a.a + i, n) + load(a.b + i, n), n); });
   return {};
 }
 

@@ -1,13 +1,13 @@
 // expert_ffn: out = x + row_scale * gamma * fc2_e(gelu(fc1_e(layer_norm_e(x)))) for the row range of each expert e.
 //
-// 4 rows width hidden FLOPs forward, twice that backward. A block of rows (kRowBlock, backward kSumRowBlock) goes through the whole
-// branch before the next: the layer norm happens while the rows are packed for fc1, GELU on fc1's finished tiles, and the scale and the
-// residual on fc2's, so only the block's hidden activations are written in between, in the order in which fc2 reads them. Float32
-// accumulators, one chain per element (gemm.h).
+// 4 rows width hidden FLOPs forward, twice that backward. A block of rows (kRowBlock, backward kSumRowBlock) goes
+// through the whole branch before the next: the layer norm happens while the rows are packed for fc1, GELU on fc1's
+// finished tiles, and the scale and the residual on fc2's, so only the block's hidden activations are written in
+// between, in the order in which fc2 reads them. Float32 accumulators, one chain per element (gemm.h).
 #include "core/ops/expert_ffn.h"
-#include "cpu/vector/kernels.h"
 #include "cpu/vector/gemm.h"
 #include "cpu/vector/gemm_branch.h"
+#include "cpu/vector/kernels.h"
 #include "cpu/vector/math.h"
 
 namespace mome::MOME_ISA {
@@ -15,7 +15,8 @@ namespace {
 
 // ---- Forward ----------------------------------------------------------------------------------------------------------------
 
-// gelu(acc + bias), packed as an operand of the next product; acc + bias itself goes to `pre_activation` unless that is null.
+// gelu(acc + bias), packed as an operand of the next product; acc + bias itself goes to `pre_activation` unless that is
+// null.
 struct GeluEpilogue {
   float* packed;
   float* pre_activation;
@@ -52,9 +53,10 @@ inline size_t expert_ffn_forward_workspace(const ExpertFfnForward& args, int thr
   return ExpertFfnForwardWorkspace(args, threads, nullptr).bytes;
 }
 
-// The finished tiles of one block of hidden columns: bias and GELU in place, then quantised straight into fc2's operand.
-inline void gelu_quantise(int64_t row, int64_t rows, int64_t first_column, int64_t columns, float* tiles, const float* bias,
-                          const QuantisedRows& hidden) {
+// The finished tiles of one block of hidden columns: bias and GELU in place, then quantised straight into fc2's
+// operand.
+inline void gelu_quantise(int64_t row, int64_t rows, int64_t first_column, int64_t columns, float* tiles,
+                          const float* bias, const QuantisedRows& hidden) {
   Word* words = hidden.tile_words(row) + first_column / kDotDepth * rows;
   float* scales = hidden.tile_scales(row) + first_column / kQuantBlock * rows;
   for (int64_t r = 0; r < rows; ++r) {
@@ -79,23 +81,26 @@ inline void gelu_quantise(int64_t row, int64_t rows, int64_t first_column, int64
   }
 }
 
-// With 8-bit weights: the layer norm is quantised while rows are packed for fc1, the hidden activations in its epilogue, a block of
-// columns under one scale.
-inline void expert_ffn_forward_i8(ThreadPool& pool, int64_t rows, const ExpertFfnForward& args, const ExpertForward& expert,
-                                  const NormSource& normed, const ResidualEpilogue& residual,
-                                  const ExpertFfnForwardWorkspace& workspace) {
+// With 8-bit weights: the layer norm is quantised while rows are packed for fc1, the hidden activations in its
+// epilogue, a block of columns under one scale.
+inline void expert_ffn_forward_i8(ThreadPool& pool, int64_t rows, const ExpertFfnForward& args,
+                                  const ExpertForward& expert, const NormSource& normed,
+                                  const ResidualEpilogue& residual, const ExpertFfnForwardWorkspace& workspace) {
   const int64_t width = args.width, hidden = args.hidden;
-  const QuantisedRows input{reinterpret_cast<Word*>(workspace.fc1.packed_a), workspace.fc1.row_scales, width, larger(1, width)};
-  const QuantisedRows activations{reinterpret_cast<Word*>(workspace.hidden), workspace.hidden_scales, hidden, kQuantBlock};
+  const QuantisedRows input{reinterpret_cast<Word*>(workspace.fc1.packed_a), workspace.fc1.row_scales, width,
+                            larger(1, width)};
+  const QuantisedRows activations{reinterpret_cast<Word*>(workspace.hidden), workspace.hidden_scales, hidden,
+                                  kQuantBlock};
   quantise_rows(pool, normed, 0, Tiles(rows), input, workspace.fc1);
   // Whole blocks of columns under one scale.
   const PanelGroups blocks(panels_of(hidden), kBlockPanels, kBlockPanels, 1, kItemsPerThread, pool.threads());
   multiply_i8_groups(pool, rows, blocks, kItemsPerThread, input, static_cast<const std::byte*>(expert.fc1.packed),
-              workspace.fc1.scratch, workspace.fc1.scratch_stride,
-              [&](int64_t row, int64_t tile_rows, int64_t first_panel, int64_t last_panel, float* tiles, int) {
-                const int64_t column = first_panel * kPanel;
-                gelu_quantise(row, tile_rows, column, smaller(hidden, last_panel * kPanel) - column, tiles, expert.fc1_bias, activations);
-              });
+                     workspace.fc1.scratch, workspace.fc1.scratch_stride,
+                     [&](int64_t row, int64_t tile_rows, int64_t first_panel, int64_t last_panel, float* tiles, int) {
+                       const int64_t column = first_panel * kPanel;
+                       gelu_quantise(row, tile_rows, column, smaller(hidden, last_panel * kPanel) - column, tiles,
+                                     expert.fc1_bias, activations);
+                     });
   multiply_i8(pool, 0, rows, width, kItemsPerThread, activations, static_cast<const std::byte*>(expert.fc2.packed),
               workspace.fc2.scratch, workspace.fc2.scratch_stride, residual);
 }
@@ -111,15 +116,17 @@ inline Status expert_ffn_forward(const ExpertFfnForward& args, OpContext& contex
       const float* x = args.x + begin * width;
       float* pre_activation = args.pre_activation == nullptr ? nullptr : args.pre_activation + begin * hidden;
       const NormSource normed{x, width, expert.norm_gamma, expert.norm_beta, args.eps, workspace.moments, false};
-      const ResidualEpilogue residual{x, args.out + begin * width, width, expert.fc2_bias, args.gamma,
-                                      args.row_scale == nullptr ? nullptr : args.row_scale + begin};
+      const ResidualEpilogue residual{x,          args.out + begin * width,
+                                      width,      expert.fc2_bias,
+                                      args.gamma, args.row_scale == nullptr ? nullptr : args.row_scale + begin};
       if (expert.fc1.type == WeightType::i8) {
         expert_ffn_forward_i8(context.pool, rows, args, expert, normed, residual, workspace);
         continue;
       }
       gemm(context.pool, 0, rows, hidden, width, normed, expert.fc1, workspace.fc1,
            GeluEpilogue{workspace.hidden, pre_activation, hidden, expert.fc1_bias});
-      multiply_packed(context.pool, 0, rows, width, hidden, workspace.hidden, expert.fc2, workspace.fc2.scratch, residual);
+      multiply_packed(context.pool, 0, rows, width, hidden, workspace.hidden, expert.fc2, workspace.fc2.scratch,
+                      residual);
     }
   }
   return {};
@@ -140,7 +147,9 @@ struct GeluSource {
   const float* u;
   int64_t stride;
   void prepare(int64_t) const {}
-  Vec load(int64_t row, int64_t column, int64_t count) const { return gelu(load_part(u + row * stride + column, count)); }
+  Vec load(int64_t row, int64_t column, int64_t count) const {
+    return gelu(load_part(u + row * stride + column, count));
+  }
 };
 
 // du = acc * gelu'(u).
@@ -205,12 +214,13 @@ inline void norm_input_gradient(const float* x, Moments moments, const float* ga
 }
 
 // dgamma += colsum(dn * z), dbeta += colsum(dn) for the `count` <= kLanes columns from `column` on.
-inline void norm_parameter_gradient(const float* x, const Moments* moments, const float* dn, int64_t rows, int64_t width,
-                                    int64_t column, int64_t count, float* dgamma, float* dbeta) {
+inline void norm_parameter_gradient(const float* x, const Moments* moments, const float* dn, int64_t rows,
+                                    int64_t width, int64_t column, int64_t count, float* dgamma, float* dbeta) {
   Vec gamma_sum = zero(), beta_sum = zero();
   for (int64_t r = 0; r < rows; ++r) {
     const Vec d = load_part(dn + r * width + column, count);
-    const Vec z = (load_part(x + r * width + column, count) - set1(moments[r].mean)) * set1(moments[r].inverse_deviation);
+    const Vec z =
+        (load_part(x + r * width + column, count) - set1(moments[r].mean)) * set1(moments[r].inverse_deviation);
     gamma_sum = fma(d, z, gamma_sum);
     beta_sum = beta_sum + d;
   }
@@ -218,8 +228,8 @@ inline void norm_parameter_gradient(const float* x, const Moments* moments, cons
   if (dbeta != nullptr) store_part(dbeta + column, load_part(dbeta + column, count) + beta_sum, count);
 }
 
-inline void expert_ffn_backward_block(const ExpertFfnBackward& args, int e, int64_t begin, int64_t rows, ThreadPool& pool,
-                                      const ExpertFfnBackwardWorkspace& workspace) {
+inline void expert_ffn_backward_block(const ExpertFfnBackward& args, int e, int64_t begin, int64_t rows,
+                                      ThreadPool& pool, const ExpertFfnBackwardWorkspace& workspace) {
   const ExpertForward& expert = args.expert[e];
   const ExpertGradient& gradient = args.gradient[e];
   const int64_t width = args.width, hidden = args.hidden;
@@ -231,9 +241,10 @@ inline void expert_ffn_backward_block(const ExpertFfnBackward& args, int e, int6
   const int64_t row_items = ceil_div(rows, kMaxTileRows);
 
   // fc2.
-  branch_weight_gradient(pool, 0, rows, dout, row_scale, GeluSource{u, hidden},
-                         BranchGradient{expert.fc2, expert.fc2_bias, args.gamma, gradient.fc2, gradient.fc2_bias, args.dgamma},
-                         workspace.fc2_weight);
+  branch_weight_gradient(
+      pool, 0, rows, dout, row_scale, GeluSource{u, hidden},
+      BranchGradient{expert.fc2, expert.fc2_bias, args.gamma, gradient.fc2, gradient.fc2_bias, args.dgamma},
+      workspace.fc2_weight);
   gemm(pool, 0, rows, hidden, width, ScaledSource{dout, width, row_scale, args.gamma}, expert.fc2.packed_transposed,
        workspace.fc2_input, GeluGradientEpilogue{u, workspace.du, hidden});
 
@@ -248,8 +259,8 @@ inline void expert_ffn_backward_block(const ExpertFfnBackward& args, int e, int6
                    NormSource{x, width, expert.norm_gamma, expert.norm_beta, args.eps, workspace.moments, true},
                    gradient.fc1_bias, workspace.fc1_weight, AddEpilogue{gradient.fc1, width});
   }
-  gemm(pool, 0, rows, width, hidden, PlainSource{workspace.du, hidden}, expert.fc1.packed_transposed, workspace.fc1_input,
-       StoreEpilogue{workspace.dn, width, nullptr});
+  gemm(pool, 0, rows, width, hidden, PlainSource{workspace.du, hidden}, expert.fc1.packed_transposed,
+       workspace.fc1_input, StoreEpilogue{workspace.dn, width, nullptr});
 
   // The layer norm and the residual.
   if (gradient.norm_gamma != nullptr || gradient.norm_beta != nullptr) {
@@ -262,7 +273,8 @@ inline void expert_ffn_backward_block(const ExpertFfnBackward& args, int e, int6
   pool.parallel_for(row_items, [&](int64_t item, int) {
     for (int64_t r = item * kMaxTileRows; r < smaller(rows, (item + 1) * kMaxTileRows); ++r) {
       const int64_t at = r * width;
-      norm_input_gradient(x + at, workspace.moments[r], expert.norm_gamma, workspace.dn + at, dout + at, dx + at, width);
+      norm_input_gradient(x + at, workspace.moments[r], expert.norm_gamma, workspace.dn + at, dout + at, dx + at,
+                          width);
     }
   });
 }

@@ -25,7 +25,8 @@ inline Status gather_rows_backward(const GatherRowsBackward& a, OpContext& conte
     const int64_t first = item * kColumns;
     const int64_t count = a.width - first < kColumns ? a.width - first : kColumns;
     if (!a.accumulate_dx) {
-      for (int64_t row = 0; row < a.rows; row++) std::memset(a.dx + row * a.width + first, 0, static_cast<size_t>(count) * sizeof(float));
+      for (int64_t row = 0; row < a.rows; row++)
+        std::memset(a.dx + row * a.width + first, 0, static_cast<size_t>(count) * sizeof(float));
     }
     for (int64_t i = 0; i < a.count; i++) {
       float* to = a.dx + int64_t{a.index[i]} * a.width + first;

@@ -3,10 +3,11 @@
 // gemm: C[rows, columns] = epilogue(A B) with B packed before (a weight) and A packed here, a block of rows at a time.
 // gemm_over_rows: C[outputs, columns] = epilogue(A^T B) summed over rows, both packed here (a weight gradient).
 //
-// 2 rows columns depth FLOPs. Work is handed out as (block of row tiles) x (group of panels). Inside an item the depth is cut
-// into blocks; for each, panels run outside and row tiles inside: the block's A (at most 224 x 768 floats, 672 KiB) stays in the
-// second-level cache while every panel of B passes by once. What C is so far waits in the thread's scratch, in float32, so the
-// cuts do not show in the bits. An epilogue gets a finished tile while it is in the first-level cache:
+// 2 rows columns depth FLOPs. Work is handed out as (block of row tiles) x (group of panels). Inside an item the depth
+// is cut into blocks; for each, panels run outside and row tiles inside: the block's A (at most 224 x 768 floats, 672
+// KiB) stays in the second-level cache while every panel of B passes by once. What C is so far waits in the thread's
+// scratch, in float32, so the cuts do not show in the bits. An epilogue gets a finished tile while it is in the
+// first-level cache:
 //   epilogue(row, rows, column, columns, tile)   tile is [rows][kPanel], of which `columns` are real.
 // One that also has prefetch(row, rows, column, columns) is told of a tile before it is multiplied.
 #pragma once
@@ -23,14 +24,16 @@
 namespace mome::MOME_ISA {
 namespace {
 
-inline constexpr int64_t kDepthBlock = 768;      // A tile x depth block: 42 KiB of the first-level cache; a panel of B: 96 KiB of the second
-inline constexpr int64_t kBlockTiles = 16;       // tiles of A per item, 224 rows: with kDepthBlock two thirds of 1 MiB
-inline constexpr int64_t kItemPanels = 8;        // panels per item: A is read again once per item
-inline constexpr int64_t kItemsPerThread = 4;    // enough to even out threads that run at different speeds
-inline constexpr int64_t kRowBlock = 512;        // rows packed at a time: bounds the workspace
-inline constexpr int64_t kSumRowBlock = 2048;    // the same where rows are summed over: every block adds to all of the result
+inline constexpr int64_t kDepthBlock =
+    768;  // A tile x depth block: 42 KiB of the first-level cache; a panel of B: 96 KiB of the second
+inline constexpr int64_t kBlockTiles = 16;     // tiles of A per item, 224 rows: with kDepthBlock two thirds of 1 MiB
+inline constexpr int64_t kItemPanels = 8;      // panels per item: A is read again once per item
+inline constexpr int64_t kItemsPerThread = 4;  // enough to even out threads that run at different speeds
+inline constexpr int64_t kRowBlock = 512;      // rows packed at a time: bounds the workspace
+inline constexpr int64_t kSumRowBlock =
+    2048;  // the same where rows are summed over: every block adds to all of the result
 inline constexpr int64_t kRowBlockFloats = 4 << 20;  // and for very deep products 16 MiB
-inline constexpr int64_t kOutputBlock = 4096;    // outputs packed at a time in gemm_over_rows
+inline constexpr int64_t kOutputBlock = 4096;        // outputs packed at a time in gemm_over_rows
 
 // The most rows packed at a time in a product of this depth.
 inline int64_t most_rows(int64_t depth) {
@@ -43,7 +46,8 @@ inline int64_t even_step(int64_t rows, int64_t most) { return rows == 0 ? 0 : ce
 inline int64_t tile_scratch(int64_t rows, int64_t columns, int64_t depth) {
   const int64_t one_tile = 4 * kMaxTileRows * kPanel;
   if (depth <= kDepthBlock) return one_tile;
-  return larger(one_tile, smaller(rows, kBlockTiles * kMaxTileRows) * smaller(panels_of(columns), kItemPanels) * kPanel);
+  return larger(one_tile,
+                smaller(rows, kBlockTiles * kMaxTileRows) * smaller(panels_of(columns), kItemPanels) * kPanel);
 }
 // The same with 8-bit weights: finished tiles of a group, and before that the row that is being quantised.
 inline int64_t i8_scratch(int64_t depth) {
@@ -52,7 +56,8 @@ inline int64_t i8_scratch(int64_t depth) {
 
 // Calls body(row, column, count, value) for each vector of a finished tile.
 template <typename Body>
-inline void for_each_vector(int64_t row, int64_t rows, int64_t column, int64_t columns, const float* tile, const Body& body) {
+inline void for_each_vector(int64_t row, int64_t rows, int64_t column, int64_t columns, const float* tile,
+                            const Body& body) {
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < columns; c += kLanes) {
       body(row + r, column + c, smaller(kLanes, columns - c), load(tile + r * kPanel + c));
@@ -99,13 +104,16 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
           if (depth_blocks > 1) tile += ((panel - first_panel) * block_rows + (row - origin)) * kPanel;
           if constexpr (requires { epilogue.prefetch(row, row, row, row); }) {
             const int64_t column = panel * kPanel;
-            if (step + 1 == depth_blocks) epilogue.prefetch(first_row + row, tile_rows, column, smaller(kPanel, columns - column));
+            if (step + 1 == depth_blocks)
+              epilogue.prefetch(first_row + row, tile_rows, column, smaller(kPanel, columns - column));
           }
-          tile_kernel<Panel>(tile_rows, wide, t == first_tile)(k_count, packed_a + row * depth + k * tile_rows, b, panel_stride, tile, step > 0);
+          tile_kernel<Panel>(tile_rows, wide, t == first_tile)(k_count, packed_a + row * depth + k * tile_rows, b,
+                                                               panel_stride, tile, step > 0);
           if (step + 1 < depth_blocks) continue;
           for (int64_t w = 0; w < wide; ++w) {
             const int64_t column = (panel + w) * kPanel;
-            epilogue(first_row + row, tile_rows, column, smaller(kPanel, columns - column), tile + w * tile_rows * kPanel);
+            epilogue(first_row + row, tile_rows, column, smaller(kPanel, columns - column),
+                     tile + w * tile_rows * kPanel);
           }
         }
       }
@@ -135,8 +143,8 @@ struct PackedOperand {
 
 // The product of packed rows, in float32, with a weight in float32 or bfloat16.
 template <typename Epilogue>
-void multiply_packed(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns, int64_t depth, const float* packed_a,
-                     const PackedOperand& b, float* scratch, const Epilogue& epilogue) {
+void multiply_packed(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns, int64_t depth,
+                     const float* packed_a, const PackedOperand& b, float* scratch, const Epilogue& epilogue) {
   if (b.type == WeightType::bf16) {
     multiply<Bf16Panel>(pool, first_row, rows, columns, depth, packed_a, b.data, scratch, epilogue);
   } else {
@@ -154,7 +162,8 @@ void quantise_rows(ThreadPool& pool, const Source& source, int64_t first, const 
   });
 }
 
-// Rows [begin, begin + rows) of the source times the packed B. The workspace is of a shape at least as large in each dimension.
+// Rows [begin, begin + rows) of the source times the packed B. The workspace is of a shape at least as large in each
+// dimension.
 template <typename Source, typename Epilogue>
 void gemm(ThreadPool& pool, int64_t begin, int64_t rows, int64_t columns, int64_t depth, const Source& source,
           const PackedOperand& b, const GemmWorkspace& workspace, const Epilogue& epilogue) {
@@ -165,7 +174,8 @@ void gemm(ThreadPool& pool, int64_t begin, int64_t rows, int64_t columns, int64_
     if (b.type == WeightType::i8) {
       const QuantisedRows a{reinterpret_cast<Word*>(workspace.packed_a), workspace.row_scales, depth, larger(1, depth)};
       quantise_rows(pool, source, first, tiles, a, workspace);
-      multiply_i8(pool, first, count, columns, kItemsPerThread, a, b.data, workspace.scratch, workspace.scratch_stride, epilogue);
+      multiply_i8(pool, first, count, columns, kItemsPerThread, a, b.data, workspace.scratch, workspace.scratch_stride,
+                  epilogue);
       continue;
     }
     pool.parallel_for(tiles.count, [&](int64_t t, int) {
@@ -183,11 +193,13 @@ struct OverRowsWorkspace {
   OverRowsWorkspace(Carver& carver, int64_t rows, int64_t outputs, int64_t columns, int threads)
       : packed_a(carver.take<float>(smaller(outputs, kOutputBlock) * smaller(rows, kSumRowBlock))),
         packed_b(carver.take<float>(packed_columns_size(smaller(rows, kSumRowBlock), columns))),
-        scratch(carver.take<float>(tile_scratch(smaller(outputs, kOutputBlock), columns, smaller(rows, kSumRowBlock)) * threads)) {}
+        scratch(carver.take<float>(tile_scratch(smaller(outputs, kOutputBlock), columns, smaller(rows, kSumRowBlock)) *
+                                   threads)) {}
 };
 
-// Sums over the rows [begin, begin + rows) of both sources, a fixed block of rows at a time: the epilogue is called once per
-// block and must accumulate. `sums` (or null) [outputs] += the column sums of A. Independent of the number of threads.
+// Sums over the rows [begin, begin + rows) of both sources, a fixed block of rows at a time: the epilogue is called
+// once per block and must accumulate. `sums` (or null) [outputs] += the column sums of A. Independent of the number of
+// threads.
 template <typename SourceA, typename SourceB, typename Epilogue>
 void gemm_over_rows(ThreadPool& pool, int64_t begin, int64_t rows, int64_t outputs, int64_t columns, const SourceA& a,
                     const SourceB& b, float* sums, const OverRowsWorkspace& workspace, const Epilogue& epilogue) {
@@ -197,8 +209,8 @@ void gemm_over_rows(ThreadPool& pool, int64_t begin, int64_t rows, int64_t outpu
     const int64_t first = begin + done, depth = smaller(step, rows - done);
     pool.parallel_for(panels_of(columns), [&](int64_t panel, int) {
       const int64_t column = panel * kPanel;
-      pack_straight(b, first, depth, column, smaller(kPanel, columns - column), workspace.packed_b + column * depth, kPanel,
-                    nullptr);
+      pack_straight(b, first, depth, column, smaller(kPanel, columns - column), workspace.packed_b + column * depth,
+                    kPanel, nullptr);
     });
     for (int64_t output = 0; output < outputs; output += kOutputBlock) {
       const int64_t count = smaller(kOutputBlock, outputs - output);

@@ -2,8 +2,8 @@
 //
 // With t = row_scale * dout, G = t^T h [outputs, inputs] and s = column sums of t:
 //   dW_j += gamma_j G_j,  dbias_j += gamma_j s_j,  dgamma_j += sum_k W[j, k] G[j, k] + bias_j s_j,
-// so the branch's output before the scale need not be kept. sum_k runs over panels in the epilogue (a fixed tree inside a panel)
-// and over the panels' sums in ascending order.
+// so the branch's output before the scale need not be kept. sum_k runs over panels in the epilogue (a fixed tree inside
+// a panel) and over the panels' sums in ascending order.
 #pragma once
 
 #include "cpu/vector/gemm.h"
@@ -12,10 +12,10 @@ namespace mome::MOME_ISA {
 namespace {
 
 struct BranchGradient {
-  Matrix weight;        // [outputs, inputs]; `data` is read when dgamma is wanted
+  Matrix weight;  // [outputs, inputs]; `data` is read when dgamma is wanted
   const float* bias;
-  const float* gamma;   // [outputs] or null = 1
-  float* dweight;       // each += or null
+  const float* gamma;  // [outputs] or null = 1
+  float* dweight;      // each += or null
   float* dbias;
   float* dgamma;
   bool wanted() const { return dweight != nullptr || dbias != nullptr || dgamma != nullptr; }
@@ -65,8 +65,9 @@ void branch_weight_gradient(ThreadPool& pool, int64_t begin, int64_t rows, const
   const int64_t outputs = gradient.weight.rows, panels = panels_of(gradient.weight.columns);
   for (int64_t j = 0; j < outputs; ++j) workspace.sums[j] = 0;
   for (int64_t j = 0; j < outputs * panels; ++j) workspace.partial[j] = 0;
-  gemm_over_rows(pool, begin, rows, outputs, gradient.product_columns(), ScaledSource{dout, outputs, row_scale, nullptr}, h,
-                 workspace.sums, workspace.product, BranchEpilogue{gradient, workspace.partial, panels});
+  gemm_over_rows(pool, begin, rows, outputs, gradient.product_columns(),
+                 ScaledSource{dout, outputs, row_scale, nullptr}, h, workspace.sums, workspace.product,
+                 BranchEpilogue{gradient, workspace.partial, panels});
   for (int64_t j = 0; j < outputs; ++j) {
     const float scale = gradient.gamma == nullptr ? 1.0f : gradient.gamma[j];
     if (gradient.dbias != nullptr) gradient.dbias[j] += scale * workspace.sums[j];

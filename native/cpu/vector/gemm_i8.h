@@ -1,12 +1,13 @@
-// Products with 8-bit weights: C[rows, columns] = epilogue((scale_a q_a) (scale_b q_b)), sums exact in 32 bits, everything around
-// them in float32.
+// Products with 8-bit weights: C[rows, columns] = epilogue((scale_a q_a) (scale_b q_b)), sums exact in 32 bits,
+// everything around them in float32.
 //
-// Rows of A are quantised while they are packed, or by their producer; a row has one scale, or one per block of kQuantBlock
-// columns, and then the sums turn into float32 at the end of every block. 2 rows columns depth operations; with VNNI a 14 x 32 tile does 28
-// instructions of 64 products per step of 4, for 2 loads of B and 14 broadcasts: bound by the multiply ports like the float32 tile.
+// Rows of A are quantised while they are packed, or by their producer; a row has one scale, or one per block of
+// kQuantBlock columns, and then the sums turn into float32 at the end of every block. 2 rows columns depth operations;
+// with VNNI a 14 x 32 tile does 28 instructions of 64 products per step of 4, for 2 loads of B and 14 broadcasts: bound
+// by the multiply ports like the float32 tile.
 //
-// A panel of B: scale f32 [kPanel], compensation of the whole depth i32 [kPanel], compensation of each block i32 [blocks][kPanel],
-// then the weights, [steps][kPanel][kDotDepth] signed bytes, zeros past the depth.
+// A panel of B: scale f32 [kPanel], compensation of the whole depth i32 [kPanel], compensation of each block i32
+// [blocks][kPanel], then the weights, [steps][kPanel][kDotDepth] signed bytes, zeros past the depth.
 #pragma once
 
 #include "core/quantise.h"
@@ -16,10 +17,11 @@
 
 namespace mome::MOME_ISA {
 
-// One block of the depth: `a` [steps][R] words, `b` the weights of these steps, sums starting from `start` [kPanel]. `tile` [R][kPanel]
-// becomes (carry ? tile : 0) + row_scale * sum, and that times `column_scale` unless it is null: the block is the last.
-using DotKernel = void (*)(int64_t steps, const uint32_t* a, const std::byte* b, const int32_t* start, const float* row_scale,
-                           const float* column_scale, float* tile, bool carry);
+// One block of the depth: `a` [steps][R] words, `b` the weights of these steps, sums starting from `start` [kPanel].
+// `tile` [R][kPanel] becomes (carry ? tile : 0) + row_scale * sum, and that times `column_scale` unless it is null: the
+// block is the last.
+using DotKernel = void (*)(int64_t steps, const uint32_t* a, const std::byte* b, const int32_t* start,
+                           const float* row_scale, const float* column_scale, float* tile, bool carry);
 
 // The tile of `rows` in [1, kMaxTileRows] (tiles.cc). `stream`: the tile is the first to read its weights.
 DotKernel dot_kernel(int64_t rows, bool stream);
@@ -45,7 +47,8 @@ struct I8Panel {
 
 struct RowScale {
   float scale, inverse;
-  // `bits` of the largest magnitude. A row that is not finite gets a scale that is NaN, and so does all that is made of it.
+  // `bits` of the largest magnitude. A row that is not finite gets a scale that is NaN, and so does all that is made of
+  // it.
   explicit RowScale(int32_t bits) {
     const float largest = __builtin_bit_cast(float, bits);
     const bool finite = bits < 0x7f800000;
@@ -54,10 +57,11 @@ struct RowScale {
   }
 };
 
-// One tile of A as words [steps][R] and scales [blocks][R], `block` columns a block. `row_buffer` holds depth + kLanes floats.
+// One tile of A as words [steps][R] and scales [blocks][R], `block` columns a block. `row_buffer` holds depth + kLanes
+// floats.
 template <typename Source>
-inline void quantise_tile(const Source& source, int64_t row, int64_t rows, int64_t depth, int64_t block, Word* words, float* scales,
-                          float* row_buffer) {
+inline void quantise_tile(const Source& source, int64_t row, int64_t rows, int64_t depth, int64_t block, Word* words,
+                          float* scales, float* row_buffer) {
   for (int64_t r = 0; r < rows; ++r) {
     source.prepare(row + r);
     for (int64_t first = 0, b = 0; first < depth; first += block, ++b) {
@@ -84,8 +88,8 @@ inline void quantise_tile(const Source& source, int64_t row, int64_t rows, int64
 // ---- The tile ---------------------------------------------------------------------------------------------------------------
 
 template <int kRows, bool kStream>
-[[gnu::noinline]] void dot_tile(int64_t steps, const Word* a, const std::byte* b, const int32_t* start, const float* row_scale,
-                                const float* column_scale, float* tile, bool carry) {
+[[gnu::noinline]] void dot_tile(int64_t steps, const Word* a, const std::byte* b, const int32_t* start,
+                                const float* row_scale, const float* column_scale, float* tile, bool carry) {
   Ints sum[kRows][kPanelVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
@@ -135,8 +139,8 @@ DotKernel select_dot_kernel(int rows) {
 }
 
 // A tile over the whole depth, a block of `block_steps` after the other. `scales` [blocks][R].
-inline void dot_panel(DotKernel kernel, int64_t rows, int64_t steps, int64_t block_steps, const Word* a, const float* scales,
-                      I8Panel panel, float* tile) {
+inline void dot_panel(DotKernel kernel, int64_t rows, int64_t steps, int64_t block_steps, const Word* a,
+                      const float* scales, I8Panel panel, float* tile) {
   const std::byte* b = panel.weights();
   for (int64_t first = 0, block = 0; first < steps; first += block_steps, ++block) {
     const int64_t count = smaller(block_steps, steps - first);
@@ -158,33 +162,38 @@ struct QuantisedRows {
   float* tile_scales(int64_t first_row) const { return scales + first_row * ceil_div(depth, block); }
 };
 
-inline constexpr int64_t kGroupBytes = 400 << 10;  // weights of an item: they stay in the second-level cache while tiles pass by
+inline constexpr int64_t kGroupBytes =
+    400 << 10;  // weights of an item: they stay in the second-level cache while tiles pass by
 inline constexpr int64_t kBlockPanels = kQuantBlock / kPanel;
 inline constexpr int64_t kRowBlockTiles = 16;  // tiles of an item, as in gemm.h
 
-// Calls done(row, tile rows, first panel, last panel, tiles, worker) with the finished tiles [panels][R][kPanel] of each group.
-// `scratch` holds `scratch_stride` >= kMaxTileRows * panels of a group * kPanel floats per thread.
+// Calls done(row, tile rows, first panel, last panel, tiles, worker) with the finished tiles [panels][R][kPanel] of
+// each group. `scratch` holds `scratch_stride` >= kMaxTileRows * panels of a group * kPanel floats per thread.
 template <typename Done>
-void multiply_i8_groups(ThreadPool& pool, int64_t rows, const PanelGroups& groups, int64_t items_per_thread, const QuantisedRows& a,
-                        const std::byte* packed_b, float* scratch, int64_t scratch_stride, const Done& done) {
+void multiply_i8_groups(ThreadPool& pool, int64_t rows, const PanelGroups& groups, int64_t items_per_thread,
+                        const QuantisedRows& a, const std::byte* packed_b, float* scratch, int64_t scratch_stride,
+                        const Done& done) {
   const Tiles tiles(rows);
   if (tiles.count == 0 || groups.panels == 0) return;
-  // Enough items to even out threads of different speeds, but no more row blocks than needed: each reads the weights again.
-  const int64_t row_blocks =
-      smaller(tiles.count, larger(ceil_div(tiles.count, kRowBlockTiles), ceil_div(items_per_thread * pool.threads(), groups.count)));
+  // Enough items to even out threads of different speeds, but no more row blocks than needed: each reads the weights
+  // again.
+  const int64_t row_blocks = smaller(tiles.count, larger(ceil_div(tiles.count, kRowBlockTiles),
+                                                         ceil_div(items_per_thread * pool.threads(), groups.count)));
   const int64_t steps = dot_steps(a.depth), block_steps = dot_steps(smaller(a.block, a.depth));
   const int64_t panel_bytes = I8Panel::bytes(a.depth);
   pool.parallel_for(row_blocks * groups.count, [&](int64_t item, int worker) {
     const int64_t row_block = item / groups.count;
     const int64_t first_panel = groups.first(item % groups.count), last_panel = groups.first(item % groups.count + 1);
     float* finished = scratch + worker * scratch_stride;
-    const int64_t first_tile = tiles.count * row_block / row_blocks, last_tile = tiles.count * (row_block + 1) / row_blocks;
+    const int64_t first_tile = tiles.count * row_block / row_blocks,
+                  last_tile = tiles.count * (row_block + 1) / row_blocks;
     for (int64_t t = first_tile; t < last_tile; ++t) {
       const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
       const DotKernel kernel = dot_kernel(tile_rows, t == first_tile);
       for (int64_t panel = first_panel; panel < last_panel; ++panel) {
         dot_panel(kernel, tile_rows, steps, block_steps, a.tile_words(row), a.tile_scales(row),
-                  I8Panel{packed_b + panel * panel_bytes, a.depth}, finished + (panel - first_panel) * tile_rows * kPanel);
+                  I8Panel{packed_b + panel * panel_bytes, a.depth},
+                  finished + (panel - first_panel) * tile_rows * kPanel);
       }
       done(row, tile_rows, first_panel, last_panel, finished, worker);
     }
@@ -193,19 +202,22 @@ void multiply_i8_groups(ThreadPool& pool, int64_t rows, const PanelGroups& group
 
 // The same, handing each panel's tile to an epilogue as gemm.h defines it.
 template <typename Epilogue>
-void multiply_i8(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns, int64_t items_per_thread, const QuantisedRows& a,
-                 const std::byte* packed_b, float* scratch, int64_t scratch_stride, const Epilogue& epilogue) {
+void multiply_i8(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns, int64_t items_per_thread,
+                 const QuantisedRows& a, const std::byte* packed_b, float* scratch, int64_t scratch_stride,
+                 const Epilogue& epilogue) {
   if (rows == 0 || columns == 0) return;
   const int64_t most = larger(1, smaller(kBlockPanels, kGroupBytes / larger(1, I8Panel::bytes(a.depth))));
-  const PanelGroups groups(panels_of(columns), 1, most, ceil_div(Tiles(rows).count, kRowBlockTiles), items_per_thread, pool.threads());
-  multiply_i8_groups(pool, rows, groups, items_per_thread, a, packed_b, scratch, scratch_stride,
-              [&](int64_t row, int64_t tile_rows, int64_t first_panel, int64_t last_panel, const float* finished, int) {
-                for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-                  const int64_t column = panel * kPanel;
-                  epilogue(first_row + row, tile_rows, column, smaller(kPanel, columns - column),
-                           finished + (panel - first_panel) * tile_rows * kPanel);
-                }
-              });
+  const PanelGroups groups(panels_of(columns), 1, most, ceil_div(Tiles(rows).count, kRowBlockTiles), items_per_thread,
+                           pool.threads());
+  multiply_i8_groups(
+      pool, rows, groups, items_per_thread, a, packed_b, scratch, scratch_stride,
+      [&](int64_t row, int64_t tile_rows, int64_t first_panel, int64_t last_panel, const float* finished, int) {
+        for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+          const int64_t column = panel * kPanel;
+          epilogue(first_row + row, tile_rows, column, smaller(kPanel, columns - column),
+                   finished + (panel - first_panel) * tile_rows * kPanel);
+        }
+      });
 }
 
 }  // namespace

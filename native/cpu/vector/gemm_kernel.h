@@ -1,12 +1,12 @@
 // The innermost loop of every matrix product: a tile of C in registers, one fused multiply-add per element and step.
 //
-// C[R, NR] (+)= A[R, K] B[K, NR] with A packed as [K][R] and B as a panel [K][NR]. Each element of C is one chain of fused
-// multiply-adds over ascending k that starts from 0 and may be carried from call to call through the float32 tile buffer, so its
-// bits depend neither on R, nor on the neighbours, nor on where K was cut.
+// C[R, NR] (+)= A[R, K] B[K, NR] with A packed as [K][R] and B as a panel [K][NR]. Each element of C is one chain of
+// fused multiply-adds over ascending k that starts from 0 and may be carried from call to call through the float32 tile
+// buffer, so its bits depend neither on R, nor on the neighbours, nor on where K was cut.
 //
-// Per step a 14 x 32 tile loads 2 vectors of B and 14 broadcasts of A for 28 multiply-adds: 16 loads in 14 cycles on a core with
-// two load and two FMA ports. Each A element is broadcast into a register and used twice; as a memory operand of the
-// multiply-add it would be loaded twice, and 30 loads in 14 cycles are more than the ports give.
+// Per step a 14 x 32 tile loads 2 vectors of B and 14 broadcasts of A for 28 multiply-adds: 16 loads in 14 cycles on a
+// core with two load and two FMA ports. Each A element is broadcast into a register and used twice; as a memory operand
+// of the multiply-add it would be loaded twice, and 30 loads in 14 cycles are more than the ports give.
 #pragma once
 
 #include <cstddef>
@@ -16,9 +16,10 @@
 
 namespace mome::MOME_ISA {
 
-// depth steps of A at `a` [depth][R] and of kPanels panels [depth][kPanel], the first at `b`, the next `panel_stride` bytes on.
-// `tile` is [kPanels][R][kPanel]; it is read first when `carry` is set.
-using TileKernel = void (*)(int64_t depth, const float* a, const std::byte* b, int64_t panel_stride, float* tile, bool carry);
+// depth steps of A at `a` [depth][R] and of kPanels panels [depth][kPanel], the first at `b`, the next `panel_stride`
+// bytes on. `tile` is [kPanels][R][kPanel]; it is read first when `carry` is set.
+using TileKernel = void (*)(int64_t depth, const float* a, const std::byte* b, int64_t panel_stride, float* tile,
+                            bool carry);
 
 // The tiles of either type of weights (tiles.cc); tile_kernel below is how products ask for one.
 TileKernel f32_tile_kernel(int64_t rows, int64_t panels, bool stream);
@@ -26,8 +27,8 @@ TileKernel bf16_tile_kernel(int64_t rows, int64_t panels, bool stream);
 
 namespace {
 
-// Two vectors across, and as many rows as leave registers for the two of B and one broadcast: 28 + 3 of 32, 12 + 3 of 16.
-// The latency of 4 cycles on two ports needs 8 accumulators, so 4 rows and more run at the full rate.
+// Two vectors across, and as many rows as leave registers for the two of B and one broadcast: 28 + 3 of 32, 12 + 3
+// of 16. The latency of 4 cycles on two ports needs 8 accumulators, so 4 rows and more run at the full rate.
 inline constexpr int kPanelVectors = 2;
 inline constexpr int kPanel = kPanelVectors * kLanes;
 inline constexpr int kMaxTileRows = kLanes == 16 ? 14 : 6;
@@ -39,8 +40,9 @@ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The first tile of rows to read a panel, often the only one, gets it from memory, and the processor's own prefetchers, which stop at
-// every page, are too slow: the tile kernels for that case ask for it this far ahead, over the end of an uncut panel into the next.
+// The first tile of rows to read a panel, often the only one, gets it from memory, and the processor's own prefetchers,
+// which stop at every page, are too slow: the tile kernels for that case ask for it this far ahead, over the end of an
+// uncut panel into the next.
 inline constexpr int64_t kStreamAhead = 8 << 10;
 
 template <bool kStream, int64_t kBytes>
@@ -58,8 +60,8 @@ struct F32Panel {
     for (int v = 0; v < kPanelVectors; ++v) step[v] = load(reinterpret_cast<const float*>(b) + v * kLanes);
   }
 };
-// Word j of a step holds column j in its low half and column kLanes + j in its high half: a shift and a mask widen both. The two
-// operations cost little beside 28 multiply-adds, and half the bytes are read.
+// Word j of a step holds column j in its low half and column kLanes + j in its high half: a shift and a mask widen
+// both. The two operations cost little beside 28 multiply-adds, and half the bytes are read.
 struct Bf16Panel {
   static constexpr auto* kTileKernel = bf16_tile_kernel;
   static constexpr int64_t kStepBytes = kPanel * sizeof(uint16_t);
@@ -67,8 +69,8 @@ struct Bf16Panel {
 };
 
 template <typename Panel, int kRows, int kPanels, bool kStream>
-[[gnu::noinline]] void multiply_tile(int64_t depth, const float* a, const std::byte* b, int64_t panel_stride, float* tile,
-                                     bool carry) {
+[[gnu::noinline]] void multiply_tile(int64_t depth, const float* a, const std::byte* b, int64_t panel_stride,
+                                     float* tile, bool carry) {
   constexpr int kVectors = kPanels * kPanelVectors;
   Vec sum[kRows][kVectors];
   if (carry) {
@@ -130,11 +132,12 @@ TileKernel select_tile_kernel(int rows, int panels) {
 template <typename Panel>
 TileKernel select_tile_kernel(int64_t rows, int64_t panels, bool stream) {
   const int r = static_cast<int>(rows), p = static_cast<int>(panels);
-  return stream ? select_tile_kernel<Panel, true, kMaxTileRows>(r, p) : select_tile_kernel<Panel, false, kMaxTileRows>(r, p);
+  return stream ? select_tile_kernel<Panel, true, kMaxTileRows>(r, p)
+                : select_tile_kernel<Panel, false, kMaxTileRows>(r, p);
 }
 
-// The kernel for `rows` in [1, kMaxTileRows] and `panels` in {1, 2, 4}, where panels_at_once(rows) is the most it may be. `stream`:
-// the tile is the first to read these panels.
+// The kernel for `rows` in [1, kMaxTileRows] and `panels` in {1, 2, 4}, where panels_at_once(rows) is the most it may
+// be. `stream`: the tile is the first to read these panels.
 template <typename Panel>
 TileKernel tile_kernel(int64_t rows, int64_t panels, bool stream) {
   return Panel::kTileKernel(rows, panels, stream);

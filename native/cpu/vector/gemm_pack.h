@@ -1,11 +1,11 @@
 // Operands in the order the tile kernel reads them, made from anything that can give a vector of its row.
 //
-// A source has `Vec load(row, column, count)`: `count` <= kLanes values of one row, the rest 0; and `void prepare(row)`, called
-// once before the first load of a row within one packing (a layer norm takes its mean there).
+// A source has `Vec load(row, column, count)`: `count` <= kLanes values of one row, the rest 0; and `void
+// prepare(row)`, called once before the first load of a row within one packing (a layer norm takes its mean there).
 //
-// Rows of A are cut into ceil(rows / kMaxTileRows) tiles as even as possible, so no tile is left with a few rows; tile t is
-// stored as [depth][R] at offset first_row(t) * depth. B is cut into panels of kPanel columns, [depth][kPanel] each, the last
-// one filled up with zeros.
+// Rows of A are cut into ceil(rows / kMaxTileRows) tiles as even as possible, so no tile is left with a few rows; tile
+// t is stored as [depth][R] at offset first_row(t) * depth. B is cut into panels of kPanel columns, [depth][kPanel]
+// each, the last one filled up with zeros.
 #pragma once
 
 #include <cstdint>
@@ -85,13 +85,15 @@ struct Tiles {
 inline int64_t panels_of(int64_t columns) { return ceil_div(columns, kPanel); }
 inline int64_t packed_columns_size(int64_t depth, int64_t columns) { return panels_of(columns) * depth * kPanel; }
 
-// Panels cut into groups, as even as possible in whole units of `unit` panels: of at most `most` panels each, and so many that
-// with `row_blocks` blocks of rows every thread gets `items_per_thread` items, and all threads equally many, where there are enough
-// units for that.
+// Panels cut into groups, as even as possible in whole units of `unit` panels: of at most `most` panels each, and so
+// many that with `row_blocks` blocks of rows every thread gets `items_per_thread` items, and all threads equally many,
+// where there are enough units for that.
 struct PanelGroups {
   int64_t panels, unit, count;
   PanelGroups(int64_t panels, int64_t unit, int64_t most, int64_t row_blocks, int64_t items_per_thread, int64_t threads)
-      : panels(panels), unit(unit), count(larger(ceil_div(panels, most), ceil_div(items_per_thread * threads, row_blocks))) {
+      : panels(panels),
+        unit(unit),
+        count(larger(ceil_div(panels, most), ceil_div(items_per_thread * threads, row_blocks))) {
     while (row_blocks * count % threads != 0) ++count;
     count = smaller(count, units());
   }
@@ -119,7 +121,8 @@ inline void transpose(Vec (&m)[16]) {
     b[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(hi0, hi1));
   }
   for (int c = 0; c < 4; ++c) {
-    const __m512 even01 = _mm512_shuffle_f32x4(b[c], b[4 + c], 0x88), odd01 = _mm512_shuffle_f32x4(b[c], b[4 + c], 0xdd);
+    const __m512 even01 = _mm512_shuffle_f32x4(b[c], b[4 + c], 0x88),
+                 odd01 = _mm512_shuffle_f32x4(b[c], b[4 + c], 0xdd);
     const __m512 even23 = _mm512_shuffle_f32x4(b[8 + c], b[12 + c], 0x88);
     const __m512 odd23 = _mm512_shuffle_f32x4(b[8 + c], b[12 + c], 0xdd);
     m[c].v = _mm512_shuffle_f32x4(even01, even23, 0x88);
@@ -150,10 +153,11 @@ inline void transpose(Vec (&m)[8]) {
 
 // ---- Packing ----------------------------------------------------------------------------------------------------------------
 
-// `rows` <= kLanes rows from `row` on, transposed: out[k * stride + r] for k < depth. Writes kLanes floats per k where the next
-// steps overwrite what is too much, and exactly min(stride, kLanes) at the end.
+// `rows` <= kLanes rows from `row` on, transposed: out[k * stride + r] for k < depth. Writes kLanes floats per k where
+// the next steps overwrite what is too much, and exactly min(stride, kLanes) at the end.
 template <typename Source>
-inline void pack_transposed(const Source& source, int64_t row, int64_t rows, int64_t depth, float* out, int64_t stride) {
+inline void pack_transposed(const Source& source, int64_t row, int64_t rows, int64_t depth, float* out,
+                            int64_t stride) {
   const int64_t width = smaller(stride, kLanes);
   const int64_t safe = depth - ceil_div(kLanes, stride);  // the last k where a whole vector stays inside
   for (int64_t k = 0; k < depth; k += kLanes) {
@@ -171,8 +175,8 @@ inline void pack_transposed(const Source& source, int64_t row, int64_t rows, int
   }
 }
 
-// The first `columns` columns of a finished tile [R][kPanel], as as many steps of a packed tile of A, out [columns][R]. Writes nothing
-// past these steps: those after them may be another thread's.
+// The first `columns` columns of a finished tile [R][kPanel], as as many steps of a packed tile of A, out [columns][R].
+// Writes nothing past these steps: those after them may be another thread's.
 inline void pack_finished(const float* tile, int64_t rows, int64_t columns, float* out) {
   for (int64_t c = 0; c < columns; c += kLanes) {
     Vec block[kLanes];
@@ -198,9 +202,10 @@ inline void pack_tile(const Source& source, int64_t row, int64_t rows, int64_t d
   pack_transposed(source, row, rows, depth, out, rows);
 }
 
-// `depth` rows of the source from `row` on, `columns` of them from `column` on, as [depth][stride], filled up with zeros. Used
-// where the contraction runs over the rows of the source: `columns` = stride <= kMaxTileRows for A, <= stride = kPanel for B.
-// `sums` (or null) += the sum of each column, taken in ascending row order; it is indexed like the source.
+// `depth` rows of the source from `row` on, `columns` of them from `column` on, as [depth][stride], filled up with
+// zeros. Used where the contraction runs over the rows of the source: `columns` = stride <= kMaxTileRows for A, <=
+// stride = kPanel for B. `sums` (or null) += the sum of each column, taken in ascending row order; it is indexed like
+// the source.
 template <typename Source>
 inline void pack_straight(const Source& source, int64_t row, int64_t depth, int64_t column, int64_t columns, float* out,
                           int64_t stride, float* sums) {

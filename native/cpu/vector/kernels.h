@@ -1,7 +1,8 @@
-// What each instruction set gives to the kernel table. Every file of this folder is compiled once per instruction set, with MOME_ISA (avx2,
-// avx512 or avx512_vnni) defined and with the flags of that set. Such a file defines one constant list and nothing else that other files see:
-// everything else is in an unnamed namespace inside mome::MOME_ISA. The linker can therefore never take a function that was compiled for one
-// instruction set for code that runs on every processor, and nothing here runs before a kernel is called.
+// What each instruction set gives to the kernel table. Every file of this folder is compiled once per instruction set,
+// with MOME_ISA (avx2, avx512 or avx512_vnni) defined and with the flags of that set. Such a file defines one constant
+// list and nothing else that other files see: everything else is in an unnamed namespace inside mome::MOME_ISA. The
+// linker can therefore never take a function that was compiled for one instruction set for code that runs on every
+// processor, and nothing here runs before a kernel is called.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,6 @@
-// layer_norm: two passes over a row for mean and centred variance, a third to write. About 8 FLOPs and 8 bytes per element: bound
-// by memory. Row sums are kept in kLanes float lanes and folded once, so a row's result depends on nothing but the row.
+// layer_norm: two passes over a row for mean and centred variance, a third to write. About 8 FLOPs and 8 bytes per
+// element: bound by memory. Row sums are kept in kLanes float lanes and folded once, so a row's result depends on
+// nothing but the row.
 #include <cstring>
 
 #include "core/ops/layer_norm.h"
@@ -27,7 +28,8 @@ inline Status layer_norm_forward(const LayerNormForward& a, OpContext& context) 
   return {};
 }
 
-// With xh = (x - mean) rstd and g = dy gamma:  dx = rstd (g - mean(g) - xh mean(g xh)),  dgamma = sum dy xh,  dbeta = sum dy.
+// With xh = (x - mean) rstd and g = dy gamma:  dx = rstd (g - mean(g) - xh mean(g xh)),  dgamma = sum dy xh,  dbeta =
+// sum dy.
 inline size_t layer_norm_backward_workspace(const LayerNormBackward& a, int) {
   return static_cast<size_t>(row_partials(a.rows) * 2 * a.width) * sizeof(float);
 }

@@ -1,8 +1,9 @@
-// linear: y = x W^T + bias, and its gradients. 2 rows outputs inputs FLOPs forward, twice that backward. Float32 accumulators, one
-// chain per element; bias is added to the finished sum. The blocking and the tile kernel are in gemm.h.
+// linear: y = x W^T + bias, and its gradients. 2 rows outputs inputs FLOPs forward, twice that backward. Float32
+// accumulators, one chain per element; bias is added to the finished sum. The blocking and the tile kernel are in
+// gemm.h.
 #include "core/ops/linear.h"
-#include "cpu/vector/kernels.h"
 #include "cpu/vector/gemm.h"
+#include "cpu/vector/kernels.h"
 
 namespace mome::MOME_ISA {
 namespace {
@@ -50,8 +51,9 @@ inline Status linear_backward(const LinearBackward& args, OpContext& context) {
          workspace.input, StoreEpilogue{args.dx, inputs, nullptr});
   }
   if (args.dweight != nullptr || args.dbias != nullptr) {
-    gemm_over_rows(context.pool, 0, args.rows, outputs, args.dweight == nullptr ? 0 : inputs, PlainSource{args.dy, outputs},
-                   PlainSource{args.x, inputs}, args.dbias, workspace.weight, AddEpilogue{args.dweight, inputs});
+    gemm_over_rows(context.pool, 0, args.rows, outputs, args.dweight == nullptr ? 0 : inputs,
+                   PlainSource{args.dy, outputs}, PlainSource{args.x, inputs}, args.dbias, workspace.weight,
+                   AddEpilogue{args.dweight, inputs});
   }
   return {};
 }

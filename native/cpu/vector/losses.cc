@@ -1,5 +1,5 @@
-// The losses. Cross-entropies are bound by memory and exp; contrastive is one product of rows^2 width forward and two backward.
-// Row losses are summed in double in ascending order.
+// The losses. Cross-entropies are bound by memory and exp; contrastive is one product of rows^2 width forward and two
+// backward. Row losses are summed in double in ascending order.
 #include "core/ops/losses.h"
 #include "cpu/vector/kernels.h"
 #include "cpu/vector/math.h"
@@ -61,7 +61,9 @@ inline int64_t counted_rows(const int32_t* labels, int64_t rows) {
   return counted;
 }
 
-inline size_t cross_entropy_workspace(const CrossEntropyForward& a, int) { return static_cast<size_t>(a.rows) * sizeof(double); }
+inline size_t cross_entropy_workspace(const CrossEntropyForward& a, int) {
+  return static_cast<size_t>(a.rows) * sizeof(double);
+}
 
 inline Status cross_entropy_forward(const CrossEntropyForward& a, OpContext& context) {
   double* losses = reinterpret_cast<double*>(context.workspace);
@@ -106,7 +108,8 @@ inline Status soft_bce_forward(const SoftBceForward& a, OpContext& context) {
     double sum = 0;
     for (int64_t i = row * a.classes; i < (row + 1) * a.classes; i++) {
       const float x = a.logits[i];
-      sum += static_cast<double>(x > 0 ? x : 0) - static_cast<double>(x) * a.targets[i] + __builtin_log1pf(__builtin_expf(-__builtin_fabsf(x)));
+      sum += static_cast<double>(x > 0 ? x : 0) - static_cast<double>(x) * a.targets[i] +
+             __builtin_log1pf(__builtin_expf(-__builtin_fabsf(x)));
     }
     losses[row] = sum;
   });
@@ -136,8 +139,9 @@ struct ScaledEpilogue {
   int64_t stride;
   float scale;
   void operator()(int64_t row, int64_t rows, int64_t column, int64_t columns, const float* tile) const {
-    for_each_vector(row, rows, column, columns, tile,
-                    [&](int64_t r, int64_t c, int64_t count, Vec value) { store_part(y + r * stride + c, value * set1(scale), count); });
+    for_each_vector(row, rows, column, columns, tile, [&](int64_t r, int64_t c, int64_t count, Vec value) {
+      store_part(y + r * stride + c, value * set1(scale), count);
+    });
   }
 };
 
@@ -149,7 +153,9 @@ inline int64_t group_size(const int32_t* group, int64_t rows, int64_t i) {
   return size;
 }
 
-inline bool same_group(const int32_t* group, int64_t i, int64_t j) { return group == nullptr ? i == j : group[i] == group[j]; }
+inline bool same_group(const int32_t* group, int64_t i, int64_t j) {
+  return group == nullptr ? i == j : group[i] == group[j];
+}
 
 // max and sum over a column of s, kLanes columns at a time.
 inline void column_log_sum_exp(const float* s, int64_t rows, int64_t column, LogSumExp* out) {
@@ -270,8 +276,8 @@ inline Status contrastive_backward(const ContrastiveBackward& a, OpContext& cont
   gemm(context.pool, 0, a.rows, a.width, a.rows, PlainSource{workspace.ds, a.rows}, workspace.packed, workspace.image,
        StoreEpilogue{a.dimage, a.width, nullptr});
   for (int64_t i = 0; i < a.rows * a.width; i++) a.dtext[i] = 0;
-  gemm_over_rows(context.pool, 0, a.rows, a.rows, a.width, PlainSource{workspace.ds, a.rows}, PlainSource{a.image, a.width}, nullptr,
-                 workspace.text, AddEpilogue{a.dtext, a.width});
+  gemm_over_rows(context.pool, 0, a.rows, a.rows, a.width, PlainSource{workspace.ds, a.rows},
+                 PlainSource{a.image, a.width}, nullptr, workspace.text, AddEpilogue{a.dtext, a.width});
   return {};
 }
 

@@ -1,8 +1,9 @@
 // exp, the normal distribution function, GELU and tanh on vectors.
 //
 // exp: x = n ln 2 + r with |r| <= ln 2 / 2, the Taylor polynomial of degree 7 in r, then 2^n.
-// Phi(-z) e^(z^2 / 2) for z >= 0 is a smooth function of t = 1 / (1 + z / 4); a degree-9 polynomial without constant term fits it
-// to 6e-8 relative on z <= 14, so that Phi has 2e-7 absolute error everywhere and good relative error far out.
+// Phi(-z) e^(z^2 / 2) for z >= 0 is a smooth function of t = 1 / (1 + z / 4); a degree-9 polynomial without constant
+// term fits it to 6e-8 relative on z <= 14, so that Phi has 2e-7 absolute error everywhere and good relative error far
+// out.
 #pragma once
 
 #include "cpu/vector/simd.h"
@@ -62,7 +63,7 @@ inline Vec tanh(Vec x) {
   const Vec e = exp(a * set1(-2.0f));
   const Vec wide = (set1(1.0f) - e) / (set1(1.0f) + e);
   const Vec s = x * x;
-  Vec p = set1(-0.0088632355f);            // 1382 / 155925 and lower terms of the Taylor series
+  Vec p = set1(-0.0088632355f);  // 1382 / 155925 and lower terms of the Taylor series
   p = fma(p, s, set1(0.021869488f));
   p = fma(p, s, set1(-0.053968254f));
   p = fma(p, s, set1(0.13333333f));

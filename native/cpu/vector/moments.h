@@ -1,5 +1,5 @@
-// Mean and inverse standard deviation of a row. Sums are kept in kLanes float lanes and folded once: a row's result depends on
-// nothing but the row.
+// Mean and inverse standard deviation of a row. Sums are kept in kLanes float lanes and folded once: a row's result
+// depends on nothing but the row.
 #pragma once
 
 #include "cpu/vector/simd.h"

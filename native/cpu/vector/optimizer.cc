@@ -1,5 +1,5 @@
-// squared_norm and adamw: one pass over each parameter, bound by memory. Work is cut into fixed chunks of 65,536 elements; norms
-// are summed in double per chunk and then over chunks in order, so nothing depends on the thread count.
+// squared_norm and adamw: one pass over each parameter, bound by memory. Work is cut into fixed chunks of 65,536
+// elements; norms are summed in double per chunk and then over chunks in order, so nothing depends on the thread count.
 #include "core/ops/optimizer.h"
 #include "cpu/vector/kernels.h"
 #include "cpu/vector/simd.h"
@@ -32,17 +32,19 @@ inline size_t squared_norm_workspace(const SquaredNormForward& a, int) {
 
 inline Status squared_norm_forward(const SquaredNormForward& a, OpContext& context) {
   double* sums = reinterpret_cast<double*>(context.workspace);
-  for_each_chunk(context.pool, a.tensor, a.tensors, [&](const FlatTensor& tensor, int64_t first, int64_t end, int64_t chunk) {
-    double partial[8] = {};
-    int64_t i = first;
-    for (; i + 8 <= end; i += 8) {
-      for (int lane = 0; lane < 8; lane++) partial[lane] += static_cast<double>(tensor.data[i + lane]) * tensor.data[i + lane];
-    }
-    for (; i < end; i++) partial[0] += static_cast<double>(tensor.data[i]) * tensor.data[i];
-    double sum = 0;
-    for (int lane = 0; lane < 8; lane++) sum += partial[lane];
-    sums[chunk] = sum;
-  });
+  for_each_chunk(context.pool, a.tensor, a.tensors,
+                 [&](const FlatTensor& tensor, int64_t first, int64_t end, int64_t chunk) {
+                   double partial[8] = {};
+                   int64_t i = first;
+                   for (; i + 8 <= end; i += 8) {
+                     for (int lane = 0; lane < 8; lane++)
+                       partial[lane] += static_cast<double>(tensor.data[i + lane]) * tensor.data[i + lane];
+                   }
+                   for (; i < end; i++) partial[0] += static_cast<double>(tensor.data[i]) * tensor.data[i];
+                   double sum = 0;
+                   for (int lane = 0; lane < 8; lane++) sum += partial[lane];
+                   sums[chunk] = sum;
+                 });
   const size_t total = squared_norm_workspace(a, 0) / sizeof(double);
   double sum = 0;
   for (size_t chunk = 0; chunk < total; chunk++) sum += sums[chunk];

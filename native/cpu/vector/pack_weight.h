@@ -1,6 +1,6 @@
-// Weights in panels of kPanel columns, [columns / kPanel][depth][kPanel], zeros at the end; bfloat16 in pairs (gemm_kernel.h) and
-// int8 with scales and compensations (gemm_i8.h). Packing happens once per weight (and after each optimiser step) and is bound by
-// memory.
+// Weights in panels of kPanel columns, [columns / kPanel][depth][kPanel], zeros at the end; bfloat16 in pairs
+// (gemm_kernel.h) and int8 with scales and compensations (gemm_i8.h). Packing happens once per weight (and after each
+// optimiser step) and is bound by memory.
 #pragma once
 
 #include "core/kernel.h"
@@ -42,7 +42,9 @@ inline void pack_bf16_panel(const float* weight, int64_t rows, int64_t columns, 
     }
     for (int64_t i = 0; i < count; ++i) {
       for (int64_t c = 0; c < kLanes; ++c) {
-        const auto bits = [&](int64_t column) { return panel * kPanel + column < rows ? __builtin_bit_cast(uint32_t, rounded[column][i]) : 0u; };
+        const auto bits = [&](int64_t column) {
+          return panel * kPanel + column < rows ? __builtin_bit_cast(uint32_t, rounded[column][i]) : 0u;
+        };
         out[(k + i) * kLanes + c] = bits(c) >> 16 | (bits(kLanes + c) & 0xffff0000u);
       }
     }

@@ -1,9 +1,10 @@
-// patch_embed: pictures to token rows, a product of depth 3 P^2 whose A rows are read straight from the picture while they are
-// packed; no patch matrix is ever written. 2 rows width 3 P^2 FLOPs. Bytes are normalised with the same float operations as on a
-// float picture, (b / 255 - 0.5) / 0.5, so both inputs give the same bits. Float32 accumulators, see gemm.h.
+// patch_embed: pictures to token rows, a product of depth 3 P^2 whose A rows are read straight from the picture while
+// they are packed; no patch matrix is ever written. 2 rows width 3 P^2 FLOPs. Bytes are normalised with the same float
+// operations as on a float picture, (b / 255 - 0.5) / 0.5, so both inputs give the same bits. Float32 accumulators, see
+// gemm.h.
 #include "core/ops/patch_embed.h"
-#include "cpu/vector/kernels.h"
 #include "cpu/vector/gemm.h"
+#include "cpu/vector/kernels.h"
 
 namespace mome::MOME_ISA {
 namespace {
@@ -95,8 +96,8 @@ inline Status patch_embed_forward(const PatchEmbedForward& args, OpContext& cont
 
 // ---- Backward ---------------------------------------------------------------------------------------------------------------
 //
-// The pictures get no gradient. dweight and dbias sum over patch rows; dcls over rows 0, dposition over images, dtype over all
-// rows of the images of a type: these run per column over rows in ascending order.
+// The pictures get no gradient. dweight and dbias sum over patch rows; dcls over rows 0, dposition over images, dtype
+// over all rows of the images of a type: these run per column over rows in ascending order.
 
 // The patch rows of dout, leaving out each image's row 0.
 struct PatchGradientSource {
@@ -129,8 +130,8 @@ inline Status patch_embed_backward(const PatchEmbedBackward& args, OpContext& co
   if (args.dweight != nullptr || args.dbias != nullptr) {
     gemm_over_rows(context.pool, 0, args.images * patches, width, args.dweight == nullptr ? 0 : depth,
                    PatchGradientSource{args.dout, patches, width},
-                   PatchSource{args.pixels, args.bytes, args.picture, args.image_size, args.patch_size, grid}, args.dbias,
-                   workspace.product, AddEpilogue{args.dweight, depth});
+                   PatchSource{args.pixels, args.bytes, args.picture, args.image_size, args.patch_size, grid},
+                   args.dbias, workspace.product, AddEpilogue{args.dweight, depth});
   }
   if (args.dcls == nullptr && args.dposition == nullptr && args.dtype == nullptr) return {};
 

@@ -1,9 +1,10 @@
-// proj_residual: out = x + row_scale * gamma * (a W^T + bias) in one product, 2 rows width^2 FLOPs forward, twice that backward. The
-// residual is added while the tile is in the first-level cache: x is read and out written once. See gemm.h.
+// proj_residual: out = x + row_scale * gamma * (a W^T + bias) in one product, 2 rows width^2 FLOPs forward, twice that
+// backward. The residual is added while the tile is in the first-level cache: x is read and out written once. See
+// gemm.h.
 #include "core/ops/proj_residual.h"
-#include "cpu/vector/kernels.h"
 #include "cpu/vector/gemm.h"
 #include "cpu/vector/gemm_branch.h"
+#include "cpu/vector/kernels.h"
 
 namespace mome::MOME_ISA {
 namespace {

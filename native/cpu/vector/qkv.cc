@@ -1,16 +1,16 @@
 // qkv: y = x W^T + [q_bias, 0, v_bias] as one tall product, 6 rows width^2 FLOPs forward, twice that backward. Float32
 // accumulators, one chain per element; see gemm.h.
 #include "core/ops/qkv.h"
-#include "cpu/vector/kernels.h"
 #include "cpu/vector/gemm.h"
+#include "cpu/vector/kernels.h"
 
 namespace mome::MOME_ISA {
 namespace {
 
 // ---- Forward ----------------------------------------------------------------------------------------------------------------
 
-// The bias of a column depends on which third it is in; a vector may straddle two of them, so it is read from [q_bias, 0, v_bias]
-// laid out once.
+// The bias of a column depends on which third it is in; a vector may straddle two of them, so it is read from [q_bias,
+// 0, v_bias] laid out once.
 struct QkvForwardWorkspace : Carver {
   GemmWorkspace product;
   float* bias;
@@ -65,8 +65,8 @@ inline Status qkv_backward(const QkvBackward& args, OpContext& context) {
   if (args.dweight == nullptr && args.dq_bias == nullptr && args.dv_bias == nullptr) return {};
 
   for (int64_t j = 0; j < 3 * width; ++j) workspace.dbias[j] = 0;
-  gemm_over_rows(context.pool, 0, args.rows, 3 * width, args.dweight == nullptr ? 0 : width, dy, PlainSource{args.x, width},
-                 workspace.dbias, workspace.weight, AddEpilogue{args.dweight, width});
+  gemm_over_rows(context.pool, 0, args.rows, 3 * width, args.dweight == nullptr ? 0 : width, dy,
+                 PlainSource{args.x, width}, workspace.dbias, workspace.weight, AddEpilogue{args.dweight, width});
   for (int64_t j = 0; j < width; ++j) {
     if (args.dq_bias != nullptr) args.dq_bias[j] += workspace.dbias[j];
     if (args.dv_bias != nullptr) args.dv_bias[j] += workspace.dbias[2 * width + j];

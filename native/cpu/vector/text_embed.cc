@@ -1,5 +1,6 @@
-// text_embed: a table look-up, a normalisation and an addition per row: bound by memory. Backward gives each thread a range of
-// columns or word rows to own, and walks the tokens in ascending order, so sums do not depend on the thread count.
+// text_embed: a table look-up, a normalisation and an addition per row: bound by memory. Backward gives each thread a
+// range of columns or word rows to own, and walks the tokens in ascending order, so sums do not depend on the thread
+// count.
 #include <cstring>
 
 #include "core/ops/text_embed.h"
@@ -25,7 +26,8 @@ inline void embed_token(const Args& a, int64_t row, float* e) {
 }
 
 inline float keep_scale(float dropout, uint64_t seed, int64_t row, int64_t column) {
-  return uniform(seed, static_cast<uint64_t>(row), static_cast<uint64_t>(column)) >= dropout ? 1.0f / (1.0f - dropout) : 0.0f;
+  return uniform(seed, static_cast<uint64_t>(row), static_cast<uint64_t>(column)) >= dropout ? 1.0f / (1.0f - dropout)
+                                                                                             : 0.0f;
 }
 
 inline Status text_embed_forward(const TextEmbedForward& a, OpContext& context) {
@@ -51,9 +53,11 @@ inline Status text_embed_forward(const TextEmbedForward& a, OpContext& context) 
   return {};
 }
 
-// First pass: de per row (as in layer_norm's backward) and partial sums of the shared vectors. Second pass: words and positions.
+// First pass: de per row (as in layer_norm's backward) and partial sums of the shared vectors. Second pass: words and
+// positions.
 inline size_t text_embed_backward_workspace(const TextEmbedBackward& a, int threads) {
-  return static_cast<size_t>(a.rows * a.width + row_partials(a.rows) * 4 * a.width + threads * 2 * a.width) * sizeof(float);
+  return static_cast<size_t>(a.rows * a.width + row_partials(a.rows) * 4 * a.width + threads * 2 * a.width) *
+         sizeof(float);
 }
 
 inline Status text_embed_backward(const TextEmbedBackward& a, OpContext& context) {
@@ -75,7 +79,8 @@ inline Status text_embed_backward(const TextEmbedBackward& a, OpContext& context
       float* out = de + row * a.width;
       embed_token(a, row, e);
       const Moments m = row_moments(e, a.width, a.eps);
-      for (int64_t i = 0; i < a.width; i++) dropped[i] = a.dropout > 0 ? dout[i] * keep_scale(a.dropout, a.seed, row, i) : dout[i];
+      for (int64_t i = 0; i < a.width; i++)
+        dropped[i] = a.dropout > 0 ? dout[i] * keep_scale(a.dropout, a.seed, row, i) : dout[i];
       Vec sum_g = zero(), sum_gx = zero();
       for (int64_t i = 0; i < a.width; i += kLanes) {
         const int64_t n = a.width - i < kLanes ? a.width - i : kLanes;

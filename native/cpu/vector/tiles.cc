@@ -4,9 +4,13 @@
 
 namespace mome::MOME_ISA {
 
-TileKernel f32_tile_kernel(int64_t rows, int64_t panels, bool stream) { return select_tile_kernel<F32Panel>(rows, panels, stream); }
+TileKernel f32_tile_kernel(int64_t rows, int64_t panels, bool stream) {
+  return select_tile_kernel<F32Panel>(rows, panels, stream);
+}
 
-TileKernel bf16_tile_kernel(int64_t rows, int64_t panels, bool stream) { return select_tile_kernel<Bf16Panel>(rows, panels, stream); }
+TileKernel bf16_tile_kernel(int64_t rows, int64_t panels, bool stream) {
+  return select_tile_kernel<Bf16Panel>(rows, panels, stream);
+}
 
 DotKernel dot_kernel(int64_t rows, bool stream) {
   const int r = static_cast<int>(rows);

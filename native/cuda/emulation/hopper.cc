@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "cuda/emulation/simt.h"
-#include "cuda/prim/hopper.h"
+#include "cuda/primitives/hopper.h"
 
 namespace mome::cuda {
 

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "core/ops/attention.h"
-#include "cuda/prim/mma.h"
-#include "cuda/prim/queue.h"
-#include "cuda/prim/warp.h"
+#include "cuda/primitives/mma.h"
+#include "cuda/primitives/queue.h"
+#include "cuda/primitives/warp.h"
 
 namespace mome::cuda {
 

@@ -2,7 +2,7 @@
 #include "core/ops/gather_rows.h"
 
 #include "cuda/kernels/register.h"
-#include "cuda/prim/queue.h"
+#include "cuda/primitives/queue.h"
 
 namespace mome::cuda {
 namespace {

@@ -15,8 +15,8 @@
 #include "core/matrix.h"
 #include "cuda/config/gemm_tile.h"
 #include "cuda/kernels/row_groups.h"
-#include "cuda/prim/mma.h"
-#include "cuda/prim/queue.h"
+#include "cuda/primitives/mma.h"
+#include "cuda/primitives/queue.h"
 
 namespace mome::cuda {
 

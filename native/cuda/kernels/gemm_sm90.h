@@ -10,8 +10,8 @@
 #pragma once
 
 #include "cuda/kernels/gemm_sm80.h"
-#include "cuda/prim/hopper.h"
-#include "cuda/prim/warp.h"
+#include "cuda/primitives/hopper.h"
+#include "cuda/primitives/warp.h"
 
 namespace mome::cuda {
 

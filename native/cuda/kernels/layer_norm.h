@@ -4,9 +4,9 @@
 #pragma once
 
 #include "cuda/kernels/row_groups.h"
-#include "cuda/prim/queue.h"
-#include "cuda/prim/types.h"
-#include "cuda/prim/warp.h"
+#include "cuda/primitives/queue.h"
+#include "cuda/primitives/types.h"
+#include "cuda/primitives/warp.h"
 
 namespace mome::cuda {
 

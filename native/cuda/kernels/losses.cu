@@ -4,7 +4,7 @@
 
 #include "cuda/kernels/gemm.h"
 #include "cuda/kernels/register.h"
-#include "cuda/prim/warp.h"
+#include "cuda/primitives/warp.h"
 
 namespace mome::cuda {
 namespace {

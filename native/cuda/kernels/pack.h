@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/kernel.h"
-#include "cuda/prim/types.h"
+#include "cuda/primitives/types.h"
 
 namespace mome::cuda {
 

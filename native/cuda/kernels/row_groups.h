@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/ops/expert_ffn.h"
-#include "cuda/prim/platform.h"
+#include "cuda/primitives/platform.h"
 
 namespace mome::cuda {
 

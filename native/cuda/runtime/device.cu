@@ -15,7 +15,7 @@
 #include "core/device.h"
 #include "cuda/config/gemm_tile.h"
 #include "cuda/kernels/register.h"
-#include "cuda/prim/platform.h"
+#include "cuda/primitives/platform.h"
 #include "cuda/runtime/driver.h"
 
 namespace mome::cuda {

@@ -1,5 +1,5 @@
 // Tensor maps are made by the driver.
-#include "cuda/prim/hopper.h"
+#include "cuda/primitives/hopper.h"
 #include "cuda/runtime/driver.h"
 
 namespace mome::cuda {

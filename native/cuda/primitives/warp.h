@@ -1,7 +1,7 @@
 // Sums and maxima over the lanes of a warp.
 #pragma once
 
-#include "cuda/prim/platform.h"
+#include "cuda/primitives/platform.h"
 
 namespace mome::cuda {
 

@@ -3,7 +3,7 @@
 // Nothing here waits by itself: a copy is there once its barrier's phase has passed, a product once its group was waited for.
 #pragma once
 
-#include "cuda/prim/types.h"
+#include "cuda/primitives/types.h"
 
 #if defined(MOME_EMULATION)
 #include "cuda/emulation/hopper.h"

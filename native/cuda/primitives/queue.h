@@ -4,7 +4,7 @@
 #include <initializer_list>
 
 #include "core/kernel.h"
-#include "cuda/prim/types.h"
+#include "cuda/primitives/types.h"
 
 namespace mome::cuda {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/matrix.h"
-#include "cuda/prim/platform.h"
+#include "cuda/primitives/platform.h"
 
 #if defined(MOME_EMULATION)
 #include <bit>

@@ -1,7 +1,7 @@
 // Tensor core products of sm_80 and later: fragments from shared memory, multiply-add, and asynchronous copies into shared memory.
 #pragma once
 
-#include "cuda/prim/types.h"
+#include "cuda/primitives/types.h"
 
 namespace mome::cuda {
 
