@@ -190,13 +190,14 @@ export const dualOutputsOf = <O extends DualOutput>(wanted: readonly O[]) =>
     inputs: ['text_cls', 'image_cls', 'kept', 'kept_text', 'kept_image'],
     heads: (encoded, { text_cls, image_cls, kept, kept_text, kept_image }, options) => {
       const { hidden, weights } = encoded;
-      const branch = once(() => vlBranch({ ...encoded, hidden: gatherRows(hidden, kept) }, options));
+      const usesBranch = wanted.some((name) => name.endsWith('_vl'));
+      const branch = usesBranch ? vlBranch({ ...encoded, hidden: gatherRows(hidden, kept) }, options) : hidden;
       return chosen(wanted, {
         hidden: () => finalNorm(hidden, weights),
         text_embed: () => embedding(hidden, text_cls, 'itc_text_proj', weights),
         image_embed: () => embedding(hidden, image_cls, 'itc_image_proj', weights),
-        text_embed_vl: () => embedding(branch(), kept_text, 'itc_vl_text_proj', weights),
-        image_embed_vl: () => embedding(branch(), kept_image, 'itc_vl_image_proj', weights),
+        text_embed_vl: () => embedding(branch, kept_text, 'itc_vl_text_proj', weights),
+        image_embed_vl: () => embedding(branch, kept_image, 'itc_vl_image_proj', weights),
       });
     },
   });
@@ -207,12 +208,14 @@ export const fusionOutputsOf = <O extends FusionOutput>(wanted: readonly O[]) =>
     encode,
     inputs: ['pair_cls'],
     heads: ({ hidden, weights }, { pair_cls }) => {
-      const rows = once(() => pooled(hidden, pair_cls, weights));
+      if (wanted.every((name) => name === 'hidden'))
+        return { hidden: finalNorm(hidden, weights) } as Readonly<Record<O, Activation>>;
+      const rows = pooled(hidden, pair_cls, weights);
       return chosen(wanted, {
         hidden: () => finalNorm(hidden, weights),
-        pooled: rows,
-        itm_logits: () => itmLogits(rows(), weights),
-        vqa_logits: () => vqaLogits(rows(), weights),
+        pooled: () => rows,
+        itm_logits: () => itmLogits(rows, weights),
+        vqa_logits: () => vqaLogits(rows, weights),
       });
     },
   });
@@ -227,15 +230,6 @@ export const dualOutputs = dualOutputsOf<DualOutput>([
 ]);
 /** Everything a fused batch gives but the NLVR2 and MLM heads. */
 export const fusionOutputs = fusionOutputsOf<FusionOutput>(['hidden', 'pooled', 'itm_logits', 'vqa_logits']);
-
-/** A value that is built when it is first asked for. */
-function once<T>(build: () => T): () => T {
-  let built: { readonly value: T } | undefined;
-  return () => {
-    built ??= { value: build() };
-    return built.value;
-  };
-}
 
 /** Lowers a function for inference. */
 export function lowerFunction(
