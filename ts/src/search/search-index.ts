@@ -49,6 +49,9 @@ export interface SearchResult {
   readonly dualRank: number;
 }
 
+/** A result that is still to be put in order. */
+type OwnResult = { -readonly [K in keyof SearchResult]: SearchResult[K] };
+
 /** A file and its state when it was read or written. */
 interface StoredFile {
   readonly target: string;
@@ -199,10 +202,10 @@ export class SearchIndex {
   }
 
   /** The nearest pictures by the dual encoder alone. */
-  async #nearest(query: Float32Array, count: number, signal: AbortSignal | undefined): Promise<SearchResult[]> {
+  async #nearest(query: Float32Array, count: number, signal: AbortSignal | undefined): Promise<OwnResult[]> {
     const { width } = this.#model.config;
     const { indices, scores } = await topK(this.#contents.embeddings, width, query, count, signal);
-    const results: SearchResult[] = [];
+    const results: OwnResult[] = [];
     await forEachPaced(Array.from(indices), (index, dualRank) => {
       const similarity = scores[dualRank]!;
       results.push({ path: this.items[index]!.path, score: similarity, similarity, match: null, dualRank });
@@ -215,25 +218,27 @@ export class SearchIndex {
    * they are in order, and behind the others.
    */
   async #inOrder(
-    nearest: readonly SearchResult[],
+    nearest: OwnResult[],
     ranked: ReadonlyMap<SearchResult, Ranked>,
     judged: number,
     k: number,
   ): Promise<SearchResult[]> {
-    const scored: SearchResult[] = [];
     await forEachPaced(nearest, (result) => {
       const { similarity } = result;
       const { score, match } = ranked.get(result) ?? {
         score: fusedScore({ similarity, match: 0 }, this.#model),
         match: null,
       };
-      scored.push({ ...result, score, match });
+      // In place: nobody has the results yet, and copies of many would be work for the collector.
+      result.score = score;
+      result.match = match;
     });
     const first = await sortInPieces(
-      scored.slice(0, judged),
+      nearest.slice(0, judged),
       (a, b) => b.score - a.score || Number(a.match === null) - Number(b.match === null) || a.dualRank - b.dualRank,
     );
-    return [...first, ...scored.slice(judged)].slice(0, k);
+    for (const [place, result] of first.entries()) nearest[place] = result;
+    return nearest.length > k ? nearest.slice(0, k) : nearest;
   }
 }
 
