@@ -109,7 +109,8 @@ class Run:
 
     def end(self):
         for process in self.children:
-            end_group(process)
+            if process.poll() is None:
+                end_group(process)
 
     @contextlib.contextmanager
     def clocks(self, content):
