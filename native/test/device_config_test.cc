@@ -114,8 +114,8 @@ void fewer_multiprocessors() {
   unsetenv("MOME_MULTIPROCESSORS");
 }
 
-// Attention takes tensor cores where a block's shared memory holds what they need, the plain kernel where it holds that, and says what is
-// missing where it holds neither.
+// Attention takes tensor cores where a block's shared memory holds what they need, the plain kernel where it holds
+// that, and says what is missing where it holds neither.
 void attention_kernels() {
   const int64_t small = RelativePosition{14, 196}.rows(), large = RelativePosition{24, 196}.rows();  // 224 and 384 px
   const auto width_of = [](int capability, bool bfloat16, int64_t head_width, int64_t table_rows) -> int64_t {
@@ -126,15 +126,18 @@ void attention_kernels() {
       return choice.tensor_width;
     }
     expect(status.code() == Code::unsupported, "what does not fit is refused as unsupported");
-    expect(status.message().find(std::to_string(head_width)) != std::string::npos && status.message().find(std::to_string(table_rows)) != std::string::npos,
+    expect(status.message().find(std::to_string(head_width)) != std::string::npos &&
+               status.message().find(std::to_string(table_rows)) != std::string::npos,
            "and named: " + status.message());
     return -1;
   };
   for (const int capability : {80, 86, 87, 89, 90, 100, 120, 999}) {
     const std::string name = "capability " + std::to_string(capability) + ": ";
     const bool little = capability == 86 || capability == 89 || capability == 120 || capability == 999;
-    for (const auto& [head_width, kernel] : {std::pair<int64_t, int64_t>{7, 16}, {16, 16}, {34, 48}, {64, 64}, {65, 128}, {128, 128}}) {
-      expect(width_of(capability, true, head_width, 0) == kernel, name + "heads of " + std::to_string(head_width) + " without a table");
+    for (const auto& [head_width, kernel] :
+         {std::pair<int64_t, int64_t>{7, 16}, {16, 16}, {34, 48}, {64, 64}, {65, 128}, {128, 128}}) {
+      expect(width_of(capability, true, head_width, 0) == kernel,
+             name + "heads of " + std::to_string(head_width) + " without a table");
       expect(width_of(capability, false, head_width, large) == 0, name + "float32 rows take the plain kernel");
     }
     expect(width_of(capability, true, 64, large) == 64, name + "heads of 64 at 384 px");
@@ -163,7 +166,8 @@ void traps() {
 void without_epilogue() {
   unsetenv("MOME_GEMM_EPILOGUE");
   expect(!cuda::gemm_without_epilogue(), "epilogues run");
-  for (const auto& [given, without] : {std::pair<const char*, bool>{"none", true}, {"", false}, {"1", false}, {"nonexistent", false}}) {
+  for (const auto& [given, without] :
+       {std::pair<const char*, bool>{"none", true}, {"", false}, {"1", false}, {"nonexistent", false}}) {
     setenv("MOME_GEMM_EPILOGUE", given, 1);
     expect(cuda::gemm_without_epilogue() == without, std::string("MOME_GEMM_EPILOGUE=") + given);
   }

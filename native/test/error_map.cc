@@ -42,15 +42,18 @@ std::string error_map(const MappedOutput& where, const Tensor& actual, const Ten
   Share all;
   std::string elements;
   for (int64_t i = 0; i < count; i++) {
-    const double a = static_cast<size_t>(i) < actual.size() ? actual[static_cast<size_t>(i)] : NAN, e = expected[static_cast<size_t>(i)];
+    const double a = static_cast<size_t>(i) < actual.size() ? actual[static_cast<size_t>(i)] : NAN,
+                 e = expected[static_cast<size_t>(i)];
     const int64_t row = i / columns, column = i % columns;
     const bool wrong = !(std::fabs(a - e) <= threshold || (std::isnan(a) && std::isnan(e)) || a == e);
-    for (Share* share : {&all, &rows[static_cast<size_t>(row % 64)], &narrow[static_cast<size_t>(column % 8)], &tiles[static_cast<size_t>(row / kTile * across + column / kTile)]}) {
+    for (Share* share : {&all, &rows[static_cast<size_t>(row % 64)], &narrow[static_cast<size_t>(column % 8)],
+                         &tiles[static_cast<size_t>(row / kTile * across + column / kTile)]}) {
       share->all++;
       share->wrong += wrong;
     }
     if (wrong && all.wrong <= kMostElements) {
-      elements += std::string(elements.empty() ? "" : ", ") + "{\"row\": " + std::to_string(row) + ", \"column\": " + std::to_string(column) + ", \"got\": " + number(a) +
+      elements += std::string(elements.empty() ? "" : ", ") + "{\"row\": " + std::to_string(row) +
+                  ", \"column\": " + std::to_string(column) + ", \"got\": " + number(a) +
                   ", \"expected\": " + number(e) + "}";
     }
   }
@@ -59,12 +62,17 @@ std::string error_map(const MappedOutput& where, const Tensor& actual, const Ten
   for (size_t i = 0; i < tiles.size() && listed < kMostTiles; i++) {
     if (tiles[i].wrong == 0) continue;
     listed++;
-    wrong_tiles += std::string(wrong_tiles.empty() ? "" : ", ") + "{\"row\": " + std::to_string(static_cast<int64_t>(i) / across * kTile) +
-                   ", \"column\": " + std::to_string(static_cast<int64_t>(i) % across * kTile) + ", \"share\": " + number(tiles[i].value()) + "}";
+    wrong_tiles += std::string(wrong_tiles.empty() ? "" : ", ") +
+                   "{\"row\": " + std::to_string(static_cast<int64_t>(i) / across * kTile) +
+                   ", \"column\": " + std::to_string(static_cast<int64_t>(i) % across * kTile) +
+                   ", \"share\": " + number(tiles[i].value()) + "}";
   }
-  return "{\"map\": {\"op\": \"" + std::string(where.op) + "\", \"type\": \"" + std::string(where.type) + "\", \"case\": \"" + where.name + "\", \"output\": \"" + where.output +
-         "\", \"rows\": " + std::to_string(columns == 0 ? 0 : count / columns) + ", \"columns\": " + std::to_string(columns) + ", \"share\": " + number(all.value()) + ", \"byRow64\": " +
-         list(rows) + ", \"byColumn8\": " + list(narrow) + ", \"byTile\": [" + wrong_tiles + "], \"first\": [" + elements + "]}}";
+  return "{\"map\": {\"op\": \"" + std::string(where.op) + "\", \"type\": \"" + std::string(where.type) +
+         "\", \"case\": \"" + where.name + "\", \"output\": \"" + where.output +
+         "\", \"rows\": " + std::to_string(columns == 0 ? 0 : count / columns) +
+         ", \"columns\": " + std::to_string(columns) + ", \"share\": " + number(all.value()) +
+         ", \"byRow64\": " + list(rows) + ", \"byColumn8\": " + list(narrow) + ", \"byTile\": [" + wrong_tiles +
+         "], \"first\": [" + elements + "]}}";
 }
 
 int probe_products(const std::shared_ptr<Device>& device, const std::function<void(const std::string&)>& fail) {
@@ -79,10 +87,14 @@ int probe_products(const std::shared_ptr<Device>& device, const std::function<vo
   };
   const auto identity = [](int64_t i, int64_t k) { return i % kDepth == k ? 1.0f : 0.0f; };
   const Probe probes[] = {
-      {"probe: which place along the depth a row takes", identity, [&](int64_t, int64_t k) { return named(k); }, [&](int64_t row, int64_t) { return named(row % kDepth); }},
-      {"probe: which place along the depth a column takes", [&](int64_t, int64_t k) { return named(k); }, identity, [&](int64_t, int64_t column) { return named(column % kDepth); }},
-      {"probe: which column of the weight is read", identity, [&](int64_t column, int64_t) { return named(column); }, [&](int64_t, int64_t column) { return named(column); }},
-      {"probe: which row of x is read", [&](int64_t row, int64_t) { return named(row); }, identity, [&](int64_t row, int64_t) { return named(row); }},
+      {"probe: which place along the depth a row takes", identity, [&](int64_t, int64_t k) { return named(k); },
+       [&](int64_t row, int64_t) { return named(row % kDepth); }},
+      {"probe: which place along the depth a column takes", [&](int64_t, int64_t k) { return named(k); }, identity,
+       [&](int64_t, int64_t column) { return named(column % kDepth); }},
+      {"probe: which column of the weight is read", identity, [&](int64_t column, int64_t) { return named(column); },
+       [&](int64_t, int64_t column) { return named(column); }},
+      {"probe: which row of x is read", [&](int64_t row, int64_t) { return named(row); }, identity,
+       [&](int64_t row, int64_t) { return named(row); }},
   };
   ThreadPool pool(1);
   for (const Probe& probe : probes) {
@@ -95,7 +107,8 @@ int probe_products(const std::shared_ptr<Device>& device, const std::function<vo
       for (int64_t k = 0; k < kDepth; k++) weight.push_back(probe.weight(column, k));
     }
     Runner runner(Target::cuda, pool, WeightType::bf16, device);
-    const Status status = runner.run(LinearForward{kRows, x.data(), runner.matrix(weight, kColumns, kDepth), nullptr, actual.data()});
+    const Status status =
+        runner.run(LinearForward{kRows, x.data(), runner.matrix(weight, kColumns, kDepth), nullptr, actual.data()});
     if (!status.ok()) {
       fail(std::string(probe.name) + ": " + status.message());
       break;  // the device may be lost: later probes would say nothing of themselves

@@ -1,13 +1,16 @@
-// mome_kernels --mode support | check | stop | rows | grad | cuda | cuda-subset | cuda-gemm | cuda-smoke | cuda-probe | cuda-ops [--op NAME] [--type float32|bfloat16]
+// mome_kernels --mode support | check | stop | rows | grad | cuda | cuda-subset | cuda-gemm | cuda-smoke | cuda-probe |
+// cuda-ops [--op NAME] [--type float32|bfloat16]
 //   support  every op has every direction on every CPU target that the build has
 //   check    every target against ref, bitwise equal for 1 and 3 threads; and a planted error must be noticed
 //   stop     kernels that are stopped before and while they run keep to their memory
 //   rows     each row alone has the bits of the row in the batch, at depths of real models
-//   cuda     every forward kernel of the CUDA library against ref, float32 and bfloat16, twice with the same bits; skipped without a
-//            device, unless MOME_REQUIRE=cuda; the subset, small cases of every kernel, is for tools that run kernels slowly;
-//            cuda-gemm has products alone, for one tile at a time (MOME_GEMM_TILE), cuda-smoke the few bfloat16 ones of the subset;
-//            MOME_VERBOSE=1 names op, type and case before each. With --op and --type that op or type alone: after an error that a
-//            device does not recover from, every later case of a process fails. A wrong output is mapped (error_map.h)
+//   cuda     every forward kernel of the CUDA library against ref, float32 and bfloat16, twice with the same bits;
+//   skipped without a
+//            device, unless MOME_REQUIRE=cuda; the subset, small cases of every kernel, is for tools that run kernels
+//            slowly; cuda-gemm has products alone, for one tile at a time (MOME_GEMM_TILE), cuda-smoke the few bfloat16
+//            ones of the subset; MOME_VERBOSE=1 names op, type and case before each. With --op and --type that op or
+//            type alone: after an error that a device does not recover from, every later case of a process fails. A
+//            wrong output is mapped (error_map.h)
 //   cuda-probe  bfloat16 products whose results name what was read, mapped where they are wrong
 //   cuda-ops    a line of JSON for each op and type that a device has cases of
 //   grad     ref's gradients against central differences along random directions
@@ -143,9 +146,12 @@ bool same_bits(const Tensors& a, const Tensors& b) {
 void map_errors(const OpCase& test, const char* type, const Results& actual, const Results& expected) {
   for (const auto& [name, values] : expected.outputs) {
     const auto gamma = test.inputs.find("gamma");
-    const int64_t columns = actual.columns != 0 ? actual.columns : gamma != test.inputs.end() ? static_cast<int64_t>(gamma->second.size()) : 0;
+    const int64_t columns = actual.columns != 0          ? actual.columns
+                            : gamma != test.inputs.end() ? static_cast<int64_t>(gamma->second.size())
+                                                         : 0;
     const MappedOutput where{test.op, type, test.name, name, columns, test.bound};
-    if (difference(actual.outputs.at(name), values).relative > test.bound) std::printf("%s\n", error_map(where, actual.outputs.at(name), values).c_str());
+    if (difference(actual.outputs.at(name), values).relative > test.bound)
+      std::printf("%s\n", error_map(where, actual.outputs.at(name), values).c_str());
   }
 }
 
@@ -351,7 +357,8 @@ const char* type_word(WeightType type) { return type == WeightType::bf16 ? "bflo
 
 // Whether the case runs on a device in this type.
 bool runs_on_device(const OpCase& test, WeightType type) {
-  if (find_op(op_table(), test.op)->forward == nullptr || test.type == WeightType::i8 || test.processor_only) return false;
+  if (find_op(op_table(), test.op)->forward == nullptr || test.type == WeightType::i8 || test.processor_only)
+    return false;
   return test.type == WeightType::f32 || type == WeightType::bf16;
 }
 
@@ -365,7 +372,9 @@ std::vector<OpCase> chosen(Choice choice) {
   std::set<std::string> taken;  // a name may stand for several cases, of which the subset has one
   for (size_t i = 0; i < cases.size(); i++) {
     if (choice == Choice::smoke && !is_product(cases[i].op)) continue;
-    if ((choice == Choice::subset || choice == Choice::smoke) && !(is_in_subset(cases[i]) && taken.insert(cases[i].name).second)) continue;
+    if ((choice == Choice::subset || choice == Choice::smoke) &&
+        !(is_in_subset(cases[i]) && taken.insert(cases[i].name).second))
+      continue;
     if (choice == Choice::products && !(i % 2 == 0 && is_product(cases[i].op))) continue;
     result.push_back(std::move(cases[i]));
   }
@@ -379,8 +388,10 @@ std::shared_ptr<Device> wanted_device() {
   std::shared_ptr<Device> device = test_device(why);
   if (!device) {
     const char* required = std::getenv("MOME_REQUIRE");
-    if (required != nullptr && std::string(required) == "cuda") fail("no device: " + why);
-    else std::printf("skipped: %s\n", why.c_str());
+    if (required != nullptr && std::string(required) == "cuda")
+      fail("no device: " + why);
+    else
+      std::printf("skipped: %s\n", why.c_str());
   }
   return device;
 }
@@ -395,14 +406,19 @@ void cuda(Choice choice, const Only& only) {
   for (const OpCase& plain : chosen(choice)) {
     if (!only.op.empty() && only.op != plain.op) continue;
     for (const WeightType type : {WeightType::f32, WeightType::bf16}) {
-      if (!runs_on_device(plain, type) || (products && type == WeightType::f32) || (!only.type.empty() && only.type != type_word(type))) continue;
+      if (!runs_on_device(plain, type) || (products && type == WeightType::f32) ||
+          (!only.type.empty() && only.type != type_word(type)))
+        continue;
       OpCase test = type == WeightType::bf16 ? in_bf16(plain) : plain;
       test.backward = nullptr;
       if (verbose) std::printf("case %s %s %s\n", test.op.data(), type_word(type), test.name.c_str());
       Results expected, one, two;
       if (!run_case(test, Target::ref, 1, nullptr, expected)) continue;
-      if (!run_case(test, Target::cuda, 1, nullptr, one, device) || !run_case(test, Target::cuda, 1, nullptr, two, device)) continue;
-      compare(test, type == WeightType::bf16 ? "bfloat16 output" : "output", Target::cuda, one.outputs, expected.outputs);
+      if (!run_case(test, Target::cuda, 1, nullptr, one, device) ||
+          !run_case(test, Target::cuda, 1, nullptr, two, device))
+        continue;
+      compare(test, type == WeightType::bf16 ? "bfloat16 output" : "output", Target::cuda, one.outputs,
+              expected.outputs);
       map_errors(test, type_word(type), one, expected);
       if (!same_bits(one.outputs, two.outputs)) fail(test.name + " on cuda: two runs differ");
       covered.insert(test.op);
@@ -410,7 +426,8 @@ void cuda(Choice choice, const Only& only) {
     }
   }
   for (const OpSpec* op : op_table()) {
-    if (!products && only.op.empty() && only.type.empty() && op->forward != nullptr && !covered.contains(op->name)) fail("no cuda case of " + std::string(op->name));
+    if (!products && only.op.empty() && only.type.empty() && op->forward != nullptr && !covered.contains(op->name))
+      fail("no cuda case of " + std::string(op->name));
   }
   if (compared == 0) fail("nothing was compared");
   std::printf("%d comparisons with ref on %s\n", compared, device_library().path.c_str());
@@ -426,7 +443,8 @@ void list_device_ops() {
   for (const OpCase& test : all_cases()) {
     for (const WeightType type : {WeightType::f32, WeightType::bf16}) {
       if (runs_on_device(test, type) && listed.insert({test.op, type}).second) {
-        std::printf("{\"op\": \"%s\", \"type\": \"%s\", \"product\": %s}\n", test.op.data(), type_word(type), is_product(test.op) ? "true" : "false");
+        std::printf("{\"op\": \"%s\", \"type\": \"%s\", \"product\": %s}\n", test.op.data(), type_word(type),
+                    is_product(test.op) ? "true" : "false");
       }
     }
   }
@@ -459,24 +477,44 @@ int main(int count, char** arguments) {
   bool known = count % 2 == 1;
   for (int i = 1; i + 1 < count; i += 2) {
     const std::string name = arguments[i], value = arguments[i + 1];
-    if (name == "--mode") mode = value;
-    else if (name == "--op" && mome::find_op(mome::op_table(), value) != nullptr) only.op = value;
-    else if (name == "--type" && (value == "float32" || value == "bfloat16")) only.type = value;
-    else known = false;
+    if (name == "--mode")
+      mode = value;
+    else if (name == "--op" && mome::find_op(mome::op_table(), value) != nullptr)
+      only.op = value;
+    else if (name == "--type" && (value == "float32" || value == "bfloat16"))
+      only.type = value;
+    else
+      known = false;
   }
   if (!known) mode.clear();
-  if (mode == "support") mome::test::support();
-  else if (mode == "check") mome::test::check();
-  else if (mode == "stop") mome::test::stop();
-  else if (mode == "rows") mome::test::rows();
-  else if (mode == "grad") mome::test::grad();
-  else if (mode == "cuda") mome::test::cuda(mome::test::Choice::all, only);
-  else if (mode == "cuda-subset") mome::test::cuda(mome::test::Choice::subset, only);
-  else if (mode == "cuda-gemm") mome::test::cuda(mome::test::Choice::products, only);
-  else if (mode == "cuda-smoke") mome::test::cuda(mome::test::Choice::smoke, only);
-  else if (mode == "cuda-probe") mome::test::probe();
-  else if (mode == "cuda-ops") return mome::test::list_device_ops(), 0;
-  else return std::printf("usage: mome_kernels --mode support|check|stop|rows|grad|cuda|cuda-subset|cuda-gemm|cuda-smoke|cuda-probe|cuda-ops [--op NAME] [--type float32|bfloat16]\n"), 2;
+  if (mode == "support")
+    mome::test::support();
+  else if (mode == "check")
+    mome::test::check();
+  else if (mode == "stop")
+    mome::test::stop();
+  else if (mode == "rows")
+    mome::test::rows();
+  else if (mode == "grad")
+    mome::test::grad();
+  else if (mode == "cuda")
+    mome::test::cuda(mome::test::Choice::all, only);
+  else if (mode == "cuda-subset")
+    mome::test::cuda(mome::test::Choice::subset, only);
+  else if (mode == "cuda-gemm")
+    mome::test::cuda(mome::test::Choice::products, only);
+  else if (mode == "cuda-smoke")
+    mome::test::cuda(mome::test::Choice::smoke, only);
+  else if (mode == "cuda-probe")
+    mome::test::probe();
+  else if (mode == "cuda-ops")
+    return mome::test::list_device_ops(), 0;
+  else
+    return std::printf(
+               "usage: mome_kernels --mode "
+               "support|check|stop|rows|grad|cuda|cuda-subset|cuda-gemm|cuda-smoke|cuda-probe|cuda-ops [--op NAME] "
+               "[--type float32|bfloat16]\n"),
+           2;
   std::printf("%s: %s\n", mode.c_str(), mome::test::failures == 0 ? "passed" : "FAILED");
   return mome::test::failures == 0 ? 0 : 1;
 }
