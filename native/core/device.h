@@ -62,6 +62,9 @@ class Device {
   virtual Status set_mark(void* mark) = 0;
   virtual Status wait_mark(void* mark) = 0;
   virtual void release_mark(void* mark) = 0;
+  // A mark that also tells when it was reached, and the device's own seconds from one such mark to a later one, both waited for.
+  virtual Status make_timed_mark(void*& mark) = 0;
+  virtual Status seconds_between(void* begin, void* end, double& seconds) = 0;
 
   // Work given between the two calls is recorded, not run; a recording runs as one piece, as often as wanted.
   virtual Status begin_recording() = 0;
@@ -127,7 +130,7 @@ struct DeviceApi {
   // Fails with Code::device_unavailable for a device that is not there, unfit or lost.
   Status (*open)(const DeviceOptions& options, std::shared_ptr<Device>& device);
 };
-inline constexpr const char* kDeviceBuild = "mome device interface 4";
+inline constexpr const char* kDeviceBuild = "mome device interface 5";
 
 struct DeviceLibrary {
   const DeviceApi* api = nullptr;  // null: `reason` says why

@@ -8,7 +8,10 @@
 #include "core/arena.h"
 #include "core/device_types.h"
 #include "core/program.h"
+#include "core/relative_position.h"
+#include "cuda/config/attention_kernel.h"
 #include "cuda/config/gemm_tile.h"
+#include "cuda/config/trap_report.h"
 
 namespace mome {
 namespace {
@@ -111,6 +114,66 @@ void fewer_multiprocessors() {
   unsetenv("MOME_MULTIPROCESSORS");
 }
 
+// Attention takes tensor cores where a block's shared memory holds what they need, the plain kernel where it holds
+// that, and says what is missing where it holds neither.
+void attention_kernels() {
+  const int64_t small = RelativePosition{14, 196}.rows(), large = RelativePosition{24, 196}.rows();  // 224 and 384 px
+  const auto width_of = [](int capability, bool bfloat16, int64_t head_width, int64_t table_rows) -> int64_t {
+    cuda::AttentionChoice choice;
+    const Status status = cuda::choose_attention(capability, bfloat16, head_width, table_rows, choice);
+    if (status.ok()) {
+      expect(choice.shared_bytes <= cuda::most_shared_bytes(capability), "the chosen kernel fits");
+      return choice.tensor_width;
+    }
+    expect(status.code() == Code::unsupported, "what does not fit is refused as unsupported");
+    expect(status.message().find(std::to_string(head_width)) != std::string::npos &&
+               status.message().find(std::to_string(table_rows)) != std::string::npos,
+           "and named: " + status.message());
+    return -1;
+  };
+  for (const int capability : {80, 86, 87, 89, 90, 100, 120, 999}) {
+    const std::string name = "capability " + std::to_string(capability) + ": ";
+    const bool little = capability == 86 || capability == 89 || capability == 120 || capability == 999;
+    for (const auto& [head_width, kernel] :
+         {std::pair<int64_t, int64_t>{7, 16}, {16, 16}, {34, 48}, {64, 64}, {65, 128}, {128, 128}}) {
+      expect(width_of(capability, true, head_width, 0) == kernel,
+             name + "heads of " + std::to_string(head_width) + " without a table");
+      expect(width_of(capability, false, head_width, large) == 0, name + "float32 rows take the plain kernel");
+    }
+    expect(width_of(capability, true, 64, large) == 64, name + "heads of 64 at 384 px");
+    expect(width_of(capability, true, 128, small) == 128, name + "heads of 128 at 224 px");
+    expect(width_of(capability, true, 128, large) == (little ? 0 : 128), name + "heads of 128 at 384 px");
+    expect(width_of(capability, true, 136, large) == 0, name + "heads wider than any kernel on tensor cores");
+    expect(width_of(capability, true, 256, large) == (little ? -1 : 0), name + "heads of 256 at 384 px");
+    expect(width_of(capability, false, 512, large) == -1, name + "heads of 512");
+  }
+}
+
+// What a kernel left behind is said in words.
+void traps() {
+  using cuda::describe_trap, cuda::Trap, cuda::trap_word;
+  expect(describe_trap(0).empty(), "nothing was left behind");
+  const std::string waited = describe_trap(trap_word(Trap::bytes_never_came, 131, 7, 1));
+  expect(waited == "block 131 waited too long for a copy to shared memory (stage 7, parity 1)", waited);
+  const std::string readers = describe_trap(trap_word(Trap::readers_never_left, 4000000000u, 0, 0));
+  expect(readers == "block 4000000000 waited too long for the readers of a slice (stage 0, parity 0)", readers);
+  const std::string misaligned = describe_trap(trap_word(Trap::misaligned, 0, 0, 0));
+  expect(misaligned == "block 0 has shared memory that does not begin on a multiple of 1024 bytes", misaligned);
+  expect(describe_trap(~uint64_t{0}).find("not known") != std::string::npos, "a word that no kernel writes");
+}
+
+// Only the exact word leaves the epilogue out: results are wrong without it.
+void without_epilogue() {
+  unsetenv("MOME_GEMM_EPILOGUE");
+  expect(!cuda::gemm_without_epilogue(), "epilogues run");
+  for (const auto& [given, without] :
+       {std::pair<const char*, bool>{"none", true}, {"", false}, {"1", false}, {"nonexistent", false}}) {
+    setenv("MOME_GEMM_EPILOGUE", given, 1);
+    expect(cuda::gemm_without_epilogue() == without, std::string("MOME_GEMM_EPILOGUE=") + given);
+  }
+  unsetenv("MOME_GEMM_EPILOGUE");
+}
+
 constexpr const char* kProgram = R"(mome-program 1
 dims n
 input ids i32 n
@@ -178,6 +241,9 @@ int main() {
   mome::row_tiles();
   mome::best_of_all();
   mome::fewer_multiprocessors();
+  mome::attention_kernels();
+  mome::traps();
+  mome::without_epilogue();
   mome::types();
   std::printf("device_config: %s\n", mome::failures == 0 ? "passed" : "FAILED");
   return mome::failures == 0 ? 0 : 1;

@@ -66,6 +66,8 @@ class FakeDevice final : public Device {
   Status set_mark(void*) override { return {}; }
   Status wait_mark(void*) override { return {}; }
   void release_mark(void*) override { marks--; }
+  Status make_timed_mark(void*& mark) override { return make_mark(mark); }
+  Status seconds_between(void*, void*, double&) override { return error(Code::unsupported, "fake: no clock"); }
   Status begin_recording() override { return {}; }
   Status end_recording(void*& recording) override {
     recorded++;

@@ -89,6 +89,8 @@ class LateDevice final : public Device {
     return work_until(*static_cast<size_t*>(mark));
   }
   void release_mark(void* mark) override { delete static_cast<size_t*>(mark); }
+  Status make_timed_mark(void*& mark) override { return make_mark(mark); }
+  Status seconds_between(void*, void*, double&) override { return error(Code::unsupported, "late: no clock"); }
 
   Status begin_recording() override {
     before_ = std::move(given_.work);

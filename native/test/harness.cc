@@ -27,6 +27,7 @@ void release_placed(void* memory) {
 }
 
 Matrix Runner::matrix(const Tensor& weight, int64_t rows, int64_t columns) {
+  columns_ = rows;
   WeightStore store(type_);
   Matrix matrix{rows, columns, weight.data(), nullptr, nullptr, type_};
   if (!store.add("w", {rows, columns}, weight.data(), rows * columns).ok()) return {};

@@ -62,6 +62,8 @@ class Runner {
   // A weight in every form the target reads, kept as `type()`. The runner keeps the memory.
   Matrix matrix(const Tensor& weight, int64_t rows, int64_t columns);
   WeightType type() const { return type_; }
+  // Outputs of the last matrix: the columns of what a product writes. 0 before the first.
+  int64_t columns() const { return columns_; }
 
   // Hands calls to `measure` from now on, instead of running them once. It runs each at least once.
   void measure(std::function<Status(KernelCall&)> measure) { measure_ = std::move(measure); }
@@ -77,6 +79,7 @@ class Runner {
   Target target_;
   ThreadPool& pool_;
   WeightType type_;
+  int64_t columns_ = 0;
   std::shared_ptr<Device> device_;
   std::vector<AlignedMemory> kept_;
   std::vector<DeviceMemory> kept_on_device_;

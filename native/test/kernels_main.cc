@@ -1,4 +1,5 @@
-// mome_kernels --mode support | check | stop | rows | grad | cuda | cuda-subset | cuda-gemm
+// mome_kernels --mode support | check | stop | rows | grad | cuda | cuda-subset | cuda-gemm | cuda-smoke | cuda-probe |
+// cuda-ops [--op NAME] [--type float32|bfloat16]
 //   support  every op has every direction on every CPU target that the build has
 //   check    every target against ref, bitwise equal for 1 and 3 threads; and a planted error must be noticed
 //   stop     kernels that are stopped before and while they run keep to their memory
@@ -6,8 +7,12 @@
 //   cuda     every forward kernel of the CUDA library against ref, float32 and bfloat16, twice with the same bits;
 //   skipped without a
 //            device, unless MOME_REQUIRE=cuda; the subset, small cases of every kernel, is for tools that run kernels
-//            slowly; cuda-gemm has products alone, for one tile at a time (MOME_GEMM_TILE); MOME_VERBOSE=1 names op,
-//            type and case before each
+//            slowly; cuda-gemm has products alone, for one tile at a time (MOME_GEMM_TILE), cuda-smoke the few bfloat16
+//            ones of the subset; MOME_VERBOSE=1 names op, type and case before each. With --op and --type that op or
+//            type alone: after an error that a device does not recover from, every later case of a process fails. A
+//            wrong output is mapped (error_map.h)
+//   cuda-probe  bfloat16 products whose results name what was read, mapped where they are wrong
+//   cuda-ops    a line of JSON for each op and type that a device has cases of
 //   grad     ref's gradients against central differences along random directions
 #include <algorithm>
 #include <atomic>
@@ -20,6 +25,7 @@
 
 #include "core/ops/table.h"
 #include "core/quantise.h"
+#include "test/error_map.h"
 #include "test/harness.h"
 #include "test/rows_alone.h"
 
@@ -68,6 +74,7 @@ Tensors random_like(const Tensors& outputs, const std::vector<std::string>& name
 
 struct Results {
   Tensors outputs, gradients;
+  int64_t columns = 0;  // of a product's output, else 0
 };
 
 bool run_case(const OpCase& test, Target target, int threads, const Tensors* saved, Results& results,
@@ -75,6 +82,7 @@ bool run_case(const OpCase& test, Target target, int threads, const Tensors* sav
   ThreadPool pool(threads);
   Runner runner(target, pool, test.type, device);
   Status status = test.forward(runner, test.inputs, results.outputs);
+  results.columns = runner.columns();
   if (status.ok() && test.backward && !device) {
     const Tensors dout = random_like(results.outputs, test.differentiable, 99);
     status = test.backward(runner, test.inputs, saved != nullptr ? *saved : results.outputs, dout, results.gradients);
@@ -132,6 +140,19 @@ bool same_bits(const Tensors& a, const Tensors& b) {
     if (!values.empty() && std::memcmp(values.data(), other.data(), values.size() * sizeof(float)) != 0) return false;
   }
   return true;
+}
+
+// A line of JSON for each output that is wrong. Rows that nobody reads are NaN on both sides.
+void map_errors(const OpCase& test, const char* type, const Results& actual, const Results& expected) {
+  for (const auto& [name, values] : expected.outputs) {
+    const auto gamma = test.inputs.find("gamma");
+    const int64_t columns = actual.columns != 0          ? actual.columns
+                            : gamma != test.inputs.end() ? static_cast<int64_t>(gamma->second.size())
+                                                         : 0;
+    const MappedOutput where{test.op, type, test.name, name, columns, test.bound};
+    if (difference(actual.outputs.at(name), values).relative > test.bound)
+      std::printf("%s\n", error_map(where, actual.outputs.at(name), values).c_str());
+  }
 }
 
 void check() {
@@ -325,18 +346,35 @@ const char* const kSubset[] = {"layer_norm/37x34",
                                "contrastive/37",
                                "contrastive/37_grouped"};
 
-enum class Choice { all, subset, products };
+enum class Choice { all, subset, products, smoke };
+
+// What is left of the cases; empty: no limit.
+struct Only {
+  std::string op, type;
+};
+
+const char* type_word(WeightType type) { return type == WeightType::bf16 ? "bfloat16" : "float32"; }
+
+// Whether the case runs on a device in this type.
+bool runs_on_device(const OpCase& test, WeightType type) {
+  if (find_op(op_table(), test.op)->forward == nullptr || test.type == WeightType::i8 || test.processor_only)
+    return false;
+  return test.type == WeightType::f32 || type == WeightType::bf16;
+}
 
 bool is_in_subset(const OpCase& test) {
   return std::find(std::begin(kSubset), std::end(kSubset), test.name) != std::end(kSubset);
 }
 
-// Every case, those of the subset, or every second product.
+// Every case, those of the subset, every second product, or the products of the subset.
 std::vector<OpCase> chosen(Choice choice) {
   std::vector<OpCase> cases = all_cases(), result;
   std::set<std::string> taken;  // a name may stand for several cases, of which the subset has one
   for (size_t i = 0; i < cases.size(); i++) {
-    if (choice == Choice::subset && !(is_in_subset(cases[i]) && taken.insert(cases[i].name).second)) continue;
+    if (choice == Choice::smoke && !is_product(cases[i].op)) continue;
+    if ((choice == Choice::subset || choice == Choice::smoke) &&
+        !(is_in_subset(cases[i]) && taken.insert(cases[i].name).second))
+      continue;
     if (choice == Choice::products && !(i % 2 == 0 && is_product(cases[i].op))) continue;
     result.push_back(std::move(cases[i]));
   }
@@ -344,31 +382,36 @@ std::vector<OpCase> chosen(Choice choice) {
   return result;
 }
 
-void cuda(Choice choice) {
-  const bool products = choice == Choice::products;
+// Null where none is asked for and there is none.
+std::shared_ptr<Device> wanted_device() {
   std::string why;
-  const std::shared_ptr<Device> device = test_device(why);
+  std::shared_ptr<Device> device = test_device(why);
   if (!device) {
     const char* required = std::getenv("MOME_REQUIRE");
     if (required != nullptr && std::string(required) == "cuda")
       fail("no device: " + why);
     else
       std::printf("skipped: %s\n", why.c_str());
-    return;
   }
+  return device;
+}
+
+void cuda(Choice choice, const Only& only) {
+  const bool products = choice == Choice::products || choice == Choice::smoke;
+  const std::shared_ptr<Device> device = wanted_device();
+  if (!device) return;
   int compared = 0;
   const bool verbose = std::getenv("MOME_VERBOSE") != nullptr;
   std::set<std::string_view> covered;
   for (const OpCase& plain : chosen(choice)) {
-    if (find_op(op_table(), plain.op)->forward == nullptr || plain.type == WeightType::i8 || plain.processor_only)
-      continue;
+    if (!only.op.empty() && only.op != plain.op) continue;
     for (const WeightType type : {WeightType::f32, WeightType::bf16}) {
-      if ((plain.type != WeightType::f32 || products) && type == WeightType::f32) continue;
+      if (!runs_on_device(plain, type) || (products && type == WeightType::f32) ||
+          (!only.type.empty() && only.type != type_word(type)))
+        continue;
       OpCase test = type == WeightType::bf16 ? in_bf16(plain) : plain;
       test.backward = nullptr;
-      if (verbose)
-        std::printf("case %s %s %s\n", test.op.data(), type == WeightType::bf16 ? "bfloat16" : "float32",
-                    test.name.c_str());
+      if (verbose) std::printf("case %s %s %s\n", test.op.data(), type_word(type), test.name.c_str());
       Results expected, one, two;
       if (!run_case(test, Target::ref, 1, nullptr, expected)) continue;
       if (!run_case(test, Target::cuda, 1, nullptr, one, device) ||
@@ -376,16 +419,35 @@ void cuda(Choice choice) {
         continue;
       compare(test, type == WeightType::bf16 ? "bfloat16 output" : "output", Target::cuda, one.outputs,
               expected.outputs);
+      map_errors(test, type_word(type), one, expected);
       if (!same_bits(one.outputs, two.outputs)) fail(test.name + " on cuda: two runs differ");
       covered.insert(test.op);
       compared++;
     }
   }
   for (const OpSpec* op : op_table()) {
-    if (!products && op->forward != nullptr && !covered.contains(op->name))
+    if (!products && only.op.empty() && only.type.empty() && op->forward != nullptr && !covered.contains(op->name))
       fail("no cuda case of " + std::string(op->name));
   }
+  if (compared == 0) fail("nothing was compared");
   std::printf("%d comparisons with ref on %s\n", compared, device_library().path.c_str());
+}
+
+void probe() {
+  const std::shared_ptr<Device> device = wanted_device();
+  if (device) std::printf("%d probes\n", probe_products(device, fail));
+}
+
+void list_device_ops() {
+  std::set<std::pair<std::string_view, WeightType>> listed;
+  for (const OpCase& test : all_cases()) {
+    for (const WeightType type : {WeightType::f32, WeightType::bf16}) {
+      if (runs_on_device(test, type) && listed.insert({test.op, type}).second) {
+        std::printf("{\"op\": \"%s\", \"type\": \"%s\", \"product\": %s}\n", test.op.data(), type_word(type),
+                    is_product(test.op) ? "true" : "false");
+      }
+    }
+  }
 }
 
 void support() {
@@ -410,7 +472,21 @@ void support() {
 
 int main(int count, char** arguments) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);  // what hangs or dies is the line after the last
-  const std::string mode = count == 3 && std::string(arguments[1]) == "--mode" ? arguments[2] : "";
+  std::string mode;
+  mome::test::Only only;
+  bool known = count % 2 == 1;
+  for (int i = 1; i + 1 < count; i += 2) {
+    const std::string name = arguments[i], value = arguments[i + 1];
+    if (name == "--mode")
+      mode = value;
+    else if (name == "--op" && mome::find_op(mome::op_table(), value) != nullptr)
+      only.op = value;
+    else if (name == "--type" && (value == "float32" || value == "bfloat16"))
+      only.type = value;
+    else
+      known = false;
+  }
+  if (!known) mode.clear();
   if (mode == "support")
     mome::test::support();
   else if (mode == "check")
@@ -422,13 +498,23 @@ int main(int count, char** arguments) {
   else if (mode == "grad")
     mome::test::grad();
   else if (mode == "cuda")
-    mome::test::cuda(mome::test::Choice::all);
+    mome::test::cuda(mome::test::Choice::all, only);
   else if (mode == "cuda-subset")
-    mome::test::cuda(mome::test::Choice::subset);
+    mome::test::cuda(mome::test::Choice::subset, only);
   else if (mode == "cuda-gemm")
-    mome::test::cuda(mome::test::Choice::products);
+    mome::test::cuda(mome::test::Choice::products, only);
+  else if (mode == "cuda-smoke")
+    mome::test::cuda(mome::test::Choice::smoke, only);
+  else if (mode == "cuda-probe")
+    mome::test::probe();
+  else if (mode == "cuda-ops")
+    return mome::test::list_device_ops(), 0;
   else
-    return std::printf("usage: mome_kernels --mode support|check|stop|rows|grad|cuda|cuda-subset|cuda-gemm\n"), 2;
+    return std::printf(
+               "usage: mome_kernels --mode "
+               "support|check|stop|rows|grad|cuda|cuda-subset|cuda-gemm|cuda-smoke|cuda-probe|cuda-ops [--op NAME] "
+               "[--type float32|bfloat16]\n"),
+           2;
   std::printf("%s: %s\n", mode.c_str(), mome::test::failures == 0 ? "passed" : "FAILED");
   return mome::test::failures == 0 ? 0 : 1;
 }

@@ -1,4 +1,4 @@
-"""The stages of run.py that pass or fail: building, kernels against `ref`, the reference cases, the base model with every tile, sanitizers, the addon.
+"""The stages of run.py that pass or fail: the smoke gate, kernels against `ref`, the reference cases, the base model with every tile, sanitizers, the addon.
 
 None of them measures anything, so programs that check run side by side.
 """
@@ -8,12 +8,11 @@ import json
 import math
 import os
 import re
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from harness import PROGRAMS, ROOT, ends, floats_of, int_arrays, model_runs, read_checkpoint, read_safetensors, write_manifest
+from harness import PROGRAMS, ROOT, ends, floats_of, int_arrays, model_runs, read_checkpoint, read_safetensors, whole_lines, write_manifest
 
 GOLDEN = ROOT / "ts" / "test" / "golden"
 TINY_BOUND, COSINE_BOUND = 2e-5, 0.999  # as `mome verify`: float32 relative L2, bfloat16 cosine
@@ -38,59 +37,9 @@ def machine(run, content):
     content["torch"] = run.command(sys.executable, "-c", "import torch; print(torch.__version__)").stdout.strip() or None
 
 
-# ---- building
-
-def assembler_problems(output):
-    """What scripts/ptxas.mjs stops at: more than 8 bytes of spill stores anywhere in a kernel, products of a warpgroup that wait for one another (said as
-    information), registers that cannot be handed over."""
-    found = []
-    for line in output.splitlines():
-        spilled = re.search(r"spilled to local memory.* (\d+) bytes spill stores", line)
-        if int(spilled[1]) > 8 if spilled else re.search(r"ptxas.*(wgmma|serializ|setmaxnreg)", line, re.IGNORECASE):
-            found.append(line.strip()[:400])
-    return sorted(set(found))
-
-
-def build(run, content):
-    # Another compiler may warn of other things: no reason to lose the run.
-    configure = run.command("cmake", "-S", ROOT, "-B", run.build, "-DMOME_ADDON=OFF", "-DMOME_TESTS=ON", "-DMOME_BENCH=ON", "-DMOME_WERROR=OFF",
-                            f"-DMOME_CUDA={'OFF' if run.options.emulation else 'ON'}")
-    if configure.returncode != 0:
-        return prebuilt(run, content, ends(configure))
-    targets = ["mome_kernels", "mome_run", "mome_device_bench", "mome_cuda_emulation" if run.options.emulation else "mome_cuda"]
-    made = run.command("cmake", "--build", run.build, "--parallel", os.cpu_count(), "--target", *targets, timeout=300)
-    said = made.stdout + made.stderr
-    content["warnings"] = sorted({line.strip()[:200] for line in said.splitlines() if "warning" in line.lower()})[:40]
-    content["assembler"] = assembler_problems(said)
-    run.result["verdicts"]["assembler"] = not content["assembler"]
-    if content["assembler"]:  # the next build shall say it again
-        shutil.rmtree(run.build / "CMakeFiles" / "mome_cuda.dir", ignore_errors=True)
-    if made.returncode != 0:
-        return prebuilt(run, content, ends(made))
-    content["passed"] = True
-
-
-def prebuilt(run, content, output):
-    """The build that was brought along, where this machine's own has failed."""
-    content |= {"passed": False, "output": output}
-    if run.options.prebuilt is not None:
-        run.use_build(run.options.prebuilt)
-        content |= {"passed": run.command(run.build / "mome_kernels", "--mode", "support").returncode == 0, "prebuilt": str(run.build)}
-
-
 # ---- kernels
 
-def kernel_runs(emulation):
-    """Name to mode and environment. Fewer multiprocessors than tiles: what blocks that stay for several do."""
-    if emulation:  # the native tests run it in full
-        return {"as chosen": ("cuda-subset", {}), "sm90 tile 0, one multiprocessor": ("cuda-gemm", {"MOME_GEMM_TILE": "0", "MOME_MULTIPROCESSORS": "1"})}
-    runs = {"as chosen": ("cuda", {}), "few multiprocessors": ("cuda", {"MOME_MULTIPROCESSORS": "4"})}
-    for family, tiles in (("sm90", 4), ("sm80", 3)):
-        for tile in range(tiles):
-            # Of the largest tiles a case has few: one block takes them all.
-            for few, multiprocessors in (("", {}), (", four multiprocessors", {"MOME_MULTIPROCESSORS": "4"}), (", one multiprocessor", {"MOME_MULTIPROCESSORS": "1"})):
-                runs[f"{family} tile {tile}{few}"] = ("cuda-gemm", {"MOME_GEMM_FAMILY": family, "MOME_GEMM_TILE": str(tile)} | multiprocessors)
-    return runs
+FAMILIES = {"sm90": 4, "sm80": 3}  # tiles of each family of products
 
 
 def compared(said):
@@ -99,9 +48,14 @@ def compared(said):
 
 
 def failures(done):
-    """The first cases that failed and the end of what was said: whatever comes between is a list of cases."""
-    lines = done.stdout.splitlines()
-    return "\n".join([line for line in lines if line.startswith("FAILED")][:10] + ["..."] + lines[-3:] + [done.stderr[-1000:]])
+    """The first cases that failed and the end of what was said: whatever comes between is a list of cases and maps of errors."""
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("{")]
+    return "\n".join([line[:600] for line in lines if line.startswith("FAILED")][:10] + ["..."] + [line[:600] for line in lines[-3:]] + [done.stderr[-1000:]])
+
+
+def maps(done, most=4):
+    """Where the wrong elements lie, of the first outputs that are wrong."""
+    return [line["map"] for line in whole_lines(done.stdout) if "map" in line][:most]
 
 
 def by_op(said, counts):
@@ -121,22 +75,109 @@ def by_op(said, counts):
         case["failed"] += 1
 
 
+def mome_kernels(run, *words, timeout=60, **environment):
+    return run.command(run.build / "mome_kernels", *words, timeout=timeout, MOME_VERBOSE="1", **environment)
+
+
+# ---- the smoke gate
+
+def smoke_of(run, content, families):
+    """A few small bfloat16 products with every tile, ten seconds for each, in processes of their own. Whether all passed; what failed is said."""
+    slow = run.options.emulation  # one tile of each is enough to rehearse with, and takes its time
+    tiles = [(family, tile) for family in families for tile in range(1 if slow else FAMILIES[family])]
+    one = lambda each: mome_kernels(run, "--mode", "cuda-smoke", timeout=6 * SMOKE_SECONDS if slow else SMOKE_SECONDS, MOME_GEMM_FAMILY=each[0], MOME_GEMM_TILE=str(each[1]))
+    done = side_by_side(one, tiles)
+    # A kernel that hangs ends before this limit. What did not may have had too little of the processor, which others use: it gets a second try alone, until
+    # one shows that more time does not help.
+    for i, each in enumerate(tiles):
+        if done[i].returncode == 124:
+            done[i] = one(each)
+            if done[i].returncode == 124:
+                break
+    for (family, tile), each in zip(tiles, done):
+        passed = each.returncode == 0 and compared(each.stdout) > 0
+        content[f"{family} tile {tile}"] = "passed" if passed else {"output": failures(each), "maps": maps(each, 2)}
+    return all(content[f"{family} tile {tile}"] == "passed" for family, tile in tiles)
+
+
+SMOKE_SECONDS = 10
+
+
+def smoke(run, content):
+    """Whether products come out right at all. Where Hopper's do not, everything else goes on with Ampere's, and `diagnose` looks at Hopper's at the end."""
+    passed = {family: smoke_of(run, content, [family]) for family in FAMILIES}
+    if not passed["sm90"]:
+        run.family = run.environment["MOME_GEMM_FAMILY"] = "sm80"
+        content["goesOnWith"] = "sm80"
+    content["passed"] = all(passed.values())
+
+
+def diagnose(run, content):
+    """Of each tile that failed in the smoke gate: which place it reads, and which of its ops fail; then memcheck's word."""
+    gate = run.result["stages"].get("smoke", {})
+    failed = [(family, tile) for family, tiles in FAMILIES.items() for tile in range(tiles) if isinstance(gate.get(f"{family} tile {tile}"), dict)]
+    if not failed:
+        content["skipped"] = "the smoke gate did not fail"
+        return
+    for family, tile in failed:
+        environment = {"MOME_GEMM_FAMILY": family, "MOME_GEMM_TILE": str(tile)}
+        entry = content[f"{family} tile {tile}"] = {}
+        probes = mome_kernels(run, "--mode", "cuda-probe", timeout=15, **environment)
+        entry["probes"] = maps(probes) or failures(probes)
+        run.save()
+    ops = [each["op"] for each in listed_ops(run) if each["product"] and each["type"] == "bfloat16"]
+    family, tile = failed[0]
+    environment = {"MOME_GEMM_FAMILY": family, "MOME_GEMM_TILE": str(tile)}
+    done = side_by_side(lambda op: mome_kernels(run, "--mode", "cuda-smoke", "--op", op, timeout=15, **environment), ops)
+    content["ops"] = {op: "passed" if each.returncode == 0 else failures(each) for op, each in zip(ops, done)}
+    content["memcheck"] = ends(run.command("compute-sanitizer", "--tool", "memcheck", run.build / "mome_kernels", "--mode", "cuda-probe", timeout=60, **environment), 1500)
+
+
+# ---- every case of every kernel
+
+def listed_ops(run):
+    return whole_lines(mome_kernels(run, "--mode", "cuda-ops").stdout)
+
+
+def kernel_runs(run):
+    """Name to (words, environment): a process for each op and type, since after an error that a device does not recover from every later case of a process
+    fails; then all products with each tile. Fewer multiprocessors than tiles: what blocks that stay for several do."""
+    emulation, runs = run.options.emulation, {}
+    mode = "cuda-subset" if emulation else "cuda"  # the native tests run it in full
+    for name, environment in {"as chosen": {}, "few multiprocessors": {"MOME_MULTIPROCESSORS": "4"}}.items():
+        if emulation and environment:
+            continue
+        for each in listed_ops(run):
+            runs[f"{name}, {each['op']} {each['type']}"] = (["--mode", mode, "--op", each["op"], "--type", each["type"]], environment)
+    if emulation:
+        return runs | {"sm90 tile 0, one multiprocessor": (["--mode", "cuda-smoke", "--op", "qkv"], {"MOME_GEMM_TILE": "0", "MOME_MULTIPROCESSORS": "1"})}
+    for family, tiles in FAMILIES.items():
+        for tile in range(tiles if family == run.family or family == "sm80" else 0):
+            # Of the largest tiles a case has few: one block takes them all.
+            for few, multiprocessors in (("", {}), (", four multiprocessors", {"MOME_MULTIPROCESSORS": "4"}), (", one multiprocessor", {"MOME_MULTIPROCESSORS": "1"})):
+                runs[f"{family} tile {tile}{few}"] = (["--mode", "cuda-gemm"], {"MOME_GEMM_FAMILY": family, "MOME_GEMM_TILE": str(tile)} | multiprocessors)
+    return runs
+
+
 def kernels(run, content):
-    runs = kernel_runs(run.options.emulation)
-
-    def one(mode_and_environment):
-        mode, environment = mode_and_environment
-        return run.command(run.build / "mome_kernels", "--mode", mode, timeout=120, MOME_VERBOSE="1", **environment)
-
-    done = dict(zip(runs, side_by_side(one, runs.values())))
-    content["compared"] = {name: compared(each.stdout) for name, each in done.items()}
-    content["failed"] = {name: failures(each) for name, each in done.items() if each.returncode != 0}
+    runs = kernel_runs(run)
+    done = dict(zip(runs, side_by_side(lambda each: mome_kernels(run, *each[0], timeout=120, **each[1]), runs.values())))
+    content["compared"] = {"as chosen": 0}
+    for name, each in done.items():
+        part = name.split(", ")[0] if name.startswith(("as chosen", "few")) else name
+        content["compared"][part] = content["compared"].get(part, 0) + compared(each.stdout)
+    # A process that compared nothing and says that it passed has shown nothing.
+    content["failed"] = {name: {"exit": each.returncode, "output": failures(each), "maps": maps(each)} for name, each in done.items() if each.returncode != 0 or not compared(each.stdout)}
     content["ops"] = {}
     for each in done.values():
         by_op(each.stdout, content["ops"])
-    content["passed"] = not content["failed"] and all(content["compared"].values())
-    if "as chosen" in content["failed"] and not run.options.emulation:
-        content["memcheck"] = ends(run.command("compute-sanitizer", run.build / "mome_kernels", "--mode", "cuda-subset", timeout=60))
+    content["passed"] = not content["failed"] and all(content["compared"].values()) and bool(done)
+    run.save()
+    products = [name for name in content["failed"] if any(f", {each['op']} bfloat16" in name for each in listed_ops(run) if each["product"]) or " tile " in name]
+    for name in products[:6]:
+        probes = mome_kernels(run, "--mode", "cuda-probe", timeout=15, **runs[name][1])
+        content["failed"][name]["probes"] = maps(probes) or failures(probes)
+        run.save()
 
 
 # ---- reference cases
@@ -227,7 +268,8 @@ def golden(run, content):
 
 
 def full_size(run, content):
-    """The base model at a size that keeps every multiprocessor busy for many tiles: all tiles give the same bits, both types the same direction."""
+    """The base model at a size that keeps every multiprocessor busy for many tiles: every tile of both families the direction of float32. Whether tiles give
+    the same bits is recorded alone: warpgroup products may sum in another order where they are wider."""
     with tempfile.TemporaryDirectory() as folder:
         def outputs(variant):
             name, dtype, environment = variant
@@ -235,24 +277,25 @@ def full_size(run, content):
             list(model_runs(run, "base.embed", {"images 64": 0}, dtype, options=("--out", out), **environment))  # launched, recorded, replayed
             return floats_of(out)
 
-        tiles = [(f"tile {tile}", "bfloat16", {"MOME_GEMM_TILE": str(tile)}) for tile in range(4)]
+        tiles = [(f"tile {tile}", "bfloat16", {"MOME_GEMM_TILE": str(tile)}) for tile in range(FAMILIES[run.family])]
         variants = [("chosen", "bfloat16", {}), ("plain", "float32", {}), ("older", "bfloat16", {"MOME_GEMM_FAMILY": "sm80"}), *tiles]
         chosen, plain, older, *by_tile = side_by_side(outputs, variants)
-    content["checks"] = {f"{name} gives the same bits": chosen.tobytes() == each.tobytes() for (name, _, _), each in zip(tiles, by_tile)}
+    content["sameBits"] = {name: chosen.tobytes() == each.tobytes() for (name, _, _), each in zip(tiles, by_tile)}
     # Embeddings have length 1. The largest of float32 is there to show that it is not nothing that is compared.
     content["largest"] = max(map(abs, plain))
     width = len(plain) // 64
-    cosines = {name: [product(each[i:i + width], plain[i:i + width]) for i in range(0, len(plain), width)] for name, each in (("as chosen", chosen), ("older family", older))}
+    cosines = {name: [product(each[i:i + width], plain[i:i + width]) for i in range(0, len(plain), width)] for name, each in (("as chosen", chosen), ("older family", older), *((name, each) for (name, _, _), each in zip(tiles, by_tile)))}
     content["leastCosines"] = {name: min(each) for name, each in cosines.items()}
     same = all(cosine >= COSINE_BOUND for each in cosines.values() for cosine in each)
-    content["passed"] = all(content["checks"].values()) and same and content["largest"] > 0
+    content["passed"] = same and content["largest"] > 0
 
 
 # ---- sanitizers
 
 SANITIZED = {
-    "memcheck": [("as chosen", {}), ("few multiprocessors", {"MOME_MULTIPROCESSORS": "4"})]
-    + [(f"tile {tile}, one multiprocessor", {"MOME_GEMM_TILE": str(tile), "MOME_MULTIPROCESSORS": "1"}) for tile in range(3)],
+    "memcheck": [("as chosen", {}), ("sm80, few multiprocessors", {"MOME_GEMM_FAMILY": "sm80", "MOME_MULTIPROCESSORS": "4"})]
+    + [(f"sm80 tile {tile}, one multiprocessor", {"MOME_GEMM_FAMILY": "sm80", "MOME_GEMM_TILE": str(tile), "MOME_MULTIPROCESSORS": "1"}) for tile in range(3)]
+    + [("sm90 tile 0, one multiprocessor", {"MOME_GEMM_FAMILY": "sm90", "MOME_GEMM_TILE": "0", "MOME_MULTIPROCESSORS": "1"})],
     "synccheck": [("few multiprocessors", {"MOME_MULTIPROCESSORS": "4"})],
     "racecheck": [("few multiprocessors", {"MOME_MULTIPROCESSORS": "4"})],
 }
@@ -268,8 +311,8 @@ def sanitized(done):
 
 
 def sanitizer(run, content, tools, decides):
-    """Small cases of every kernel under each tool. racecheck and synccheck are recorded alone: they do not know every way in which a warpgroup waits
-    for a copy."""
+    """Small cases of every kernel under each tool. What memcheck says decides where no warpgroup products run (MOME_GEMM_FAMILY=sm80); of those it can
+    report what is none, so there it is recorded alone, as are racecheck and synccheck: they do not know every way in which a warpgroup waits for a copy."""
     runs = [(tool, name, environment) for tool in tools for name, environment in SANITIZED[tool]]
 
     def one(each):
@@ -278,7 +321,7 @@ def sanitizer(run, content, tools, decides):
 
     for (tool, name, _), entry in zip(runs, side_by_side(one, runs)):
         content[f"{tool}, {name}"] = entry
-    ran = [entry for entry in content.values() if "passed" in entry]
+    ran = [content[f"{tool}, {name}"] for tool, name, environment in runs if environment.get("MOME_GEMM_FAMILY", run.family) == "sm80" and "passed" in content[f"{tool}, {name}"]]
     if decides and ran:
         content["passed"] = all(entry["passed"] for entry in ran)
 

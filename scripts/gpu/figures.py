@@ -1,5 +1,5 @@
 """The stages of run.py that measure, and the bounds their figures are held to. One program at a time has the device."""
-import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -12,7 +12,7 @@ PEER = Path(__file__).parent / "torch_peer.py"
 ROUNDS = {"images 64": 20, "images 1": 60, "images 8": 40, "images 256": 12, "texts 64": 40, "texts 1": 60, "pairs 32": 20}
 TEXT_TOKENS = 12
 OVERLAPPED = ("images 64", "images 256")  # of which two calls under way are measured too
-COMPILED = ("images 64", "images 256", "images 1", "pairs 32", "texts 64")
+PEERS = ("images 64", "images 1")  # the shapes that peers are measured at, each in its best mode
 
 
 def count_of(shape):
@@ -48,10 +48,11 @@ class WarmUp:
     def __init__(self, run):
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         run.environment |= {"TORCHINDUCTOR_CACHE_DIR": self.folder.name, "TORCHINDUCTOR_FX_GRAPH_CACHE": "1"}
-        words = ["nice", "-n", "19", sys.executable, str(PEER), "compile", *(f"{shape}:1" for shape in COMPILED)]
+        words = ["nice", "-n", "19", sys.executable, str(PEER), "compile", *(f"{shape}:1" for shape in PEERS)]
         self.said = Path(self.folder.name) / "said"
         with self.said.open("w") as said:
             self.process = subprocess.Popen(words, env=run.environment, stdout=said, stderr=subprocess.DEVNULL, start_new_session=True)
+        run.children.append(self.process)
 
     def stop(self):
         """Ends it with all its workers. Returns the shapes that were tuned whole."""
@@ -74,14 +75,14 @@ def ops(run, content):
         content["torch"] = {}
         run.attempt(content, "torch", lambda: {name: summary(seconds) for name, seconds in peer(run, "ops").items()})
         done = run.command(run.build / "mome_device_bench", "--rounds", 10)
-    if done.returncode != 0:
-        raise RuntimeError(ends(done, 500))
     ours = content["mome"] = {}
-    for kernel in json.loads(done.stdout)["kernels"]:
+    for kernel in whole_lines(done.stdout)[1:]:
         entry = ours[kernel["name"]] = summary(kernel["seconds"])
         entry["teraflops"] = kernel["flops"] / entry["median"] / 1e12
         if kernel["name"] in content["torch"]:
             entry["timesTorch"] = content["torch"][kernel["name"]]["median"] / entry["median"]
+    if done.returncode != 0:
+        raise RuntimeError(ends(done, 500))
 
 
 def ours(run, content, name, shapes, options=()):
@@ -107,9 +108,9 @@ def without(run, content, name, shapes, problem):
 
 
 def torch_eager(run, content):
-    missing = list(ROUNDS)
+    missing = list(PEERS)
     try:
-        for said in peer_lines(run, "eager", *(f"{shape}:{rounds}" for shape, rounds in ROUNDS.items()), timeout=75):
+        for said in peer_lines(run, "eager", *(f"{shape}:{ROUNDS[shape]}" for shape in PEERS), timeout=75):
             missing.remove(said["shape"])
             content.setdefault(said["shape"], {})["torch eager"] = figure(said, said["shape"])
             run.save()
@@ -128,25 +129,28 @@ def model(run, content):
 
 
 def compiled(run, content, reserve=20):
-    """torch.compile, in processes of its own: tuning takes its time, and may fail; what it does without tuning is better than nothing."""
+    """torch.compile, in processes of its own and in each of its modes: tuning takes its time, and may fail. The fastest is what the bounds are held
+    to; the others are recorded."""
     figures = run.result["stages"].setdefault("model", {})
 
     def measure(shape):
         entry = figures.setdefault(shape, {})
-        for kind, longest in (("compile", 100), ("compile-default", 60)):
+        modes = content[shape] = {}
+        for mode, longest in (("compile", 100), ("compile-default", 60)):
             if run.left() < 25 + reserve:
-                content[shape] = "no time left"
-                return
+                modes[mode] = {"error": "no time left"}
+                continue
             timeout = min(longest, run.left() - reserve)
-            said = run.attempt(entry, "torch.compile", lambda: figure(peer(run, kind, f"{shape}:20", timeout=timeout), shape))
-            if "error" not in said:
-                content[shape] = kind
-                ours(run, figures, "mome beside compile", [shape])
-                return
-            content[f"{shape}, {kind}"] = said["error"]
+            said = run.attempt(modes, mode, lambda: figure(peer(run, mode, f"{shape}:20", timeout=timeout), shape))
+            if said.get("median", math.inf) < entry.get("torch.compile", {}).get("median", math.inf):
+                entry["torch.compile"] = said
+        if "torch.compile" in entry:
+            ours(run, figures, "mome beside compile", [shape])
+        else:
+            entry["torch.compile"] = {"error": "; ".join(f"{mode}: {said['error']}" for mode, said in modes.items())}
 
     with run.clocks(content):
-        for shape in COMPILED:
+        for shape in PEERS:
             measure(shape)
 
 
@@ -183,13 +187,15 @@ def bounds(result):
         best = min(filter(None, (median(entry.get(name)) for name in ("mome", "mome again", "mome beside compile"))), default=None)
         if shape == "images 1":
             hold("batch 1, times faster than torch eager", ratio(median(entry.get("torch eager")), best), 3)
-        elif shape in OVERLAPPED:
-            hold(f"{shape}, times torch.compile", ratio(median(entry.get("torch.compile")), best), 1)
-            hold(f"{shape}, per second", ratio(count_of(shape), best), 8000)
+        if shape in PEERS:
+            hold(f"{shape}, times torch.compile", ratio(median(entry.get("torch.compile")), best), 1.3)
+        if shape in OVERLAPPED:
+            hold(f"{shape}, per second", ratio(count_of(shape), best), 15000)
     hold("mixed batch, times the three apart", stages.get("mixed", {}).get("ratio"), 1)
     mome, torch = (stages.get("ops", {}).get(side, {}) for side in ("mome", "torch"))
-    for name, product in (("qkv", "768 x 2304"), ("fc1", "768 x 3072"), ("fc2", "3072 x 768")):
-        hold(f"{name}, share of cuBLAS", ratio(median(torch.get(f"matmul {product}")), median(mome.get(name))), 0.7)
+    swept = stages.get("sweep", {}).get("best", {})
+    for product in ("qkv", "proj", "fc1", "fc2"):
+        hold(f"{product}, share of cuBLAS", swept.get(f"{product} {64 * 197}", {}).get("shareOfCublas"), 0.95)
     hold("experts, share of dense", ratio(median(mome.get("expert_ffn")), median(mome.get("expert_ffn, 3 experts"))), 0.9)
     hold("attention, times SDPA with the bias as mask", ratio(median(torch.get("attention")), median(mome.get("attention"))), 1)
     return found

@@ -36,6 +36,9 @@ class Run:
         self.environment = dict(os.environ, MOME_REQUIRE="cuda")
         self.environment["PATH"] += os.pathsep + "/usr/local/cuda/bin"
         self.use_build(options.build)
+        self.family = "sm90"  # of bfloat16 products: what the device is taken to have, until the smoke gate says otherwise
+        self.building = None  # a build beside other stages (build.py)
+        self.children = []    # processes with sessions of their own, ended with the run
 
     def use_build(self, folder):
         self.build = Path(folder).resolve()
@@ -103,6 +106,11 @@ class Run:
             content[name] = {"error": f"{type(problem).__name__}: {problem}"[:1200]}
         self.save()
         return content[name]
+
+    def end(self):
+        for process in self.children:
+            if process.poll() is None:
+                end_group(process)
 
     @contextlib.contextmanager
     def clocks(self, content):

@@ -1,9 +1,10 @@
 """Everything a GPU machine is needed for, in one command and without Node: builds, checks and measures the CUDA kernels.
 
-    python3 scripts/gpu/run.py --out result.json [--minutes 8.8] [--build build-gpu] [--prebuilt build] [--node node] [--emulation] [--stages a,b]
+    python3 scripts/gpu/run.py --out result.json [--minutes 8.8] [--build build-gpu] [--prebuilt prebuilt-gpu] [--node node] [--emulation] [--stages a,b]
 
-Needs CMake, g++, nvcc, a GPU and its driver, and Python with PyTorch. Most important first; the result is written after every
-figure, so that a run that is cut off keeps what it had. Exit code 0 only if every check that ran passed.
+Needs a GPU and its driver, Python with PyTorch, and CMake, g++ and nvcc or a folder that build.py made. Most important first; the result is written
+after every figure, so that a run that is cut off keeps what it had. Exit code 0 only if every check that ran passed. docs/cuda.md says what each stage does, and what
+a failure leaves behind.
 
 With --emulation the kernels run on this processor (native/cuda/emulation): the checks of this script itself, no GPU, no PyTorch and no figures.
 """
@@ -11,31 +12,34 @@ import argparse
 import json
 import sys
 
+import build
 import checks
 import figures
+import sweep
 from harness import ROOT, Run
 
 BUILD = "build"  # without it the folder is taken as it is
+PREBUILT = ROOT / "prebuilt-gpu"
 
 
-def stages(options, warm_up):
+def stages(options):
     """Name, what it does, and the seconds it needs at least, in order."""
-    def build(run, content):
-        try:
-            checks.build(run, content)
-        finally:
-            if warm_up:
-                content["tunedMeanwhile"] = warm_up.stop()
-
     memcheck = lambda run, content: checks.sanitizer(run, content, ["memcheck"], decides=True)
     others = lambda run, content: checks.sanitizer(run, content, ["synccheck", "racecheck"], decides=False)
-    chosen = [("machine", checks.machine, 5), (BUILD, build, 10), ("kernels", checks.kernels, 10), ("golden", checks.golden, 10)]
-    if not options.emulation:
-        chosen += [("ceilings", figures.ceilings, 10), ("model", figures.model, 30), ("ops", figures.ops, 10), ("full_size", checks.full_size, 20),
-                   ("mixed", figures.mixed, 15), ("sanitizer", memcheck, 20), ("compiled", figures.compiled, 45), ("sanitizer_others", others, 20)]
+    # What is left behind it: the rest of the checks, and the diagnosis where there is something to diagnose.
+    compiled = lambda run, content: figures.compiled(run, content, reserve=75 if run.family == "sm90" else 140)
+    # Tuning begins with the build and ends before anything is measured.
+    adopt = lambda run, content: content.update(tunedMeanwhile=run.warm_up.stop() if run.warm_up else []) or build.adopt(run, content)
+    chosen = [("machine", checks.machine, 5), (BUILD, build.begin, 10), ("smoke", checks.smoke, 5), ("kernels", checks.kernels, 10), ("golden", checks.golden, 10)]
+    if options.emulation:
+        chosen += [("sweep", sweep.sweep, 5)]
+    else:
+        chosen += [("built", adopt, 5), ("sweep", sweep.sweep, 20), ("profile", sweep.profile, 30), ("ops", figures.ops, 10), ("ceilings", figures.ceilings, 10), ("model", figures.model, 30),
+                   ("compiled", compiled, 45), ("full_size", checks.full_size, 20), ("mixed", figures.mixed, 15), ("listing", build.listing, 5), ("diagnose", checks.diagnose, 5),
+                   ("sanitizer", memcheck, 20), ("sanitizer_others", others, 20)]
     if options.node:
         # Before the long ones: they take what is left.
-        at = next((i for i, (name, _, _) in enumerate(chosen) if name == "sanitizer"), len(chosen))
+        at = next((i for i, (name, _, _) in enumerate(chosen) if name == "listing"), len(chosen))
         chosen.insert(at, ("addon", checks.addon, 20))
     return [each for each in chosen if options.stages is None or each[0] in options.stages]
 
@@ -45,16 +49,20 @@ def main():
     parser.add_argument("--out", required=True)
     parser.add_argument("--minutes", type=float, default=8.8)
     parser.add_argument("--build", default=str(ROOT / "build-gpu"))
-    parser.add_argument("--prebuilt", help="a build folder to use where building fails here")
+    parser.add_argument("--prebuilt", default=PREBUILT if PREBUILT.exists() else None, help="a folder that build.py made: its programs run while this machine builds its own")
     parser.add_argument("--emulation", action="store_true")
     parser.add_argument("--node", help="a Node binary: runs `mome verify` through the addon too, and its CUDA tests where node_modules/vitest is there")
     parser.add_argument("--stages", type=lambda names: names.split(","), help="these alone; without `build` the build folder is taken as it is")
     options = parser.parse_args()
-    options.required = [name for name in (BUILD, "kernels", "golden") if options.stages is None or name in options.stages]
+    options.required = [name for name in (BUILD, "smoke", "kernels", "golden") if options.stages is None or name in options.stages]
     run = Run(options, (lambda result: []) if options.emulation else figures.bounds)
     building = options.stages is None or BUILD in options.stages
-    for name, body, least_seconds in stages(options, figures.WarmUp(run) if building and not options.emulation else None):
-        run.stage(name, lambda content, body=body: body(run, content), least_seconds)
+    run.warm_up = figures.WarmUp(run) if building and not options.emulation else None
+    try:
+        for name, body, least_seconds in stages(options):
+            run.stage(name, lambda content, body=body: body(run, content), least_seconds)
+    finally:
+        run.end()
     run.save()
     print(json.dumps({"passed": run.result["passed"], "verdicts": run.result["verdicts"], "bounds": run.result["bounds"]}))
     return 0 if run.result["passed"] else 1

@@ -5,11 +5,12 @@ library's; an op's is the mean of many launches between two waits. The model is 
 biases expanded ahead. bench/peers/torch_peer.py has it as it is trained; test_peer.py holds the two to the same answers.
 
     python3 torch_peer.py eager|compile|compile-default <shape>:<rounds>...    prints the encoder's figures, a line of JSON for each shape, "pairs 32"
-    python3 torch_peer.py ops|ceilings                                         prints those of the device
+    python3 torch_peer.py ops|ceilings|sweep                                   prints those of the device
 """
 import concurrent.futures
 import functools
 import json
+import math
 import sys
 import time
 
@@ -155,39 +156,73 @@ def overlapped_seconds(model, inputs, rounds):
         return [together(max(2, rounds // 2)) for _ in range(2)]
 
 
-def op_seconds(run, rounds=10, launches=20):
-    seconds = []
+ROTATED_BYTES = 128 << 20  # as mome_device_bench: more than twice the second-level cache
+MOST_COPIES = 24
+
+
+def op_seconds(runs, rounds=10, launches=20):
+    """Seconds of a launch by the device's events, the mean of each round. `runs` take turns, so that what one reads is not in the cache."""
+    runs, seconds, launched = runs if isinstance(runs, list) else [runs], [], 0
     with torch.inference_mode():
         for round_ in range(rounds + 2):
-            torch.cuda.synchronize()
-            started = time.perf_counter()
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
             for _ in range(launches):
-                run()
-            torch.cuda.synchronize()
+                runs[launched % len(runs)]()
+                launched += 1
+            end.record()
+            end.synchronize()
             if round_ >= 2:
-                seconds.append((time.perf_counter() - started) / launches)
+                seconds.append(begin.elapsed_time(end) / 1e3 / launches)
     return seconds
 
 
+def copies(bytes_touched):
+    return max(1, min(MOST_COPIES, -(-ROTATED_BYTES // bytes_touched)))
+
+
+SWEPT = {"qkv": (WIDTH, 3 * WIDTH), "proj": (WIDTH, WIDTH), "fc1": (WIDTH, HIDDEN), "fc2": (HIDDEN, WIDTH)}
+SWEPT_ROWS = (197, 1576, 6304, 12608, 50432)
+
+
+def sweep():
+    """cuBLAS at the sizes of `mome_device_bench --sweep`: product and rows to seconds."""
+    found = {}
+    for name, (depth, columns) in SWEPT.items():
+        for rows in SWEPT_ROWS:
+            count = copies(2 * (rows * (depth + columns) + depth * columns))
+            # One bias, as there: no more than a column's number.
+            bias = torch.randn(columns, device=DEVICE, dtype=torch.bfloat16)
+            made = [[0.1 * torch.randn(*shape, device=DEVICE, dtype=torch.bfloat16) for shape in ((rows, depth), (columns, depth))] for _ in range(count)]
+            found[f"{name} {rows}"] = op_seconds([functools.partial(F.linear, x, weight, bias) for x, weight in made], rounds=3, launches=10)
+            del made
+    return found
+
+
 def ops():
-    """The library's kernels by name, as torch runs them at the same sizes."""
+    """The library's kernels by name, as torch runs them at the same sizes: each a list of copies that take turns."""
     rows = 64 * TOKENS
     new = lambda *shape: 0.1 * torch.randn(*shape, device="cuda", dtype=torch.bfloat16)
-    x, vector, hidden = new(rows, WIDTH), new(WIDTH), new(HIDDEN)
+    vector, hidden = new(WIDTH), new(HIDDEN)
     qkv, proj, fc1, fc2 = new(3 * WIDTH, WIDTH), new(WIDTH, WIDTH), new(HIDDEN, WIDTH), new(WIDTH, HIDDEN)
     qkv_bias = new(3 * WIDTH)
-    q, k, v = (new(64, HEADS, TOKENS, WIDTH // HEADS) for _ in range(3))
     bias = aligned(new(1, HEADS, TOKENS, TOKENS))
+
+    def turns(run, *shapes):
+        """run(*inputs) for copies of inputs of these shapes."""
+        made = [[new(*shape) for shape in shapes] for _ in range(copies(2 * sum(math.prod(shape) for shape in shapes)))]
+        return [functools.partial(run, *inputs) for inputs in made]
+
+    narrow, wide, head = (rows, WIDTH), (rows, HIDDEN), (64, HEADS, TOKENS, WIDTH // HEADS)
     return {
-        "qkv": lambda: F.linear(x, qkv, qkv_bias),
-        "proj_residual": lambda: x + vector * F.linear(x, proj, vector),
-        "layer_norm": lambda: F.layer_norm(x, (WIDTH,), vector, vector, 1e-6),
-        "expert_ffn": lambda: x + vector * F.linear(F.gelu(F.linear(F.layer_norm(x, (WIDTH,), vector, vector, 1e-6), fc1, hidden)), fc2, vector),
-        "attention, no bias": lambda: F.scaled_dot_product_attention(q, k, v),
-        "attention": lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=bias),
-        "matmul 768 x 2304": lambda: x @ qkv.T,
-        "matmul 768 x 3072": lambda: x @ fc1.T,
-        "matmul 3072 x 768": lambda a=new(rows, HIDDEN): a @ fc2.T,
+        "qkv": turns(lambda x: F.linear(x, qkv, qkv_bias), narrow),
+        "fc1": turns(lambda x: F.linear(x, fc1, hidden), narrow),
+        "fc2": turns(lambda x: F.linear(x, fc2, vector), wide),
+        "proj_residual": turns(lambda a, x: x + vector * F.linear(a, proj, vector), narrow, narrow),
+        "layer_norm": turns(lambda x: F.layer_norm(x, (WIDTH,), vector, vector, 1e-6), narrow),
+        "expert_ffn": turns(lambda x: x + vector * F.linear(F.gelu(F.linear(F.layer_norm(x, (WIDTH,), vector, vector, 1e-6), fc1, hidden)), fc2, vector), narrow),
+        "attention, no bias": turns(F.scaled_dot_product_attention, head, head, head),
+        "attention": turns(functools.partial(F.scaled_dot_product_attention, attn_mask=bias), head, head, head),
     }
 
 
@@ -226,6 +261,8 @@ def main():
         print(json.dumps({name: op_seconds(run) for name, run in ops().items()}))
     elif kind == "ceilings":
         print(json.dumps(ceilings()))
+    elif kind == "sweep":
+        print(json.dumps(sweep()))
     for words in shapes:
         shape, rounds = words.split(":")
         print(json.dumps(encoder(kind, shape, int(rounds))), flush=True)

@@ -1,9 +1,12 @@
-// mome_device_bench [--rounds N]: the forward kernels of the CUDA library at the base model's sizes, bfloat16, rows of 64 pictures.
+// mome_device_bench [--rounds N] [--launches N] [--sizes base|small] [--sweep yes]: the forward kernels of the CUDA library in bfloat16.
 //
-// Each figure is the mean of many launches between two waits, so that the launches' own time hides behind the kernels; rounds are repeated
-// and the list of all of them is printed as JSON, with the products each op has to do, for scripts/gpu/run.py to set against other
-// libraries on the same device.
-#include <chrono>
+// Prints a line of JSON for the device, then one for each figure, so that a run that is cut off keeps what it had; scripts/gpu/run.py sets them
+// against other libraries on the same device. A figure is a list of rounds; each is the mean of many launches between two events of the device.
+// Launches take their inputs, weights and results in turn from so many copies that the second-level cache does not hold the next one's.
+//
+// Without --sweep: each op at the base model's sizes, rows of 64 pictures. With it: the four products of a block for each tile, family and number of
+// rows, as `qkv`, whose epilogue is the lightest, and for one number of rows also without any epilogue. `small` sizes are for rehearsals.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -18,16 +21,35 @@
 #include "core/ops/proj_residual.h"
 #include "core/ops/qkv.h"
 #include "core/weights.h"
+#include "cuda/config/gemm_tile.h"
 
 namespace mome {
 namespace {
 
-constexpr int64_t kImages = 64, kTokens = 197, kRows = kImages * kTokens, kWidth = 768, kHidden = 3072, kHeads = 12, kLayers = 12;
-constexpr int kLaunches = 20;
+struct Sizes {
+  int64_t images = 64, tokens = 197, grid = 14, width = 768, hidden = 3072, heads = 12, layers = 12;
+  std::vector<int64_t> sweep = {197, 1576, 6304, 12608, 50432};
+  size_t rotated_bytes = size_t{128} << 20;  // more than twice the second-level cache of an H100 or H200
+  int64_t rows() const { return images * tokens; }
+};
+Sizes small_sizes() { return {2, 17, 4, 48, 96, 2, 2, {17, 70}, size_t{32} << 10}; }
+
+constexpr int kMostCopies = 24;
 
 class Bench {
  public:
-  Bench(std::shared_ptr<Device> device, int rounds) : device_(std::move(device)), rounds_(rounds) {}
+  Bench(std::shared_ptr<Device> device, size_t rotated_bytes, int rounds, int launches)
+      : device_(std::move(device)), rotated_bytes_(rotated_bytes), rounds_(rounds), launches_(launches) {
+    for (void*& mark : marks_) check(device_->make_timed_mark(mark));
+  }
+  ~Bench() {
+    for (void* mark : marks_) device_->release_mark(mark);
+  }
+  Bench(const Bench&) = delete;
+  Bench& operator=(const Bench&) = delete;
+
+  // So many copies of what a launch touches as outgrow the second-level cache.
+  int copies(size_t bytes) const { return static_cast<int>(std::clamp<size_t>((rotated_bytes_ + bytes - 1) / bytes, 1, kMostCopies)); }
 
   // Device memory with normal values as bfloat16 (products depend on their operands' bits: zeros would run faster) or float32.
   void* rows(int64_t count) { return fill(count, true); }
@@ -51,30 +73,53 @@ class Bench {
     return kept_.back().data();
   }
 
-  template <typename Args>
-  void measure(const char* name, const Args& args, double flops) {
-    const Kernel* kernel = kernel_table(Target::cuda).find(Args::kOp, Args::kDirection, Target::cuda);
-    const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(&args, 1);
-    DeviceMemory workspace;
-    if (const Status status = workspace.reserve(device_, bytes); !status.ok()) die(status);
-    OpContext context{pool_, workspace.data(), bytes, device_->queue()};
-    context.device.rows = WeightType::bf16;
-    std::printf("%s\n  {\"name\": \"%s\", \"flops\": %.0f, \"seconds\": [", first_ ? "" : ",", name, flops);
-    first_ = false;
-    for (int round = -1; round < rounds_; round++) {  // the first warms up
-      const auto started = std::chrono::steady_clock::now();
-      Status status;
-      for (int i = 0; i < kLaunches && status.ok(); i++) status = kernel->run(&args, context);
-      if (status.ok()) status = device_->finish();
-      if (!status.ok()) die(status);
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count() / kLaunches;
-      if (round >= 0) std::printf("%s%.4g", round == 0 ? "" : ", ", seconds);
-    }
-    std::printf("]}");
-    std::fflush(stdout);
+  // The same weights once more, elsewhere.
+  Matrix again(const Matrix& matrix) {
+    const size_t bytes = static_cast<size_t>(matrix.rows * ((matrix.columns + 7) / 8 * 8)) * sizeof(uint16_t);
+    std::vector<std::byte> values(bytes);
+    check(device_->download(values.data(), matrix.packed, bytes));
+    check(device_->finish());
+    Matrix copy = matrix;
+    copy.packed = static_cast<std::byte*>(this->bytes(values.data(), bytes));
+    return copy;
   }
 
+  // `args`: of launches that follow each other. `head`: the line's first members.
+  template <typename Args>
+  void measure(const std::string& head, const std::vector<Args>& args, double flops) {
+    const Kernel* kernel = kernel_table(Target::cuda).find(Args::kOp, Args::kDirection, Target::cuda);
+    const size_t bytes = kernel->workspace == nullptr ? 0 : kernel->workspace(&args[0], 1);
+    DeviceMemory workspace;
+    check(workspace.reserve(device_, bytes));
+    OpContext context{pool_, workspace.data(), bytes, device_->queue()};
+    context.device.rows = WeightType::bf16;
+    std::string seconds;
+    size_t next = 0;
+    for (int round = -1; round < rounds_; round++) {  // the first warms up
+      check(device_->set_mark(marks_[0]));
+      for (int i = 0; i < launches_; i++) check(kernel->run(&args[next++ % args.size()], context));
+      check(device_->set_mark(marks_[1]));
+      check(device_->wait_mark(marks_[1]));
+      double took = 0;
+      check(device_->seconds_between(marks_[0], marks_[1], took));
+      char text[32];
+      std::snprintf(text, sizeof text, "%s%.4g", seconds.empty() ? "" : ", ", took / launches_);
+      if (round >= 0) seconds += text;
+    }
+    std::printf("{%s, \"flops\": %.0f, \"copies\": %zu, \"seconds\": [%s]}\n", head.c_str(), flops, args.size(), seconds.c_str());
+    std::fflush(stdout);
+  }
+  template <typename Args>
+  void measure_op(const char* name, const std::vector<Args>& args, double flops) {
+    measure("\"name\": \"" + std::string(name) + "\"", args, flops);
+  }
+
+  DeviceQueue queue() const { return device_->queue(); }
+
  private:
+  static void check(const Status& status) {
+    if (!status.ok()) die(status);
+  }
   [[noreturn]] static void die(const Status& status) {
     std::fprintf(stderr, "mome_device_bench: %s\n", status.message().c_str());
     std::exit(1);
@@ -100,56 +145,135 @@ class Bench {
   }
 
   std::shared_ptr<Device> device_;
-  int rounds_;
+  size_t rotated_bytes_;
+  int rounds_, launches_;
+  void* marks_[2] = {};
   ThreadPool pool_{0};
   std::mt19937 random_{5};
   std::vector<DeviceMemory> kept_;
-  bool first_ = true;
 };
 
 float* as_rows(void* pointer) { return static_cast<float*>(pointer); }
 
-void run(Bench& bench) {
-  const double gemm = 2.0 * kRows * kWidth;
-  float* x = as_rows(bench.rows(kRows * kWidth));
-  float* qkv = as_rows(bench.rows(kRows * 3 * kWidth));
-  float* out = as_rows(bench.rows(kRows * kWidth));
-  const float* vector = bench.vector(kHidden);
+// args(i) for each of so many copies as what one launch touches asks for.
+template <typename Make>
+auto copies_of(const Bench& bench, size_t bytes, Make make) {
+  std::vector<decltype(make(0))> all;
+  for (int i = 0; i < bench.copies(bytes); i++) all.push_back(make(i));
+  return all;
+}
 
-  bench.measure("qkv", QkvForward{kRows, kWidth, x, bench.matrix(3 * kWidth, kWidth), vector, vector, qkv}, gemm * 3 * kWidth);
-  const Matrix fc1 = bench.matrix(kHidden, kWidth), fc2 = bench.matrix(kWidth, kHidden);
-  // The products of the experts' layers alone, as the widest and the deepest `qkv`: it writes a third of its columns at a time.
-  float* hidden = as_rows(bench.rows(kRows * kHidden));
-  bench.measure("fc1", QkvForward{kRows, kHidden / 3, x, fc1, vector, vector, hidden}, gemm * kHidden);
-  bench.measure("fc2", QkvForward{kRows, kWidth / 3, hidden, fc2, vector, vector, out}, gemm * kHidden);
-  bench.measure("proj_residual", ProjResidualForward{kRows, kWidth, x, x, bench.matrix(kWidth, kWidth), vector, vector, nullptr, out}, gemm * kWidth);
-  bench.measure("layer_norm", LayerNormForward{kRows, kWidth, x, vector, vector, 1e-6f, out}, 0);
+void ops(Bench& bench, const Sizes& size) {
+  const int64_t rows = size.rows(), width = size.width, hidden = size.hidden;
+  const double gemm = 2.0 * static_cast<double>(rows) * static_cast<double>(width);
+  const size_t row_bytes = static_cast<size_t>(rows * width) * sizeof(uint16_t);
+  const float* vector = bench.vector(hidden);
+  const auto new_rows = [&](int64_t columns) { return as_rows(bench.rows(rows * columns)); };
 
-  ExpertFfnForward ffn{};
-  ffn.rows = kRows, ffn.width = kWidth, ffn.hidden = kHidden, ffn.eps = 1e-6f, ffn.x = x, ffn.gamma = vector, ffn.out = out;
-  const auto experts = [&](std::vector<int32_t> bounds) {
-    ffn.bounds = static_cast<const int32_t*>(bench.bytes(bounds.data(), bounds.size() * sizeof(int32_t)));
-    ffn.experts = static_cast<int>(bounds.size()) - 1;
-    for (int e = 0; e < ffn.experts; e++) {
-      const Matrix own_fc1 = e == 0 ? fc1 : bench.matrix(kHidden, kWidth), own_fc2 = e == 0 ? fc2 : bench.matrix(kWidth, kHidden);
-      ffn.expert[e] = {0, 0, vector, vector, own_fc1, vector, own_fc2, vector};
-    }
+  const Matrix qkv = bench.matrix(3 * width, width), proj = bench.matrix(width, width), fc1 = bench.matrix(hidden, width), fc2 = bench.matrix(width, hidden);
+  const auto product = [&](const Matrix& weight) {
+    return [&bench, &new_rows, rows, vector, weight](int i) {
+      return QkvForward{rows, weight.rows / 3, new_rows(weight.columns), i == 0 ? weight : bench.again(weight), vector, vector, new_rows(weight.rows)};
+    };
   };
-  experts({0, kRows});
-  bench.measure("expert_ffn", ffn, 2 * gemm * kHidden);
-  experts({0, kRows / 8, kRows / 2, kRows});
-  bench.measure("expert_ffn, 3 experts", ffn, 2 * gemm * kHidden);
+  bench.measure_op("qkv", copies_of(bench, 4 * row_bytes, product(qkv)), gemm * 3 * static_cast<double>(width));
+  // The products of the experts' layers alone, as the widest and the deepest `qkv`: it writes a third of its columns at a time.
+  const size_t fc_bytes = row_bytes + static_cast<size_t>(rows * hidden) * sizeof(uint16_t);
+  bench.measure_op("fc1", copies_of(bench, fc_bytes, product(fc1)), gemm * static_cast<double>(hidden));
+  bench.measure_op("fc2", copies_of(bench, fc_bytes, product(fc2)), gemm * static_cast<double>(hidden));
+  bench.measure_op("proj_residual", copies_of(bench, 3 * row_bytes, [&](int i) {
+                     return ProjResidualForward{rows, width, new_rows(width), new_rows(width), i == 0 ? proj : bench.again(proj), vector, vector, nullptr, new_rows(width)};
+                   }), gemm * static_cast<double>(width));
+  bench.measure_op("layer_norm", copies_of(bench, 2 * row_bytes, [&](int) { return LayerNormForward{rows, width, new_rows(width), vector, vector, 1e-6f, new_rows(width)}; }), 0);
 
-  const RelativePosition position{14, 196};
+  const auto experts = [&](std::vector<int32_t> bounds) {
+    const auto* ends = static_cast<const int32_t*>(bench.bytes(bounds.data(), bounds.size() * sizeof(int32_t)));
+    std::vector<std::pair<Matrix, Matrix>> weights = {{fc1, fc2}};
+    while (weights.size() < bounds.size() - 1) weights.emplace_back(bench.matrix(hidden, width), bench.matrix(width, hidden));
+    return copies_of(bench, 2 * fc_bytes, [&](int) {
+      ExpertFfnForward ffn{};
+      ffn.rows = rows, ffn.width = width, ffn.hidden = hidden, ffn.eps = 1e-6f, ffn.x = new_rows(width), ffn.gamma = vector, ffn.out = new_rows(width);
+      ffn.bounds = ends;
+      ffn.experts = static_cast<int>(weights.size());
+      for (int e = 0; e < ffn.experts; e++) {
+        const auto& [own_fc1, own_fc2] = weights[static_cast<size_t>(e)];
+        ffn.expert[e] = {0, 0, vector, vector, own_fc1, vector, own_fc2, vector};
+      }
+      return ffn;
+    });
+  };
+  const int32_t end = static_cast<int32_t>(rows);
+  bench.measure_op("expert_ffn", experts({0, end}), 2 * gemm * static_cast<double>(hidden));
+  bench.measure_op("expert_ffn, 3 experts", experts({0, end / 8, end / 2, end}), 2 * gemm * static_cast<double>(hidden));
+
+  const RelativePosition position{static_cast<int32_t>(size.grid), 196};
   std::vector<Sequence> sequences;
-  for (int32_t i = 0; i < kImages; i++) sequences.push_back({0, 0, i * static_cast<int32_t>(kTokens), static_cast<int32_t>(kTokens)});
-  AttentionForward attention{kRows, kWidth, kHeads, kImages, nullptr, qkv, nullptr, kHeads * kLayers, 0, position, 0.125f, out, nullptr, 0, false};
-  summarise_sequences(sequences.data(), attention);
-  attention.sequences = static_cast<const Sequence*>(bench.bytes(sequences.data(), sequences.size() * sizeof(Sequence)));
-  const double scores = 4.0 * kImages * kTokens * kTokens * kWidth;
-  bench.measure("attention, no bias", attention, scores);
-  attention.table = bench.vector(position.rows() * kHeads * kLayers);
-  bench.measure("attention", attention, scores);
+  for (int32_t i = 0; i < size.images; i++) sequences.push_back({0, 0, i * static_cast<int32_t>(size.tokens), static_cast<int32_t>(size.tokens)});
+  const auto* on_device = static_cast<const Sequence*>(bench.bytes(sequences.data(), sequences.size() * sizeof(Sequence)));
+  const float* table = bench.vector(position.rows() * size.heads * size.layers);
+  const auto attention = [&](bool biased) {
+    return copies_of(bench, 4 * row_bytes, [&, biased](int) {
+      AttentionForward a{rows, width, size.heads, size.images, nullptr, new_rows(3 * width), biased ? table : nullptr, size.heads * size.layers, 0, position, 0.125f, new_rows(width),
+                         nullptr, 0, false};
+      summarise_sequences(sequences.data(), a);
+      a.sequences = on_device;
+      return a;
+    });
+  };
+  const double scores = 4.0 * static_cast<double>(size.images * size.tokens * size.tokens * width);
+  bench.measure_op("attention, no bias", attention(false), scores);
+  bench.measure_op("attention", attention(true), scores);
+}
+
+// Tiles x families x rows x the four products of a block.
+void sweep(Bench& bench, const Sizes& size) {
+  using namespace cuda;
+  const int64_t most_rows = *std::max_element(size.sweep.begin(), size.sweep.end()), most_columns = std::max(size.hidden, 3 * size.width);
+  // Operands of all cases are parts of two buffers; copies follow each other there.
+  const auto bytes_of = [](int64_t count) { return static_cast<size_t>(count) * sizeof(uint16_t); };
+  const int64_t room = std::max(most_rows * most_columns, static_cast<int64_t>(size.rotated_bytes / sizeof(uint16_t)) * 2);
+  float *x = as_rows(bench.rows(room)), *y = as_rows(bench.rows(room));
+  const float* vector = bench.vector(most_columns);
+  const bool newer = gemm_family(bench.queue().capability) == GemmFamily::sm90;
+  struct Product {
+    const char* name;
+    int64_t columns, depth;
+  };
+  for (const Product& product : {Product{"qkv", 3 * size.width, size.width}, {"proj", size.width, size.width}, {"fc1", size.hidden, size.width}, {"fc2", size.width, size.hidden}}) {
+    std::vector<Matrix> weights = {bench.matrix(product.columns, product.depth)};
+    for (const int64_t rows : size.sweep) {
+      const int64_t row_x = rows * product.depth, row_y = rows * product.columns;
+      const size_t touched = bytes_of(row_x + row_y + product.columns * product.depth);
+      const auto args = copies_of(bench, touched, [&](int i) {
+        while (weights.size() <= static_cast<size_t>(i)) weights.push_back(bench.again(weights[0]));
+        const auto part = [&](float* from, int64_t count) { return as_rows(reinterpret_cast<uint16_t*>(from) + i % (room / count) * count); };
+        return QkvForward{rows, product.columns / 3, part(x, row_x), weights[static_cast<size_t>(i)], vector, vector, part(y, row_y)};
+      });
+      for (const GemmFamily family : {GemmFamily::sm90, GemmFamily::sm80}) {
+        if (family == GemmFamily::sm90 && !newer) continue;
+        const char* name = family == GemmFamily::sm90 ? "sm90" : "sm80";
+        setenv("MOME_GEMM_FAMILY", name, 1);
+        for (size_t tile = 0; tile < gemm_tiles(family).size(); tile++) {
+          setenv("MOME_GEMM_TILE", std::to_string(tile).c_str(), 1);
+          for (const bool epilogue : {true, false}) {
+            if (!epilogue && rows != size.sweep[size.sweep.size() > 3 ? 3 : 0]) continue;
+            if (!epilogue) setenv("MOME_GEMM_EPILOGUE", "none", 1);
+            const GemmTile& of = gemm_tiles(family)[tile];
+            char head[256];
+            std::snprintf(head, sizeof head,
+                          "\"product\": \"%s\", \"rows\": %lld, \"columns\": %lld, \"depth\": %lld, \"family\": \"%s\", \"tile\": %zu, \"tileRows\": %d, \"tileColumns\": %d, "
+                          "\"epilogue\": %s",
+                          product.name, static_cast<long long>(rows), static_cast<long long>(product.columns), static_cast<long long>(product.depth), name, tile, of.rows, of.columns,
+                          epilogue ? "true" : "false");
+            bench.measure(head, args, 2.0 * static_cast<double>(rows * product.columns) * static_cast<double>(product.depth));
+            unsetenv("MOME_GEMM_EPILOGUE");
+          }
+        }
+      }
+      unsetenv("MOME_GEMM_TILE");
+      unsetenv("MOME_GEMM_FAMILY");
+    }
+  }
 }
 
 }  // namespace
@@ -157,7 +281,18 @@ void run(Bench& bench) {
 
 int main(int count, char** arguments) {
   using namespace mome;
-  const int rounds = count == 3 && std::string(arguments[1]) == "--rounds" ? std::atoi(arguments[2]) : 10;
+  int rounds = 10, launches = 20;
+  bool swept = false, known = count % 2 == 1;
+  Sizes sizes;
+  for (int i = 1; i + 1 < count; i += 2) {
+    const std::string name = arguments[i], value = arguments[i + 1];
+    if (name == "--rounds") rounds = std::atoi(value.c_str());
+    else if (name == "--launches") launches = std::atoi(value.c_str());
+    else if (name == "--sizes" && value == "small") sizes = small_sizes();
+    else if (name == "--sweep" && value == "yes") swept = true;
+    else if (!(name == "--sizes" && value == "base")) known = false;
+  }
+  if (!known || rounds < 1 || launches < 1) return std::printf("usage: mome_device_bench [--rounds N] [--launches N] [--sizes base|small] [--sweep yes]\n"), 2;
   const DeviceLibrary& library = device_library();
   std::string why = library.reason;
   std::shared_ptr<Device> device;
@@ -166,10 +301,11 @@ int main(int count, char** arguments) {
   if (status.ok()) status = device->use();
   DeviceDescription description;
   if (!status.ok() || !library.api->describe(0, description).ok()) return std::fprintf(stderr, "mome_device_bench: %s\n", status.message().c_str()), 1;
-  std::printf("{\"device\": \"%s\", \"runtime\": \"%s\", \"rows\": %lld, \"kernels\": [", description.name.c_str(), description.runtime.c_str(),
-              static_cast<long long>(kRows));
-  Bench bench(device, rounds);
-  run(bench);
-  std::printf("\n]}\n");
+  std::printf("{\"device\": \"%s\", \"runtime\": \"%s\", \"multiprocessors\": %d, \"rows\": %lld}\n", description.name.c_str(), description.runtime.c_str(),
+              device->queue().multiprocessors, static_cast<long long>(sizes.rows()));
+  std::fflush(stdout);
+  Bench bench(device, sizes.rotated_bytes, rounds, launches);
+  if (swept) sweep(bench, sizes);
+  else ops(bench, sizes);
   return 0;
 }

@@ -38,6 +38,11 @@ GemmFamily gemm_family(int capability) {
   return capability == 90 && !older ? GemmFamily::sm90 : GemmFamily::sm80;
 }
 
+bool gemm_without_epilogue() {
+  const char* epilogue = std::getenv("MOME_GEMM_EPILOGUE");
+  return epilogue != nullptr && std::strcmp(epilogue, "none") == 0;
+}
+
 int usable_multiprocessors(int multiprocessors) {
   const char* most = std::getenv("MOME_MULTIPROCESSORS");
   const int wanted = most == nullptr ? 0 : std::atoi(most);

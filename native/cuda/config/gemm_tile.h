@@ -24,6 +24,8 @@ enum class GemmFamily { sm80, sm90 };
 std::span<const GemmTile> gemm_tiles(GemmFamily family);
 // The family of a device, by its compute capability (10 * major + minor).
 GemmFamily gemm_family(int capability);
+// Whether bfloat16 products leave their epilogue out and write nothing (MOME_GEMM_EPILOGUE=none), so that the products alone can be measured.
+bool gemm_without_epilogue();
 // What launches are sized for on a device of so many multiprocessors: no more than MOME_MULTIPROCESSORS, where that is set. With few, blocks
 // take several tiles in turn even in small cases.
 int usable_multiprocessors(int multiprocessors);

@@ -7,8 +7,10 @@
 // last for all that follow.
 // MOME_EMULATION_FAIL_AFTER=n lets launches fail after n of them, of what is opened meanwhile. The first that fails loses its device: like a
 // sticky error of CUDA it ends everything there, in this process and for good.
+// MOME_EMULATION_PLANT=hang, endless, wrong or misaligned makes kernels fail in that way (Plant in simt.h).
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -16,6 +18,7 @@
 
 #include "core/device.h"
 #include "core/memory.h"
+#include "cuda/config/attention_kernel.h"
 #include "cuda/config/gemm_tile.h"
 #include "cuda/emulation/recorder.h"
 #include "cuda/kernels/register.h"
@@ -57,6 +60,7 @@ class EmulatedDevice final : public Device {
     recorder_.device = options.index;
     recorder_.loss = &loss_of(options.index);
     const char* fail = std::getenv("MOME_EMULATION_FAIL_AFTER");
+    recorder_.most_shared = most_shared_bytes(capability_);
     if (fail != nullptr) recorder_.launches_left = std::atoll(fail);
   }
   Status use() override {
@@ -98,9 +102,22 @@ class EmulatedDevice final : public Device {
     mark = this;
     return recorder_.lost();
   }
-  Status set_mark(void*) override { return recorder_.lost(); }
+  Status set_mark(void* mark) override {
+    if (mark != this) *static_cast<Time*>(mark) = std::chrono::steady_clock::now();
+    return recorder_.lost();
+  }
   Status wait_mark(void*) override { return recorder_.lost(); }
-  void release_mark(void*) override {}
+  void release_mark(void* mark) override {
+    if (mark != this) delete static_cast<Time*>(mark);
+  }
+  Status make_timed_mark(void*& mark) override {
+    mark = new Time();
+    return recorder_.lost();
+  }
+  Status seconds_between(void* begin, void* end, double& seconds) override {
+    seconds = std::chrono::duration<double>(*static_cast<Time*>(end) - *static_cast<Time*>(begin)).count();
+    return recorder_.lost();
+  }
 
   Status begin_recording() override {
     MOME_RETURN_IF_ERROR(recorder_.lost());
@@ -121,6 +138,7 @@ class EmulatedDevice final : public Device {
   void release_recording(void* recording) override { delete static_cast<Recording*>(recording); }
 
  private:
+  using Time = std::chrono::steady_clock::time_point;
   Status copy(void* to, const void* from, size_t bytes) {
     MOME_RETURN_IF_ERROR(recorder_.lost());
     std::memcpy(to, from, bytes);

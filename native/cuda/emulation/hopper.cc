@@ -1,8 +1,10 @@
 #include "cuda/emulation/hopper.h"
 
 #include <bit>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "cuda/emulation/simt.h"
 #include "cuda/primitives/hopper.h"
@@ -14,6 +16,8 @@ Status make_tensor_map(const bf16* matrix, int64_t rows, int64_t columns, int64_
   map = {reinterpret_cast<const uint16_t*>(matrix), rows, columns, pitch, box_rows};
   return {};
 }
+
+uint64_t* trap_report() { return nullptr; }  // run_grid returns the word
 
 namespace emulation {
 namespace {
@@ -61,6 +65,7 @@ void multiply(const Product& product) {
         if (column % 8 / 2 != lane % 4) continue;
         float sum = 0;
         for (int k = 0; k < 16; k++) sum += operand(product.a, row, k) * operand(product.b, column, k);
+        if (block().plant == Plant::wrong && row == 17 && column % 8 == 3) sum = -sum;
         float& to = product.d[lane][column / 8 * 4 + 2 * half + column % 2];
         to = product.add ? to + sum : sum;
       }
@@ -117,6 +122,9 @@ bool phase_passed(uint64_t* barrier, int parity) {
 void copy_box(void* to, const TensorMap& map, int row, int column, uint64_t* barrier) {
   if (reinterpret_cast<uintptr_t>(to) % 1024 != 0) std::abort();
   const Box box{to, map, row, column, barrier};
+  const int begun = ++block().boxes_begun;
+  while (block().plant == Plant::endless) std::this_thread::sleep_for(std::chrono::hours(1));
+  if (block().plant == Plant::hang && begun == 2) return;
   if (toss()) land(box);
   else block().boxes.push_back(box);
 }

@@ -1,9 +1,13 @@
 #include "cuda/emulation/simt.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <random>
+#include <utility>
+
+#include "cuda/config/trap_report.h"
 
 namespace mome::cuda::emulation {
 namespace {
@@ -49,6 +53,18 @@ struct Scheduler {
 
 thread_local std::unique_ptr<Scheduler> scheduler;
 
+Plant planted() {
+  const char* wanted = std::getenv("MOME_EMULATION_PLANT");
+  if (wanted == nullptr) return Plant::none;
+  constexpr std::pair<const char*, Plant> kPlants[] = {
+      {"hang", Plant::hang}, {"endless", Plant::endless}, {"wrong", Plant::wrong}, {"misaligned", Plant::misaligned}};
+  for (const auto& [name, plant] : kPlants) {
+    if (std::strcmp(wanted, name) == 0) return plant;
+  }
+  std::fprintf(stderr, "MOME_EMULATION_PLANT: expected hang, endless, wrong or misaligned, got %s\n", wanted);
+  std::abort();
+}
+
 void entry() {
   Scheduler& s = *scheduler;
   s.body(s.context);
@@ -90,6 +106,7 @@ void run_block() {
   s.block.alive = threads;
   for (NamedBarrier& named : s.block.named) named = NamedBarrier();
   s.block.boxes.clear();
+  s.block.boxes_begun = 0;
   for (Warp& warp : s.warps) warp = Warp();
   for (int i = 0; i < threads; i++) {
     Lane& lane = s.lanes[i];
@@ -110,6 +127,7 @@ void run_block() {
       for (int turn = 0; turn < kTurns; turn++) {
         for (int i = w * kWarp; i < std::min(threads, (w + 1) * kWarp); i++) {
           if (!s.lanes[i].finished) enter(i);
+          if (s.block.trap != 0) return;
         }
       }
     }
@@ -138,6 +156,11 @@ void barrier() {
   while (b.generation == generation) yield();
 }
 
+void give_up(uint64_t word) {
+  block().trap = word;
+  for (;;) yield();
+}
+
 void copy_async(void* to, const void* from, uint32_t bytes, uint32_t zeros) { lane().groups.back().push_back({to, from, bytes, zeros}); }
 
 void copy_commit() { lane().groups.emplace_back(); }
@@ -153,7 +176,7 @@ void copy_wait(size_t groups_left) {
   }
 }
 
-void run_grid(Dim3 grid, Dim3 dim, size_t shared_bytes, Body body, void* context) {
+uint64_t run_grid(Dim3 grid, Dim3 dim, size_t shared_bytes, Body body, void* context) {
   if (!scheduler) scheduler = std::make_unique<Scheduler>();
   Scheduler& s = *scheduler;
   const size_t threads = size_t{dim.x} * dim.y * dim.z;
@@ -162,8 +185,12 @@ void run_grid(Dim3 grid, Dim3 dim, size_t shared_bytes, Body body, void* context
   s.lanes.resize(threads);
   s.warps.resize((threads + kWarp - 1) / kWarp);
   s.stacks.resize(threads * kStackBytes);
-  s.shared.resize(shared_bytes + 1024);
-  s.block.shared = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(s.shared.data()) + 1023) & ~uintptr_t{1023});
+  s.block.plant = planted();
+  s.block.trap = 0;
+  constexpr size_t kLate = 16;
+  s.shared.resize(shared_bytes + kSharedAlignment + kLate);
+  s.block.shared = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(s.shared.data()) + kSharedAlignment - 1) & ~uintptr_t{kSharedAlignment - 1});
+  if (s.block.plant == Plant::misaligned) s.block.shared += kLate;
   s.order.resize(s.warps.size());
   for (size_t i = 0; i < s.order.size(); i++) s.order[i] = static_cast<int>(i);
   s.body = body;
@@ -173,9 +200,11 @@ void run_grid(Dim3 grid, Dim3 dim, size_t shared_bytes, Body body, void* context
       for (unsigned x = 0; x < grid.x; x++) {
         s.block.index = {x, y, z};
         run_block();
+        if (s.block.trap != 0) return s.block.trap;
       }
     }
   }
+  return 0;
 }
 
 }  // namespace mome::cuda::emulation

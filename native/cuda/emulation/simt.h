@@ -69,6 +69,16 @@ struct Lane {
   std::vector<std::vector<Copy>> groups;  // copies under way, oldest group first; the last one is still open
 };
 
+// A fault that MOME_EMULATION_PLANT asks for, to see what a failing kernel leaves behind. All but `misaligned` are in the bulk copies and
+// warpgroup products of hopper.h, so that they meet bfloat16 products as devices of capability 9.0 take them, and nothing else.
+enum class Plant {
+  none,
+  hang,        // the second copy that each block begins never comes
+  endless,     // the first such copy does not return, and nothing notices
+  wrong,       // products of row 17 of 64 and column 3 of 8 have the wrong sign
+  misaligned,  // shared memory begins 16 bytes late
+};
+
 struct Block {
   Dim3 index, dim, grid;
   std::byte* shared = nullptr;
@@ -76,6 +86,9 @@ struct Block {
   uint64_t generation = 0;
   NamedBarrier named[16];
   std::vector<Box> boxes;
+  int boxes_begun = 0;
+  Plant plant = Plant::none;
+  uint64_t trap = 0;  // trap_word of the thread that gave up
 };
 
 // The running thread and its block.
@@ -87,6 +100,8 @@ bool toss();
 // Lets other threads of the block go on.
 void yield();
 void barrier();
+// Ends the launch: run_grid returns `word`, and no thread of the block goes on.
+void give_up(uint64_t word);
 
 // Every lane of the warp brings its `mine`; the last to come runs `operation(slots)` for all.
 template <typename Slot, typename Operation>
@@ -122,7 +137,7 @@ void copy_commit();
 void copy_wait(size_t groups_left);
 
 using Body = void (*)(void* context);
-// Runs `body(context)` for every thread of every block.
-void run_grid(Dim3 grid, Dim3 dim, size_t shared_bytes, Body body, void* context);
+// Runs `body(context)` for every thread of every block. Returns 0, or the word of the thread that gave up.
+uint64_t run_grid(Dim3 grid, Dim3 dim, size_t shared_bytes, Body body, void* context);
 
 }  // namespace mome::cuda::emulation

@@ -1,5 +1,5 @@
-// attention: softmax(scale * q k^T + bias) v over ragged rows, plain arithmetic in float32: for float32 rows, and for heads wider than
-// the tensor-core kernel (attention_bf16.cu) takes.
+// attention: softmax(scale * q k^T + bias) v over ragged rows, plain arithmetic in float32: for float32 rows, for heads wider than
+// the tensor-core kernel (attention_bf16.cu) takes, and where a device has too little shared memory for that one.
 //
 // A block owns 32 queries of one sequence and head, a warp 8 of them one after the other; keys pass in tiles of 32, one per lane.
 // Softmax is online: maximum and sum travel with the tiles, in ascending order of keys.
@@ -109,10 +109,11 @@ Status forward(const AttentionForward& a, OpContext& context) {
       const int64_t count = a.rows * a.width;
       MOME_RETURN_IF_ERROR(launch(zero_forward_cuda<T>, {static_cast<unsigned>((count + kThreads - 1) / kThreads), 1, 1}, kThreads, 0, queue.stream, as<T>(a.out), count));
     }
-    if (kWeightType<T> == WeightType::bf16 && head_width <= kMaxTensorHeadWidth) return attention_bf16(a, shape, queue);
-    const size_t shared = bias_bytes(shape) + sizeof(float) * static_cast<size_t>(2 * kQueries * head_width + kKeys * (head_width + 1) + kKeys * head_width + 2 * kQueries);
+    AttentionChoice choice;
+    MOME_RETURN_IF_ERROR(choose_attention(queue.capability, kWeightType<T> == WeightType::bf16, head_width, a.table == nullptr ? 0 : a.position.rows(), choice));
+    if (choice.tensor_width != 0) return attention_bf16(a, shape, choice, queue);
     const Dim3 grid = {static_cast<unsigned>((a.longest + kQueries - 1) / kQueries), static_cast<unsigned>(a.heads), static_cast<unsigned>(a.sequence_count)};
-    return launch(attention_forward_f32_cuda<T>, grid, kWarps * kWarp, shared, queue.stream, shape, as<T>(a.qkv), as<T>(a.out));
+    return launch(attention_forward_f32_cuda<T>, grid, kWarps * kWarp, choice.shared_bytes, queue.stream, shape, as<T>(a.qkv), as<T>(a.out));
   });
 }
 

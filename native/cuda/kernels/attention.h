@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/ops/attention.h"
+#include "cuda/config/attention_kernel.h"
 #include "cuda/primitives/mma.h"
 #include "cuda/primitives/queue.h"
 #include "cuda/primitives/warp.h"
@@ -71,10 +72,7 @@ MOME_DEVICE void load_bias(const AttentionShape& a, int64_t head, float* bias) {
   for (int64_t i = threadIdx.x; i < a.position.rows(); i += blockDim.x) bias[i] = a.table[i * a.table_columns + a.table_column + head];
 }
 
-inline size_t bias_bytes(const AttentionShape& a) { return a.table == nullptr ? 0 : (static_cast<size_t>(a.position.rows()) * sizeof(float) + 15) / 16 * 16; }
-
-// attention_bf16.cu: bfloat16 rows on tensor cores; heads of up to kMaxTensorHeadWidth.
-inline constexpr int kMaxTensorHeadWidth = 128;
-Status attention_bf16(const AttentionForward& a, const AttentionShape& shape, const Queue& queue);
+// attention_bf16.cu: bfloat16 rows on tensor cores, where `choice` says so.
+Status attention_bf16(const AttentionForward& a, const AttentionShape& shape, const AttentionChoice& choice, const Queue& queue);
 
 }  // namespace mome::cuda

@@ -198,11 +198,11 @@ attention_forward_bf16_sm80(MOME_PARAMETER AttentionShape a, const bf16* qkv, bf
 }
 
 template <int kHeadWidth>
-Status launch_width(const AttentionForward& a, const AttentionShape& shape, const Queue& queue) {
+Status launch_width(const AttentionForward& a, const AttentionShape& shape, size_t shared, const Queue& queue) {
+  static_assert(tiles_bytes<kHeadWidth>() == tensor_attention_bytes(kHeadWidth));
   const bf16* qkv = as<bf16>(a.qkv);
   bf16* out = as<bf16>(a.out);
   const Dim3 grid = {static_cast<unsigned>((a.longest + kTile - 1) / kTile), static_cast<unsigned>(a.heads), static_cast<unsigned>(a.sequence_count)};
-  const size_t shared = tiles_bytes<kHeadWidth>() + bias_bytes(shape);
   const int64_t head_width = a.width / a.heads;
   const auto run = [&](auto kernel) { return launch(kernel, grid, kWarps * kWarp, shared, queue.stream, shape, qkv, out); };
   if (head_width % 8 == 0 && is_aligned({qkv, out})) return run(attention_forward_bf16_sm80<kHeadWidth, Access::run>);
@@ -212,13 +212,20 @@ Status launch_width(const AttentionForward& a, const AttentionShape& shape, cons
 
 }  // namespace
 
-Status attention_bf16(const AttentionForward& a, const AttentionShape& shape, const Queue& queue) {
-  const int64_t head_width = a.width / a.heads;
-  if (head_width <= 16) return launch_width<16>(a, shape, queue);
-  if (head_width <= 32) return launch_width<32>(a, shape, queue);
-  if (head_width <= 48) return launch_width<48>(a, shape, queue);
-  if (head_width <= 64) return launch_width<64>(a, shape, queue);
-  return launch_width<kMaxTensorHeadWidth>(a, shape, queue);
+Status attention_bf16(const AttentionForward& a, const AttentionShape& shape, const AttentionChoice& choice, const Queue& queue) {
+  switch (choice.tensor_width) {
+    case 16:
+      return launch_width<16>(a, shape, choice.shared_bytes, queue);
+    case 32:
+      return launch_width<32>(a, shape, choice.shared_bytes, queue);
+    case 48:
+      return launch_width<48>(a, shape, choice.shared_bytes, queue);
+    case 64:
+      return launch_width<64>(a, shape, choice.shared_bytes, queue);
+    case 128:
+      return launch_width<128>(a, shape, choice.shared_bytes, queue);
+  }
+  return error(Code::internal, "attention: no kernel of width %lld", static_cast<long long>(choice.tensor_width));
 }
 
 }  // namespace mome::cuda

@@ -64,6 +64,7 @@ Status gemm_operands(const T* x, int64_t rows, const Matrix& weight, GemmOperand
   g.rows = {static_cast<int>(rows), 1, nullptr};
   g.weight[0] = static_cast<const T*>(weight.packed);
   g.aligned = reinterpret_cast<uintptr_t>(x) % 16 == 0 && weight.columns % kRun == 0;
+  g.without_epilogue = gemm_without_epilogue();
   return {};
 }
 

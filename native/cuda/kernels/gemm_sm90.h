@@ -19,6 +19,7 @@ namespace mome::cuda {
 struct GemmMaps {
   TensorMap x;
   TensorMap weight[kMaxGroups];
+  uint64_t* report;  // of trap_report
 };
 
 inline constexpr int kSm90Threads = 3 * kWarpgroup;
@@ -43,7 +44,15 @@ struct Ring {
   MOME_DEVICE static int parity(int n) { return n / kStages & 1; }
 };
 
-// The warpgroup that fetches: one thread of it.
+// Waits until the slice whose phases have this parity was read. Gives up where that does not happen, and says whether its bytes had come: the
+// warpgroups that wait for them have no registers for a limit of their own, and cannot read a slice that never comes.
+template <int kStages>
+MOME_DEVICE void wait_for_readers(const Ring<kStages>& ring, int stage, int parity, uint64_t* report) {
+  if (phase_wait_limited(&ring.empty[stage], parity)) return;
+  give_up(report, trap_word(phase_passed(&ring.full[stage], parity) ? Trap::readers_never_left : Trap::bytes_never_came, blockIdx.x, stage, parity));
+}
+
+// The warpgroup that fetches: one thread of it. It stays until all it fetched was read, and so watches over every wait of the block.
 template <int kRows, int kColumns>
 MOME_DEVICE void fetch_tiles(const GemmOperands<bf16>& g, const GemmMaps& maps, std::byte* stages, Ring<Sm90Tile<kRows, kColumns>::kStages> ring,
                              const TileGrid& grid, int slices) {
@@ -54,13 +63,15 @@ MOME_DEVICE void fetch_tiles(const GemmOperands<bf16>& g, const GemmMaps& maps, 
 #pragma unroll 1
     for (int slice = 0; slice < slices; slice++, n++) {
       const int stage = ring.stage(n);
-      phase_wait(&ring.empty[stage], ring.parity(n) ^ 1);
+      wait_for_readers(ring, stage, ring.parity(n) ^ 1, maps.report);
       phase_arrive_expecting(&ring.full[stage], Tile::kStageBytes);
       std::byte* to = stages + stage * Tile::kStageBytes;
       copy_box(to, &maps.x, place.row, slice * kGemmDepth, &ring.full[stage]);
       copy_box(to + kRows * kGemmDepth * sizeof(bf16), &maps.weight[place.group], place.column, slice * kGemmDepth, &ring.full[stage]);
     }
   }
+#pragma unroll 1
+  for (int last = n > Tile::kStages ? n - Tile::kStages : 0; last < n; last++) wait_for_readers(ring, ring.stage(last), ring.parity(last), maps.report);
 }
 
 // One tile's products. `n`: number of its first slice among all the block's.
@@ -156,6 +167,7 @@ gemm_forward_bf16_sm90(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER GemmM
   TilePlace* places = reinterpret_cast<TilePlace*>(&grid + 1);  // of each warp
   const int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup;
   if (threadIdx.x == 0) {
+    expect_aligned(stages, maps.report);
     for (int stage = 0; stage < Tile::kStages; stage++) {
       phase_init(&ring.full[stage], 1);
       phase_init(&ring.empty[stage], kWarpgroup / kWarp);
@@ -186,7 +198,7 @@ gemm_forward_bf16_sm90(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER GemmM
     const int slices = (depth + kGemmDepth - 1) / kGemmDepth;
     multiply_tile<kRows, kColumns>(sum, stages, ring, turn * slices, slices);
     if (tile_of(turn + 1) < grid.tiles) named_barrier_arrive(1 + (1 - mine), 2 * kWarpgroup);
-    finish_sums<kRows, kColumns>(sum, TilePlace(places[threadIdx.x / kWarp]), g.columns, epilogue);
+    if (!g.without_epilogue) finish_sums<kRows, kColumns>(sum, TilePlace(places[threadIdx.x / kWarp]), g.columns, epilogue);
   }
 #endif
 }
@@ -195,6 +207,7 @@ template <int kRows, int kColumns, typename Epilogue>
 Status launch_sm90(const Queue& queue, const GemmOperands<bf16>& g, int64_t tiles, const Epilogue& epilogue) {
   using Tile = Sm90Tile<kRows, kColumns>;
   GemmMaps maps{};
+  maps.report = trap_report();
   MOME_RETURN_IF_ERROR(make_tensor_map(g.x, g.rows.rows, g.depth, g.depth, kRows, maps.x));
   for (int group = 0; group < g.rows.groups; group++) MOME_RETURN_IF_ERROR(make_tensor_map(g.weight[group], g.columns, g.depth, g.pitch, kColumns, maps.weight[group]));
   const unsigned blocks = static_cast<unsigned>(tiles < queue.multiprocessors ? tiles : queue.multiprocessors);

@@ -3,6 +3,7 @@
 // Nothing here waits by itself: a copy is there once its barrier's phase has passed, a product once its group was waited for.
 #pragma once
 
+#include "cuda/config/trap_report.h"
 #include "cuda/primitives/types.h"
 
 #if defined(MOME_EMULATION)
@@ -58,15 +59,76 @@ MOME_DEVICE void phase_arrive_expecting(uint64_t* barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(barrier_address(barrier)), "r"(bytes) : "memory");
 #endif
 }
-// Waits until the phase of this parity has passed. A new barrier behaves as if the phase of parity 1 had.
+// Where kernels that are launched next say why they gave up: pinned memory of this processor, which a lost device leaves readable. May be null.
+uint64_t* trap_report();
+
+// Leaves `word` (trap_word) behind and ends the launch with an error that the device does not recover from.
+MOME_DEVICE void give_up([[maybe_unused]] uint64_t* report, uint64_t word) {
+#if defined(MOME_EMULATION)
+  emulation::give_up(word);
+#else
+  if (report != nullptr) *reinterpret_cast<volatile uint64_t*>(report) = word;
+  __threadfence_system();
+  __trap();
+#endif
+}
+
+// The 128-byte swizzle takes addresses modulo kSharedAlignment: elsewhere copies and products would disagree without a word.
+MOME_DEVICE void expect_aligned(const void* shared, uint64_t* report) {
+#if defined(MOME_EMULATION)
+  const uint64_t address = reinterpret_cast<uintptr_t>(shared);
+#else
+  const uint64_t address = __cvta_generic_to_shared(shared);
+#endif
+  if (address % kSharedAlignment != 0) give_up(report, trap_word(Trap::misaligned, blockIdx.x, 0, 0));
+}
+
+// Whether the phase of this parity has passed; on a device the answer may take a while, in which the thread sleeps.
+MOME_DEVICE bool phase_passed(uint64_t* barrier, int parity) {
+#if defined(MOME_EMULATION)
+  return emulation::phase_passed(barrier, parity);
+#else
+  int passed;
+  asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.b32 %0, 1, 0, p;\n}\n" : "=r"(passed) : "r"(barrier_address(barrier)), "r"(parity)
+               : "memory");
+  return passed != 0;
+#endif
+}
+
+// Waits until the phase of this parity has passed. A new barrier behaves as if the phase of parity 1 had. Without a limit, since that takes registers:
+// another thread of the block watches over it with phase_wait_limited.
 MOME_DEVICE void phase_wait(uint64_t* barrier, int parity) {
 #if defined(MOME_EMULATION)
-  while (!emulation::phase_passed(barrier, parity)) emulation::yield();
+  while (!phase_passed(barrier, parity)) emulation::yield();
 #else
   asm volatile(
       "{\n.reg .pred p;\nwait:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@p bra done;\nbra wait;\ndone:\n}\n" ::"r"(barrier_address(barrier)),
       "r"(parity)
       : "memory");
+#endif
+}
+
+// About 4 s on a device: no phase takes a thousandth of it, and other processes that share the device get their turns meanwhile. The emulation
+// counts turns of a thread instead; a phase takes it some hundreds.
+inline constexpr long long kMostWaitCycles = 1LL << 33;
+inline constexpr int kMostWaitTurns = 1 << 16;
+
+// As phase_wait; false when the phase did not pass in that time.
+MOME_DEVICE bool phase_wait_limited(uint64_t* barrier, int parity) {
+#if defined(MOME_EMULATION)
+  for (int turn = 0; turn < kMostWaitTurns; turn++) {
+    if (phase_passed(barrier, parity)) return true;
+    emulation::yield();
+  }
+  return false;
+#else
+  if (phase_passed(barrier, parity)) return true;
+  const long long began = clock64();
+#pragma unroll 1
+  while (!phase_passed(barrier, parity)) {
+    if (clock64() - began > kMostWaitCycles) return false;
+  }
+  return true;
 #endif
 }
 

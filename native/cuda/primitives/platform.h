@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/status.h"
+#include "cuda/config/trap_report.h"
 
 #if defined(MOME_EMULATION)
 
@@ -60,10 +61,9 @@ inline void keep_here(float&) {}
 template <typename... Parameters, typename... Arguments>
 Status launch(void (*kernel)(Parameters...), Dim3 grid, int threads, size_t shared, void* queue, Arguments&&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
-  return static_cast<emulation::Recorder*>(queue)->launch([=]() -> Status {
+  return static_cast<emulation::Recorder*>(queue)->launch(shared, [=]() -> uint64_t {
     auto call = [&] { kernel(static_cast<Parameters>(arguments)...); };
-    emulation::run_grid(grid, {static_cast<unsigned>(threads), 1, 1}, shared, [](void* context) { (*static_cast<decltype(call)*>(context))(); }, &call);
-    return {};
+    return emulation::run_grid(grid, {static_cast<unsigned>(threads), 1, 1}, shared, [](void* context) { (*static_cast<decltype(call)*>(context))(); }, &call);
   });
 }
 
@@ -73,7 +73,7 @@ using Dim3 = dim3;
 
 template <typename T>
 MOME_DEVICE T* shared_memory() {
-  extern __shared__ __align__(1024) unsigned char memory[];
+  extern __shared__ __align__(kSharedAlignment) unsigned char memory[];
   return reinterpret_cast<T*>(memory);
 }
 MOME_DEVICE void block_barrier() { __syncthreads(); }

@@ -5,6 +5,7 @@
 // call that is about a device is made in a DeviceScope of it.
 #include <cuda_runtime.h>
 
+#include <array>
 #include <atomic>
 #include <mutex>
 #include <set>
@@ -14,8 +15,9 @@
 
 #include "core/device.h"
 #include "cuda/config/gemm_tile.h"
+#include "cuda/config/trap_report.h"
 #include "cuda/kernels/register.h"
-#include "cuda/primitives/platform.h"
+#include "cuda/primitives/hopper.h"
 #include "cuda/runtime/driver.h"
 
 namespace mome::cuda {
@@ -41,11 +43,41 @@ constexpr Code code_of(cudaError_t code) {
 static_assert(code_of(cudaErrorStreamCaptureInvalidated) == Code::internal && code_of(cudaErrorLaunchOutOfResources) == Code::internal);
 static_assert(code_of(cudaErrorIllegalAddress) == Code::device_unavailable && code_of(cudaErrorLaunchTimeout) == Code::device_unavailable);
 
+// One word for each device, never freed: it is read after its device is lost.
+constexpr int kMostReports = 64;
+std::array<std::atomic<volatile uint64_t*>, kMostReports> reports;
+
+// Of the thread's device, before its first kernel. Without memory for it kernels give up all the same and do not say why.
+void make_trap_report(int index) {
+  if (index >= kMostReports || reports[static_cast<size_t>(index)] != nullptr) return;
+  void* memory = nullptr;
+  if (cudaHostAlloc(&memory, sizeof(uint64_t), cudaHostAllocPortable | cudaHostAllocMapped) != cudaSuccess) {
+    (void)cudaGetLastError();
+    return;
+  }
+  auto* word = static_cast<volatile uint64_t*>(memory);
+  *word = 0;
+  reports[static_cast<size_t>(index)] = word;
+}
+
 }  // namespace
+
+uint64_t* trap_report() {
+  int device = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) {
+    (void)cudaGetLastError();
+    return nullptr;
+  }
+  return device >= 0 && device < kMostReports ? const_cast<uint64_t*>(reports[static_cast<size_t>(device)].load()) : nullptr;
+}
 
 Status cuda_status(cudaError_t code, const char* what) {
   if (code == cudaSuccess) return {};
   (void)cudaGetLastError();  // said here: the next call must not find it again
+  const uint64_t* report = code_of(code) == Code::device_unavailable ? trap_report() : nullptr;
+  if (report != nullptr && *report != 0) {
+    return error(Code::device_unavailable, "device: %s: %s: %s (%s)", what, describe_trap(*report).c_str(), cudaGetErrorString(code), cudaGetErrorName(code));
+  }
   return error(code_of(code), "device: %s: %s (%s)", what, cudaGetErrorString(code), cudaGetErrorName(code));
 }
 
@@ -107,6 +139,7 @@ class CudaDevice final : public Device {
     auto fresh = std::shared_ptr<CudaDevice>(new CudaDevice(options, description));
     const DeviceScope scope(options.index);
     MOME_RETURN_IF_ERROR(scope.status());
+    make_trap_report(options.index);
     MOME_RETURN_IF_ERROR(cuda_status(cudaStreamCreateWithFlags(&fresh->stream_, cudaStreamNonBlocking), "making a stream"));
     MOME_RETURN_IF_ERROR(cuda_status(cudaStreamCreateWithFlags(&fresh->copies_, cudaStreamNonBlocking), "making a stream"));
     MOME_RETURN_IF_ERROR(cuda_status(cudaEventCreateWithFlags(&fresh->copied_, cudaEventDisableTiming), "making an event"));
@@ -184,6 +217,19 @@ class CudaDevice final : public Device {
   }
   Status wait_mark(void* mark) override {
     return on_device("waiting for kernels", [&] { return cudaEventSynchronize(static_cast<cudaEvent_t>(mark)); });
+  }
+  Status make_timed_mark(void*& mark) override {
+    cudaEvent_t event = nullptr;
+    const Status status = on_device("making an event", [&] { return cudaEventCreateWithFlags(&event, cudaEventBlockingSync); });
+    mark = event;
+    return status;
+  }
+  Status seconds_between(void* begin, void* end, double& seconds) override {
+    float milliseconds = 0;
+    const Status status =
+        on_device("reading events", [&] { return cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(begin), static_cast<cudaEvent_t>(end)); });
+    seconds = 1e-3 * milliseconds;
+    return status;
   }
   void release_mark(void* mark) override {
     (void)on_device("giving back", [&] { return cudaEventDestroy(static_cast<cudaEvent_t>(mark)); });

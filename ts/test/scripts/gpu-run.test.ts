@@ -1,5 +1,5 @@
 /**
- * The script for GPU machines where there is none: its own judgement on made-up results, and its cheapest stages on the emulation that the
+ * The script for GPU machines where there is none: its own judgement on made-up results, and all its stages that need no GPU on the emulation that the
  * native tests build.
  */
 import { spawnSync } from 'node:child_process';
@@ -19,6 +19,10 @@ const runWith = (python: string, words: readonly string[], environment = {}) =>
   spawnSync(python, words, { encoding: 'utf8', env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', ...environment } });
 const python = pythonWith('json');
 const withTorch = pythonWith('torch');
+interface Tile {
+  readonly family: string;
+  readonly tile: number;
+}
 
 it.skipIf(withTorch === undefined)('the peers are the model that is trained (skipped without PyTorch)', () => {
   const { status, stderr } = runWith(withTorch!, [join(scripts, 'test_peer.py')]);
@@ -29,15 +33,14 @@ describe.skipIf(python === undefined)('scripts/gpu (skipped without python3)', (
   it('judges results as it should', () => {
     const { status, stderr } = runWith(python!, [join(scripts, 'test_run.py')]);
     expect(status, stderr).toBe(0);
-  });
+  }, 600_000);
 
-  it('checks kernels and reference cases on the emulation, without NumPy', async () => {
+  it('rehearses the whole script on the emulation, without NumPy', async () => {
     const folder = await temporaryFolder();
     await writeFile(join(folder, 'numpy.py'), 'raise ImportError("this machine has none")\n');
     const out = join(folder, 'result.json');
     const build = join(packageRoot(), 'build');
-    const stages = 'machine,kernels,golden';
-    const words = ['--emulation', '--build', build, '--stages', stages, '--out', out];
+    const words = ['--emulation', '--prebuilt', build, '--out', out];
     const { status, stdout, stderr } = runWith(python!, [join(scripts, 'run.py'), ...words], { PYTHONPATH: folder });
     expect(status, stdout + stderr).toBe(0);
     const result = JSON.parse(await readFile(out, 'utf8'));
@@ -45,9 +48,11 @@ describe.skipIf(python === undefined)('scripts/gpu (skipped without python3)', (
       table: 'cuda',
       emulation: true,
       passed: true,
-      verdicts: { kernels: true, golden: true },
+      verdicts: { build: true, smoke: true, kernels: true, golden: true, sweep: true },
     });
-    expect(Object.keys(result.stages)).toEqual(stages.split(','));
+    expect(Object.keys(result.stages)).toEqual(['machine', 'build', 'smoke', 'kernels', 'golden', 'sweep']);
+    const tiles = new Set(result.stages.sweep.figures.map(({ family, tile }: Tile) => `${family} ${tile}`));
+    expect(tiles.size).toBe(7);
     expect(result.stages.kernels.compared['as chosen']).toBeGreaterThan(50);
     const { qkv, tanh } = result.stages.kernels.ops;
     for (const { compared, failed } of [qkv.bfloat16, qkv.float32, tanh.float32]) {
@@ -61,5 +66,5 @@ describe.skipIf(python === undefined)('scripts/gpu (skipped without python3)', (
     expect(lines).toContain('| golden | passed |');
     const kernels = lines.filter((line) => line.startsWith('| `'));
     expect(kernels.filter((line) => !/\| \d+ right \| \d+ right \|/.test(line))).toHaveLength(notWritten.length);
-  }, 120_000);
+  }, 600_000);
 });
