@@ -130,7 +130,7 @@ void add_attention_cases(std::vector<OpCase>& cases) {
     }
   }
   // With the table of pictures of 384 px heads of 128 need more shared memory than some devices have.
-  cases.push_back(attention("head_128_large_table", lay_out({}, {}, 1, 82), 128, 1, 24, true));
+  cases.push_back(attention("head_128_large_table", lay_out({}, {}, 1, 1 + 24 * 24), 128, 1, 24, true));
   cases.push_back(attention("nothing", lay_out({}, {}, 0, 5), 16, 2, 2, true));
   Layout gap = lay_out({4, 6}, {}, 0, 0);
   gap.sequences.erase(gap.sequences.begin());  // rows of no sequence
