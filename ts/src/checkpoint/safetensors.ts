@@ -15,7 +15,7 @@ import { elementBytes, elementCount, type TensorEntry, type TensorType, toBfloat
 /** Largest header read or written: 500 tensors of a model take 60,000 bytes. */
 const headerLimits: JsonLimits = { bytes: 4 * 2 ** 20, depth: 4, values: 2 ** 18 };
 /** Most tensors of a file; a large model with its optimizer has 2,000. */
-const maxTensors = 2 ** 14;
+const maxTensors = 2 ** 13;
 /** Longest name of a tensor, in characters. */
 const maxNameLength = 512;
 /** Tensors checked between two looks at the clock. */
