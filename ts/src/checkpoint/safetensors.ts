@@ -13,7 +13,7 @@ import { Pace } from '../runtime/pace.ts';
 import { elementBytes, elementCount, type TensorEntry, type TensorType, toBfloat16 } from './tensors.ts';
 
 /** Largest header read or written: 500 tensors of a model take 60,000 bytes. */
-const headerLimits: JsonLimits = { bytes: 4 * 2 ** 20, depth: 4, values: 2 ** 18 };
+const headerLimits: JsonLimits = { bytes: 4 * 2 ** 20, depth: 4, values: 2 ** 17 };
 /** Most tensors of a file; a large model with its optimizer has 2,000. */
 const maxTensors = 2 ** 13;
 /** Longest name of a tensor, in characters. */

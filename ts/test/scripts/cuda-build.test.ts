@@ -35,7 +35,7 @@ describe('MOME_CUDA', () => {
 
   it('gives the reason that CMake states', async () => {
     const lines = [
-      ...(await readFile(join(packageRoot(), 'CMakeLists.txt'), 'utf8')).matchAll(/STATUS "(mome: no.*)"/g),
+      ...(await readFile(join(packageRoot(), 'CMakeLists.txt'), 'utf8')).matchAll(/STATUS "(mome: no CUDA.*)"/g),
     ];
     expect(lines.map(([, line]) => withoutCuda(`-- found\n-- ${line}\n-- done`))).toEqual([
       'MOME_CUDA is OFF',
