@@ -180,8 +180,8 @@ class JsonReader {
       this.#at = untilQuoteOrEscape.lastIndex;
       if (this.#skip('"')) break;
       if (this.#at >= this.#text.length) this.#fail('the end of a text');
-      // A backslash and the character that it is for.
-      this.#at += 2;
+      // A backslash and the character that it is for. Behind the end a pattern would begin at the start again.
+      this.#at = Math.min(this.#text.length, this.#at + 2);
     }
     const text = this.#text.slice(start + 1, this.#at - 1);
     if (plainText.test(text)) return text;

@@ -97,6 +97,11 @@ describe('parseJson', () => {
     expect('x' in parsed).toBe(false);
   });
 
+  it.each(['{"\\', '"\\', '["a\\', '{"a":"\\'])('ends on %s, whose last character escapes nothing', async (text) => {
+    await expectCode(() => parseJson(text, 'a.json', limits), 'MOME_INVALID_FILE');
+    expect(() => parseSmallJson(text, 'a.json', limits)).toThrow('expected');
+  });
+
   it.each([
     ['deep lists', '['.repeat(65), { depth: 64 }],
     ['deep objects', '{"a":'.repeat(65), { depth: 64 }],
