@@ -8,7 +8,7 @@ import { writeIndex } from '../../src/search/index-file.ts';
 import { expectCode, temporaryFolder, tinyModel } from '../helpers.ts';
 import { expectShortTurns } from '../loop-gap.ts';
 
-const count = 50_000;
+const count = 20_000;
 
 let model: Vlmo;
 let folder = '';
@@ -48,7 +48,7 @@ describe('the event loop is free', () => {
   }, 120_000);
 
   it('while it is brought up to date', async () => {
-    const files = index.items.slice(0, 20_000).map(({ path }) => path);
+    const files = index.items.slice(0, 10_000).map(({ path }) => path);
     let missing = 0;
     const onError = () => missing++;
     const newer = await expectShortTurns(() => SearchIndex.build(model, files, { previous: index, onError }));
