@@ -148,6 +148,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("ops", Napi::Function::New(env, Ops, "ops"));
   exports.Set("firstNonFinite", Napi::Function::New(env, FirstNonFinite, "firstNonFinite"));
   register_background(env, exports);
+  register_process(env, exports);
   register_engine(env, exports, *addon);
   return exports;
 }

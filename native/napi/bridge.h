@@ -1,9 +1,9 @@
 // What every binding file shares: the one include of napi.h, errors as JS values, promises settled from native threads.
 #pragma once
 
-#include <cmath>
 #include <napi.h>
 
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -142,6 +142,7 @@ Napi::Value to_array(Napi::Env env, const Element* values, size_t count) {
 }
 
 void register_background(Napi::Env env, Napi::Object exports);
+void register_process(Napi::Env env, Napi::Object exports);
 void register_engine(Napi::Env env, Napi::Object exports, AddonState& state);
 
 inline bool number_at(const Napi::CallbackInfo& info, size_t index, int64_t& value) {

@@ -1,9 +1,8 @@
 /** One decoder process, seen from the process that asks. */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { packageRoot } from '../runtime/addon.ts';
+import { ChildProcess } from '../runtime/child-process.ts';
 import { type ErrorCode, errorCodes, MomeError } from '../runtime/errors.ts';
 import { type DecodeReply, type DecodeRequest, FrameReader, frameHeader } from './frames.ts';
 import { clockFactor, decodeMilliseconds, millisecondsFor } from './limits.ts';
@@ -39,7 +38,8 @@ const tick = 10;
 
 /** Does one job at a time. Keeps this process alive only while it has one. */
 export class Decoder {
-  readonly #child: ChildProcess;
+  /** Undefined where none could be started. */
+  readonly #child: ChildProcess | undefined;
   readonly #events: DecoderEvents;
   readonly #reader = new FrameReader();
   #job: DecodeJob | undefined;
@@ -55,20 +55,20 @@ export class Decoder {
 
   constructor(events: DecoderEvents) {
     this.#events = events;
-    this.#child = spawn(process.execPath, [join(packageRoot(), 'dist', 'decoder.mjs')], {
-      stdio: ['pipe', 'pipe', 'ignore'],
-      env: environment(),
-      windowsHide: true,
-    });
-    this.#child.on('error', (error) => this.#stopped(`could not start one (${error.message})`, error));
-    this.#child.on('exit', (code, signal) => this.#exited(code, signal));
-    // Writing to a process that ended: its end is told anyway.
-    this.#child.stdin?.on('error', () => {});
-    this.#child.stdout?.on('error', () => {});
-    this.#child.stdout?.on('data', (piece: Buffer) => {
+    try {
+      const program = join(packageRoot(), 'dist', 'decoder.mjs');
+      this.#child = new ChildProcess(process.execPath, [program], environment(), (code, signal) =>
+        this.#exited(code, signal),
+      );
+    } catch (error) {
+      // Later, when the decoder has its job.
+      setImmediate(() => this.#stopped(`could not start one (${(error as Error).message})`, error));
+      return;
+    }
+    this.#child.stdout.on('data', (piece: Buffer) => {
       for (const { header, bytes } of this.#reader.push(piece)) this.#hear(header as DecodeReply, bytes);
     });
-    this.#keepAlive(false);
+    this.#child.keepAlive(false);
   }
 
   get job(): DecodeJob | undefined {
@@ -82,7 +82,7 @@ export class Decoder {
 
   take(job: DecodeJob): void {
     this.#job = job;
-    this.#keepAlive(true);
+    this.#child?.keepAlive(true);
     this.#slowTimer = setTimeout(() => {
       this.#slow = true;
       this.#events.changed();
@@ -93,11 +93,12 @@ export class Decoder {
 
   /** In pieces: a pipe takes all it is given at once while the other side reads, and other events would wait. */
   async #send(job: DecodeJob): Promise<void> {
-    const { stdin } = this.#child;
+    const stdin = this.#child?.stdin;
+    if (!stdin) return;
     const bytes = job.bytes ?? new Uint8Array(0);
-    stdin?.write(frameHeader(job.request, bytes.length));
+    stdin.write(frameHeader(job.request, bytes.length));
     for (let at = 0; at < bytes.length && this.#job === job; at += pieceLength) {
-      await new Promise((written) => stdin?.write(bytes.subarray(at, at + pieceLength), written));
+      await new Promise((written) => stdin.write(bytes.subarray(at, at + pieceLength), written));
     }
   }
 
@@ -106,10 +107,7 @@ export class Decoder {
     this.#leaveJob();
     clearTimeout(this.#timer);
     this.#ended = true;
-    this.#child.kill('SIGKILL');
-    this.#child.stdin?.destroy();
-    this.#child.stdout?.destroy();
-    this.#keepAlive(false);
+    this.#child?.kill();
   }
 
   #hear(reply: DecodeReply, bytes: Uint8Array): void {
@@ -123,7 +121,7 @@ export class Decoder {
       const job = this.#leaveJob();
       if (reply.kind === 'picture') job?.resolve({ data: bytes, width: reply.width, height: reply.height });
       else job?.reject(errorOf(reply));
-      this.#keepAlive(false);
+      this.#child?.keepAlive(false);
       this.#timer = setTimeout(() => {
         this.end();
         this.#events.ended();
@@ -145,7 +143,7 @@ export class Decoder {
   /** Gives the job so many milliseconds from now. */
   #allow(milliseconds: number): void {
     this.#limit = milliseconds;
-    this.#began = { clock: performance.now(), processor: processorTime(this.#child.pid) };
+    this.#began = { clock: performance.now(), processor: processorTime(this.#child?.pid) };
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#checkTime(), milliseconds);
   }
@@ -153,7 +151,7 @@ export class Decoder {
   /** Where the processor is shared, waiting for it does not count, up to a point. */
   #checkTime(): void {
     const clock = performance.now() - this.#began.clock;
-    const used = processorTime(this.#child.pid) - this.#began.processor;
+    const used = processorTime(this.#child?.pid) - this.#began.processor;
     const left = Math.min(this.#limit - used, clockFactor * this.#limit - clock);
     if (left > tick) {
       this.#timer = setTimeout(() => this.#checkTime(), left);
@@ -170,7 +168,7 @@ export class Decoder {
     this.#events.ended();
   }
 
-  #exited(code: number | null, signal: NodeJS.Signals | null): void {
+  #exited(code: number | null, signal: string | null): void {
     if (this.#ended) return;
     const { name } = this.#job?.request ?? { name: 'picture' };
     if (!this.#ready) {
@@ -204,13 +202,6 @@ export class Decoder {
     this.end();
     job?.reject(error);
     this.#events.ended();
-  }
-
-  #keepAlive(alive: boolean): void {
-    for (const handle of [this.#child, this.#child.stdin as Socket | null, this.#child.stdout as Socket | null]) {
-      if (alive) handle?.ref();
-      else handle?.unref();
-    }
   }
 }
 

@@ -200,6 +200,14 @@ export interface Addon {
     targetWidth: number,
     targetHeight: number,
   ): Promise<Uint8Array>;
+  /** Starts a program with pipes as standard input and output, without holding this thread. @throws with the reason of the system */
+  startProcess(
+    file: string,
+    args: readonly string[],
+    environment: readonly string[],
+  ): { readonly pid: number; readonly input: number; readonly output: number };
+  /** How a process of `startProcess` has ended; undefined until it has. */
+  endOfProcess(pid: number): { readonly code: number | null; readonly signal: number | null } | undefined;
   /** From now on this process gets no more private writable memory than `bytes`: allocations fail beyond. */
   limitMemory(bytes: number): void;
   /** See `top-k.ts`, which is how it is called. `rows` must stay attached and unchanged until the promise settles. */
