@@ -14,19 +14,14 @@
 
 #include "core/engine.h"
 #include "core/quantise.h"
+#include "test/expect.h"
 
 namespace {
 
 using namespace mome;
-
-int checks = 0, failures = 0;
-
-void expect(bool condition, const char* what) {
-  checks++;
-  if (condition) return;
-  failures++;
-  std::printf("FAILED %s\n", what);
-}
+using test::checks;
+using test::expect;
+using test::failures;
 
 const std::string kProgram =
     "mome-program 1\n"

@@ -12,17 +12,12 @@
 #include "cuda/config/attention_kernel.h"
 #include "cuda/config/gemm_tile.h"
 #include "cuda/config/trap_report.h"
+#include "test/expect.h"
 
 namespace mome {
 namespace {
 
-int failures = 0;
-
-void expect(bool condition, const std::string& what) {
-  if (condition) return;
-  std::printf("FAILED %s\n", what.c_str());
-  failures++;
-}
+using test::expect;
 
 using cuda::choose_gemm_tile;
 using cuda::gemm_tiles;
@@ -245,6 +240,6 @@ int main() {
   mome::traps();
   mome::without_epilogue();
   mome::types();
-  std::printf("device_config: %s\n", mome::failures == 0 ? "passed" : "FAILED");
-  return mome::failures == 0 ? 0 : 1;
+  std::printf("device_config: %s\n", mome::test::failures == 0 ? "passed" : "FAILED");
+  return mome::test::failures == 0 ? 0 : 1;
 }

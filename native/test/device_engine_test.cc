@@ -9,18 +9,12 @@
 #include <thread>
 
 #include "core/engine.h"
+#include "test/expect.h"
 
 namespace mome {
 namespace {
 
-int failures = 0, checks = 0;
-
-void expect(bool condition, const char* what) {
-  checks++;
-  if (condition) return;
-  std::printf("FAILED %s\n", what);
-  failures++;
-}
+using test::expect;
 
 // Memory of this processor; counts what is held, and fails when told to.
 class FakeDevice final : public Device {
@@ -245,6 +239,6 @@ int main() {
   mome::beside_a_processor();
   mome::runs();
   mome::two_lanes();
-  std::printf("device_engine: %d checks, %d failed\n", mome::checks, mome::failures);
-  return mome::failures == 0 && mome::checks > 0 ? 0 : 1;
+  std::printf("device_engine: %d checks, %d failed\n", mome::test::checks, mome::test::failures);
+  return mome::test::failures == 0 && mome::test::checks > 0 ? 0 : 1;
 }

@@ -14,18 +14,12 @@
 
 #include "core/engine.h"
 #include "cuda/emulation/recorder.h"
+#include "test/expect.h"
 
 namespace mome {
 namespace {
 
-int failures = 0, checks = 0;
-
-void expect(bool condition, const std::string& what) {
-  checks++;
-  if (condition) return;
-  std::printf("FAILED %s\n", what.c_str());
-  failures++;
-}
+using test::expect;
 
 class LateDevice final : public Device {
  public:
@@ -312,6 +306,6 @@ int main() {
   }
   mome::one_after_the_other();
   mome::two_under_way();
-  std::printf("device_replay: %d checks, %d failed\n", mome::checks, mome::failures);
-  return mome::failures == 0 && mome::checks > 0 ? 0 : 1;
+  std::printf("device_replay: %d checks, %d failed\n", mome::test::checks, mome::test::failures);
+  return mome::test::failures == 0 && mome::test::checks > 0 ? 0 : 1;
 }

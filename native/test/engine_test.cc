@@ -13,19 +13,14 @@
 #include "core/engine.h"
 #include "core/kernel_call.h"
 #include "core/ops/attention.h"
+#include "test/expect.h"
 
 namespace {
 
 using namespace mome;
-
-int checks = 0, failures = 0;
-
-void expect(bool condition, const char* what) {
-  checks++;
-  if (condition) return;
-  failures++;
-  std::printf("FAILED %s\n", what);
-}
+using test::checks;
+using test::expect;
+using test::failures;
 
 // Engines that keep each other busy: each task posts the next one of its engine until `tasks` have run.
 struct Contest {

@@ -9,18 +9,12 @@
 #include "core/engine.h"
 #include "core/ops/common.h"
 #include "core/ops/table.h"
+#include "test/expect.h"
 
 namespace mome {
 namespace {
 
-int checks = 0, failures = 0;
-
-void expect(bool condition, const std::string& what) {
-  checks++;
-  if (condition) return;
-  failures++;
-  std::printf("FAILED %s\n", what.c_str());
-}
+using test::expect;
 
 // Step 1 of the document: argument structs. y = scale * x, per column.
 struct ScaleRowsForward {
@@ -312,6 +306,6 @@ int main() {
   mome::rows_on_devices();
   mome::keys();
   mome::the_table();
-  std::printf("ops_test: %d checks, %d failed\n", mome::checks, mome::failures);
-  return mome::failures == 0 && mome::checks > 0 ? 0 : 1;
+  std::printf("ops_test: %d checks, %d failed\n", mome::test::checks, mome::test::failures);
+  return mome::test::failures == 0 && mome::test::checks > 0 ? 0 : 1;
 }

@@ -5,18 +5,12 @@
 #include <vector>
 
 #include "core/training.h"
+#include "test/expect.h"
 
 namespace mome {
 namespace {
 
-int checks = 0, failures = 0;
-
-void expect(bool condition, const std::string& what) {
-  checks++;
-  if (condition) return;
-  failures++;
-  std::printf("FAILED %s\n", what.c_str());
-}
+using test::expect;
 
 constexpr float kValues[3] = {1, -2, 0.5f}, kGradients[3] = {0.5f, 3, -1};
 
@@ -101,6 +95,6 @@ void misuse() {
 int main() {
   mome::the_step();
   mome::misuse();
-  std::printf("training_test: %d checks, %d failed\n", mome::checks, mome::failures);
-  return mome::failures == 0 && mome::checks > 0 ? 0 : 1;
+  std::printf("training_test: %d checks, %d failed\n", mome::test::checks, mome::test::failures);
+  return mome::test::failures == 0 && mome::test::checks > 0 ? 0 : 1;
 }

@@ -56,6 +56,30 @@ export function tinyVocabulary(): string[] {
   return pieces;
 }
 
+/** A `tokenizer.json` as the library writes that of `bert-base-uncased`, with these word pieces. */
+export const bertTokenizerJson = (vocabulary: readonly string[]) => ({
+  version: '1.0',
+  added_tokens: [
+    { id: 4, content: '[MASK]', special: true, single_word: false, lstrip: false, rstrip: false, normalized: false },
+  ],
+  normalizer: {
+    type: 'BertNormalizer',
+    clean_text: true,
+    handle_chinese_chars: true,
+    strip_accents: null,
+    lowercase: true,
+  },
+  pre_tokenizer: { type: 'BertPreTokenizer' },
+  decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
+  model: {
+    type: 'WordPiece',
+    unk_token: '[UNK]',
+    continuing_subword_prefix: '##',
+    max_input_chars_per_word: 100,
+    vocab: Object.fromEntries(vocabulary.map((piece, i) => [piece, i])),
+  },
+});
+
 /** Answers of the tiny model: 13, as its head has outputs. */
 export const tinyAnswers = 'yes no one two red green blue square circle left right cat dog'.split(' ');
 

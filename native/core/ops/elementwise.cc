@@ -5,7 +5,9 @@
 namespace mome {
 namespace {
 
-void tanh_forward(Decoder& d, TanhForward& a) {
+// y = f(x), element by element.
+template <typename Args>
+void map_forward(Decoder& d, Args& a) {
   a.count = d.count("x");
   a.x = d.tensor("x", a.count);
   a.y = d.output("y", a.count);
@@ -16,12 +18,6 @@ void tanh_backward(Decoder& d, TanhBackward& a) {
   a.y = d.tensor("y", a.count);
   a.dy = d.tensor("dy", a.count);
   a.dx = d.output("dx", a.count);
-}
-
-void gelu_forward(Decoder& d, GeluForward& a) {
-  a.count = d.count("x");
-  a.x = d.tensor("x", a.count);
-  a.y = d.output("y", a.count);
 }
 
 void gelu_backward(Decoder& d, GeluBackward& a) {
@@ -57,7 +53,7 @@ void l2_normalize_backward(Decoder& d, L2NormalizeBackward& a) {
 
 constinit const OpSpec tanh_op = {
     .name = TanhForward::kOp,
-    .forward = decode_with<tanh_forward>,
+    .forward = decode_with<map_forward<TanhForward>>,
     .backward = decode_with<tanh_backward>,
     .rows = {"x"},
     .results = {"y"},
@@ -66,7 +62,7 @@ constinit const OpSpec tanh_op = {
 
 constinit const OpSpec gelu_op = {
     .name = GeluForward::kOp,
-    .forward = decode_with<gelu_forward>,
+    .forward = decode_with<map_forward<GeluForward>>,
     .backward = decode_with<gelu_backward>,
     .rows = {"x"},
     .results = {"y"},

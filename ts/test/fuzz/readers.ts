@@ -18,7 +18,7 @@ import { openPairs } from '../../src/train/data/pair-files.ts';
 import { readRecipe } from '../../src/train/recipe.ts';
 import { CaseTensors, readCaseConfig } from '../../src/verify/case-files.ts';
 import { torchArchive } from '../checkpoint/torch-archive.ts';
-import { golden, tinyVocabulary } from '../helpers.ts';
+import { bertTokenizerJson, golden, tinyVocabulary } from '../helpers.ts';
 
 export interface Reader {
   readonly name: string;
@@ -73,32 +73,7 @@ async function written(folder: string, write: (path: string) => Promise<unknown>
   return bytes;
 }
 
-const bertJson = {
-  version: '1.0',
-  added_tokens: [
-    { id: 4, content: '[MASK]', special: true, single_word: false, lstrip: false, rstrip: false, normalized: false },
-  ],
-  normalizer: {
-    type: 'BertNormalizer',
-    clean_text: true,
-    handle_chinese_chars: true,
-    strip_accents: null,
-    lowercase: true,
-  },
-  pre_tokenizer: { type: 'BertPreTokenizer' },
-  decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
-  model: {
-    type: 'WordPiece',
-    unk_token: '[UNK]',
-    continuing_subword_prefix: '##',
-    max_input_chars_per_word: 100,
-    vocab: Object.fromEntries(
-      tinyVocabulary()
-        .slice(0, 24)
-        .map((piece, i) => [piece, i]),
-    ),
-  },
-};
+const bertJson = bertTokenizerJson(tinyVocabulary().slice(0, 24));
 const sequence = { type: 'Sequence', normalizers: [{ type: 'NFD' }, { type: 'Lowercase' }, { type: 'StripAccents' }] };
 const bpe = {
   type: 'BPE',

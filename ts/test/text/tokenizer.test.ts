@@ -6,7 +6,7 @@ import { MomeError } from '../../src/runtime/errors.ts';
 import { uncased, wordsOf } from '../../src/text/bert.ts';
 import { createTokenizer, loadTokenizer } from '../../src/text/tokenizer.ts';
 import { buildVocabulary } from '../../src/text/vocabulary.ts';
-import { expectCode, temporaryFolder, tinyVocabulary } from '../helpers.ts';
+import { bertTokenizerJson, expectCode, temporaryFolder, tinyVocabulary } from '../helpers.ts';
 import { expectShortTurns } from '../loop-gap.ts';
 
 const vocabulary = tinyVocabulary();
@@ -192,24 +192,7 @@ describe('WordPiece', () => {
 });
 
 describe('tokenizer files', () => {
-  const bert = {
-    normalizer: {
-      type: 'BertNormalizer',
-      lowercase: true,
-      clean_text: true,
-      handle_chinese_chars: true,
-      strip_accents: null,
-    },
-    pre_tokenizer: { type: 'BertPreTokenizer' },
-    decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
-    model: {
-      type: 'WordPiece',
-      unk_token: '[UNK]',
-      continuing_subword_prefix: '##',
-      max_input_chars_per_word: 100,
-      vocab: Object.fromEntries(vocabulary.map((piece, i) => [piece, i])),
-    },
-  };
+  const bert = bertTokenizerJson(vocabulary);
   const read = (changes: object) => createTokenizer(JSON.stringify({ ...bert, ...changes }), { maxLength: 12 });
 
   it('may be a tokenizer.json', async () => {
