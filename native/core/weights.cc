@@ -143,8 +143,20 @@ Status WeightStore::emplace(const std::string& name, const std::vector<int64_t>&
   return {};
 }
 
+bool WeightStore::reserve(AlignedMemory& memory, size_t bytes) {
+  bytes_ -= memory.bytes();
+  const bool reserved = memory.reserve(bytes);
+  bytes_ += memory.bytes();
+  return reserved;
+}
+
+void WeightStore::release(AlignedMemory& memory) {
+  bytes_ -= memory.bytes();
+  memory.release();
+}
+
 Status WeightStore::reserve_data(Parameter& parameter) {
-  if (parameter.host[Form::plain].reserve(static_cast<size_t>(parameter.count) * sizeof(float))) return {};
+  if (reserve(parameter.host[Form::plain], static_cast<size_t>(parameter.count) * sizeof(float))) return {};
   return error(Code::out_of_memory, "weights: no memory for %s, %lld values", parameter.name.c_str(), static_cast<long long>(parameter.count));
 }
 
@@ -196,7 +208,7 @@ Status WeightStore::load(int index) {
   generation_++;
   MOME_RETURN_IF_ERROR(reserve_data(parameter));
   const Status status = read_region(parameter, parameter.host[Form::plain].floats());
-  if (!status.ok()) parameter.host[Form::plain].release();
+  if (!status.ok()) release(parameter.host[Form::plain]);
   return status;
 }
 
@@ -210,7 +222,7 @@ Status WeightStore::enable_training() {
     parameter.file.source = nullptr;
     const size_t bytes = static_cast<size_t>(parameter.count) * sizeof(float);
     for (AlignedMemory* memory : {&parameter.training.gradient, &parameter.training.m, &parameter.training.v}) {
-      if (!memory->reserve(bytes)) return error(Code::out_of_memory, "weights: no memory to train %s", parameter.name.c_str());
+      if (!reserve(*memory, bytes)) return error(Code::out_of_memory, "weights: no memory to train %s", parameter.name.c_str());
       std::memset(memory->data(), 0, bytes);
     }
   }
@@ -246,11 +258,11 @@ Status WeightStore::pack(int index, Form form, Target target, WeightType type, T
   MOME_RETURN_IF_ERROR(load(index));
   AlignedMemory& packed = parameter.host[form];
   const size_t bytes = packer->size(parameter.rows(), parameter.columns(), form, type);
-  if (packed.bytes() < bytes && !packed.reserve(bytes)) return error(Code::out_of_memory, "weights: no memory to pack %s", parameter.name.c_str());
+  if (packed.bytes() < bytes && !reserve(packed, bytes)) return error(Code::out_of_memory, "weights: no memory to pack %s", parameter.name.c_str());
   packer->pack(plain.floats(), parameter.rows(), parameter.columns(), form, type, packed.data(), pool);
   parameter.versions.host[form] = parameter.versions.values;
   parameter.type = type;
-  if (only_in_file) plain.release();
+  if (only_in_file) release(plain);
   return {};
 }
 
@@ -272,18 +284,23 @@ Status WeightStore::send(int index, Form form, WeightType type, const std::share
     from = packed.data();
   }
   DeviceMemory& memory = parameter.device[form];
-  if (memory.bytes() < bytes) MOME_RETURN_IF_ERROR(memory.reserve(device, bytes));
+  if (memory.bytes() < bytes) {
+    bytes_ -= memory.bytes();
+    const Status status = memory.reserve(device, bytes);
+    bytes_ += memory.bytes();
+    MOME_RETURN_IF_ERROR(status);
+  }
   MOME_RETURN_IF_ERROR(device->upload(memory.data(), from, bytes));
   MOME_RETURN_IF_ERROR(device->finish());  // `packed` ends here
   parameter.versions.device[form] = parameter.versions.values;
-  if (only_in_file) plain.release();
+  if (only_in_file) release(plain);
   return {};
 }
 
 void WeightStore::release_plain(const std::vector<bool>& packed_only) {
   generation_++;
   for (int i = 0; i < size(); i++) {
-    if (packed_only[i]) parameters_[i].host[Form::plain].release();
+    if (packed_only[i]) release(parameters_[i].host[Form::plain]);
   }
 }
 
@@ -322,16 +339,6 @@ void WeightStore::zero_gradients() {
   for (Parameter& parameter : parameters_) {
     if (parameter.training.gradient.data() != nullptr) std::memset(parameter.training.gradient.data(), 0, static_cast<size_t>(parameter.count) * sizeof(float));
   }
-}
-
-size_t WeightStore::bytes() const {
-  size_t total = 0;
-  for (const Parameter& parameter : parameters_) {
-    for (const AlignedMemory& memory : parameter.host.values) total += memory.bytes();
-    for (const DeviceMemory& memory : parameter.device.values) total += memory.bytes();
-    total += parameter.training.gradient.bytes() + parameter.training.m.bytes() + parameter.training.v.bytes();
-  }
-  return total;
 }
 
 }  // namespace mome

@@ -1,6 +1,7 @@
 // The named parameters of a model with their gradients and moments, each kept in the forms that one target's kernels read.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -129,16 +130,21 @@ class WeightStore {
   // To be called when somebody has changed the values in a parameter's plain form.
   void changed(int index);
   void zero_gradients();
-  size_t bytes() const;
+  // Memory that all parameters hold, here and on a device. Any thread may ask.
+  size_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
  private:
   Status emplace(const std::string& name, const std::vector<int64_t>& shape, Parameter** parameter);
+  // A parameter's memory is reserved and released through these two, which keep count of its bytes.
+  [[nodiscard]] bool reserve(AlignedMemory& memory, size_t bytes);
+  void release(AlignedMemory& memory);
   Status reserve_data(Parameter& parameter);
 
   WeightType type_;
 
   std::vector<Parameter> parameters_;
   std::unordered_map<std::string, int> index_;
+  std::atomic<size_t> bytes_{0};
   bool training_ = false;
   uint64_t generation_ = 1;
 };

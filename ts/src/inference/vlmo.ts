@@ -414,13 +414,14 @@ export class Vlmo implements Fusion {
     };
     const parts = cut(tokenized, imageTokensOf(this.config), this.#rowsPerRun);
     const total = counted.reduce((sum, each) => sum + taken[each].length, 0);
-    const preparing = new AbortController();
-    const ended = onAbort(call.signal, () => preparing.abort(call.signal?.reason));
+    // Stops the preparation of the next part where a run fails: where there is one part alone, nothing is prepared during a run.
+    const preparing = parts.length > 1 ? new AbortController() : undefined;
+    const ended = onAbort(preparing && call.signal, () => preparing?.abort(call.signal?.reason));
     const prepare = (place: number) => {
       const part = parts[place];
       if (!part) return undefined;
       const named: Naming = (list, index, half) => names(list, part.first[list] + index, half);
-      const prepared = this.#prepare({ ...call, signal: preparing.signal }, itemsOf(tokenized, part), named);
+      const prepared = this.#prepare({ ...call, signal: preparing?.signal ?? call.signal }, itemsOf(tokenized, part), named);
       prepared.catch(() => {}); // it is waited for below, unless the run before it fails
       return prepared;
     };
@@ -439,7 +440,7 @@ export class Vlmo implements Fusion {
       }
     } finally {
       ended();
-      preparing.abort();
+      preparing?.abort();
     }
     return results;
   }

@@ -53,6 +53,8 @@ export class Engine {
   readonly #native: NativeEngine;
   readonly #held: Held;
   #disposed = false;
+  /** Bytes that V8 was last told of. */
+  #accounted = 0;
 
   /** @throws MomeError `MOME_DEVICE_UNAVAILABLE` for a target this processor lacks, `MOME_INVALID_ARGUMENT` */
   constructor({ threads, target, device = { kind: 'cpu' }, memoryLimit = 0 }: EngineOptions = {}) {
@@ -113,7 +115,9 @@ export class Engine {
   account(): void {
     if (this.#disposed) return;
     const { arenaBytes, weightBytes } = this.#memory();
-    this.#native.holds(arenaBytes + weightBytes);
+    const bytes = arenaBytes + weightBytes;
+    if (bytes !== this.#accounted) this.#native.holds(bytes);
+    this.#accounted = bytes;
   }
 
   /**
