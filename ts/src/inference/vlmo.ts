@@ -421,7 +421,11 @@ export class Vlmo implements Fusion {
       const part = parts[place];
       if (!part) return undefined;
       const named: Naming = (list, index, half) => names(list, part.first[list] + index, half);
-      const prepared = this.#prepare({ ...call, signal: preparing?.signal ?? call.signal }, itemsOf(tokenized, part), named);
+      const prepared = this.#prepare(
+        { ...call, signal: preparing?.signal ?? call.signal },
+        itemsOf(tokenized, part),
+        named,
+      );
       prepared.catch(() => {}); // it is waited for below, unless the run before it fails
       return prepared;
     };
