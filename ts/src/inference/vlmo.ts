@@ -2,10 +2,8 @@
  * The public model: load once, then embed, match, re-rank, answer, reason and fill masks, all off the event loop.
  */
 
-import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
-import { type Batch, type BatchItems, layoutBatch, withoutSurplus } from '../model/batch.ts';
-import { argumentsOf, type OutputsOf, type OwnArguments } from '../model/functions.ts';
-import { onAbort } from '../runtime/abort.ts';
+import type { VlmoConfig } from '../architecture/config.ts';
+import type { Batch, BatchItems } from '../model/batch.ts';
 import { type DType, dtypes } from '../runtime/addon.ts';
 import {
   describe,
@@ -13,33 +11,21 @@ import {
   type Kinds,
   kinds,
   oneOf,
-  report,
-  shortText,
   takeOptions,
   takePath,
   takeText,
   takeTexts,
 } from '../runtime/arguments.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
-import { aboutItem, check, type ErrorItem, requireNotAborted } from '../runtime/errors.ts';
+import { check, requireNotAborted } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
-import type { Tokenizer } from '../text/tokenizer.ts';
-import {
-  type MixedItems,
-  noItems,
-  type TakenItems,
-  takeImages,
-  takeMixed,
-  takePairs,
-  takePicture,
-} from './arguments.ts';
+import { type MixedItems, noItems, takeImages, takeMixed, takePairs, takePicture } from './arguments.ts';
 import { type Fusion, type MatchCalibration, matchProbability } from './fused-score.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
 import { logSumExp, secondProbability, topOf } from './logits.ts';
-import { cut, functionOf, itemsOf, type MixedResults, type Naming, ownNames, type TokenizedItems } from './mixed.ts';
-import { type ImageInput, PictureSet, type PictureSource, shortName } from './pictures.ts';
-import { type Profile, profileOf } from './profile.ts';
-import { type FunctionName, type Functions, Programs } from './programs.ts';
+import type { MixedResults } from './mixed.ts';
+import type { ImageInput } from './pictures.ts';
+import type { Profile } from './profile.ts';
 import { cosines, type RerankQuery, rankedBy, takeRerank } from './rerank.ts';
 import {
   type AnswerCandidate,
@@ -53,7 +39,7 @@ import {
   type TopOptions,
   topKinds,
 } from './results.ts';
-import { rowsPerRun } from './run-rows.ts';
+import { type Call, Runs } from './runs.ts';
 
 export type {
   AnswerCandidate,
@@ -83,20 +69,6 @@ const loadKinds: Kinds<LoadOptions> = {
   signal: kinds.signal,
 };
 
-/** A call under way: its name and its options. */
-interface Call extends CallOptions {
-  readonly where: string;
-}
-
-/** What the runs of a mixed call give, in the order of its items. */
-interface MixedOutputs {
-  /** [images, width] and [texts, width]. */
-  readonly images: Float32Array;
-  readonly texts: Float32Array;
-  /** [pairs, 2] of the matching head. */
-  readonly logits: Float32Array;
-}
-
 /** A loaded model. Safe under concurrent calls; `dispose` frees it, and is called by `await using`. */
 export class Vlmo implements Fusion {
   readonly config: VlmoConfig;
@@ -119,11 +91,8 @@ export class Vlmo implements Fusion {
   readonly matchCalibration: MatchCalibration | undefined;
   readonly #engine: Engine;
   readonly #weights: Weights;
-  readonly #tokenizer: Tokenizer | undefined;
   readonly #answers: readonly string[] | undefined;
-  readonly #programs: Programs;
-  readonly #rowsPerRun: number;
-  #disposed = false;
+  readonly #runs: Runs;
 
   private constructor(parts: ModelParts) {
     check(
@@ -141,10 +110,8 @@ export class Vlmo implements Fusion {
     this.matchCalibration = parts.matchCalibration;
     this.#engine = parts.engine;
     this.#weights = parts.weights;
-    this.#programs = new Programs(parts.engine, parts.weights, parts.config);
-    this.#tokenizer = parts.tokenizer;
+    this.#runs = new Runs(parts);
     this.#answers = parts.answers;
-    this.#rowsPerRun = rowsPerRun(this.device === 'cpu', parts.config.width);
   }
 
   /**
@@ -172,7 +139,7 @@ export class Vlmo implements Fusion {
   async embedImages(images: readonly ImageInput[], options?: CallOptions): Promise<Embeddings> {
     const call = Vlmo.#begin(this, 'embedImages', options, callKinds);
     const taken = takeImages(call.where, images);
-    const outputs = await this.#together(call, { ...noItems, images: taken });
+    const outputs = await this.#runs.together(call, { ...noItems, images: taken });
     return { embeddings: outputs.images, count: taken.length, width: this.config.width };
   }
 
@@ -187,7 +154,7 @@ export class Vlmo implements Fusion {
   async embedTexts(texts: readonly string[], options?: CallOptions): Promise<Embeddings> {
     const call = Vlmo.#begin(this, 'embedTexts', options, callKinds);
     const taken = takeTexts(call.where, texts);
-    const outputs = await this.#together(call, { ...noItems, texts: taken });
+    const outputs = await this.#runs.together(call, { ...noItems, texts: taken });
     return { embeddings: outputs.texts, count: taken.length, width: this.config.width };
   }
 
@@ -203,7 +170,7 @@ export class Vlmo implements Fusion {
   ): Promise<Float32Array> {
     const call = Vlmo.#begin(this, 'match', options, callKinds);
     const taken = takePairs(call.where, pairs);
-    const { logits } = await this.#together(call, { ...noItems, pairs: taken });
+    const { logits } = await this.#runs.together(call, { ...noItems, pairs: taken });
     return this.#matches(logits);
   }
 
@@ -217,7 +184,7 @@ export class Vlmo implements Fusion {
   async mixed(items: MixedItems, options?: CallOptions): Promise<MixedResults> {
     const call = Vlmo.#begin(this, 'mixed', options, callKinds);
     const taken = takeMixed(call.where, items);
-    const { images, texts, logits } = await this.#together(call, taken);
+    const { images, texts, logits } = await this.#runs.together(call, taken);
     const { width } = this.config;
     return {
       images: { embeddings: images, count: taken.images.length, width },
@@ -234,16 +201,7 @@ export class Vlmo implements Fusion {
   async profile(items: MixedItems): Promise<Profile> {
     const call = Vlmo.#begin(this, 'profile', undefined, callKinds);
     const taken = takeMixed(call.where, items);
-    const tokenized = await this.#tokenize(call, taken, ownNames);
-    const name = functionOf(tokenized);
-    const { batch, pictures } = await this.#prepare(call, tokenized, ownNames);
-    await this.#run(call, name, batch, pictures, {});
-    const { program, ops } = this.#programs.get(name);
-    const started = performance.now();
-    const args = argumentsOf<Functions[typeof name]>(this.#layout(batch, pictures), { bytes: pictures.bytes }, {});
-    const run = await program.profile(args);
-    const milliseconds = performance.now() - started;
-    return profileOf(ops, run, milliseconds);
+    return this.#runs.profile(call, taken);
   }
 
   /**
@@ -263,7 +221,7 @@ export class Vlmo implements Fusion {
   async rerank(query: RerankQuery, candidates: readonly ImageInput[], options?: RerankOptions): Promise<Ranked[]> {
     const { similarities: given, rule, ...call } = Vlmo.#begin(this, 'rerank', options, rerankKinds);
     const { items, names, similarities } = takeRerank(query, candidates, given);
-    const { images, texts, logits } = await this.#together(call, items, names, ['pairs']);
+    const { images, texts, logits } = await this.#runs.together(call, items, names, ['pairs']);
     const isText = items.texts.length === 1;
     const computed = () => (isText ? cosines(texts, images) : cosines(images, texts));
     return rankedBy(similarities ?? computed(), logits, this, rule);
@@ -278,10 +236,10 @@ export class Vlmo implements Fusion {
   async answer(image: ImageInput, question: string, options?: TopOptions): Promise<AnswerCandidate[]> {
     const { k = 5, ...call } = Vlmo.#begin(this, 'answer', options, topKinds);
     const taken = takePicture(call.where, image);
-    const text = this.#encode(call, takeText(call.where, question, 'question'), { kind: 'question' });
-    const pictures = await this.#pictures(call, [taken], () => ({ kind: 'picture' }));
+    const text = this.#runs.encode(call, takeText(call.where, question, 'question'), { kind: 'question' });
+    const pictures = await this.#runs.pictures(call, [taken], () => ({ kind: 'picture' }));
     const items = [{ text, picture: 0 }];
-    const { vqa_logits } = await this.#run(call, 'answer', { pairs: items }, pictures, {});
+    const { vqa_logits } = await this.#runs.run(call, 'answer', { pairs: items }, pictures, {});
     return topOf(vqa_logits!, k).map((index) => ({
       answer: this.#answers?.[index] ?? `answer ${index}`,
       score: 1 / (1 + Math.exp(-vqa_logits![index]!)),
@@ -302,14 +260,14 @@ export class Vlmo implements Fusion {
     const call = Vlmo.#begin(this, 'reason', options, callKinds);
     const taken = takeImages(call.where, images, 'two pictures');
     check(taken.length === 2, 'MOME_INVALID_ARGUMENT', `reason: expected 2 pictures, got ${taken.length}`);
-    const text = this.#encode(call, takeText(call.where, statement, 'statement'), { kind: 'statement' });
-    const pictures = await this.#pictures(call, taken, (index) => ({ kind: 'picture', index }));
+    const text = this.#runs.encode(call, takeText(call.where, statement, 'statement'), { kind: 'statement' });
+    const pictures = await this.#runs.pictures(call, taken, (index) => ({ kind: 'picture', index }));
     const pairs = pictures.items.map(({ picture }, i) => ({
       text,
       picture,
       type: i === 0 ? (1 as const) : (2 as const),
     }));
-    const { nlvr2_logits } = await this.#run(call, 'reason', { pairs }, pictures, { dims: { statements: 1 } });
+    const { nlvr2_logits } = await this.#runs.run(call, 'reason', { pairs }, pictures, { dims: { statements: 1 } });
     return { probability: secondProbability(nlvr2_logits!, 0) };
   }
 
@@ -322,18 +280,18 @@ export class Vlmo implements Fusion {
   async fillMask(image: ImageInput | null, text: string, options?: TopOptions): Promise<MaskCandidates[]> {
     const { k = 5, ...call } = Vlmo.#begin(this, 'fillMask', options, topKinds);
     const taken = image === null ? [] : [takePicture(call.where, image)];
-    const ids = this.#encode(call, takeText(call.where, text, 'text'), { kind: 'text' });
-    const tokenizer = this.#requireTokenizer();
+    const ids = this.#runs.encode(call, takeText(call.where, text, 'text'), { kind: 'text' });
+    const tokenizer = this.#runs.tokenizer;
     const positions = [...ids.keys()].filter((position) => ids[position] === tokenizer.maskId);
     if (positions.length === 0) return [];
-    const pictures = await this.#pictures(call, taken, () => ({ kind: 'picture' }));
+    const pictures = await this.#runs.pictures(call, taken, () => ({ kind: 'picture' }));
     const items: BatchItems = image === null ? { texts: [ids] } : { pairs: [{ text: ids, picture: 0 }] };
     const masked = (batch: Batch) => {
       const first = (image === null ? batch.textCls : batch.pairTextCls)[0]!;
       const mlm_rows = Int32Array.from(positions, (position) => first + position);
       return { dims: { tokens: positions.length }, inputs: { mlm_rows } };
     };
-    const { mlm_logits } = await this.#run(call, 'fillMask', items, pictures, masked);
+    const { mlm_logits } = await this.#runs.run(call, 'fillMask', items, pictures, masked);
     const V = this.config.vocabularySize;
     const masks: MaskCandidates[] = [];
     const pace = new Pace();
@@ -359,9 +317,8 @@ export class Vlmo implements Fusion {
   /** Stops running calls, which reject with `MOME_ABORTED`, and frees native memory. Calling it again does nothing. */
   async dispose(): Promise<void> {
     Vlmo.#requireModel(this, 'dispose');
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.#programs.dispose();
+    if (this.#runs.disposed) return;
+    this.#runs.dispose();
     this.#weights.dispose();
     this.#engine.dispose();
   }
@@ -374,7 +331,7 @@ export class Vlmo implements Fusion {
   static #begin<T extends CallOptions>(model: Vlmo, where: string, options: T | undefined, known: Kinds<T>): T & Call {
     Vlmo.#requireModel(model, where);
     const taken = takeOptions(where, options, known);
-    check(!model.#disposed, 'MOME_DISPOSED', `${where}: expected a live model, got one that was disposed`);
+    check(!model.#runs.disposed, 'MOME_DISPOSED', `${where}: expected a live model, got one that was disposed`);
     requireNotAborted(taken.signal, where);
     return { ...taken, where };
   }
@@ -387,164 +344,10 @@ export class Vlmo implements Fusion {
     );
   }
 
-  /** Passes on if the call is still wanted. @throws MomeError `MOME_ABORTED` */
-  #requireWanted({ where, signal }: Call): void {
-    requireNotAborted(signal, where);
-    check(!this.#disposed, 'MOME_ABORTED', `${where}: expected a live model until the end, it was disposed`);
-  }
-
-  /**
-   * Does the runs of a call. The pictures of a run are prepared while the run before it goes on.
-   *
-   * @param counted kinds of items that progress counts
-   */
-  async #together(
-    call: Call,
-    taken: TakenItems,
-    names: Naming = ownNames,
-    counted: readonly (keyof TakenItems)[] = ['images', 'texts', 'pairs'],
-  ): Promise<MixedOutputs> {
-    const { width } = this.config;
-    const tokenized = await this.#tokenize(call, taken, names);
-    const name = functionOf(tokenized);
-    const results: MixedOutputs = {
-      images: new Float32Array(taken.images.length * width),
-      texts: new Float32Array(taken.texts.length * width),
-      logits: new Float32Array(taken.pairs.length * 2),
-    };
-    const parts = cut(tokenized, imageTokensOf(this.config), this.#rowsPerRun);
-    const total = counted.reduce((sum, each) => sum + taken[each].length, 0);
-    // Stops the preparation of the next part where a run fails: where there is one part alone, nothing is prepared during a run.
-    const preparing = parts.length > 1 ? new AbortController() : undefined;
-    const ended = onAbort(preparing && call.signal, () => preparing?.abort(call.signal?.reason));
-    const prepare = (place: number) => {
-      const part = parts[place];
-      if (!part) return undefined;
-      const named: Naming = (list, index, half) => names(list, part.first[list] + index, half);
-      const prepared = this.#prepare(
-        { ...call, signal: preparing?.signal ?? call.signal },
-        itemsOf(tokenized, part),
-        named,
-      );
-      prepared.catch(() => {}); // it is waited for below, unless the run before it fails
-      return prepared;
-    };
-    try {
-      let next = prepare(0);
-      for (const [place, { first, end }] of parts.entries()) {
-        const { batch, pictures } = (await next)!;
-        next = prepare(place + 1);
-        const outputs: Partial<OutputsOf<Functions['mixed']>> = await this.#run(call, name, batch, pictures, {});
-        results.images.set(outputs.image_embed ?? [], first.images * width);
-        results.texts.set(outputs.text_embed ?? [], first.texts * width);
-        results.logits.set(outputs.itm_logits ?? [], first.pairs * 2);
-        const done = counted.reduce((sum, each) => sum + end[each], 0);
-        if (call.onProgress) await report(call.onProgress, done, total);
-        requireNotAborted(call.signal, call.where);
-      }
-    } finally {
-      ended();
-      preparing?.abort();
-    }
-    return results;
-  }
-
-  /** The sequences of one run and its pictures. */
-  async #prepare(
-    call: Call,
-    { images, texts, pairs }: TokenizedItems,
-    names: Naming,
-  ): Promise<{ readonly batch: BatchItems; readonly pictures: PictureSet }> {
-    const shown = [...images, ...pairs.map(({ image }) => image)];
-    const pictures = await this.#pictures(call, shown, (index) =>
-      index < images.length ? names('images', index, 'image') : names('pairs', index - images.length, 'image'),
-    );
-    const batch: BatchItems = {
-      texts,
-      images: pictures.items.slice(0, images.length),
-      pairs: pairs.map(({ text }, i) => ({ text, picture: pictures.items[images.length + i]!.picture })),
-    };
-    return { batch, pictures };
-  }
-
-  /** Decodes and resizes pictures. @param nameOf what the caller calls picture i */
-  async #pictures(
-    { where, signal }: Call,
-    images: readonly PictureSource[],
-    nameOf: (index: number) => ErrorItem,
-  ): Promise<PictureSet> {
-    if (images.length === 0) return PictureSet.empty;
-    return PictureSet.prepare(images, this.config.imageSize, signal, (error, index) =>
-      aboutItem(error, where, { ...nameOf(index), item: shortName(images[index]!) }),
-    );
-  }
-
-  async #run<K extends FunctionName>(
-    call: Call,
-    name: K,
-    items: BatchItems,
-    pictures: PictureSet,
-    own: OwnArguments<Functions[K]> | ((batch: Batch) => OwnArguments<Functions[K]>),
-  ): Promise<OutputsOf<Functions[K]>> {
-    this.#requireWanted(call);
-    const { program, outputRows } = this.#programs.get(name);
-    const batch = this.#layout(items, pictures);
-    const args = argumentsOf<Functions[K]>(
-      batch,
-      { bytes: pictures.bytes },
-      typeof own === 'function' ? own(batch) : own,
-    );
-    return withoutSurplus(batch, outputRows, await program.run(args, call.signal));
-  }
-
-  /** On a device in buckets: what one run launches is recorded for others of the same sizes. */
-  #layout(items: BatchItems, pictures: PictureSet): Batch {
-    return layoutBatch(this.config, items, pictures.count, this.device !== 'cpu');
-  }
-
   /** The probabilities that [pairs, 2] logits of the matching head stand for. */
   #matches(logits: Float32Array): Float32Array {
     return Float32Array.from({ length: logits.length / 2 }, (_, i) =>
       matchProbability(logits[2 * i + 1]! - logits[2 * i]!, this.matchCalibration),
     );
-  }
-
-  async #tokenize(call: Call, { images, texts, pairs }: TakenItems, names: Naming): Promise<TokenizedItems> {
-    const pace = new Pace();
-    // A query stands in every pair of its candidates: it is split once.
-    const last: { text: string; ids: Int32Array } = { text: '', ids: new Int32Array(0) };
-    const encode = async (list: 'texts' | 'pairs', index: number, text: string): Promise<Int32Array> => {
-      if (text !== last.text || last.ids.length === 0) {
-        this.#requireWanted(call);
-        last.ids = this.#encode(call, text, names(list, index, 'text'));
-        last.text = text;
-      }
-      await pace.rest();
-      return last.ids;
-    };
-    const textIds: Int32Array[] = [];
-    for (const [index, text] of texts.entries()) textIds.push(await encode('texts', index, text));
-    const pairIds: TokenizedItems['pairs'][number][] = [];
-    for (const [index, { image, text }] of pairs.entries())
-      pairIds.push({ image, text: await encode('pairs', index, text) });
-    return { images, texts: textIds, pairs: pairIds };
-  }
-
-  #encode({ where }: Call, text: string, about: ErrorItem): Int32Array {
-    const tokenizer = this.#requireTokenizer();
-    try {
-      return tokenizer.encode(text);
-    } catch (error) {
-      throw aboutItem(error, where, { ...about, item: shortText(text) });
-    }
-  }
-
-  #requireTokenizer(): Tokenizer {
-    check(
-      this.#tokenizer !== undefined,
-      'MOME_NOT_FOUND',
-      'vlmo: expected vocab.txt or tokenizer.json beside the weights, found neither',
-    );
-    return this.#tokenizer;
   }
 }
