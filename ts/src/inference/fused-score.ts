@@ -2,11 +2,7 @@
  * One number to order candidates by, from both encoders, and what the matching head's number means as a probability.
  */
 
-/** How likely a pair is, given the matching head: `1 / (1 + exp(-(slope * logOdds + offset)))`, fitted on held-out pairs. */
-export interface MatchCalibration {
-  readonly slope: number;
-  readonly offset: number;
-}
+import type { MatchCalibration } from '../checkpoint/index.ts';
 
 /** What {@link fusedScore} needs of a model: a `Vlmo` has it. */
 export interface Fusion {

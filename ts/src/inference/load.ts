@@ -10,6 +10,7 @@ import {
   configToRun,
   hashFile,
   inferConfig,
+  type MatchCalibration,
   type ModelFiles,
   openCheckpoint,
   openModelFiles,
@@ -24,7 +25,6 @@ import { type DeviceName, resolveDevice } from '../runtime/device.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer.ts';
-import type { MatchCalibration } from './fused-score.ts';
 
 export interface LoadOptions {
   /** Where to run; `auto`, the default, takes the first CUDA device that models run on, else this processor. */

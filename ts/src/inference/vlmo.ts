@@ -3,6 +3,7 @@
  */
 
 import type { VlmoConfig } from '../architecture/config.ts';
+import type { MatchCalibration } from '../checkpoint/index.ts';
 import type { Batch, BatchItems } from '../model/batch.ts';
 import { type DType, dtypes } from '../runtime/addon.ts';
 import {
@@ -20,7 +21,7 @@ import { Engine, type Weights } from '../runtime/engine.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 import { type MixedItems, noItems, takeImages, takeMixed, takePairs, takePicture } from './arguments.ts';
-import { type Fusion, type MatchCalibration, matchProbability } from './fused-score.ts';
+import { type Fusion, matchProbability } from './fused-score.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
 import { logSumExp, secondProbability, topOf } from './logits.ts';
 import type { MixedResults } from './mixed.ts';

@@ -1,7 +1,7 @@
 /**
  * What the matching head's number means as a probability: Platt's sigmoid over its log-odds, fitted on held-out pairs.
  */
-import type { MatchCalibration } from '../inference/fused-score.ts';
+import type { MatchCalibration } from '../checkpoint/index.ts';
 import { check } from '../runtime/errors.ts';
 
 /** Newton steps; a dozen are enough. */

@@ -1,13 +1,9 @@
 /**
  * `mome eval retrieval`: recall of a model on the held-out emoji drawings, one caption (the label) per picture.
  */
-import {
-  type Fusion,
-  fusedScore,
-  type MatchCalibration,
-  matchLogOdds,
-  matchProbability,
-} from '../inference/fused-score.ts';
+
+import type { MatchCalibration } from '../checkpoint/index.ts';
+import { type Fusion, fusedScore, matchLogOdds, matchProbability } from '../inference/fused-score.ts';
 import type { Vlmo } from '../inference/vlmo.ts';
 import { check } from '../runtime/errors.ts';
 import { expectedCalibrationError, fitCalibration } from './calibrate.ts';
