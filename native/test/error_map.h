@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <string_view>
 
@@ -26,8 +25,8 @@ struct MappedOutput {
 std::string error_map(const MappedOutput& where, const Tensor& actual, const Tensor& expected);
 
 // Products of bfloat16 operands of which one is an identity, so that each result names the row, the column or the place
-// along the depth that was read: numbers from 1 on, exact in bfloat16. Prints the map of each that is not exactly right
-// and calls `fail`. Returns how many ran.
-int probe_products(const std::shared_ptr<Device>& device, const std::function<void(const std::string&)>& fail);
+// along the depth that was read: numbers from 1 on, exact in bfloat16. Fails with a printed map for each that is not
+// exactly right. Returns how many ran.
+int probe_products(const std::shared_ptr<Device>& device);
 
 }  // namespace mome::test

@@ -112,10 +112,11 @@ struct OpCase {
   WeightType type = WeightType::f32;
   Ties ties = {};
   Ties int8_ties = {};  // `ties` of the same case with 8-bit weights
-  int roundings =
-      1;  // to bfloat16 on the way to a result, where rows are bfloat16: what the op writes, and values in between
-  bool processor_only =
-      false;  // about how a processor's kernels cut their work: much of it, and nothing new to a device
+  // Roundings to bfloat16 on the way to a result, where rows are bfloat16: one for the result, one for each value in
+  // between.
+  int roundings = 1;
+  // The case is about how kernels of a processor cut their work: it is large, and tells nothing new of a device.
+  bool processor_only = false;
 };
 
 // An OpCase at the sizes of the base model, of which one direction is measured. It is made when it is wanted.

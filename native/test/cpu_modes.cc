@@ -1,0 +1,174 @@
+// Modes of mome_kernels that run on this processor.
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <set>
+#include <thread>
+
+#include "core/ops/table.h"
+#include "test/comparison.h"
+#include "test/modes.h"
+
+namespace mome::test {
+namespace {
+
+// An error in one element; where ties are allowed for, in one row more than they may take.
+Tensor with_planted_error(const OpCase& test, Tensor values) {
+  const auto plant = [&](size_t at) { values[at] += 1e-2f * (1 + std::fabs(values[at])); };
+  plant(values.size() / 2);
+  const size_t width = test.ties.most > 0 ? values.size() / static_cast<size_t>(test.ties.rows) : 0;
+  for (int64_t i = 0; i < test.ties.most; i++)
+    plant((values.size() / 2 + static_cast<size_t>(i + 1) * width) % values.size());
+  return values;
+}
+
+double weighted_sum(const Tensors& outputs, const Tensors& weights) {
+  double sum = 0;
+  for (const auto& [name, weight] : weights) {
+    for (size_t i = 0; i < weight.size(); i++) sum += static_cast<double>(weight[i]) * outputs.at(name)[i];
+  }
+  return sum;
+}
+
+}  // namespace
+
+void support() {
+  std::set<std::string_view> covered;
+  for (const OpCase& test : all_cases()) covered.insert(test.op);
+  for (const OpSpec* op : op_table()) {
+    for (const Target target : kCpuTargets) {
+      if (!target_built(target)) continue;
+      const std::string name = std::string(op->name) + " on " + std::string(target_name(target));
+      if (kernel_table(target).find(op->name, Direction::forward, target) == nullptr)
+        fail("no forward kernel of " + name);
+      const bool backward = kernel_table(target).find(op->name, Direction::backward, target) != nullptr;
+      if ((op->backward != nullptr) != backward)
+        fail((backward ? "no backward decoder of " : "no backward kernel of ") + name);
+    }
+    if (!covered.contains(op->name)) fail("no case of " + std::string(op->name));
+  }
+}
+
+void check() {
+  int compared = 0;
+  for (const OpCase& test : all_cases()) {
+    Results expected;
+    if (!run_case(test, Target::ref, 1, nullptr, expected)) continue;
+    for (const Target target : kCpuTargets) {
+      if (target == Target::ref || !target_supported(target)) continue;
+      Results one, three;
+      if (!run_case(test, target, 1, &expected.outputs, one) || !run_case(test, target, 3, &expected.outputs, three))
+        continue;
+      compare(test, "output", target, one.outputs, expected.outputs);
+      compare(test, "gradient", target, one.gradients, expected.gradients);
+      if (!same_bits(one.outputs, three.outputs) || !same_bits(one.gradients, three.gradients)) {
+        fail(test.name + " on " + std::string(target_name(target)) + ": 1 and 3 threads differ");
+      }
+      compared++;
+    }
+    // A planted error must show.
+    for (const auto& [name, values] : expected.outputs) {
+      if (values.empty()) continue;
+      const Tensor planted = without_ties(test, with_planted_error(test, values), values);
+      if (difference(planted, values).relative <= test.bound && values.size() < 20000)
+        fail(test.name + " " + name + ": a planted error was not noticed");
+    }
+  }
+  std::printf("%d comparisons with ref\n", compared);
+  if (compared == 0 && best_target() != Target::ref) fail("nothing was compared");
+}
+
+// A stopped kernel leaves wrong results; it must not read or write where it may not. (Sanitizers see the rest of it.)
+void stop() {
+  int stopped = 0;
+  for (const OpCase& test : all_cases()) {
+    for (const Target target : kCpuTargets) {
+      if (!target_supported(target)) continue;
+      for (const int microseconds : {0, 20, 200}) {
+        Results whole;
+        if (!run_case(test, target, 1, nullptr, whole)) continue;
+        ThreadPool pool(2);
+        Runner runner(target, pool, test.type);
+        std::atomic<bool> flag{microseconds == 0};
+        std::thread stopper([&] {
+          std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
+          flag = true;
+        });
+        Tensors outputs, gradients;
+        const auto keeps_to_its_memory = [&](const Status& status) {
+          if (status.message().find("wrote past") != std::string::npos)
+            fail(test.name + " stopped on " + std::string(target_name(target)) + ": " + status.message());
+        };
+        {
+          const ThreadPool::StopScope scope(pool, &flag);
+          keeps_to_its_memory(test.forward(runner, test.inputs, outputs));
+          if (test.backward)
+            keeps_to_its_memory(test.backward(runner, test.inputs, whole.outputs,
+                                              random_like(whole.outputs, test.differentiable, 99), gradients));
+          stopped += pool.stopped();
+        }
+        stopper.join();
+      }
+    }
+  }
+  std::printf("%d cases were stopped\n", stopped);
+  if (stopped == 0) fail("no case was stopped");
+}
+
+void grad() {
+  constexpr double kBound = 5e-3;
+  ThreadPool pool(2);
+  Runner runner(Target::ref, pool);
+  int checked = 0;
+  for (const OpCase& test : all_cases()) {
+    if (!test.backward) continue;
+    Tensors outputs, gradients;
+    Status status = test.forward(runner, test.inputs, outputs);
+    if (!status.ok()) {
+      fail(test.name + ": " + status.message());
+      continue;
+    }
+    const Tensors dout = random_like(outputs, test.differentiable, 7);
+    status = test.backward(runner, test.inputs, outputs, dout, gradients);
+    if (!status.ok()) {
+      fail(test.name + ": " + status.message());
+      continue;
+    }
+    for (const auto& [name, gradient] : gradients) {
+      const Tensor& base = test.inputs.at(name);
+      if (base.empty()) continue;
+      Random random(3);
+      const Tensor direction = random.normal(static_cast<int64_t>(base.size()));
+      double along = 0, size = 0, norm = 0;
+      for (size_t i = 0; i < base.size(); i++) {
+        along += static_cast<double>(gradient[i]) * direction[i];
+        size += std::fabs(base[i]);
+        norm += static_cast<double>(gradient[i]) * gradient[i];
+      }
+      const double step = 2e-3 * (size / static_cast<double>(base.size()) + 0.05);
+      double sums[2];
+      for (int sign = 0; sign < 2; sign++) {
+        Tensors moved = test.inputs;
+        for (size_t i = 0; i < base.size(); i++)
+          moved[name][i] = static_cast<float>(base[i] + (sign ? step : -step) * direction[i]);
+        Tensors result;
+        if (!test.forward(runner, moved, result).ok()) fail(test.name + ": forward");
+        sums[sign] = weighted_sum(result, dout);
+      }
+      const double numeric = (sums[1] - sums[0]) / (2 * step);
+      const double scale = std::fmax(std::fabs(numeric), std::sqrt(norm));
+      if (std::fabs(numeric - along) > kBound * scale + 1e-4) {
+        char line[200];
+        std::snprintf(line, sizeof line, "%s gradient of %s: %.6g by differences, %.6g by backward", test.name.c_str(),
+                      name.c_str(), numeric, along);
+        fail(line);
+      }
+      checked++;
+    }
+  }
+  std::printf("%d gradients checked\n", checked);
+  if (checked == 0) fail("no gradient was checked");
+}
+
+}  // namespace mome::test
