@@ -28,7 +28,7 @@ export class BertTokenizer implements Tokenizer {
     this.#vocabulary = vocabulary;
     this.#special = special;
     const longestFirst = [...vocabulary.added.keys()].sort((a, b) => b.length - a.length);
-    const escaped = longestFirst.map((piece) => piece.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'));
+    const escaped = longestFirst.map((piece) => piece.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&'));
     // Without an alternative nothing is found.
     this.#addedApart = new RegExp(escaped.join('|') || '[]', 'gu');
   }

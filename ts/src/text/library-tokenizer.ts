@@ -81,7 +81,8 @@ export class LibraryTokenizer implements Tokenizer {
   }
 
   decode(ids: Int32Array): string {
-    return guarded(this.#where, () => this.#library.decode([...ids], { skip_special_tokens: true }));
+    const shown = [...ids].filter((id) => !this.#special.has(id));
+    return guarded(this.#where, () => this.#library.decode(shown, { skip_special_tokens: true }));
   }
 
   isSpecial(id: number): boolean {

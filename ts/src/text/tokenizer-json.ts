@@ -21,6 +21,9 @@ const id = z
   .max(maxIds - 1);
 const affix = z.string().max(16).nullish();
 
+/** Most names of an object other than the vocabulary: a check goes over all of them in one turn of the event loop. */
+const maxNames = 256;
+
 const modelSchema = z.looseObject({
   type: z.enum(['WordPiece', 'BPE', 'Unigram']).optional(),
   vocab: z.custom<Readonly<Record<string, unknown>> | readonly unknown[]>(
@@ -82,7 +85,9 @@ const parts = {
  * @throws MomeError `MOME_INVALID_FILE`, `MOME_UNSUPPORTED` for parts that BERT's tokenizers do not have, `MOME_TOO_LARGE`
  */
 export async function parseTokenizerJson(text: string, where: string): Promise<TokenizerJson> {
-  const parsed = tokenizerSchema.safeParse(await parseJson(text, where, tokenizerLimits));
+  const json = await parseJson(text, where, tokenizerLimits);
+  check(hasFewNames(json), 'MOME_TOO_LARGE', `${where}: expected options of at most ${maxNames} names, got more`);
+  const parsed = tokenizerSchema.safeParse(json);
   check(
     parsed.success,
     'MOME_INVALID_FILE',
@@ -96,6 +101,14 @@ export async function parseTokenizerJson(text: string, where: string): Promise<T
     );
   }
   return parsed.data;
+}
+
+function hasFewNames(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return true;
+  if (Array.isArray(value)) return value.every(hasFewNames);
+  const names = Object.keys(value);
+  const parts = value as Readonly<Record<string, unknown>>;
+  return names.length <= maxNames && names.every((name) => name === 'vocab' || hasFewNames(parts[name]));
 }
 
 /**

@@ -214,6 +214,40 @@ describe('tokenizer files', () => {
     expect(published.encode('a [MASK] squares')).toEqual(tokenizer.encode('a [MASK] squares'));
   });
 
+  it('may add special pieces of any characters', async () => {
+    const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+    for (const piece of [
+      '[my-piece]',
+      '-',
+      '\\d+',
+      '(?:a',
+      '<|a/b|>',
+      '^$',
+      '{1}',
+      '.*',
+      '😀',
+      '\ud800',
+      '&&',
+      '__proto__',
+    ]) {
+      const with119 = await read({ added_tokens: [{ id: 119, content: piece, ...flags }] });
+      expect(with119.encode(`red${piece}blue`), piece).toEqual(Int32Array.from([2, id('red'), 119, id('blue'), 3]));
+    }
+  });
+
+  it('with very many options are refused shortly', async () => {
+    const many = Object.fromEntries(Array.from({ length: 2 ** 16 }, (_, i) => [`k${i}`, 1]));
+    const texts = [
+      { ...many, ...bert },
+      { ...bert, model: { ...many, ...bert.model } },
+      { ...bert, normalizer: { ...bert.normalizer, ...many } },
+      { ...bert, normalizer: { type: 'Sequence', normalizers: [{ type: 'NFD', ...many }] } },
+      { ...bert, added_tokens: [{ ...bert.added_tokens[0], ...many }] },
+    ].map((json) => JSON.stringify(json));
+    for (const text of texts)
+      await expectShortTurns(() => expectCode(() => createTokenizer(text, { maxLength: 12 }), 'MOME_TOO_LARGE'));
+  });
+
   it('may have sequences of parts, and ids that no piece has', async () => {
     const sparse = await read({
       normalizer: { type: 'Sequence', normalizers: [{ type: 'NFD' }, { type: 'Lowercase' }, { type: 'StripAccents' }] },
@@ -224,6 +258,7 @@ describe('tokenizer files', () => {
       Int32Array.from([2, id('red'), id('square'), id('##s'), id(','), 200, 3]),
     );
     expect(sparse.vocabularySize).toBe(201);
+    expect(sparse.decode(sparse.encode('red [MASK] squares'))).toBe('red squares');
   });
 
   const slow = { Regex: '(a+)+$' };
