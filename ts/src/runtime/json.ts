@@ -18,6 +18,8 @@ export interface JsonLimits {
 
 /** Bytes of a text that is read in one piece: some milliseconds of work, whatever it holds. */
 const smallText = 2 ** 14;
+/** Most characters of one text, which is read in one piece. */
+const maxTextLength = 2 ** 20;
 /** Values between two looks at the clock. */
 const valuesPerPiece = 128;
 
@@ -178,6 +180,11 @@ class JsonReader {
       untilQuoteOrEscape.lastIndex = this.#at;
       untilQuoteOrEscape.test(this.#text);
       this.#at = untilQuoteOrEscape.lastIndex;
+      check(
+        this.#at - start <= maxTextLength,
+        'MOME_TOO_LARGE',
+        `${this.#where}: expected texts of at most ${maxTextLength} characters, got a longer one at character ${start}`,
+      );
       if (this.#skip('"')) break;
       if (this.#at >= this.#text.length) this.#fail('the end of a text');
       // A backslash and the character that it is for. Behind the end a pattern would begin at the start again.

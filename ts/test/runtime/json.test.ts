@@ -107,6 +107,8 @@ describe('parseJson', () => {
     ['deep objects', '{"a":'.repeat(65), { depth: 64 }],
     ['many values', `[${'1,'.repeat(100)}1]`, { values: 100 }],
     ['many names', `{${'"a":1,'.repeat(60)}"a":1}`, { values: 100 }],
+    ['a long text', `["${'\\\\'.repeat(2 ** 19)}a"]`, {}],
+    ['a long name', `{"${'a'.repeat(2 ** 20 + 1)}":1}`, {}],
     ['many bytes', '"aaaaaaaaaaaaa"', { bytes: 10 }],
   ])('refuses %s', async (_, text, changed) => {
     await expectCode(() => parseJson(text, 'a.json', { ...limits, ...changed }), 'MOME_TOO_LARGE');
@@ -117,8 +119,9 @@ describe('parseJson', () => {
     ['distinct names', `{${Array.from({ length: 2 ** 16 }, (_, i) => `"${i.toString(36)}x":1`).join()}}`],
     ['objects of other shapes', `[${Array.from({ length: 2 ** 16 }, (_, i) => `{"${i.toString(36)}x":1}`).join()}]`],
     ['numbers', `[${'1.5,'.repeat(2 ** 18)}1]`],
-    ['one text', `"${'a'.repeat(2 ** 20)}"`],
+    ['one text', `"${'a'.repeat(2 ** 20 - 1)}"`],
     ['one text of escapes', `"${'\\u0041'.repeat(2 ** 17)}"`],
+    ['one text of short escapes', `"${'\\\\'.repeat(2 ** 19 - 1)}"`],
     ['one number', '1'.repeat(2 ** 20)],
     ['spaces', `${' '.repeat(2 ** 20)}1`],
   ])('holds the loop shortly for many or large: %s', async (_, text) => {
