@@ -111,8 +111,11 @@ class PickledTensor {
   }
 }
 
-/** Stands for an object whose class is not on the list. */
-class Opaque {}
+/** Stands for an object whose class is not on the list. It may be one of Python's own containers or derived from them. */
+class Opaque extends Map<unknown, unknown> {
+  /** Items of lists and queues are left out: they hold no tensor by a name. */
+  push(): void {}
+}
 
 /** The root of an archive and how its tensors are found. */
 export interface PytorchFile {
@@ -158,6 +161,7 @@ export async function openPytorch(file: InputFile): Promise<PytorchFile> {
         'MOME_UNSUPPORTED',
         `${path}: expected stored tensors, ${clip(name)} is compressed; save it again with torch.save`,
       );
+      checkFirst(storages.get(key), entry, path);
       storages.set(key, { start: entry.start, bytes: entry.bytes });
     }
     check(pickle !== undefined, 'MOME_INVALID_FILE', `${path}: expected data.pkl in the archive, found none`);
@@ -180,8 +184,8 @@ export async function openPytorch(file: InputFile): Promise<PytorchFile> {
   }
 }
 
-/** Entries of a directory may share their bytes: inflating each would multiply them. */
-function checkFirst(seen: Uint8Array | undefined, { name }: ArchiveEntry, path: string): void {
+/** Which of two entries counts, readers do not agree on; and inflating each would multiply bytes that they may share. */
+function checkFirst(seen: object | undefined, { name }: ArchiveEntry, path: string): void {
   check(seen === undefined, 'MOME_INVALID_FILE', `${path}: expected one entry of its kind, got another ${clip(name)}`);
 }
 
@@ -241,6 +245,9 @@ const globals: Readonly<Record<string, (...args: unknown[]) => unknown>> = {
   'torch._utils._rebuild_sparse_tensor': () => new ForeignTensor('sparse'),
   'torch._utils._rebuild_nested_tensor': () => new ForeignTensor('nested'),
   'torch._utils._rebuild_meta_tensor_no_storage': () => new ForeignTensor('meta'),
+  // Names a class inside another, which may be called.
+  '__builtin__.getattr': () => resolveGlobal('', ''),
+  'builtins.getattr': () => resolveGlobal('', ''),
 };
 
 /** What the stand-ins of globals stand for, such as `torch.float32`. */
@@ -253,15 +260,15 @@ function sameTensor(tensor: unknown): unknown {
 }
 
 /** A tensor over a storage that knows its type. */
-function rebuildTyped(storage: unknown, offset: unknown, shape: unknown, strides: unknown): unknown {
-  return rebuild(storage, undefined, offset, shape, strides);
+function rebuildTyped(...args: unknown[]): unknown {
+  return rebuild(undefined, args, args[6]);
 }
 
 /** A tensor over bytes, its type the seventh argument. */
 function rebuildUntyped(...args: unknown[]): unknown {
-  const [storage, offset, shape, strides, , , type] = args;
+  const type = args[6];
   const name = typeof type === 'function' ? globalNames.get(type) : type;
-  return rebuild(storage, String(name).replace(/^torch\./, ''), offset, shape, strides);
+  return rebuild(String(name).replace(/^torch\./, ''), args, args[7]);
 }
 
 /** A tensor of a class derived from torch's, such as a parameter with attributes: how it is built, its class, and the arguments. */
@@ -272,13 +279,14 @@ function rebuildFromType(build: unknown, _type: unknown, args: unknown): unknown
   return known(...args);
 }
 
-/** @param typeName name of the type, for storages that have none */
+/**
+ * @param typeName name of the type, for storages that have none
+ * @param bits what is yet to be done with the stored values, such as to negate them
+ */
 function rebuild(
-  storage: unknown,
   typeName: string | undefined,
-  offset: unknown,
-  shape: unknown,
-  strides: unknown,
+  [storage, offset, shape, strides]: readonly unknown[],
+  bits: unknown,
 ): PickledTensor | ForeignTensor {
   const whole = (value: unknown): value is number =>
     typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
@@ -292,6 +300,7 @@ function rebuild(
   ) {
     throw new Error('a tensor with senseless sizes');
   }
+  if (bits instanceof Map && bits.size > 0) return new ForeignTensor('lazily negated or conjugated');
   const isForeign = typeName !== undefined && !Object.hasOwn(dtypeNames, typeName);
   const dtype = isForeign ? undefined : (storage.dtype ?? dtypeNames[typeName ?? '']);
   if (dtype === undefined) return new ForeignTensor(typeName ?? storage.typeName);

@@ -117,6 +117,24 @@ describe('a model', () => {
   });
 });
 
+describe('objects of other classes', () => {
+  it('may lie beside with all that they hold', async () => {
+    await expectModel({
+      model: model(),
+      statistics: new Called('collections', 'defaultdict', [new Called('builtins', 'list')], { loss: [1, 2], a: 3 }),
+      history: new Called('collections', 'deque', [[], 5], [1, 'two', null]),
+      settings: new Called('mine', 'List', [], [new Called('mine', 'Set', [[1]])]),
+    });
+  });
+
+  it('may be dictionaries of tensors', async () => {
+    await expectModel(new Called('mine', 'StateDict', [], model('module.')));
+    expect((await expectModel({ state_dict: new Called('mine', 'StateDict', [], model()) })).wrapper).toBe(
+      'state_dict',
+    );
+  });
+});
+
 describe('tensors', () => {
   it.each<Rebuild>(['v2', 'v3', 'parameter', 'with_state', 'from_type'])('rebuilt by %s are read', async (rebuild) => {
     await expectModel(model('', undefined, rebuild));
@@ -150,7 +168,7 @@ describe('tensors', () => {
 
   it('of other types lie beside in safetensors', async () => {
     const path = join(folder, 'beside.safetensors');
-    const types = ['F8_E4M3', 'F8_E5M2', 'U16', 'U32', 'U64', 'C64', 'F32'];
+    const types = ['F8_E4M3', 'F8_E5M2FNUZ', 'U16', 'U64', 'C64', 'made later', 'F32'];
     const header = JSON.stringify(
       Object.fromEntries(types.map((dtype, i) => [dtype, { dtype, shape: [8 / 4], data_offsets: [8 * i, 8 * i + 8] }])),
     );
@@ -170,6 +188,15 @@ describe('tensors', () => {
       names.map((name) => ({ name: `_orig_mod.${name}`, dtype: 'F32', shape: [1], data })),
     );
     expect([...(await openCheckpoint(path)).entries.keys()]).toEqual(names);
+  });
+
+  it('whose values are yet to be negated or conjugated are not taken as they lie there', async () => {
+    for (const rebuild of ['v2', 'v3'] as const) {
+      const lazy = (bits?: object) => new Saved('FloatStorage', [1], bytesOf(1), { rebuild, ...(bits && { bits }) });
+      const { entries, foreign } = await expectModel({ ...model(), a: lazy({ neg: true }), b: lazy({}), c: lazy() });
+      expect([...foreign.keys()]).toEqual(['a']);
+      expect(entries.has('b') && entries.has('c')).toBe(true);
+    }
   });
 
   it('are read beside integers of any size', async () => {

@@ -72,24 +72,36 @@ describe('pickles', () => {
     await expectCode(() => openCheckpoint(path), 'MOME_INVALID_FILE');
   });
 
-  it('with keys of lists in lists are shown shortly', async () => {
+  /** Opens an archive of one tensor, `a`, with `entries` before it in the dictionary. */
+  async function openBeside(entries: string) {
     const good = Buffer.from(torchArchive({ a: { storage: 'FloatStorage', values: [1], shape: [1], strides: [1] } }));
     const start = good.indexOf('\x80\x02}(', 0, 'latin1');
     const pickle = good.subarray(start, good.indexOf('u.', start) + 2);
-    const keys = `\x80\x02}()q\x000${'h\0h\0\x86q\x000'.repeat(60)}h\0N`;
     const value = Buffer.alloc(4);
     value.writeFloatLE(1);
     const path = await put(
-      'keys.pt',
+      'beside.pt',
       zip([
-        ['a/data.pkl', Buffer.concat([latin(keys), pickle.subarray(4)])],
+        ['a/data.pkl', Buffer.concat([latin(`\x80\x02}(${entries}`), pickle.subarray(4)])],
         ['a/data/0', value],
       ]),
     );
     const opened = await openCheckpoint(path);
-    expect(opened.otherKeys).toEqual(['(object)']);
     expect([...(await readTensor(opened.entries.get('a')!))]).toEqual([1]);
+    return opened;
+  }
+
+  it('with keys of lists in lists are shown shortly', async () => {
+    expect((await openBeside(`)q\x000${'h\0h\0\x86q\x000'.repeat(60)}h\0N`)).otherKeys).toEqual(['(object)']);
   });
+
+  it.each(['__builtin__', 'builtins'])(
+    'may make objects of a class inside a class, which %s.getattr finds',
+    async (module) => {
+      const made = `c${module}\ngetattr\n(cmine\nOuter\n${text('Inner')}tR)\x81}b`;
+      expect((await openBeside(`${text('x')}${made}`)).otherKeys).toEqual(['x']);
+    },
+  );
 
   it('cannot change an object that was made', async () => {
     const good = Buffer.from(torchArchive({ a: { storage: 'FloatStorage', values: [1], shape: [1], strides: [1] } }));
@@ -176,7 +188,7 @@ describe('pickles', () => {
     expect((opened as MomeError).code).toBe('MOME_INVALID_FILE');
   });
 
-  it('stand once in an archive', async () => {
+  it('stand once in an archive, and so do storages', async () => {
     const pickle = latin('\x80\x02}.');
     const order = Buffer.from('little');
     for (const files of [
@@ -188,6 +200,11 @@ describe('pickles', () => {
         ['a/byteorder', order],
         ['a/data.pkl', pickle],
         ['a/byteorder', order],
+      ],
+      [
+        ['a/data.pkl', pickle],
+        ['a/data/0', order],
+        ['a/data/0', order],
       ],
     ] satisfies [string, Buffer][][]) {
       const path = await put('twice.pt', zip(files));

@@ -13,12 +13,18 @@ export class Saved {
   readonly rebuild: Rebuild;
   /** Name of the `torch.dtype`, for `v3`. */
   readonly dtype: string;
+  /** What is to be done with the values, as `{ neg: true }`. */
+  readonly bits: object | undefined;
 
   constructor(
     storage: string,
     shape: readonly number[],
     data: Uint8Array | { readonly bytes: number; readonly pieces: () => Iterable<Uint8Array> },
-    { rebuild = 'v2', dtype = 'float32' }: { readonly rebuild?: Rebuild; readonly dtype?: string } = {},
+    {
+      rebuild = 'v2',
+      dtype = 'float32',
+      bits,
+    }: { readonly rebuild?: Rebuild; readonly dtype?: string; readonly bits?: object } = {},
   ) {
     this.storage = storage;
     this.shape = shape;
@@ -26,19 +32,22 @@ export class Saved {
     this.data = data instanceof Uint8Array ? () => [data] : data.pieces;
     this.rebuild = rebuild;
     this.dtype = dtype;
+    this.bits = bits;
   }
 }
 
-/** A call of a global, as classes are pickled. */
+/** A call of a global, as classes are pickled, and what is put into the container that it gives. */
 export class Called {
   readonly module: string;
   readonly name: string;
   readonly args: readonly unknown[];
+  readonly contents: readonly unknown[] | Readonly<Record<string, unknown>> | undefined;
 
-  constructor(module: string, name: string, args: readonly unknown[] = []) {
+  constructor(module: string, name: string, args: readonly unknown[] = [], contents?: Called['contents']) {
     this.module = module;
     this.name = name;
     this.args = args;
+    this.contents = contents;
   }
 }
 
@@ -74,7 +83,7 @@ class Pickler {
     else if (typeof value === 'bigint') this.#long(value);
     else if (typeof value === 'number') this.#number(value);
     else if (value instanceof Saved) this.#tensor(value);
-    else if (value instanceof Called) this.#call(value.module, value.name, () => this.#all(value.args));
+    else if (value instanceof Called) this.#called(value);
     else if (Array.isArray(value)) this.#list(value);
     else this.#dictionary(value instanceof Map ? [...value] : Object.entries(value as object));
   }
@@ -131,6 +140,14 @@ class Pickler {
     this.#raw('e');
   }
 
+  #called({ module, name, args, contents }: Called): void {
+    this.#call(module, name, () => this.#all(args));
+    if (contents === undefined) return;
+    this.#raw('(');
+    this.#all(Array.isArray(contents) ? contents : Object.entries(contents).flat());
+    this.#raw(Array.isArray(contents) ? 'e' : 'u');
+  }
+
   #dictionary(entries: readonly (readonly [unknown, unknown])[]): void {
     this.#call('collections', 'OrderedDict', () => {});
     this.#raw('(');
@@ -176,9 +193,14 @@ class Pickler {
       this.#call('torch._utils', '_rebuild_tensor_v3', () => {
         this.#partsOf(tensor);
         this.#global('torch', tensor.dtype);
-        this.put(null);
+        if (tensor.bits !== undefined) this.put(tensor.bits);
       });
-    } else this.#call('torch._utils', '_rebuild_tensor_v2', () => this.#partsOf(tensor));
+    } else {
+      this.#call('torch._utils', '_rebuild_tensor_v2', () => {
+        this.#partsOf(tensor);
+        if (tensor.bits !== undefined) this.put(tensor.bits);
+      });
+    }
   }
 
   /** Storage, offset, shape, strides, whether a gradient is wanted, hooks. */
