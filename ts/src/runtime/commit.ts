@@ -3,7 +3,18 @@
  * Writers use `writeTogether` of files.ts.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { type FileHandle, link, open, opendir, readFile, readlink, rename, rm, writeFile } from 'node:fs/promises';
+import {
+  type FileHandle,
+  link,
+  lstat,
+  open,
+  opendir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  writeFile,
+} from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -98,7 +109,9 @@ export async function readCommit(folder: string): Promise<Commit | undefined> {
   try {
     file = await InputFile.open(path, 'a list of files to rename');
   } catch (error) {
-    if (error instanceof MomeError && error.code === 'MOME_NOT_FOUND') return undefined;
+    // A link to nothing keeps the name from others, so that it is not the same as no list.
+    const isLink = (await lstat(path).catch(() => undefined))?.isSymbolicLink();
+    if (error instanceof MomeError && error.code === 'MOME_NOT_FOUND' && !isLink) return undefined;
     throw error;
   }
   try {

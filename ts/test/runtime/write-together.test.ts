@@ -147,6 +147,17 @@ describe('writeTogether', () => {
     expect(await names(path)).toEqual([...others, 'x', 'y', 'z'].sort());
   });
 
+  it('refuses a link to nothing that has the name of its list', async () => {
+    const path = await temporaryFolder();
+    await symlink('/nowhere/list', join(path, '.mome-commit'));
+    const write = () =>
+      writeTogether(path, async (fileIn) => {
+        for (const name of ['x', 'y']) await writeFile(fileIn(name), 'new');
+      });
+    expect((await expectCode(write, 'MOME_NOT_FOUND')).message).toMatch(/found a link to nothing/);
+    expect(await names(path)).toEqual(['.mome-commit']);
+  });
+
   it('changes nothing when what writes throws', async () => {
     const path = join(await temporaryFolder(), 'deep', 'folder');
     await expectCode(
