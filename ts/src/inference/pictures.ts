@@ -31,6 +31,7 @@ export class PictureSet {
   /**
    * Nothing of the call goes on once it has failed.
    *
+   * @param disposed stops it as well, for the caller to say why
    * @param named says of an error which picture it is about, by its index in `images`
    * @throws MomeError of the first picture that cannot be read, or `MOME_ABORTED`
    */
@@ -39,6 +40,7 @@ export class PictureSet {
     size: number,
     signal?: AbortSignal,
     named: (error: unknown, index: number) => unknown = (error) => error,
+    disposed?: AbortSignal,
   ): Promise<PictureSet> {
     requireNotAborted(signal, 'vlmo');
     const places = new Map<PictureSource, number>();
@@ -56,7 +58,7 @@ export class PictureSet {
     const failed = new Promise<never>((_, reject) => {
       call.signal.addEventListener('abort', () => reject(call.signal.reason));
     });
-    const ended = onAbort(signal, () => call.abort(signal?.reason));
+    const ended = [signal, disposed].map((each) => onAbort(each, () => call.abort(each?.reason)));
     try {
       const prepared = [...places].map(([source, place]) =>
         limit(async () => {
@@ -74,7 +76,7 @@ export class PictureSet {
       call.abort(error);
       throw error;
     } finally {
-      ended();
+      for (const end of ended) end();
       failed.catch(() => {});
     }
     return new PictureSet(items, bytes, places.size);

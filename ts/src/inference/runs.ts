@@ -43,7 +43,7 @@ export class Runs {
   readonly #programs: Programs;
   readonly #tokenizer: Tokenizer | undefined;
   readonly #onDevice: boolean;
-  #disposed = false;
+  readonly #disposed = new AbortController();
 
   constructor({ engine, weights, config, tokenizer }: ModelParts) {
     this.#config = config;
@@ -53,11 +53,11 @@ export class Runs {
   }
 
   get disposed(): boolean {
-    return this.#disposed;
+    return this.#disposed.signal.aborted;
   }
 
   dispose(): void {
-    this.#disposed = true;
+    this.#disposed.abort();
     this.#programs.dispose();
   }
 
@@ -83,14 +83,20 @@ export class Runs {
 
   /** Decodes and resizes pictures. @param nameOf what the caller calls picture i */
   async pictures(
-    { where, signal }: Call,
+    call: Call,
     images: readonly PictureSource[],
     nameOf: (index: number) => ErrorItem,
   ): Promise<PictureSet> {
     if (images.length === 0) return PictureSet.empty;
-    return PictureSet.prepare(images, this.#config.imageSize, signal, (error, index) =>
-      aboutItem(error, where, { ...nameOf(index), item: shortName(images[index]!) }),
-    );
+    const named = (error: unknown, index: number) =>
+      aboutItem(error, call.where, { ...nameOf(index), item: shortName(images[index]!) });
+    try {
+      const { imageSize } = this.#config;
+      return await PictureSet.prepare(images, imageSize, call.signal, named, this.#disposed.signal);
+    } catch (error) {
+      this.#requireWanted(call);
+      throw error;
+    }
   }
 
   /** Does one run of a function. @param own what the function takes beside the batch, or makes of it */
@@ -225,6 +231,6 @@ export class Runs {
   /** Passes on if the call is still wanted. @throws MomeError `MOME_ABORTED` */
   #requireWanted({ where, signal }: Call): void {
     requireNotAborted(signal, where);
-    check(!this.#disposed, 'MOME_ABORTED', `${where}: expected a live model until the end, it was disposed`);
+    check(!this.disposed, 'MOME_ABORTED', `${where}: expected a live model until the end, it was disposed`);
   }
 }

@@ -21,6 +21,7 @@ const texts = Array.from(
   { length: 90 },
   (_, i) => ['a red square', 'blue', 'green circles', ''][i % 4]! + ' red'.repeat(i % 9),
 );
+const settled = () => new Promise((resolve) => setTimeout(resolve, 20));
 const pairs = () => images.map((image, i) => ({ image, text: texts[i]! }));
 
 describe('a list that changes after the call began', () => {
@@ -301,7 +302,6 @@ describe('signals and callbacks', () => {
     process.off('warning', note);
     process.off('unhandledRejection', note);
   });
-  const settled = () => new Promise((resolve) => setTimeout(resolve, 20));
 
   it('one signal may stop hundreds of calls without a warning, and keeps no listener', async () => {
     const { signal } = new AbortController();
@@ -410,4 +410,20 @@ describe('dispose', () => {
         await expectCode(call, 'MOME_DISPOSED');
     },
   );
+
+  it('stops a call that waits for its pictures', async () => {
+    const other = await Vlmo.load(folder);
+    let cancelled = false;
+    const silent = new ReadableStream({
+      cancel: () => {
+        cancelled = true;
+      },
+    });
+    const call = other.embedImages([silent]);
+    await settled();
+    const stopped = expectCode(() => call, 'MOME_ABORTED');
+    await other.dispose();
+    expect((await stopped).message).toMatch(/^embedImages: .*disposed/);
+    expect(cancelled).toBe(true);
+  });
 });
