@@ -22,10 +22,15 @@ interface WebStream {
 /**
  * Copies bytes of a caller into memory of our own.
  *
+ * @param length of `view` when the call began
  * @throws MomeError `MOME_INVALID_ARGUMENT` where the memory was transferred meanwhile
  */
-export async function copied(name: string, view: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
-  const { length } = view;
+export async function copied(
+  name: string,
+  view: Uint8Array,
+  length: number,
+  signal?: AbortSignal,
+): Promise<Uint8Array> {
   const copy = new Uint8Array(length);
   const pace = new Pace();
   for (let at = 0; at < length; at += pieceLength) {
@@ -35,6 +40,36 @@ export async function copied(name: string, view: Uint8Array, signal?: AbortSigna
     await pace.rest();
   }
   return copy;
+}
+
+/** Bytes that come in pieces: copied into blocks, for a stream may reuse its memory, and give millions of small pieces. */
+class Blocks {
+  readonly #blocks: Uint8Array[] = [];
+  /** Bytes of the last block that are taken. */
+  #filled = 0;
+  readonly #pace = new Pace();
+
+  /** Lets other events run also for pieces without bytes: one that is always there would keep them waiting, an abort among them. */
+  async add(piece: Uint8Array): Promise<void> {
+    let at = 0;
+    do {
+      let last = this.#blocks.at(-1);
+      if (last === undefined || this.#filled === last.length) {
+        last = new Uint8Array(pieceLength);
+        this.#blocks.push(last);
+        this.#filled = 0;
+      }
+      const part = piece.subarray(at, at + last.length - this.#filled);
+      last.set(part, this.#filled);
+      this.#filled += part.length;
+      at += part.length;
+      await this.#pace.rest();
+    } while (at < piece.length);
+  }
+
+  all(): readonly Uint8Array[] {
+    return this.#blocks.map((block, i) => (i < this.#blocks.length - 1 ? block : block.subarray(0, this.#filled)));
+  }
 }
 
 /** One array of all pieces. */
@@ -66,14 +101,15 @@ export function viewOf(buffer: ArrayBufferView | ArrayBufferLike): Uint8Array {
  *   was read before, or holds other things than bytes
  */
 export async function streamBytes(name: string, stream: ByteStream, signal?: AbortSignal): Promise<Uint8Array> {
-  const source = sourceOf(name, stream);
   const aborted = abortOf(signal);
-  const pieces: Uint8Array[] = [];
+  const blocks = new Blocks();
   let length = 0;
+  let source: PieceSource | undefined;
   try {
+    source = sourceOf(name, stream);
     for (;;) {
       const { done, value } = await Promise.race([source.next(), aborted.promise]);
-      if (done) return await joined(pieces, signal);
+      if (done) return await joined(blocks.all(), signal);
       check(
         ArrayBuffer.isView(value),
         'MOME_INVALID_ARGUMENT',
@@ -82,10 +118,10 @@ export async function streamBytes(name: string, stream: ByteStream, signal?: Abo
       const piece = viewOf(value);
       length += piece.length;
       check(length <= maxFileBytes, 'MOME_TOO_LARGE', `${name}: expected at most ${maxFileBytes} bytes, got more`);
-      pieces.push(piece);
+      await blocks.add(piece);
     }
   } catch (error) {
-    source.stop();
+    source?.stop();
     signal?.throwIfAborted();
     if (error instanceof MomeError) throw error;
     throw new MomeError('MOME_IO', `${name}: expected to read the stream to its end, could not`, { cause: error });

@@ -130,13 +130,14 @@ function sourceOf(input: unknown, copyNow: boolean): PictureSource {
     if (isUrl(input)) return fromText(name, input.href);
     if (isBuffer(input)) {
       const view = viewOf(input);
-      if (!copyNow) return { kind: 'bytes', name, read: (signal) => copied(name, view, signal) };
+      const { length } = view;
+      if (!copyNow) return { kind: 'bytes', name, read: (signal) => copied(name, view, length, signal) };
       const copy = view.slice();
       return { kind: 'bytes', name, read: async () => copy };
     }
     if (isRaw(input)) {
       const { data, width, height, channels } = input;
-      const own = copyNow && ArrayBuffer.isView(data) && 'slice' in data ? data.slice() : data;
+      const own = copyNow ? copyOf(data) : data;
       return { kind: 'pixels', name, image: { data: own, width, height, ...(channels !== undefined && { channels }) } };
     }
     if (isResponse(input)) return { kind: 'bytes', name, read: once((signal) => responseBytes(name, input, signal)) };
@@ -154,6 +155,12 @@ function sourceOf(input: unknown, copyNow: boolean): PictureSource {
         : new MomeError('MOME_INVALID_ARGUMENT', `${name}: expected ${accepted}, could not read it`, { cause: error });
     return { kind: 'refused', name, error: failure };
   }
+}
+
+/** A copy of pixels. (`slice` of a Buffer shares its memory.) */
+function copyOf(data: RawImage['data']): RawImage['data'] {
+  if (types.isUint8Array(data)) return new Uint8Array(data);
+  return types.isUint8ClampedArray(data) || types.isFloat32Array(data) ? data.slice() : data;
 }
 
 const accepted =

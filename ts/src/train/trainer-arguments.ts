@@ -117,5 +117,5 @@ export function takeBatch(batch: TrainingBatch, pixelsPerPair: number, needsGrou
     'MOME_INVALID_SHAPE',
     `${where}: expected a group for each of ${texts.length} pairs, got ${groups?.length ?? 'none'}`,
   );
-  return { bytes: bytes.slice(), texts, ...(groups && { groups: groups.slice() }) };
+  return { bytes: new Uint8Array(bytes), texts, ...(groups && { groups: groups.slice() }) };
 }

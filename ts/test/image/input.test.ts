@@ -161,12 +161,49 @@ describe('takePictures', () => {
     }
   });
 
+  it('takes over pixels in a Buffer, whose slices share its memory', async () => {
+    const raw = { ...picture, data: Buffer.from(picture.data) };
+    const [pixels] = takePictures([raw]);
+    raw.data.fill(0);
+    expect(Buffer.from(await prepareImage(pixels!, side))).toEqual(Buffer.from(picture.data));
+  });
+
   it('says that large memory was transferred before its turn came', async () => {
     const data = new Uint8Array(6000 * 6000);
     const prepared = prepareImage({ data, width: 6000, height: 6000, channels: 1 }, side);
+    const [file] = takePictures([data]);
     structuredClone(data, { transfer: [data.buffer] });
-    const error = await expectCode(() => prepared, 'MOME_INVALID_ARGUMENT');
-    expect(error.message).toMatch(/transferred/);
+    for (const call of [() => prepared, () => prepareImage(file!, side)]) {
+      const error = await expectCode(call, 'MOME_INVALID_ARGUMENT');
+      expect(error.message).toMatch(/transferred/);
+    }
+  });
+
+  it('reads streams that use the same memory for every piece', async () => {
+    async function* pieces() {
+      const memory = new Uint8Array(16);
+      for (let at = 0; at < bytes.length; at += memory.length) {
+        const length = bytes.copy(memory, 0, at);
+        yield memory.subarray(0, length);
+      }
+    }
+    expect(Buffer.from(await prepareImage(pieces(), side))).toEqual(Buffer.from(picture.data));
+  });
+
+  it('lets other events run while a stream always has its next piece', async () => {
+    async function* pieces() {
+      for (;;) yield new Uint8Array(0);
+    }
+    await expectCode(() => prepareImage(pieces(), side, { signal: AbortSignal.timeout(100) }), 'MOME_ABORTED');
+  });
+
+  it('refuses streams that cannot be read', async () => {
+    const stream = {
+      [Symbol.asyncIterator]() {
+        throw new Error('no');
+      },
+    };
+    await expectCode(() => prepareImage(stream, side), 'MOME_IO');
   });
 
   it('reads a stream once for all places that show it', async () => {
