@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import type { Command } from 'commander';
 import type { ImageInput, Vlmo } from '../inference/vlmo.ts';
-import { check, MomeError } from '../runtime/errors.ts';
+import { check, expectation, MomeError } from '../runtime/errors.ts';
 import { printable } from '../runtime/printable.ts';
 import { type LeftOut, renderResults, SearchIndex, type SearchResult, scanFolder } from '../search/index.ts';
 import { indexTarget } from '../search/index-target.ts';
@@ -208,7 +208,7 @@ async function openIndex(
       ...(previous && { previous }),
       onProgress: progress.update,
       onError: (path, error) => {
-        skipped.push({ path, error: (error as Error).message });
+        skipped.push({ path, error: expectation(error as Error) });
       },
     });
     progress.stop();

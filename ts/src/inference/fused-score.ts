@@ -3,6 +3,8 @@
  */
 
 import type { MatchCalibration } from '../checkpoint/index.ts';
+import { describe, isObject } from '../runtime/arguments.ts';
+import { check } from '../runtime/errors.ts';
 
 /** What {@link fusedScore} needs of a model: a `Vlmo` has it. */
 export interface Fusion {
@@ -31,11 +33,19 @@ export interface Judgement {
  * sure of what it has not seen; `fusionWeight` makes it count less.
  *
  * @param fusion the model, or its numbers
+ * @throws MomeError `MOME_INVALID_ARGUMENT` for numbers that are missing or not finite
  * @example
  * const [match] = await vlmo.match([{ image: 'cat.png', text: 'a cat' }]);
  * const score = fusedScore({ similarity: 0.31, match: match! }, vlmo);
  */
-export function fusedScore({ similarity, match }: Judgement, fusion: Fusion): number {
+export function fusedScore(judgement: Judgement, fusion: Fusion): number {
+  const { similarity, match }: Partial<Judgement> = judgement ?? {};
+  check(
+    Number.isFinite(similarity) && Number.isFinite(match),
+    'MOME_INVALID_ARGUMENT',
+    `fusedScore: expected { similarity, match } as numbers, got ${describe(similarity)} and ${describe(match)}`,
+  );
+  check(isObject(fusion), 'MOME_INVALID_ARGUMENT', `fusedScore: expected a model, got ${describe(fusion)}`);
   return fusedLogOdds(similarity, matchLogOdds(match, fusion.matchCalibration), fusion);
 }
 

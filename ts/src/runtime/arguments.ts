@@ -46,6 +46,7 @@ export const kinds = {
   },
   number: { expected: 'a finite number', accepts: (value) => Number.isFinite(value) },
   text: { expected: 'a text', accepts: (value) => typeof value === 'string' },
+  path: { expected: 'a path', accepts: isPath },
   flag: { expected: 'true or false', accepts: (value) => typeof value === 'boolean' },
   object: { expected: 'an object', accepts: isObject },
   list: { expected: 'a list', accepts: Array.isArray },
@@ -156,12 +157,13 @@ export function takeText(where: string, value: unknown, kind: string, index?: nu
  */
 export function takePath(where: string, value: unknown, what: string): string {
   const path = value instanceof URL ? pathOfUrl(where, value, what) : value;
-  check(
-    typeof path === 'string' && path !== '' && !path.includes('\0'),
-    'MOME_INVALID_ARGUMENT',
-    `${where}: expected the path of ${what}, got ${describe(path)}`,
-  );
+  check(isPath(path), 'MOME_INVALID_ARGUMENT', `${where}: expected the path of ${what}, got ${describe(path)}`);
   return path;
+}
+
+/** Whether `value` is a text that can name a file. */
+export function isPath(value: unknown): value is string {
+  return typeof value === 'string' && value !== '' && !value.includes('\0');
 }
 
 function pathOfUrl(where: string, url: URL, what: string): string {

@@ -68,13 +68,23 @@ export class MomeError extends Error {
 /** Errors that are about the whole call, whatever item it was at. */
 const ofWholeCall: readonly ErrorCode[] = ['MOME_ABORTED', 'MOME_DISPOSED', 'MOME_NATIVE_LOAD', 'MOME_INTERNAL'];
 
-/** The same error, saying which item of a call it is about. */
+/** The same error, saying which item of a call it is about, unless it says so already. */
 export function aboutItem(error: unknown, where: string, about: ErrorItem): unknown {
-  if (!(error instanceof MomeError) || error.kind !== undefined || ofWholeCall.includes(error.code)) return error;
-  const { kind, index, item } = about;
+  return error instanceof MomeError && error.kind === undefined ? ofOuterCall(error, where, about) : error;
+}
+
+/** The same error of a call inside another one, about the item of the outer call. */
+export function ofOuterCall(error: unknown, where: string, about: ErrorItem): unknown {
+  if (!(error instanceof MomeError) || ofWholeCall.includes(error.code)) return error;
+  const { kind, index, item = error.item } = about;
   const name = `${kind}${index === undefined ? '' : ` ${index}`}${item === undefined ? '' : ` (${item})`}`;
-  const said = /(?:^|: )(expected .*)$/s.exec(error.message)?.[1] ?? error.message;
-  return new MomeError(error.code, `${where}: ${name}: ${said}`, { ...about, cause: error.cause });
+  const options = { ...about, ...(item !== undefined && { item }), cause: error.cause };
+  return new MomeError(error.code, `${where}: ${name}: ${expectation(error)}`, options);
+}
+
+/** What an error says without the names of call and item: "expected ..., got ...". */
+export function expectation({ message }: Error): string {
+  return /(?:^|: )(expected .*)$/s.exec(message)?.[1] ?? message;
 }
 
 /** Throws a {@link MomeError} unless `condition` holds. */

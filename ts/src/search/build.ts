@@ -1,7 +1,9 @@
 /** Brings an index up to date: takes over what is known, embeds the rest, and keeps it in a journal as it goes. */
 import { dirname, resolve } from 'node:path';
+import { shortName } from '../image/input.ts';
 import type { CallOptions, Vlmo } from '../inference/vlmo.ts';
-import { check, type ErrorCode, MomeError, requireNotAborted } from '../runtime/errors.ts';
+import { describe, isPath, report } from '../runtime/arguments.ts';
+import { check, type ErrorCode, MomeError, ofOuterCall, requireNotAborted } from '../runtime/errors.ts';
 import { forEachPaced } from '../runtime/pace.ts';
 import { type FileStamp, hashOf, type IndexedImage, isUntouched, stampOf } from './content.ts';
 import { checkIndexSize, type IndexContents } from './index-file.ts';
@@ -20,10 +22,14 @@ export interface BuildFilesOptions extends CallOptions {
    * continued by the next one of the same file, and saving the index removes them.
    */
   readonly file?: string;
-  /** Called for each file that cannot be read; without it the build fails with the first. */
+  /**
+   * Called for each file that cannot be read; without it the build fails with the first. The build waits for a promise that it returns,
+   * and rejects with what it throws.
+   */
   readonly onError?: (path: string, error: unknown) => void;
 }
 
+const where = 'build';
 /** What a picture file can be refused with; every other error ends the call. */
 const pictureErrors: readonly ErrorCode[] = [
   'MOME_NOT_FOUND',
@@ -51,19 +57,23 @@ export async function buildContents(
   { root, file, onError, onProgress, signal }: BuildFilesOptions,
 ): Promise<{ readonly contents: IndexContents; readonly isUnchanged: boolean }> {
   const { width } = model.config;
-  check(Array.isArray(files), 'MOME_INVALID_ARGUMENT', `index: expected a list of paths, got ${typeof files}`);
-  checkIndexSize(files.length, width, 'index');
-  requireNotAborted(signal, 'index');
-  const { paths, folder } = await distinctPaths([...files]);
+  check(
+    Array.isArray(files),
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected a list of paths, also for a single one, got ${describe(files)}`,
+  );
+  checkIndexSize(files.length, width, where);
+  requireNotAborted(signal, where);
+  const { entries, folder } = await distinctFiles([...files]);
   const known = await KnownRows.of(previous, width);
   const journal = file === undefined ? undefined : await Journal.beside(file, model);
   await journal?.readEarlier((image) => known.add(image), signal);
-  const built = new Builder(model, known, paths.length, journal, onError, signal);
+  const built = new Builder(model, known, entries.length, journal, onError, signal);
   try {
-    for (let first = 0; first < paths.length; first += filesAtOnce) {
-      const part = paths.slice(first, first + filesAtOnce);
+    for (let first = 0; first < entries.length; first += filesAtOnce) {
+      const part = entries.slice(first, first + filesAtOnce);
       await built.addAll(part);
-      onProgress?.(first + part.length, paths.length);
+      if (onProgress) await report(onProgress, first + part.length, entries.length);
     }
   } finally {
     await journal?.close();
@@ -74,21 +84,29 @@ export async function buildContents(
   return { contents, isUnchanged };
 }
 
-/** Absolute paths without repetitions, and the deepest folder that holds all of them. */
-async function distinctPaths(files: readonly string[]): Promise<{ paths: string[]; folder: string }> {
+/** A file of the call: its absolute path, and its place in the caller's list. */
+interface Entry {
+  readonly path: string;
+  readonly index: number;
+}
+
+/** The files without repetitions, and the deepest folder that holds all of them. */
+async function distinctFiles(files: readonly string[]): Promise<{ entries: Entry[]; folder: string }> {
   const seen = new LargeMap();
-  const paths: string[] = [];
+  const entries: Entry[] = [];
   let folder: string | undefined;
-  await forEachPaced(files, (file, i) => {
-    const isPath = typeof file === 'string' && file !== '' && !file.includes('\0');
-    check(isPath, 'MOME_INVALID_ARGUMENT', `index: expected paths of pictures, got ${typeof file} at ${i}`);
+  await forEachPaced(files, (file, index) => {
+    if (!isPath(file)) {
+      const message = `${where}: picture ${index}: expected a path, got ${describe(file)}`;
+      throw new MomeError('MOME_INVALID_ARGUMENT', message, { kind: 'picture', index });
+    }
     const path = resolve(file);
     if (seen.has(path)) return;
-    seen.set(path, i);
-    paths.push(path);
+    seen.set(path, index);
+    entries.push({ path, index });
     folder = folder === undefined ? dirname(path) : commonFolder(folder, path);
   });
-  return { paths, folder: folder ?? resolve('.') };
+  return { entries, folder: folder ?? resolve('.') };
 }
 
 function commonFolder(folder: string, path: string): string {
@@ -100,6 +118,7 @@ function commonFolder(folder: string, path: string): string {
 /** A picture whose embedding is to be made, and the places of the index that show it. */
 interface Missing {
   readonly item: IndexedImage;
+  readonly index: number;
   embedding?: Float32Array;
 }
 
@@ -142,51 +161,54 @@ class Builder {
     return rows.subarray(0, this.items.length * this.#model.config.width);
   }
 
-  async addAll(paths: readonly string[]): Promise<void> {
-    requireNotAborted(this.#signal, 'index');
-    const found = await Promise.all(paths.map((path) => this.#look(path).catch((error: unknown) => ({ path, error }))));
+  async addAll(entries: readonly Entry[]): Promise<void> {
+    requireNotAborted(this.#signal, where);
+    const found = await Promise.all(
+      entries.map((entry) => this.#look(entry).catch((error: unknown) => ({ ...entry, error }))),
+    );
     const missing = new Map<string, Missing>();
     for (const each of found) {
       if ('error' in each) requirePictureError(each.error);
       else if (each.row === undefined && !this.#embedded.has(each.item.hash) && !missing.has(each.item.hash))
-        missing.set(each.item.hash, { item: each.item });
+        missing.set(each.item.hash, each);
     }
     const failures = await this.#embed([...missing.values()]);
     for (const each of found) {
-      requireNotAborted(this.#signal, 'index');
+      requireNotAborted(this.#signal, where);
       if ('error' in each) {
-        this.#fail(each.path, each.error);
+        await this.#fail(each, each.error);
         continue;
       }
-      const { item, row } = each;
+      const { item, row, index } = each;
       const own = this.#embedded.get(item.hash);
       if (row !== undefined) await this.#addKnown(item, row);
       else if (missing.get(item.hash)?.embedding) await this.#addNew(item, missing.get(item.hash)!.embedding!);
       else if (own !== undefined) await this.#addNew(item, this.#ownRow(own));
-      else this.#fail(item.path, failures.get(item.hash));
+      else await this.#fail({ path: item.path, index }, failures.get(item.hash));
     }
-    requireNotAborted(this.#signal, 'index');
+    requireNotAborted(this.#signal, where);
   }
 
   /** What a file is, and its row among those known. */
-  async #look(path: string): Promise<{ readonly item: IndexedImage; readonly row: number | undefined }> {
+  async #look({ path, index }: Entry): Promise<Missing & { readonly row: number | undefined }> {
     const stamp: FileStamp = await stampOf(path);
     const byPath = this.#known.byPath(path);
     if (byPath !== undefined && isUntouched(stamp, this.#known.item(byPath))) {
       const item = this.#known.item(byPath);
-      return { item: item.hash === '' ? await this.#hashed(stamp) : item, row: byPath };
+      return { item: item.hash === '' ? await this.#hashed(stamp) : item, index, row: byPath };
     }
     const item = await this.#hashed(stamp);
-    return { item, row: await this.#known.byHash(item.hash) };
+    return { item, index, row: await this.#known.byHash(item.hash) };
   }
 
   async #hashed(stamp: FileStamp): Promise<IndexedImage> {
     return { ...stamp, hash: await hashOf(stamp.path, this.#signal) };
   }
 
-  #fail(path: string, error: unknown): void {
-    if (!this.#onError) throw error;
-    this.#onError(path, error);
+  async #fail({ path, index }: Entry, error: unknown): Promise<void> {
+    const named = ofOuterCall(error, where, { kind: 'picture', index, item: shortName(path) });
+    if (!this.#onError) throw named;
+    await report(this.#onError, path, named);
   }
 
   /** Embeds pictures a few at a time. @returns why some could not be, by their contents */
@@ -199,12 +221,12 @@ class Builder {
       await eachReadable(
         part,
         (some) => this.#embedTogether(some),
-        ({ item }, error) => {
-          if (!this.#onError) throw error;
+        async ({ item, index }, error) => {
+          if (!this.#onError) await this.#fail({ path: item.path, index }, error);
           failures.set(item.hash, error);
         },
       );
-      await this.#journal?.append(part.filter((each): each is EmbeddedImage => each.embedding !== undefined));
+      await this.#journal?.append(part.filter((each): each is Missing & EmbeddedImage => each.embedding !== undefined));
       const wanted = Math.round((part.length * embeddedAtOnce) / Math.max(1, performance.now() - started));
       this.#filesPerPart = Math.min(filesAtOnce, Math.max(1, wanted));
     }
@@ -264,12 +286,12 @@ const isSame = (a: IndexedImage, b: IndexedImage): boolean =>
 /**
  * Does `work` for all entries at once, or for ever smaller parts of them when a picture among them cannot be read.
  *
- * @param onError called for each entry whose picture cannot be read
+ * @param onError called and waited for, for each entry whose picture cannot be read
  */
 export async function eachReadable<T>(
   entries: readonly T[],
   work: (some: readonly T[]) => Promise<void>,
-  onError: (entry: T, error: unknown) => void,
+  onError: (entry: T, error: unknown) => Promise<void>,
 ): Promise<void> {
   if (entries.length === 0) return;
   try {

@@ -3,6 +3,7 @@ import type { Dirent } from 'node:fs';
 import { opendir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { endingOf, pictureKind } from '../image/formats.ts';
+import { takePath } from '../runtime/arguments.ts';
 import { MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { byCodeUnits, Pace, sortInPieces } from '../runtime/pace.ts';
 
@@ -32,8 +33,8 @@ const entriesAtOnce = 256;
  *   format without a decoder
  * @throws MomeError `MOME_NOT_FOUND` where there is no folder, `MOME_IO` for a folder that must not be read, `MOME_ABORTED`
  */
-export async function scanFolder(folder: string, signal?: AbortSignal): Promise<FolderPictures> {
-  const top = resolve(folder);
+export async function scanFolder(folder: string | URL, signal?: AbortSignal): Promise<FolderPictures> {
+  const top = resolve(takePath('scanFolder', folder, 'a folder of pictures'));
   const info = await stat(top).catch((error: unknown) => {
     throw new MomeError(codeOf(error), `${folder}: expected a folder of pictures, ${reasonOf(error)}`, {
       cause: error,
@@ -77,7 +78,7 @@ export async function scanFolder(folder: string, signal?: AbortSignal): Promise<
  *
  * @throws MomeError `MOME_NOT_FOUND`, `MOME_IO`
  */
-export async function listImages(folder: string): Promise<string[]> {
+export async function listImages(folder: string | URL): Promise<string[]> {
   return [...(await scanFolder(folder)).pictures];
 }
 

@@ -3,6 +3,7 @@ import pLimit from 'p-limit';
 import sharp from 'sharp';
 import { prepareThumbnail } from '../image/prepare.ts';
 import type { ImageInput } from '../inference/vlmo.ts';
+import { takeList } from '../runtime/arguments.ts';
 import { printable } from '../runtime/printable.ts';
 import type { SearchResult } from './search-index.ts';
 
@@ -28,6 +29,8 @@ export interface ResultSection {
 
 /** Renders sections. Pictures are upright, as the model sees them; those that cannot be read are shown as a note. */
 export async function renderResults(title: string, sections: readonly ResultSection[]): Promise<string> {
+  for (const { results } of takeList('renderResults', sections, 'sections', 'section') as ResultSection[])
+    takeList('renderResults', results, 'results', 'result');
   const parts = await Promise.all(sections.map(renderSection));
   return `<!doctype html>
 <html lang="en">

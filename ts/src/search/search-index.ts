@@ -2,9 +2,20 @@
  * An index of pictures: embeddings of the dual encoder, searched by dot product and re-ranked by the fusion encoder.
  */
 import { stat } from 'node:fs/promises';
+import { shortName } from '../image/input.ts';
 import { fusedScore } from '../inference/fused-score.ts';
 import type { CallOptions, ImageInput, Ranked, Vlmo } from '../inference/vlmo.ts';
-import { check } from '../runtime/errors.ts';
+import {
+  describe,
+  isObject,
+  type Kinds,
+  kinds,
+  report,
+  takeFields,
+  takeOptions,
+  takePath,
+} from '../runtime/arguments.ts';
+import { check, ofOuterCall } from '../runtime/errors.ts';
 import { forEachPaced, sortInPieces } from '../runtime/pace.ts';
 import { topK } from '../runtime/top-k.ts';
 import { type BuildFilesOptions, buildContents, eachReadable } from './build.ts';
@@ -24,12 +35,15 @@ export interface BuildOptions extends BuildFilesOptions {
 
 export interface OpenOptions extends ReadOptions {}
 
-export interface SearchOptions extends CallOptions {
+export interface SearchOptions extends Pick<CallOptions, 'signal'> {
   /** Results wanted; default 10. */
   readonly k?: number;
   /** Candidates of a text query that the fusion encoder re-ranks; default 32, 0 leaves it out. */
   readonly rerank?: number;
-  /** Called for each candidate whose picture can no longer be read; it is not re-ranked. */
+  /**
+   * Called for each candidate whose picture can no longer be read; it is not re-ranked. The search waits for a promise that it returns, and
+   * rejects with what it throws.
+   */
   readonly onError?: (path: string, error: unknown) => void;
 }
 
@@ -58,6 +72,23 @@ interface StoredFile {
   readonly stamp: string;
 }
 
+const buildKinds: Kinds<BuildOptions> = {
+  root: kinds.path,
+  file: kinds.path,
+  previous: { expected: 'a SearchIndex', accepts: (value) => value instanceof SearchIndex },
+  onError: kinds.callback,
+  onProgress: kinds.callback,
+  signal: kinds.signal,
+};
+const openKinds: Kinds<OpenOptions> = { root: kinds.path, signal: kinds.signal };
+const searchKinds: Kinds<SearchOptions> = {
+  k: kinds.count,
+  rerank: kinds.size,
+  onError: kinds.callback,
+  signal: kinds.signal,
+};
+const anything = { expected: 'a picture', accepts: () => true };
+
 /** Times that an index is read again because somebody replaced it meanwhile. */
 const mostReads = 5;
 
@@ -72,6 +103,11 @@ export class SearchIndex {
   #stored: StoredFile | undefined;
 
   private constructor(model: Vlmo, contents: IndexContents, stored?: StoredFile) {
+    check(
+      isObject(contents),
+      'MOME_INVALID_ARGUMENT',
+      'SearchIndex: expected "await SearchIndex.build(...)", got "new SearchIndex"',
+    );
     this.#model = model;
     this.#contents = contents;
     this.items = contents.items;
@@ -80,11 +116,13 @@ export class SearchIndex {
 
   /** The folder that paths are relative to in the saved index. */
   get root(): string {
+    SearchIndex.#requireIndex(this, 'root');
     return this.#contents.root;
   }
 
   /** A copy of all embeddings: [items, width] rows of length 1. Of a large index take some with {@link rows}. */
   get embeddings(): Float32Array {
+    SearchIndex.#requireIndex(this, 'embeddings');
     return this.#contents.embeddings.slice();
   }
 
@@ -94,9 +132,14 @@ export class SearchIndex {
    * @throws MomeError `MOME_INVALID_ARGUMENT`
    */
   rows(first: number, end: number): Float32Array {
+    SearchIndex.#requireIndex(this, 'rows');
     const count = this.items.length;
     const isRange = Number.isInteger(first) && Number.isInteger(end) && first >= 0 && first <= end && end <= count;
-    check(isRange, 'MOME_INVALID_ARGUMENT', `rows: expected a part of 0 to ${count}, got ${first} to ${end}`);
+    check(
+      isRange,
+      'MOME_INVALID_ARGUMENT',
+      `rows: expected a part of 0 to ${count}, got ${describe(first)} to ${describe(end)}`,
+    );
     const { width } = this.#model.config;
     return this.#contents.embeddings.slice(first * width, end * width);
   }
@@ -109,11 +152,12 @@ export class SearchIndex {
    *   not finite; `MOME_TOO_LARGE` for more pictures than an index can hold, `MOME_INVALID_ARGUMENT` and `MOME_INVALID_FILE` where `file` must
    *   not be written, `MOME_ABORTED`, `MOME_DISPOSED`, `MOME_OUT_OF_MEMORY`
    */
-  static async build(model: Vlmo, files: readonly string[], options: BuildOptions = {}): Promise<SearchIndex> {
-    const { previous } = options;
+  static async build(model: Vlmo, files: readonly string[], options?: BuildOptions): Promise<SearchIndex> {
+    requireModel('build', model);
+    const { previous, ...others } = takeOptions('build', options, buildKinds);
     const isUsable = previous !== undefined && previous.#model.fingerprint === model.fingerprint;
     const known = isUsable ? previous.#contents : undefined;
-    const { contents, isUnchanged } = await buildContents(model, files, known, options);
+    const { contents, isUnchanged } = await buildContents(model, files, known, others);
     return new SearchIndex(model, contents, isUnchanged && previous !== undefined ? previous.#stored : undefined);
   }
 
@@ -124,12 +168,14 @@ export class SearchIndex {
    * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_TOO_LARGE`, `MOME_NON_FINITE`, `MOME_OUT_OF_MEMORY`, `MOME_IO`,
    *   `MOME_ABORTED`, or `MOME_UNSUPPORTED` when it was made with another model
    */
-  static async open(model: Vlmo, path: string, options: OpenOptions = {}): Promise<SearchIndex> {
-    check(typeof path === 'string' && path !== '', 'MOME_INVALID_ARGUMENT', 'index: expected the path of a file');
+  static async open(model: Vlmo, file: string | URL, options?: OpenOptions): Promise<SearchIndex> {
+    requireModel('open', model);
+    const path = takePath('open', file, 'an index');
+    const taken = takeOptions('open', options, openKinds);
     for (let read = 1; ; read++) {
       const before = await stampOfFile(path);
       try {
-        const contents = await readIndex(path, model, options);
+        const contents = await readIndex(path, model, taken);
         if (before !== undefined && before === (await stampOfFile(path)))
           return new SearchIndex(model, contents, { target: await indexTarget(path), stamp: before });
       } catch (error) {
@@ -145,7 +191,9 @@ export class SearchIndex {
    * @throws MomeError `MOME_INVALID_ARGUMENT` for a folder, device, pipe or socket, `MOME_INVALID_FILE` for a file that is there and is no
    *   index, `MOME_IO`, or `MOME_TOO_LARGE` before anything is written
    */
-  async save(path: string): Promise<void> {
+  async save(file: string | URL): Promise<void> {
+    SearchIndex.#requireIndex(this, 'save');
+    const path = takePath('save', file, 'an index');
     const target = await indexTarget(path);
     const isThere = this.#stored?.target === target && this.#stored.stamp === (await stampOfFile(target));
     if (!isThere) {
@@ -167,24 +215,25 @@ export class SearchIndex {
    *   re-ranking with a model that cannot match, `MOME_NON_FINITE`, `MOME_INVALID_ARGUMENT`, `MOME_ABORTED`, `MOME_DISPOSED`,
    *   `MOME_OUT_OF_MEMORY`
    */
-  async search(query: string | { readonly image: ImageInput }, options: SearchOptions = {}): Promise<SearchResult[]> {
-    const { k = 10, rerank = 32, signal, onError } = options;
-    check(Number.isInteger(k) && k > 0, 'MOME_INVALID_ARGUMENT', `search: expected k > 0, got ${k}`);
-    check(
-      Number.isInteger(rerank) && rerank >= 0,
-      'MOME_INVALID_ARGUMENT',
-      `search: expected rerank >= 0, got ${rerank}`,
-    );
+  async search(query: string | { readonly image: ImageInput }, options?: SearchOptions): Promise<SearchResult[]> {
+    SearchIndex.#requireIndex(this, 'search');
+    const { k = 10, rerank = 32, signal, onError } = takeOptions('search', options, searchKinds);
     const isText = typeof query === 'string';
     check(
-      isText || (typeof query === 'object' && query !== null && 'image' in query),
+      isText || isObject(query),
       'MOME_INVALID_ARGUMENT',
-      'search: expected a text or { image }',
+      `search: expected a text or { image } as query, got ${describe(query)}`,
     );
     const call = signal ? { signal } : {};
-    const { embeddings } = isText
-      ? await this.#model.embedTexts([query], call)
-      : await this.#model.embedImages([query.image], call);
+    const embedded = isText
+      ? this.#model.embedTexts([query], call)
+      : this.#model.embedImages(
+          [takeFields<{ image: ImageInput }>('search', 'query', query, { image: anything }).image!],
+          call,
+        );
+    const { embeddings } = await embedded.catch((error: unknown) => {
+      throw ofOuterCall(error, 'search', { kind: 'query' });
+    });
     check(firstNonFinite(embeddings) < 0, 'MOME_NON_FINITE', 'search: expected a finite embedding of the query');
     const judged = isText ? rerank : 0;
     const nearest = await this.#nearest(embeddings, Math.min(this.items.length, Math.max(k, judged)), signal);
@@ -197,8 +246,18 @@ export class SearchIndex {
       for (const each of order) ranked.set(some[each.index]!, each);
     };
     const first = nearest.slice(0, judged);
-    await eachReadable(first, judge, ({ path }, error) => onError?.(path, error));
+    await eachReadable(first, judge, ({ path }, error) =>
+      report(onError, path, ofOuterCall(error, 'search', { kind: 'picture', item: shortName(path) })),
+    );
     return this.#inOrder(nearest, ranked, first.length, k);
+  }
+
+  static #requireIndex(index: unknown, where: string): void {
+    check(
+      isObject(index) && #model in index,
+      'MOME_INVALID_ARGUMENT',
+      `${where}: expected to be called as a method of an index, got ${describe(index)} as "this"`,
+    );
   }
 
   /** The nearest pictures by the dual encoder alone. */
@@ -240,6 +299,15 @@ export class SearchIndex {
     for (const [place, result] of first.entries()) nearest[place] = result;
     return nearest.length > k ? nearest.slice(0, k) : nearest;
   }
+}
+
+/** @throws MomeError `MOME_INVALID_ARGUMENT` for what is no model */
+function requireModel(where: string, model: unknown): void {
+  check(
+    isObject(model) && 'fingerprint' in model && 'embedImages' in model,
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected a model, got ${describe(model)}`,
+  );
 }
 
 /** What changes when a file is replaced or written to; nothing where there is none. */

@@ -119,6 +119,106 @@ describe('SearchIndex', () => {
     );
   });
 
+  it('says of an error which picture of the caller it is about, also when several are the same file', async () => {
+    const broken = join(await temporaryFolder(), 'broken.png');
+    await writeFile(broken, 'nothing');
+    const many = Array.from({ length: 66 }, (_, i) => join(pictures, `${i % 3}.png`));
+    for (const path of [broken, '/nowhere.png']) {
+      const error = await expectCode(
+        () => SearchIndex.build(model, [...many, path]),
+        path === broken ? 'MOME_INVALID_IMAGE' : 'MOME_NOT_FOUND',
+      );
+      expect(error).toMatchObject({ kind: 'picture', index: 66, item: path });
+      expect(error.message).toContain(`build: picture 66 (${path}): expected a`);
+    }
+    const twin = join(await temporaryFolder(), 'twin.png');
+    await copyFile(broken, twin);
+    const failed: unknown[] = [];
+    const onError = (path: string, error: unknown) => failed.push([path, (error as MomeError).index]);
+    await SearchIndex.build(model, [broken, join(pictures, '0.png'), twin], { onError });
+    expect(failed).toEqual([
+      [broken, 0],
+      [twin, 2],
+    ]);
+    const index = await SearchIndex.build(model, [join(pictures, '0.png')]);
+    const query = await expectCode(() => index.search({ image: broken }), 'MOME_INVALID_IMAGE');
+    expect([query.kind, query.index, query.item]).toEqual(['query', undefined, broken]);
+    expect(query.message).toContain(`search: query (${broken}): expected`);
+  });
+
+  it('ends with the error of a callback, also when its promise fails', async () => {
+    const boom = new TypeError('boom');
+    const fails = async () => {
+      throw boom;
+    };
+    const files = [join(pictures, '0.png'), '/nowhere.png'];
+    await expect(SearchIndex.build(model, files, { onError: fails })).rejects.toBe(boom);
+    await expect(SearchIndex.build(model, files.slice(0, 1), { onProgress: fails })).rejects.toBe(boom);
+    const gone = join(await temporaryFolder(), 'gone.png');
+    await copyFile(files[0]!, gone);
+    const index = await SearchIndex.build(model, [gone]);
+    await rm(gone);
+    await expect(index.search('a red square', { onError: fails })).rejects.toBe(boom);
+  });
+
+  // biome-ignore lint/suspicious/noExplicitAny: what JavaScript callers may give
+  const any = (value: unknown): any => value;
+  const build = (options: unknown) => () => SearchIndex.build(model, [], any(options));
+  const empty = () => SearchIndex.build(model, []);
+  const misuses: Record<string, () => unknown> = {
+    'no model': () => any(SearchIndex).build(),
+    'paths as model': () => SearchIndex.build(any(['a.png']), []),
+    'no files': () => SearchIndex.build(model, any(undefined)),
+    'a path in place of files': () => SearchIndex.build(model, any('a.png')),
+    'a hole': () => SearchIndex.build(model, new Array(1)),
+    'a URL as path': () => SearchIndex.build(model, any([new URL('file:///a.png')])),
+    'a path with NUL': () => SearchIndex.build(model, ['a\0.png']),
+    'options null': build(null),
+    'a misspelt option': build({ onErorr: () => {} }),
+    'another previous': build({ previous: {} }),
+    'a path as previous': build({ previous: 'a.index' }),
+    'onError a text': build({ onError: 'log' }),
+    'onProgress a number': build({ onProgress: 5 }),
+    'root a number': build({ root: 5 }),
+    'file empty': build({ file: '' }),
+    'signal a text': build({ signal: 'stop' }),
+    'open without a model': () => SearchIndex.open(any(null), 'a.index'),
+    'open without a path': () => SearchIndex.open(model, any(undefined)),
+    'open with NUL': () => SearchIndex.open(model, 'a\0'),
+    'open with a misspelt option': () => SearchIndex.open(model, 'a.index', any({ rot: '/' })),
+    'save without a path': async () => (await empty()).save(any(undefined)),
+    'save alone': async () => (await empty()).save.call(any(undefined), 'a.index'),
+    'search alone': async () => (await empty()).search.call(any({}), 'a'),
+    'rows of another object': () => SearchIndex.prototype.rows.call(any({}), 0, 0),
+    'rows of a symbol': async () => (await empty()).rows(any(Symbol('x')), 0),
+    'no query': async () => any(await empty()).search(),
+    'a misspelt query': async () => (await empty()).search(any({ img: 'a.png' })),
+    'a picture and a text': async () => (await empty()).search(any({ image: 'a.png', text: 'a' })),
+    'a query without a picture': async () => (await empty()).search(any({ image: null })),
+    'search options null': async () => (await empty()).search('a', any(null)),
+    'k a symbol': async () => (await empty()).search('a', { k: any(Symbol('k')) }),
+    'rerank true': async () => (await empty()).search('a', { rerank: any(true) }),
+    'a misspelt search option': async () => (await empty()).search('a', any({ reRank: 5 })),
+    'a constructor': () => new (any(SearchIndex))(),
+    'no folder': () => any(listImages)(),
+    'an empty folder name': () => listImages(''),
+    'no sections': () => any(renderResults)('title'),
+    'a section without results': () => renderResults('title', any([{ query: 'a' }])),
+    'no judgement': () => any(fusedScore)(),
+    'a judgement that is not finite': () => fusedScore({ similarity: Number.NaN, match: 0.5 }, model),
+    'a judgement without a model': () => any(fusedScore)({ similarity: 0.3, match: 0.5 }),
+  };
+  it.each(Object.keys(misuses))('%s is refused by code', async (name) => {
+    const { message } = await expectCode(misuses[name]!, 'MOME_INVALID_ARGUMENT');
+    expect(message).toMatch(/: (.*: )?expected /s);
+  });
+
+  it('is saved to and opened from a file: URL too', async () => {
+    const url = pathToFileURL(join(await temporaryFolder(), 'a b.index'));
+    await (await empty()).save(url);
+    expect((await SearchIndex.open(model, url)).items).toEqual([]);
+  });
+
   it('passes on what is no fault of a file, however the others fare', async () => {
     const broken = join(await temporaryFolder(), 'broken.png');
     await writeFile(broken, 'nothing');
