@@ -25,6 +25,7 @@ export function addTrainCommands(program: Command): void {
     .requiredOption('-o, --output <folder>', 'where everything is written')
     .option('--checkpoint-activations', 'compute activations again in the backward pass: less memory, the same numbers')
     .option('--resume', 'go on from the last checkpoint in the output folder')
+    .option('--overwrite', "begin anew where an older run's checkpoints lie, which are removed")
     .option('--json', 'print JSON')
     .option('--quiet', 'no progress on standard error')
     .action(train);
@@ -54,6 +55,7 @@ async function train(
     readonly output: string;
     readonly checkpointActivations?: boolean;
     readonly resume?: boolean;
+    readonly overwrite?: boolean;
     readonly json?: boolean;
     readonly quiet?: boolean;
   },
@@ -62,6 +64,7 @@ async function train(
   const result = await runTraining(recipe, {
     output: flags.output,
     resume: flags.resume ?? false,
+    overwrite: flags.overwrite ?? false,
     quiet: flags.quiet ?? false,
     ...(flags.checkpointActivations && { checkpointActivations: true }),
     signal: interruption(),

@@ -25,8 +25,16 @@ import { embedding, itmLogits, mlmLogits, nlvr2Logits, pooled, vqaLogits } from 
 export const objectiveNames = ['itc', 'irtr', 'itm', 'mlm', 'textmlm', 'vqa', 'nlvr2'] as const;
 export type Objective = (typeof objectiveNames)[number];
 
-/** What the original code multiplies the masked-language loss of pairs with. */
-const mlmLossScale = 0.25;
+/** What each loss counts in the sum that is differentiated, as in the original code. `itc` counts half for each of its two branches. */
+export const defaultLossWeights: Readonly<Record<Objective, number>> = {
+  itc: 1,
+  irtr: 1,
+  itm: 1,
+  mlm: 0.25,
+  textmlm: 1,
+  vqa: 1,
+  nlvr2: 1,
+};
 
 export interface ObjectiveOptions extends EncoderOptions {
   /** Rows of the same group are joint positives of the contrastive losses: the run gives `group`. */
@@ -35,6 +43,8 @@ export interface ObjectiveOptions extends EncoderOptions {
   readonly vlBranch?: boolean;
   /** Keep only the blocks' inputs for the backward pass and compute the rest again. */
   readonly checkpointActivations?: boolean;
+  /** What losses count in the sum that is differentiated; {@link defaultLossWeights} where one is not named. */
+  readonly lossWeights?: Partial<Readonly<Record<Objective, number>>>;
 }
 
 /** A loss of a program: its output name and its weight in the differentiated sum, times the run's `lossScale`. */
@@ -89,7 +99,7 @@ export function contrastiveFunction(
   );
   weights.graph.output('similarity', plain.similarity);
   if (objective === 'irtr' || options.vlBranch === false) {
-    builder.loss(objective, `loss.${objective}`, plain.loss, 1);
+    builder.loss(objective, `loss.${objective}`, plain.loss);
   } else {
     const branch = vlBranch(builder.encoded, options);
     const vl = contrastive(
@@ -122,20 +132,22 @@ export function fusedFunction(
       case 'itm': {
         const logits = itmLogits(pooled(hidden, builder.input('kept_itm'), weights), weights);
         weights.graph.output('itm_logits', logits);
-        builder.loss('itm', 'loss.itm', crossEntropy(logits, builder.input('itm_labels')), 1);
+        builder.loss('itm', 'loss.itm', crossEntropy(logits, builder.input('itm_labels')));
         break;
       }
       case 'mlm':
-        builder.maskedLanguage('mlm', mlmLossScale);
+        builder.maskedLanguage('mlm');
         break;
       case 'vqa': {
         const logits = vqaLogits(pooled(hidden, builder.input('kept_vqa'), weights), weights);
-        builder.loss('vqa', 'loss.vqa', softBce(logits, builder.input('vqa_targets')), 1);
+        weights.graph.output('vqa_logits', logits);
+        builder.loss('vqa', 'loss.vqa', softBce(logits, builder.input('vqa_targets')));
         break;
       }
       case 'nlvr2': {
         const logits = nlvr2Logits(pooled(hidden, builder.input('kept_nlvr2'), weights), weights);
-        builder.loss('nlvr2', 'loss.nlvr2', crossEntropy(logits, builder.input('nlvr2_labels')), 1);
+        weights.graph.output('nlvr2_logits', logits);
+        builder.loss('nlvr2', 'loss.nlvr2', crossEntropy(logits, builder.input('nlvr2_labels')));
         break;
       }
       default:
@@ -152,7 +164,7 @@ export function textMlmFunction(
   trainable?: (parameter: string) => boolean,
 ): TrainingFunction {
   const builder = new Builder('textmlm', config, options);
-  builder.maskedLanguage('textmlm', 1);
+  builder.maskedLanguage('textmlm');
   return builder.finish(trainable);
 }
 
@@ -173,15 +185,17 @@ class Builder {
     return inputOf(this.#graph, objectiveInputs(this.encoded.weights.dims.answers), name);
   }
 
-  loss(objective: Objective, output: string, loss: Loss, weight: number): void {
+  /** @param share of the objective's weight that this loss has */
+  loss(objective: Objective, output: string, loss: Loss, share = 1): void {
+    const weight = share * (this.#options.lossWeights?.[objective] ?? defaultLossWeights[objective]);
     this.#graph.output(output, loss);
     this.#losses.push({ objective, output, weight, loss });
   }
 
-  maskedLanguage(objective: 'mlm' | 'textmlm', weight: number): void {
+  maskedLanguage(objective: 'mlm' | 'textmlm'): void {
     const { hidden, weights } = this.encoded;
     const logits = mlmLogits(hidden, this.input('kept_mlm'), weights);
-    this.loss(objective, `loss.${objective}`, crossEntropy(logits, this.input('mlm_labels')), weight);
+    this.loss(objective, `loss.${objective}`, crossEntropy(logits, this.input('mlm_labels')));
   }
 
   finish(trainable?: (parameter: string) => boolean): TrainingFunction {

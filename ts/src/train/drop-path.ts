@@ -18,6 +18,7 @@ import type { Random } from './random.ts';
  * sequences and 1 / keep for the others.
  *
  * @param highest probability of dropping in the last block; it grows linearly with depth up to this
+ * @param apart below the first VL layer, draw for the text expert and the image expert of a fused sequence apart, as the original does
  */
 export function dropPathScales(
   { layers, firstVlLayer }: Pick<VlmoConfig, 'layers' | 'firstVlLayer'>,
@@ -25,6 +26,7 @@ export function dropPathScales(
   highest: number,
   streams: readonly Stream[],
   random: Pick<Random, 'chance'>,
+  apart = false,
 ): DropPathScales {
   const scales: Record<DropPathInput, Float32Array> = {};
   const { sequences, kept } = inputs;
@@ -33,10 +35,18 @@ export function dropPathScales(
       const keep = 1 - (highest * layer) / Math.max(1, layers - 1);
       for (const branch of residualBranches) {
         const scale = new Float32Array(dims.rows);
+        const draw = () => (random.chance(keep) ? 1 / keep : 0);
+        const byExpert = apart && branch === 'ffn' && layer < firstVlLayer;
         for (let s = 0; s < sequences.length; s += 4) {
-          const value = random.chance(keep) ? 1 / keep : 0;
-          scale.fill(value, sequences[s]!, sequences[s]! + sequences[s + 1]!);
-          scale.fill(value, sequences[s + 2]!, sequences[s + 2]! + sequences[s + 3]!);
+          const [text, textRows, image, imageRows] = sequences.subarray(s, s + 4) as unknown as [
+            number,
+            number,
+            number,
+            number,
+          ];
+          const value = draw();
+          scale.fill(value, text, text + textRows);
+          scale.fill(byExpert && textRows > 0 && imageRows > 0 ? draw() : value, image, image + imageRows);
         }
         scales[dropPathInput(stream, layer, branch)] =
           layer < layers - 1 ? scale : Float32Array.from(kept, (row) => scale[row]!);

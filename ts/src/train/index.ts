@@ -1,6 +1,7 @@
 /** Training: data sets, the trainer, evaluation. */
 export { type WriteOptions, writeModel } from '../checkpoint/index.ts';
-export { initialParameters } from '../model/initialise.ts';
+export { type InitialScheme, initialParameters } from '../model/initialise.ts';
+export type { Objective } from '../model/objectives.ts';
 export { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 export { expectedCalibrationError, fitCalibration } from './calibrate.ts';
 export { type Augmenter, type AugmentOptions, augmentDefaults, augmentOff, createAugmenter } from './data/augment.ts';
@@ -35,7 +36,7 @@ export {
   type MatchCalibrationFit,
   type RetrievalReport,
 } from './evaluate.ts';
-export { type MaskedText, type MaskingVocabulary, maskWords } from './masking.ts';
+export { type MaskedText, type MaskingVocabulary, maskBudget, maskWords } from './masking.ts';
 export { drawHardNegatives } from './mining.ts';
 export { createRandom, type Random } from './random.ts';
 export { type RankedAll, type Recall, rankAll, recall, rerankAll } from './retrieval.ts';
@@ -44,7 +45,7 @@ export { decays, learningRateAt, type Schedule } from './schedule.ts';
 export { openStartingModel, type StartingModel } from './starting-model.ts';
 export { loadRun, saveRun } from './state.ts';
 export {
-  type PairObjective,
+  type AnswerTargets,
   type StepMetrics,
   Trainer,
   type TrainerOptions,

@@ -23,6 +23,8 @@ export interface MaskedText {
 }
 
 /**
+ * Masks a share of the words of a text.
+ *
  * @param probability share of words to predict (0.15 in the paper); at least one word of a text that has any
  * @see arXiv 1810.04805 and its whole-word variant
  */
@@ -32,23 +34,73 @@ export function maskWords(
   random: Random,
   probability = 0.15,
 ): MaskedText {
+  const words = wordsOf(ids, vocabulary, (_, id) => !vocabulary.isSpecial(id));
+  random.shuffle(words);
+  const chosen = words.slice(0, words.length === 0 ? 0 : Math.max(1, Math.round(words.length * probability)));
+  return replaced(ids, chosen.flat(), vocabulary, random, () => drawPiece(vocabulary, random));
+}
+
+/**
+ * Masks words of a text as the original code does. Its budget counts pieces and is a share of the padded length. Padding is drawn like a
+ * word of one piece and then left alone, so a short text has few masks or none. Words that are longer than what is left of the budget are
+ * passed over. A random piece is any of the vocabulary.
+ *
+ * @param ids a text that begins with CLS and ends with SEP, without padding
+ * @param paddedLength pieces that the original pads texts to: `maxTextLength` of the model
+ * @param probability share of the padded length
+ */
+export function maskBudget(
+  ids: Int32Array,
+  vocabulary: MaskingVocabulary,
+  random: Random,
+  paddedLength: number,
+  probability = 0.15,
+): MaskedText {
+  const last = ids.length - 1;
+  const words = wordsOf(ids, vocabulary, (position) => position > 0 && position < last);
+  for (let position = ids.length; position < paddedLength; position++) words.push([position]);
+  random.shuffle(words);
+  const budget = Math.max(1, roundHalfToEven(paddedLength * probability));
+  const chosen: number[] = [];
+  for (const word of words) {
+    if (chosen.length >= budget) break;
+    if (chosen.length + word.length <= budget) chosen.push(...word);
+  }
+  const predicted = chosen.filter((position) => position < ids.length && !vocabulary.isSpecial(ids[position]!));
+  return replaced(ids, predicted, vocabulary, random, () => random.integer(vocabulary.vocabularySize));
+}
+
+/** Positions of the pieces of each word, among the pieces that may be masked. */
+function wordsOf(
+  ids: Int32Array,
+  vocabulary: MaskingVocabulary,
+  mayBeMasked: (position: number, id: number) => boolean,
+): number[][] {
   const words: number[][] = [];
   for (const [position, id] of ids.entries()) {
-    if (vocabulary.isSpecial(id)) continue;
+    if (!mayBeMasked(position, id)) continue;
     const word = words.at(-1);
     if (word !== undefined && vocabulary.isContinuation(id) && word.at(-1) === position - 1) word.push(position);
     else words.push([position]);
   }
-  const order = words.map((_, i) => i);
-  random.shuffle(order);
-  const chosen = order.slice(0, words.length === 0 ? 0 : Math.max(1, Math.round(words.length * probability)));
-  const positions = Int32Array.from(chosen.flatMap((word) => words[word]!)).sort();
+  return words;
+}
+
+/** The text with [MASK] at eight of ten positions, another piece at one and the same piece at one. */
+function replaced(
+  ids: Int32Array,
+  chosen: readonly number[],
+  vocabulary: MaskingVocabulary,
+  random: Random,
+  another: () => number,
+): MaskedText {
+  const positions = Int32Array.from(chosen).sort();
   const masked = Int32Array.from(ids);
   const labels = positions.map((position) => ids[position]!);
   for (const position of positions) {
     const choice = random.uniform(0, 1);
     if (choice < 0.8) masked[position] = vocabulary.maskId;
-    else if (choice < 0.9) masked[position] = drawPiece(vocabulary, random);
+    else if (choice < 0.9) masked[position] = another();
   }
   return { ids: masked, positions, labels };
 }
@@ -58,4 +110,10 @@ function drawPiece(vocabulary: MaskingVocabulary, random: Random): number {
     const id = random.integer(vocabulary.vocabularySize);
     if (!vocabulary.isSpecial(id)) return id;
   }
+}
+
+/** Rounds as Python does: a half goes to the even neighbour. */
+function roundHalfToEven(value: number): number {
+  const rounded = Math.round(value);
+  return rounded - value === 0.5 && rounded % 2 === 1 ? rounded - 1 : rounded;
 }

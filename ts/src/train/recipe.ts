@@ -56,7 +56,12 @@ function isPattern(text: string): boolean {
   }
 }
 
+/** Objectives of a phase: those that read pictures with captions, or the captions alone. */
+const pairObjectives = ['itc', 'irtr', 'itm', 'mlm', 'textmlm'] as const;
+
 const recipeSchema = z.strictObject({
+  /** `original`: what is not named is as in the original code ({@link originalSettings}). */
+  preset: z.enum(['original']).optional(),
   /** A preset, or a configuration; `vocabularySize` may be left to the vocabulary. */
   model: z.union([z.enum(['base', 'base_plus', 'large']), z.record(z.string(), z.unknown())]),
   /** Checkpoint or model folder to start from; random weights otherwise. */
@@ -76,10 +81,17 @@ const recipeSchema = z.strictObject({
   phases: z
     .array(
       z.strictObject({
-        objectives: z.array(z.enum(['itc', 'itm', 'mlm'])).min(1),
+        objectives: z.array(z.enum(pairObjectives)).min(1),
+        /** What losses count in their sum. */
+        lossWeights: z.partialRecord(z.enum(pairObjectives), strength).optional(),
         steps: count,
         learningRate: z.number().positive(),
-        warmupSteps: z.number().int().min(0).default(0),
+        /** A number below 1 is a share of the phase's steps. */
+        warmupSteps: z
+          .number()
+          .min(0)
+          .refine((steps) => steps < 1 || Number.isInteger(steps), 'expected a whole number or a share below 1')
+          .default(0),
         decay: z.enum(['polynomial', 'cosine', 'constant']).default('cosine'),
         decayPower: z.number().positive().optional(),
         endLearningRate: z.number().min(0).optional(),
@@ -105,9 +117,21 @@ const recipeSchema = z.strictObject({
   /** Items that stand together in the data set and stay together in a batch, for harder negatives. */
   neighbours: count.default(1),
   groups: z.boolean().default(true),
+  /** `one`: a picture is an item, with one of its captions by chance. `each`: every caption is an item, with its picture. */
+  captionItems: z.enum(['one', 'each']).default('one'),
   maskProbability: z.number().min(0).max(1).default(0.15),
+  /** Masks a share of the words of a text, or within the original's budget of the padded length. */
+  masking: z.enum(['words', 'budget']).default('words'),
   textDropout: z.number().min(0).max(0.9).default(0),
   dropPath: z.number().min(0).max(0.9).default(0),
+  /** Below the first VL layer, drop the text and the image expert of a fused sequence apart. */
+  dropExpertsApart: z.boolean().default(false),
+  /** Highest value of the logit scales; null for none. */
+  maxLogitScale: z.number().nullable().default(Math.log(100)),
+  /** How parameters start that no checkpoint gives. */
+  initialValues: z.enum(['mome', 'original']).default('mome'),
+  /** Type of the weights that the run leaves. Those of a checkpoint are always float32. */
+  dtype: z.enum(['float32', 'bfloat16']).default('bfloat16'),
   /** Keep only the blocks' inputs for the backward pass: less memory, one more forward pass, the same numbers. */
   checkpointActivations: z.boolean().default(false),
   seed: z.number().int().min(0).default(0),
@@ -117,6 +141,21 @@ const recipeSchema = z.strictObject({
   /** Steps between evaluations, by `mome train` on held-out drawings and for emoji data alone; 0 = at the end of a phase. */
   evaluateEvery: z.number().int().min(0).default(0),
 });
+
+/** What `"preset": "original"` sets where a recipe does not: the behaviour of the original code. `textDropout` follows `dropPath`. */
+export const originalSettings = {
+  captionItems: 'each',
+  clipNorm: 0,
+  dropExpertsApart: true,
+  dropPath: 0.1,
+  dtype: 'float32',
+  groups: false,
+  initialValues: 'original',
+  masking: 'budget',
+  maxLogitScale: null,
+} as const satisfies Partial<z.input<typeof recipeSchema>>;
+/** The same for each phase. */
+const originalPhase = { decay: 'polynomial', decayPower: 1, endLearningRate: 0 } as const;
 
 /** A checked recipe. */
 export type Recipe = z.infer<typeof recipeSchema>;
@@ -135,7 +174,7 @@ export async function readRecipe(path: string): Promise<Recipe> {
  * @throws MomeError `MOME_INVALID_CONFIG` naming the field that is wrong.
  */
 export function parseRecipe(value: unknown, where = 'recipe'): Recipe {
-  const parsed = recipeSchema.safeParse(value);
+  const parsed = recipeSchema.safeParse(isOriginal(value) ? withOriginalSettings(value) : value);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
   throw new MomeError(
@@ -145,6 +184,22 @@ export function parseRecipe(value: unknown, where = 'recipe'): Recipe {
       cause: parsed.error,
     },
   );
+}
+
+const isOriginal = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null && 'preset' in value && value.preset === 'original';
+
+function withOriginalSettings(recipe: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const { phases, dropPath = originalSettings.dropPath } = recipe;
+  const isPhase = (phase: unknown) => typeof phase === 'object' && phase !== null && !Array.isArray(phase);
+  return {
+    ...originalSettings,
+    textDropout: dropPath,
+    ...recipe,
+    phases: Array.isArray(phases)
+      ? phases.map((phase) => (isPhase(phase) ? { ...originalPhase, ...phase } : phase))
+      : phases,
+  };
 }
 
 /** The recipe's model with the vocabulary's size put in. */

@@ -13,10 +13,12 @@ import { type Augmenter, type AugmentOptions, augmentDefaults, createAugmenter }
 import { type CaptionOptions, captionDefaults, sampleCaption } from './data/captions.ts';
 import { type EmojiPairs, loadEmojiPairs } from './data/emoji.ts';
 import { openPairs } from './data/pair-files.ts';
-import { type Batch, type BatchPosition, type PairDataset, sampleBatches } from './data/pairs.ts';
+import { type Batch, type BatchPosition, everyCaption, type PairDataset, sampleBatches } from './data/pairs.ts';
 import { MetricsLog, ProgressLine } from './metrics.ts';
+import { objectiveNeeds } from './objectives/step.ts';
 import { createRandom } from './random.ts';
 import { type Phase, parameterFilter, type Recipe, readRecipe, recipeConfig } from './recipe.ts';
+import { claimFolder, hashOfParameters, identityOf, requireFreshFolder } from './run-identity.ts';
 import { lockRun } from './run-lock.ts';
 import { startingParameters } from './starting-model.ts';
 import { loadRun, saveRun } from './state.ts';
@@ -25,8 +27,10 @@ import { Trainer, type TrainingBatch } from './trainer.ts';
 export interface RunOptions {
   /** Folder for checkpoints, metrics and the model. */
   readonly output: string;
-  /** Go on from the folder's last checkpoint when there is one. */
+  /** Go on from the folder's last checkpoint when there is one. Another recipe, vocabulary or data set is refused. */
   readonly resume?: boolean;
+  /** Begin anew where an older run's checkpoints lie, which are removed. */
+  readonly overwrite?: boolean;
   readonly signal?: AbortSignal;
   readonly quiet?: boolean;
   /** Overrides the recipe's choice. */
@@ -47,7 +51,8 @@ export interface RunResult {
  *
  * @param recipePath JSON file; paths inside are relative to it
  * @throws MomeError `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE`, `MOME_NON_FINITE` after ten steps without finite gradients,
- *   `MOME_ABORTED` (a checkpoint is written first), `MOME_IO` when another run writes to the same folder
+ *   `MOME_ABORTED` (a checkpoint is written first), `MOME_IO` when another run writes to the same folder, `MOME_INVALID_ARGUMENT` when an
+ *   older run's checkpoints lie there (`overwrite`), or when the run to resume was another one
  */
 export async function runTraining(recipePath: string, options: RunOptions): Promise<RunResult> {
   const recipe = await readRecipe(recipePath);
@@ -65,16 +70,21 @@ export async function runTraining(recipePath: string, options: RunOptions): Prom
 
 /** @param folder paths in the recipe are relative to it */
 async function runRecipe(recipe: Recipe, folder: string, options: RunOptions): Promise<RunResult> {
+  const { resume = false, overwrite = false } = options;
+  check(!(resume && overwrite), 'MOME_INVALID_ARGUMENT', 'train: expected one of resume and overwrite, got both');
   const dataset = await openDataset(recipe, folder);
-  const vocabularyFile = await prepareVocabulary(recipe, folder, options.output, dataset);
+  if (!resume) await requireFreshFolder(options.output, overwrite);
+  const vocabularyFile = await prepareVocabulary(recipe, folder, options.output, dataset, resume);
   const tokenizerOf = (maxLength: number): Promise<Tokenizer> => loadTokenizer(vocabularyFile, { maxLength });
   const init = recipe.init === undefined ? undefined : await openModelFiles(resolve(folder, recipe.init));
   const checkpoint = init && (await openCheckpoint(init.weightsFile));
   const own = recipeConfig(recipe, (await tokenizerOf(2)).vocabularySize);
   const config = checkpoint ? configToRun(own, checkpoint) : own;
   const tokenizer = await tokenizerOf(config.maxTextLength);
-  const parameters = await startingParameters(config, checkpoint, recipe.seed);
+  const parameters = await startingParameters(config, checkpoint, recipe.seed, recipe.initialValues);
+  const start = checkpoint ? await hashOfParameters(parameters) : '';
   init?.close();
+  await claimFolder(options.output, await identityOf(recipe, dataset, vocabularyFile, start));
   const feeder = new Feeder(recipe, config, dataset, tokenizer);
   const log = new MetricsLog(join(options.output, 'metrics.jsonl'));
   const total = recipe.phases.reduce((sum, phase) => sum + phase.steps, 0);
@@ -138,6 +148,7 @@ class Run {
       this.#parts.tokenizer,
       {
         objectives: phase.objectives,
+        ...(phase.lossWeights && { lossWeights: phase.lossWeights }),
         schedule: {
           learningRate: phase.learningRate,
           totalSteps: phase.steps,
@@ -157,8 +168,11 @@ class Run {
         negativeSharpness: phase.negativeSharpness,
         ...(phase.trainable !== undefined && { trainable: parameterFilter(phase.trainable) }),
         maskProbability: recipe.maskProbability,
+        masking: recipe.masking,
         textDropout: recipe.textDropout,
         dropPath: recipe.dropPath,
+        dropExpertsApart: recipe.dropExpertsApart,
+        maxLogitScale: recipe.maxLogitScale ?? Number.POSITIVE_INFINITY,
         checkpointActivations: this.#parts.options.checkpointActivations ?? recipe.checkpointActivations,
         seed: recipe.seed,
       },
@@ -178,13 +192,15 @@ class Run {
       neighbours: this.#parts.recipe.neighbours,
       from: this.#position,
     });
-    let next = trainer.step < phase.steps ? await this.#parts.feeder.batch(batches.next().value as Batch) : undefined;
+    const shown = phase.objectives.some((objective) => objectiveNeeds[objective].picturesPerText > 0);
+    const make = () => this.#parts.feeder.batch(batches.next().value as Batch, shown);
+    let next = trainer.step < phase.steps ? await make() : undefined;
     while (trainer.step < phase.steps && next) {
       const started = performance.now();
       const batch = next;
       const running = trainer.train(batch.training, this.#parts.options.signal);
       // The next batch is made while native code runs.
-      const upcoming = this.#parts.feeder.batch(batches.next().value as Batch);
+      const upcoming = make();
       const [metrics, following] = await Promise.all([running, upcoming]).catch(async (error: unknown) => {
         await Promise.allSettled([running, upcoming]);
         if (error instanceof MomeError && error.code === 'MOME_ABORTED')
@@ -236,7 +252,7 @@ class Run {
 
   async #writeModel(parameters: ReadonlyMap<string, Float32Array>): Promise<void> {
     await writeModel(this.#parts.options.output, this.#parts.config, parameters, {
-      dtype: 'bfloat16',
+      dtype: this.#parts.recipe.dtype,
       vocabularyFiles: [this.#parts.vocabularyFile],
     });
   }
@@ -267,14 +283,18 @@ class Feeder {
     this.#captions = { ...captionDefaults, ...recipe.captions };
   }
 
-  async batch(batch: Batch): Promise<{ readonly training: TrainingBatch; readonly position: BatchPosition }> {
-    const pixels = 3 * this.config.imageSize ** 2;
+  /** @param shown whether the step reads pictures */
+  async batch(
+    batch: Batch,
+    shown: boolean,
+  ): Promise<{ readonly training: TrainingBatch; readonly position: BatchPosition }> {
+    const pixels = shown ? 3 * this.config.imageSize ** 2 : 0;
     const bytes = new Uint8Array(batch.indices.length * pixels);
     const texts: Int32Array[] = [];
     const groups = new Int32Array(batch.indices.length);
     const random = createRandom(this.recipe.seed, batch.epoch, batch.step, 1);
     for (const [i, index] of batch.indices.entries()) {
-      this.#augmenter.apply(await this.dataset.image(index), random, bytes, i * pixels);
+      if (shown) this.#augmenter.apply(await this.dataset.image(index), random, bytes, i * pixels);
       texts.push(this.tokenizer.encode(this.#caption(index, random)));
       groups[i] = this.dataset.group(index);
     }
@@ -292,7 +312,8 @@ async function openDataset(recipe: Recipe, folder: string): Promise<PairDataset 
   const size = recipe.sourceSize ?? Math.round(1.5 * modelSize);
   if ('emoji' in recipe.data)
     return loadEmojiPairs({ styles: recipe.data.emoji, size, cacheDir: resolve(folder, '.cache') });
-  return openPairs(resolve(folder, recipe.data.pairs), { size });
+  const pairs = await openPairs(resolve(folder, recipe.data.pairs), { size });
+  return recipe.captionItems === 'each' ? everyCaption(pairs) : pairs;
 }
 
 /** The file of word pieces the run uses, in the output folder. */
@@ -301,10 +322,11 @@ async function prepareVocabulary(
   folder: string,
   output: string,
   dataset: PairDataset,
+  resume: boolean,
 ): Promise<string> {
   if (typeof recipe.vocabulary === 'string') return resolve(folder, recipe.vocabulary);
   const file = join(output, 'vocab.txt');
-  if (await exists(file)) return file;
+  if (resume && (await exists(file))) return file;
   const captions = function* () {
     for (let index = 0; index < dataset.length; index++) yield* dataset.captions(index);
   };

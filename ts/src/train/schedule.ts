@@ -8,6 +8,7 @@ export interface Schedule {
   /** Highest rate, reached at the end of the warm-up. */
   readonly learningRate: number;
   readonly totalSteps: number;
+  /** Steps of the warm-up; a number below 1 is a share of `totalSteps`, rounded down. */
   readonly warmupSteps: number;
   /** `polynomial`: (1 - progress)^power; `cosine`: half a cosine wave; `constant`: no decay. */
   readonly decay: 'polynomial' | 'cosine' | 'constant';
@@ -19,7 +20,8 @@ export interface Schedule {
  * The rate of step `step`, counted from 0: step 0 of a warm-up has rate 0, as in the original recipe.
  */
 export function learningRateAt(schedule: Schedule, step: number): number {
-  const { learningRate, totalSteps, warmupSteps, decay, decayPower = 1, endLearningRate = 0 } = schedule;
+  const { learningRate, totalSteps, decay, decayPower = 1, endLearningRate = 0 } = schedule;
+  const warmupSteps = schedule.warmupSteps < 1 ? Math.floor(totalSteps * schedule.warmupSteps) : schedule.warmupSteps;
   check(
     totalSteps > 0 && warmupSteps >= 0 && warmupSteps <= totalSteps,
     'MOME_INVALID_ARGUMENT',
@@ -56,11 +58,23 @@ export interface ParameterGroup {
   readonly learningRateScale: number;
 }
 
-/** Splits the parameters of an optimiser step into those that decay and those that do not. */
-export function parameterGroups(names: Iterable<string>, weightDecay: number): ParameterGroup[] {
-  const all = [...names];
-  return [
-    { names: all.filter(decays), weightDecay, learningRateScale: 1 },
-    { names: all.filter((name) => !decays(name)), weightDecay: 0, learningRateScale: 1 },
-  ];
+/** Whether a parameter belongs to a head that the original tunes at a rate of its own: that of answers, or of statements. */
+const isTunedHead = (parameter: string): boolean => /^(?:vqa|nlvr2)_classifier\./.test(parameter);
+
+/**
+ * Splits the parameters of an optimiser step into those that decay and those that do not, and both by their rate.
+ *
+ * @param headRate what the learning rate of the heads of answers and statements is multiplied with
+ */
+export function parameterGroups(names: Iterable<string>, weightDecay: number, headRate = 1): ParameterGroup[] {
+  const groups: ParameterGroup[] = [];
+  for (const decay of [weightDecay, 0])
+    for (const learningRateScale of headRate === 1 ? [1] : [1, headRate])
+      groups.push({ names: [], weightDecay: decay, learningRateScale });
+  const perDecay = groups.length / 2;
+  for (const name of names) {
+    const group = (decays(name) ? 0 : perDecay) + (perDecay > 1 && isTunedHead(name) ? 1 : 0);
+    groups[group]!.names.push(name);
+  }
+  return groups;
 }

@@ -5,7 +5,7 @@
 import type { VlmoConfig } from '../architecture/config.ts';
 import { type Checkpoint, loadParameterValues } from '../checkpoint/index.ts';
 import { type LoadOptions, openModel } from '../inference/load.ts';
-import { initialParameters } from '../model/initialise.ts';
+import { type InitialScheme, initialParameters } from '../model/initialise.ts';
 import { check } from '../runtime/errors.ts';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { createRandom } from './random.ts';
@@ -56,8 +56,9 @@ export async function startingParameters(
   config: VlmoConfig,
   checkpoint: Checkpoint | undefined,
   seed: number,
+  scheme?: InitialScheme,
 ): Promise<Map<string, Float32Array>> {
-  const parameters = await initialParameters(config, createRandom(seed, 0x696e6974));
+  const parameters = await initialParameters(config, createRandom(seed, 0x696e6974), scheme);
   if (checkpoint)
     for (const [name, values] of await loadParameterValues(checkpoint, config)) parameters.set(name, values);
   return parameters;

@@ -2,21 +2,35 @@
  * What a trainer is given, checked and copied before any work.
  */
 import type { VlmoConfig } from '../architecture/config.ts';
-import { describe, isObject, type Kinds, kinds, takeFields, takeList, takeOptions } from '../runtime/arguments.ts';
+import { type Objective, objectiveNames } from '../model/objectives.ts';
+import {
+  describe,
+  isObject,
+  type Kinds,
+  kinds,
+  oneOf,
+  takeFields,
+  takeList,
+  takeOptions,
+} from '../runtime/arguments.ts';
 import type { EngineOptions } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
-import type { TrainingBatch } from './objectives/step.ts';
+import { type AnswerTargets, objectiveNeeds, type TrainingBatch } from './objectives/step.ts';
 import type { Schedule } from './schedule.ts';
 import type { TrainerOptions } from './trainer.ts';
 
 const where = 'trainer';
-const objectives = ['itc', 'itm', 'mlm'];
+const atLeastZero = {
+  expected: 'a number of at least 0',
+  accepts: (value: unknown) => Number.isFinite(value) && Number(value) >= 0,
+};
 
 const trainerKinds: Kinds<TrainerOptions> = {
   objectives: {
-    expected: `a list of ${objectives.join(', ')}`,
-    accepts: (value) => Array.isArray(value) && value.every((each) => objectives.includes(each)),
+    expected: `a list of ${objectiveNames.join(', ')}`,
+    accepts: (value) => Array.isArray(value) && value.every((each) => objectiveNames.includes(each)),
   },
+  lossWeights: kinds.object,
   schedule: kinds.object,
   betas: {
     expected: 'two numbers from 0 to below 1',
@@ -27,7 +41,8 @@ const trainerKinds: Kinds<TrainerOptions> = {
   clipNorm: kinds.number,
   accumulate: kinds.count,
   trainable: kinds.callback,
-  maxLogitScale: kinds.number,
+  maxLogitScale: { expected: 'a number', accepts: (value) => typeof value === 'number' && !Number.isNaN(value) },
+  headRate: atLeastZero,
   seed: kinds.number,
   groups: kinds.flag,
   vlBranch: kinds.flag,
@@ -35,18 +50,21 @@ const trainerKinds: Kinds<TrainerOptions> = {
   negativeSharpness: kinds.number,
   maskProbability: kinds.number,
   textDropout: kinds.number,
+  masking: oneOf(['words', 'budget']),
   dropPath: kinds.number,
+  dropExpertsApart: kinds.flag,
   checkpointActivations: kinds.flag,
 };
 
 const scheduleKinds: Kinds<Schedule> = {
   learningRate: kinds.number,
   totalSteps: kinds.size,
-  warmupSteps: kinds.size,
-  decay: {
-    expected: 'polynomial, cosine or constant',
-    accepts: (value) => ['polynomial', 'cosine', 'constant'].includes(value as string),
+  warmupSteps: {
+    expected: 'a whole number of at least 0, or a share below 1',
+    accepts: (value) =>
+      Number.isFinite(value) && Number(value) >= 0 && (Number(value) < 1 || Number.isSafeInteger(value)),
   },
+  decay: oneOf(['polynomial', 'cosine', 'constant']),
   decayPower: kinds.number,
   endLearningRate: kinds.number,
 };
@@ -75,47 +93,131 @@ export function takeTrainerOptions(
     'MOME_INVALID_ARGUMENT',
     `${where}: expected at least one objective, got none`,
   );
+  checkObjectives(taken.objectives);
+  const weightKinds = Object.fromEntries(objectiveNames.map((name) => [name, atLeastZero])) as Kinds<
+    Required<TrainerOptions>['lossWeights']
+  >;
+  const lossWeights = taken.lossWeights && takeFields(where, 'lossWeights', taken.lossWeights, weightKinds);
   return {
-    options: { ...taken, schedule, objectives: [...taken.objectives] } as TrainerOptions,
+    options: {
+      ...taken,
+      schedule,
+      objectives: [...taken.objectives],
+      ...(lossWeights && { lossWeights }),
+    } as TrainerOptions,
     engineOptions: takeOptions(where, engine, engineKinds),
   };
+}
+
+/** @throws MomeError `MOME_INVALID_ARGUMENT` for objectives that cannot be trained by the same step */
+function checkObjectives(objectives: readonly Objective[]): void {
+  const has = (objective: Objective) => objectives.includes(objective);
+  check(
+    !has('itm') || has('itc') || has('irtr'),
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected "itc" or "irtr" beside "itm", whose hard negatives it chooses, got "itm" without`,
+  );
+  check(
+    !(has('itc') && has('irtr')),
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected one of "itc" and "irtr", which compare the same embeddings, got both`,
+  );
+  const counts = new Set(objectives.map((objective) => objectiveNeeds[objective].picturesPerText).filter((n) => n > 0));
+  check(
+    counts.size < 2,
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected objectives that read as many pictures for each text, got "nlvr2", which reads two, beside others that read one`,
+  );
 }
 
 /**
  * A batch that is no longer the caller's: a step reads it more than once.
  *
- * @throws MomeError `MOME_INVALID_ARGUMENT` for another kind of value, `MOME_INVALID_SHAPE` for pixels or groups that do not fit the texts
+ * @throws MomeError `MOME_INVALID_ARGUMENT` for another kind of value, `MOME_INVALID_SHAPE` for pixels, groups, answers or truth that do not fit
+ *   the texts
  */
-export function takeBatch(batch: TrainingBatch, pixelsPerPair: number, needsGroups: boolean): TrainingBatch {
+export function takeBatch(batch: TrainingBatch, config: VlmoConfig, options: TrainerOptions): TrainingBatch {
   const anything = { expected: 'there', accepts: () => true };
-  const known = { bytes: anything, texts: anything, groups: anything };
-  const { bytes, texts: given, groups } = takeFields<TrainingBatch>(where, 'batch', batch, known);
+  const known = { bytes: anything, texts: anything, groups: anything, answers: anything, truth: anything };
+  const { bytes, texts: given, groups, answers, truth } = takeFields<TrainingBatch>(where, 'batch', batch, known);
   const texts = takeList(where, given, 'texts as Int32Arrays', 'text').map((text, index) => {
     if (text instanceof Int32Array) return text.slice();
     const message = `${where}: text ${index}: expected an Int32Array of ids, got ${describe(text)}`;
     throw new MomeError('MOME_INVALID_ARGUMENT', message, { kind: 'text', index });
   });
-  check(texts.length > 0, 'MOME_INVALID_ARGUMENT', `${where}: expected at least one pair, got none`);
+  check(texts.length > 0, 'MOME_INVALID_ARGUMENT', `${where}: expected at least one text, got none`);
+  const needs = options.objectives.map((objective) => objectiveNeeds[objective]);
+  const pictures = texts.length * Math.max(...needs.map(({ picturesPerText }) => picturesPerText));
   check(
-    bytes instanceof Uint8Array,
+    bytes instanceof Uint8Array || (bytes === undefined && pictures === 0),
     'MOME_INVALID_ARGUMENT',
     `${where}: expected pixels as a Uint8Array, got ${describe(bytes)}`,
   );
-  const pixels = texts.length * pixelsPerPair;
+  const pixels = pictures * 3 * config.imageSize ** 2;
   check(
-    bytes.length === pixels,
+    (bytes?.length ?? 0) === pixels,
     'MOME_INVALID_SHAPE',
-    `${where}: expected ${pixels} pixel bytes for ${texts.length} pairs, got ${bytes.length}`,
+    `${where}: expected ${pixels} pixel bytes for ${texts.length} texts, got ${bytes?.length}`,
   );
+  const oneEach = (name: string, values: Int32Array | undefined, needed: boolean): Int32Array | undefined => {
+    check(
+      values === undefined || values instanceof Int32Array,
+      'MOME_INVALID_ARGUMENT',
+      `${where}: expected ${name} as an Int32Array, got ${describe(values)}`,
+    );
+    check(
+      !needed || values?.length === texts.length,
+      'MOME_INVALID_SHAPE',
+      `${where}: expected ${name} with a number for each of ${texts.length} texts, got ${values?.length ?? 'none'}`,
+    );
+    return values?.slice();
+  };
+  const ownGroups = oneEach('groups', groups, options.groups ?? false);
+  const needsTruth = needs.some((each) => each.truth);
+  const ownTruth = oneEach('truth', truth, needsTruth);
   check(
-    groups === undefined || groups instanceof Int32Array,
+    !needsTruth || ownTruth?.every((value) => value === 0 || value === 1),
     'MOME_INVALID_ARGUMENT',
-    `${where}: expected groups as an Int32Array, got ${describe(groups)}`,
+    `${where}: expected truth to be 0 or 1 for each statement, got another number`,
   );
+  return {
+    texts,
+    ...(bytes && { bytes: new Uint8Array(bytes) }),
+    ...(ownGroups && { groups: ownGroups }),
+    ...(ownTruth && { truth: ownTruth }),
+    ...(needs.some((each) => each.answers) && { answers: takeAnswers(answers, texts.length, config.answers) }),
+  };
+}
+
+function takeAnswers(given: unknown, questions: number, known: number): AnswerTargets[] {
+  const answers = takeList(where, given, 'answers as objects { labels, scores }', 'answers');
   check(
-    !needsGroups || groups?.length === texts.length,
+    answers.length === questions,
     'MOME_INVALID_SHAPE',
-    `${where}: expected a group for each of ${texts.length} pairs, got ${groups?.length ?? 'none'}`,
+    `${where}: expected answers for each of ${questions} questions, got ${answers.length}`,
   );
-  return { bytes: new Uint8Array(bytes), texts, ...(groups && { groups: groups.slice() }) };
+  return answers.map((each, index) => {
+    const wrong = (what: string): MomeError =>
+      new MomeError('MOME_INVALID_ARGUMENT', `${where}: answers ${index}: expected ${what}`, {
+        kind: 'answers',
+        index,
+      });
+    if (!isObject(each)) throw wrong(`an object { labels, scores }, got ${describe(each)}`);
+    const { labels: givenLabels, scores: givenScores } = each as Partial<Record<keyof AnswerTargets, unknown>>;
+    if (!isNumbers(givenLabels) || !isNumbers(givenScores)) throw wrong('labels and scores as lists of numbers');
+    const [labels, scores] = [Array.from(givenLabels), Array.from(givenScores)];
+    if (labels.length !== scores.length)
+      throw wrong(`a score for each of ${labels.length} labels, got ${scores.length}`);
+    for (const label of labels)
+      if (!Number.isInteger(label) || label < 0 || label >= known)
+        throw wrong(`labels in [0, ${known}), got ${describe(label)}`);
+    if (new Set(labels).size < labels.length) throw wrong('each label once, got one twice');
+    for (const score of scores)
+      if (!(score >= 0 && score <= 1)) throw wrong(`scores in [0, 1], got ${describe(score)}`);
+    return { labels, scores };
+  });
+}
+
+function isNumbers(value: unknown): value is ArrayLike<number> {
+  return (Array.isArray(value) && value.every((each) => typeof each === 'number')) || ArrayBuffer.isView(value);
 }

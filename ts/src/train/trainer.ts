@@ -1,25 +1,25 @@
 /**
- * The trainer: contrastive learning, image-text matching with hard negatives and masked language modelling on image-text pairs.
+ * The trainer: contrastive learning, image-text matching with hard negatives, masked language modelling on pairs or on texts alone, answers
+ * to questions, and statements about two pictures.
  *
- * One step runs two programs on the same weights: the contrastive one on texts and pictures apart, whose similarities choose the
- * hard negatives, then the fused one on pairs. Their gradients accumulate, are clipped by their joint norm, and AdamW follows.
+ * One step runs the programs of its objectives on the same weights. The contrastive one reads texts and pictures apart, and its similarities
+ * choose the hard negatives of the fused one behind it. Gradients accumulate, are clipped by their joint norm, and AdamW follows.
  */
 import type { VlmoConfig } from '../architecture/config.ts';
 import { parameterShapes } from '../architecture/parameters.ts';
 import type { TrainingArguments } from '../model/contract.ts';
-import { parametersWithGradient, type TrainingFunction } from '../model/objectives.ts';
+import { type Objective, parametersWithGradient, type TrainingFunction } from '../model/objectives.ts';
 import { kinds, takeOptions } from '../runtime/arguments.ts';
 import { Engine, type Program, type Weights } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import type { MaskingVocabulary } from './masking.ts';
-import { contrastiveProgram } from './objectives/contrastive.ts';
-import { fusedProgram } from './objectives/fused.ts';
+import { programsOf } from './objectives/programs.ts';
 import type { SamplingOptions, StepContext, StepProgram, StepSetting, TrainingBatch } from './objectives/step.ts';
 import { createRandom, type Random, type RandomState } from './random.ts';
 import { learningRateAt, parameterGroups, type Schedule } from './schedule.ts';
 import { takeBatch, takeTrainerOptions } from './trainer-arguments.ts';
 
-export type { PairObjective, TrainingBatch } from './objectives/step.ts';
+export type { AnswerTargets, TrainingBatch } from './objectives/step.ts';
 
 export interface TrainerOptions extends SamplingOptions {
   readonly schedule: Schedule;
@@ -32,8 +32,10 @@ export interface TrainerOptions extends SamplingOptions {
   readonly accumulate?: number;
   /** Which parameters learn; default all. The others are frozen: nothing is computed for them. */
   readonly trainable?: (parameter: string) => boolean;
-  /** Highest value of `logit_scale` and `logit_vl_scale`: ln(100), as in CLIP. */
+  /** Highest value of `logit_scale` and `logit_vl_scale`: ln(100) as in CLIP unless named; Infinity for none, as in the original. */
   readonly maxLogitScale?: number;
+  /** What the learning rate of the heads of `vqa` and `nlvr2` is multiplied with; 1 unless named. */
+  readonly headRate?: number;
   readonly seed?: number;
 }
 
@@ -49,6 +51,8 @@ export interface StepMetrics {
   readonly gradientNorm: number | undefined;
   /** Share of pairs whose ITM answer was right; undefined without `itm`. */
   readonly itmAccuracy: number | undefined;
+  /** Of `itm` and `nlvr2` the share of right judgements, of `vqa` the mean score of the best answers. */
+  readonly accuracies: Readonly<Partial<Record<Objective, number>>>;
   /** False when the gradients were not finite and the optimiser step was left out. */
   readonly applied: boolean;
 }
@@ -108,11 +112,6 @@ export class Trainer {
     engineGiven?: { readonly threads?: number; readonly target?: string },
   ): Promise<Trainer> {
     const { options, engineOptions } = takeTrainerOptions(config, parameters, given, engineGiven);
-    check(
-      !options.objectives.includes('itm') || options.objectives.includes('itc'),
-      'MOME_INVALID_ARGUMENT',
-      'trainer: expected "itc" beside "itm", whose hard negatives it chooses, got "itm" alone',
-    );
     const engine = new Engine(engineOptions);
     try {
       const weights = engine.createWeights();
@@ -157,7 +156,7 @@ export class Trainer {
    */
   async train(batch: TrainingBatch, signal?: AbortSignal): Promise<StepMetrics> {
     takeOptions('trainer', { signal }, { signal: kinds.signal });
-    const taken = takeBatch(batch, 3 * this.config.imageSize ** 2, this.options.groups ?? false);
+    const taken = takeBatch(batch, this.config, this.options);
     try {
       return await this.#train(taken, signal);
     } catch (error) {
@@ -174,7 +173,7 @@ export class Trainer {
       this.#withGradient = new Set();
     }
     const losses: Record<string, number> = {};
-    const context: StepContext = { batch, random: this.#random };
+    const context: StepContext = { batch, random: this.#random, accuracies: {} };
     for (const { program, training, sample, finish } of this.#programs) {
       const args = sample(context);
       const outputs = await program.run(args, signal);
@@ -182,12 +181,22 @@ export class Trainer {
       collect(losses, training, outputs);
       finish?.(outputs, context);
     }
-    const { itmAccuracy } = context;
+    const { accuracies } = context;
+    const itmAccuracy = accuracies.itm;
     const loss = Object.values(losses).reduce((sum, value) => sum + value, 0);
     const learningRate = learningRateAt(schedule, this.#step);
     this.#microStep++;
     if (this.#microStep < accumulate) {
-      return { step: this.#step, loss, losses, learningRate, gradientNorm: undefined, itmAccuracy, applied: false };
+      return {
+        step: this.#step,
+        loss,
+        losses,
+        learningRate,
+        gradientNorm: undefined,
+        itmAccuracy,
+        accuracies,
+        applied: false,
+      };
     }
     const gradientNorm = (await this.weights.gradientNorm()) / accumulate;
     const applied = Number.isFinite(gradientNorm);
@@ -198,7 +207,7 @@ export class Trainer {
     this.#step++;
     this.#microStep = 0;
     this.#randomAtStep = this.#random.save();
-    return { step: this.#step, loss, losses, learningRate, gradientNorm, itmAccuracy, applied };
+    return { step: this.#step, loss, losses, learningRate, gradientNorm, itmAccuracy, accuracies, applied };
   }
 
   /** The weights as they are now, all of `parameterShapes(config)`: what `writeModel` takes. */
@@ -224,20 +233,10 @@ export class Trainer {
       beta2,
       eps: this.options.eps ?? 1e-8,
       gradientScale,
-      groups: parameterGroups(this.#withGradient, this.options.weightDecay ?? 0.01),
-      limits: Object.fromEntries(scales.map((name) => [name, highest])),
+      groups: parameterGroups(this.#withGradient, this.options.weightDecay ?? 0.01, this.options.headRate),
+      limits: highest === Number.POSITIVE_INFINITY ? {} : Object.fromEntries(scales.map((name) => [name, highest])),
     });
   }
-}
-
-/** The programs of a step, in the order in which they run: one hands its negatives to the next. */
-function programsOf(setting: StepSetting): StepProgram[] {
-  const { objectives } = setting.options;
-  const fused = objectives.filter((objective) => objective !== 'itc');
-  return [
-    ...(objectives.includes('itc') ? [contrastiveProgram(setting)] : []),
-    ...(fused.length > 0 ? [fusedProgram(setting, fused)] : []),
-  ];
 }
 
 function collect(

@@ -25,4 +25,28 @@ describe('drop path', () => {
     for (const name of ['block.2.attention', 'block.2.ffn', 'branch.2.attention', 'branch.2.ffn'] as const)
       expect([...scales[`drop_path.${name}`]!]).toEqual([2, 2, 0]);
   });
+
+  it('drops the experts of a fused sequence apart where it is asked to, below the first VL layer', () => {
+    const config = { ...presets.base, imageSize: 32, layers: 3, firstVlLayer: 2 };
+    const text = Int32Array.of(1, 2);
+    const layout = layoutBatch(config, { texts: [text], pairs: [{ text, picture: 0 }], images: [{ picture: 0 }] }, 1);
+    // Every second draw drops.
+    let draws = 0;
+    const random = { chance: () => draws++ % 2 === 0 };
+    const scales = dropPathScales(config, layout, 0.5, ['block'], random, true);
+    const [alone, fusedText, fusedImage, image] = [
+      layout.textCls[0]!,
+      layout.pairTextCls[0]!,
+      layout.pairImageCls[0]!,
+      layout.imageCls[0]!,
+    ];
+    const of = (name: `drop_path.block.${number}.${'attention' | 'ffn'}`) =>
+      [alone, fusedText, fusedImage, image].map((row) => scales[name]![row]! > 0);
+    // Three draws for three sequences in attention, and four for the four parts below the first VL layer.
+    expect(of('drop_path.block.0.attention')).toEqual([true, false, false, true]);
+    expect(of('drop_path.block.0.ffn')).toEqual([false, true, false, true]);
+    expect(of('drop_path.block.1.attention')).toEqual([false, true, true, false]);
+    expect(of('drop_path.block.1.ffn')).toEqual([true, false, true, false]);
+    expect(draws).toBe(3 + 4 + 3 + 4 + 3 + 3);
+  });
 });

@@ -3,7 +3,7 @@ import { maskWords } from '../../src/train/masking.ts';
 import { drawHardNegatives } from '../../src/train/mining.ts';
 import { createRandom } from '../../src/train/random.ts';
 import { rankAll, recall, rerankAll } from '../../src/train/retrieval.ts';
-import { decays, learningRateAt } from '../../src/train/schedule.ts';
+import { decays, learningRateAt, parameterGroups } from '../../src/train/schedule.ts';
 import { expectCode } from '../helpers.ts';
 
 describe('learningRateAt', () => {
@@ -13,6 +13,10 @@ describe('learningRateAt', () => {
     expect(learningRateAt({ ...schedule, decay: 'cosine' }, 7)).toBeCloseTo(0.5, 12);
     expect(learningRateAt({ ...schedule, decay: 'constant' }, 9)).toBe(1);
     expect(learningRateAt({ ...schedule, endLearningRate: 0.2 }, 10)).toBe(0.2);
+  });
+  it('takes a warm-up below 1 as a share of the steps, rounded down', () => {
+    for (const step of [0, 1, 3, 7])
+      expect(learningRateAt({ ...schedule, warmupSteps: 0.49 }, step)).toBe(learningRateAt(schedule, step));
   });
   it('refuses a warm-up longer than the run', () =>
     expectCode(() => learningRateAt({ ...schedule, warmupSteps: 11 }, 0), 'MOME_INVALID_ARGUMENT'));
@@ -24,6 +28,26 @@ it('decays what the original recipe decays', () => {
   expect(decays('relative_position_bias_table')).toBe(false);
   expect(decays('transformer.blocks.0.norm1.weight')).toBe(false);
   expect(decays('text_embeddings.LayerNorm.weight')).toBe(false);
+});
+
+it('groups parameters by decay, and the heads of answers and statements by their rate', () => {
+  const names = [
+    'vqa_classifier.3.weight',
+    'vqa_classifier.3.bias',
+    'nlvr2_classifier.1.weight',
+    'itm_score.fc.weight',
+    'itm_score.fc.bias',
+  ];
+  expect(parameterGroups(names, 0.1)).toEqual([
+    { names: [names[0], names[2], names[3]], weightDecay: 0.1, learningRateScale: 1 },
+    { names: [names[1], names[4]], weightDecay: 0, learningRateScale: 1 },
+  ]);
+  expect(parameterGroups(names, 0.1, 20)).toEqual([
+    { names: [names[3]], weightDecay: 0.1, learningRateScale: 1 },
+    { names: [names[0], names[2]], weightDecay: 0.1, learningRateScale: 20 },
+    { names: [names[4]], weightDecay: 0, learningRateScale: 1 },
+    { names: [names[1]], weightDecay: 0, learningRateScale: 20 },
+  ]);
 });
 
 describe('maskWords', () => {

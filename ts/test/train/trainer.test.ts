@@ -392,12 +392,12 @@ describe('recipes', () => {
     const phases = [{ objectives: ['itc'], steps: 1, learningRate: 1e-3 }];
     const recipe = { model, vocabulary: { size: 60 }, data: { pairs: '.' }, batchSize: 1, phases };
     await writeFile(join(folder, 'recipe.json'), JSON.stringify(recipe));
-    const file = await open(join(folder, 'checkpoint-0.safetensors'), 'w');
+    const output = join(folder, 'run');
+    const run = (extra = {}) => runTraining(join(folder, 'recipe.json'), { output, quiet: true, ...extra });
+    await run();
+    const file = await open(join(output, 'checkpoint-0.safetensors'), 'w');
     await file.truncate(3 * 2 ** 30);
     await file.close();
-    await expectCode(
-      () => runTraining(join(folder, 'recipe.json'), { output: folder, quiet: true, resume: true }),
-      'MOME_INVALID_FILE',
-    );
+    await expectCode(() => run({ resume: true }), 'MOME_INVALID_FILE');
   });
 });

@@ -253,6 +253,7 @@ export async function loadEmojiPairs(options: {
     group: (index) => groupById.get(item(index).drawing.id)!,
     entry: (index) => item(index).drawing,
     style: (index) => item(index).style,
+    source: (index) => `${item(index).style}/${item(index).drawing.id}`,
   };
 }
 

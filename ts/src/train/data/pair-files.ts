@@ -66,10 +66,11 @@ export async function openPairs(source: string, options: PairFileOptions): Promi
   }
   check(items.length > 0, 'MOME_INVALID_FILE', `${source}: expected at least one picture with a caption, got none`);
   if (options.checkFiles ?? true) await checkPictures(items);
-  return pictureFiles(items, options);
+  return pictureFiles(items, found.isDirectory() ? source : path.dirname(source), options);
 }
 
-function pictureFiles(items: readonly PairItem[], options: PairFileOptions): PairDataset {
+/** @param folder what `source` names pictures relative to */
+function pictureFiles(items: readonly PairItem[], folder: string, options: PairFileOptions): PairDataset {
   const { size } = options;
   const groupByFile = new Map<string, number>();
   for (const { file } of items) if (!groupByFile.has(file)) groupByFile.set(file, groupByFile.size);
@@ -85,6 +86,7 @@ function pictureFiles(items: readonly PairItem[], options: PairFileOptions): Pai
     captions: (index) => item(index).captions,
     group: (index) => groupByFile.get(item(index).file)!,
     image: (index) => readPicture(item(index), size),
+    source: (index) => path.relative(path.resolve(folder), item(index).file),
   };
 }
 

@@ -15,6 +15,38 @@ export interface PairDataset {
   captions(index: number): readonly string[];
   /** Items of one group are positives of each other: the same thing drawn twice, or one picture listed twice. */
   group(index: number): number;
+  /** Names what a picture is read from, the same wherever the set lies. */
+  source?(index: number): string;
+}
+
+/** The same set with an item for each caption, as the original reads it: a picture stands in it once for each of its captions. */
+export function everyCaption(dataset: PairDataset): PairDataset {
+  const items: number[] = [];
+  const places: number[] = [];
+  for (let item = 0; item < dataset.length; item++)
+    for (let place = 0; place < dataset.captions(item).length; place++) {
+      items.push(item);
+      places.push(place);
+    }
+  const itemOf = (index: number): number => {
+    const item = items[index];
+    check(
+      item !== undefined,
+      'MOME_INVALID_ARGUMENT',
+      `everyCaption: expected an index below ${items.length}, got ${index}`,
+    );
+    return item;
+  };
+  const { source } = dataset;
+  return {
+    length: items.length,
+    size: dataset.size,
+    channels: dataset.channels,
+    image: (index) => dataset.image(itemOf(index)),
+    captions: (index) => [dataset.captions(itemOf(index))[places[index]!]!],
+    group: (index) => dataset.group(itemOf(index)),
+    ...(source && { source: (index) => source(itemOf(index)) }),
+  };
 }
 
 /** Where a run of batches stands; plain JSON for a checkpoint. */

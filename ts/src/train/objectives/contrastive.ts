@@ -15,11 +15,11 @@ import {
   scalarsOf,
 } from './step.ts';
 
-/** The program of `itc`; with `itm` beside it, it draws the hard negatives too. */
-export function contrastiveProgram(setting: StepSetting): StepProgram {
+/** The program of `itc` or `irtr`; with `itm` beside it, it draws the hard negatives too. */
+export function contrastiveProgram(setting: StepSetting, [objective]: readonly ('itc' | 'irtr')[]): StepProgram {
   const { config, options, trainable } = setting;
   return {
-    training: contrastiveFunction(config, 'itc', objectiveOptionsOf(options), trainable),
+    training: contrastiveFunction(config, objective!, objectiveOptionsOf(options), trainable),
     sample: ({ batch, random }): TrainingArguments => {
       const pairs = batch.texts.length;
       const items: BatchItems = { texts: batch.texts, images: batch.texts.map((_, picture) => ({ picture })) };
@@ -29,9 +29,9 @@ export function contrastiveProgram(setting: StepSetting): StepProgram {
         dims: { ...layout.dims, pairs },
         inputs: {
           ...layout.inputs,
-          bytes: batch.bytes,
+          bytes: batch.bytes!,
           ...(group && { group }),
-          ...dropPathInputs(setting, layout, ['block', 'branch'], random),
+          ...dropPathInputs(setting, layout, objective === 'itc' ? ['block', 'branch'] : ['block'], random),
         },
         scalars: scalarsOf(options, random),
       };

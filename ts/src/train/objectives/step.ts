@@ -5,18 +5,18 @@ import type { VlmoConfig } from '../../architecture/config.ts';
 import { dropoutSeed } from '../../graph/index.ts';
 import type { BatchInputs } from '../../model/batch.ts';
 import type { DropPathScales, Stream, TrainingArguments } from '../../model/contract.ts';
-import type { ObjectiveOptions, TrainingFunction } from '../../model/objectives.ts';
+import type { Objective, ObjectiveOptions, TrainingFunction } from '../../model/objectives.ts';
 import { dropPathScales } from '../drop-path.ts';
-import type { MaskingVocabulary } from '../masking.ts';
+import { type MaskedText, type MaskingVocabulary, maskBudget, maskWords } from '../masking.ts';
 import type { Negatives } from '../mining.ts';
 import type { Random } from '../random.ts';
 
-/** Objectives a trainer can combine; `itm` needs `itc`, whose similarities choose its negatives. */
-export type PairObjective = 'itc' | 'itm' | 'mlm';
-
 /** How the objectives of a step sample and what they read. */
 export interface SamplingOptions {
-  readonly objectives: readonly PairObjective[];
+  /** What a step trains. `itm` needs `itc` or `irtr`, whose similarities choose its negatives. */
+  readonly objectives: readonly Objective[];
+  /** What losses count in their sum; the original's 1, and 0.25 for `mlm`, where one is not named. */
+  readonly lossWeights?: Partial<Readonly<Record<Objective, number>>>;
   /** Joint positives: pairs of the same group match each other. */
   readonly groups?: boolean;
   /** Train the VL branch of the contrastive loss too. */
@@ -26,20 +26,37 @@ export interface SamplingOptions {
   /** How strongly ITM negatives follow the similarities: 1 as in the paper (default), 0 even. */
   readonly negativeSharpness?: number;
   readonly maskProbability?: number;
+  /** How words are chosen for `mlm` and `textmlm`: a share of the words of a text, or the original's budget of the padded length. */
+  readonly masking?: 'words' | 'budget';
   readonly textDropout?: number;
   /** Probability of dropping a residual branch of a sequence, growing linearly with depth up to this. */
   readonly dropPath?: number;
+  /** Below the first VL layer, drop the text and the image expert of a fused sequence apart, as the original does. */
+  readonly dropExpertsApart?: boolean;
   /** Keep only the blocks' inputs for the backward pass and compute the rest again: the same numbers, less memory. */
   readonly checkpointActivations?: boolean;
 }
 
-/** A batch of image-text pairs. */
+/** Texts with their pictures, and what the objectives of a trainer read beside them. */
 export interface TrainingBatch {
-  /** [pairs, S, S, 3] raw pixels. */
-  readonly bytes: Uint8Array;
+  /**
+   * [pictures, S, S, 3] raw pixels: a picture for each text; for `nlvr2` two, one after the other; none where `textmlm` is all that is
+   * trained.
+   */
+  readonly bytes?: Uint8Array;
   readonly texts: readonly Int32Array[];
   /** Pairs of the same group are joint positives. */
   readonly groups?: Int32Array;
+  /** For `vqa`: the answers of each question. */
+  readonly answers?: readonly AnswerTargets[];
+  /** For `nlvr2`: 1 for each statement that is true, else 0. */
+  readonly truth?: Int32Array;
+}
+
+/** Answers that are right for a question: places in the list of answers, and how right each is, 0 to 1. The others are wrong. */
+export interface AnswerTargets {
+  readonly labels: ArrayLike<number>;
+  readonly scores: ArrayLike<number>;
 }
 
 /** The model, its vocabulary and the options that a program of a step is built with. */
@@ -57,8 +74,8 @@ export interface StepContext {
   readonly random: Random;
   /** Hard negatives of the first pairs, drawn by the contrastive program. */
   negatives?: Negatives;
-  /** Share of pairs whose ITM answer was right. */
-  itmAccuracy?: number;
+  /** Of objectives that judge or answer: the share that was right, or for `vqa` the mean score of the best answers. */
+  readonly accuracies: Partial<Record<Objective, number>>;
 }
 
 /** A program of a step: a graph with its losses, the arguments of a run, and the use of its outputs. */
@@ -70,6 +87,25 @@ export interface StepProgram {
   readonly finish?: (outputs: Readonly<Record<string, Float32Array>>, context: StepContext) => void;
 }
 
+/** What an objective reads of a batch. */
+export interface ObjectiveNeeds {
+  /** Pictures that belong to each text. */
+  readonly picturesPerText: 0 | 1 | 2;
+  readonly answers?: true;
+  readonly truth?: true;
+}
+
+/** What each objective reads of a batch. */
+export const objectiveNeeds: Readonly<Record<Objective, ObjectiveNeeds>> = {
+  itc: { picturesPerText: 1 },
+  irtr: { picturesPerText: 1 },
+  itm: { picturesPerText: 1 },
+  mlm: { picturesPerText: 1 },
+  textmlm: { picturesPerText: 0 },
+  vqa: { picturesPerText: 1, answers: true },
+  nlvr2: { picturesPerText: 2, truth: true },
+};
+
 /** The options of a training graph. */
 export function objectiveOptionsOf(options: SamplingOptions): ObjectiveOptions {
   return {
@@ -79,6 +115,7 @@ export function objectiveOptionsOf(options: SamplingOptions): ObjectiveOptions {
     groups: options.groups ?? false,
     vlBranch: options.vlBranch ?? true,
     checkpointActivations: options.checkpointActivations ?? false,
+    ...(options.lossWeights && { lossWeights: options.lossWeights }),
   };
 }
 
@@ -92,16 +129,41 @@ export function fusedPairsOf({ fusedPairs }: SamplingOptions, { texts }: Trainin
   return Math.min(fusedPairs ?? texts.length, texts.length);
 }
 
+/** A text with masked words. */
+export function maskedText({ config, vocabulary, options }: StepSetting, text: Int32Array, random: Random): MaskedText {
+  const { masking = 'words', maskProbability } = options;
+  return masking === 'words'
+    ? maskWords(text, vocabulary, random, maskProbability)
+    : maskBudget(text, vocabulary, random, config.maxTextLength, maskProbability);
+}
+
+/** The rows of the pieces to predict. @param begins row of the CLS token of each text */
+export function maskedRows(masked: readonly MaskedText[], begins: Int32Array): Int32Array {
+  return Int32Array.from(masked.flatMap(({ positions }, i) => [...positions].map((position) => begins[i]! + position)));
+}
+
+/** The pieces to predict, in the order of {@link maskedRows}. */
+export function maskedLabels(masked: readonly MaskedText[]): Int32Array {
+  return Int32Array.from(masked.flatMap(({ labels }) => [...labels]));
+}
+
+/** The share of rows of [rows, 2] logits whose higher one is that of the label. */
+export function accuracyOf(logits: Float32Array, labels: Int32Array): number {
+  let right = 0;
+  for (const [i, label] of labels.entries()) if ((logits[2 * i + 1]! > logits[2 * i]! ? 1 : 0) === label) right++;
+  return labels.length === 0 ? 0 : right / labels.length;
+}
+
 /** Scales of dropped residual branches as inputs of a run; none where nothing is dropped. */
 export function dropPathInputs(
-  { config, options: { dropPath = 0, vlBranch } }: StepSetting,
+  { config, options: { dropPath = 0, dropExpertsApart = false, vlBranch } }: StepSetting,
   batch: BatchInputs,
   streams: readonly Stream[],
   random: Random,
 ): DropPathScales {
   if (dropPath === 0) return {};
   const used = streams.filter((stream) => stream === 'block' || vlBranch !== false);
-  return dropPathScales(config, batch, dropPath, used, random);
+  return dropPathScales(config, batch, dropPath, used, random, dropExpertsApart);
 }
 
 /** The scalars of a run: the seed of text dropout where there is any. */

@@ -1,0 +1,147 @@
+/**
+ * What a run is: its recipe, its vocabulary, its data and the weights that it starts from, as one small file in its folder. Going on with
+ * other ones is refused, and so is a new run where the checkpoints of an older one lie.
+ */
+import { createHash } from 'node:crypto';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { check, MomeError } from '../runtime/errors.ts';
+import { exists, replaceFile } from '../runtime/files.ts';
+import { readJsonFile } from '../runtime/json.ts';
+import { Pace } from '../runtime/pace.ts';
+import type { PairDataset } from './data/pairs.ts';
+import type { Recipe } from './recipe.ts';
+
+/** Name of the file inside the output folder. */
+const identityName = 'run.json';
+const identityVersion = 1;
+/** Fields of a recipe that change nothing in the numbers of a run. */
+const freeFields = ['threads', 'checkpointEvery', 'checkpointActivations', 'evaluateEvery'];
+
+/** Values hashed between two looks at other events: 4 MiB. */
+const valuesAtOnce = 2 ** 20;
+
+const identitySchema = z.object({
+  version: z.literal(identityVersion),
+  recipe: z.record(z.string(), z.unknown()),
+  vocabulary: z.string(),
+  data: z.string(),
+  init: z.string(),
+});
+/** A run's recipe, and hashes of what it reads. */
+export type RunIdentity = z.infer<typeof identitySchema>;
+
+/** What identifies a run. @param init hash of the weights that it starts from, empty for random ones */
+export async function identityOf(
+  recipe: Recipe,
+  dataset: PairDataset,
+  vocabularyFile: string,
+  init: string,
+): Promise<RunIdentity> {
+  const named = Object.entries(recipe).filter(([field]) => !freeFields.includes(field));
+  return {
+    version: identityVersion,
+    recipe: JSON.parse(JSON.stringify(Object.fromEntries(named))),
+    vocabulary: createHash('sha256')
+      .update(await readFile(vocabularyFile))
+      .digest('hex'),
+    data: await hashOf(dataset),
+    init,
+  };
+}
+
+/** Of captions, groups and names of pictures; the pixels are not read. */
+async function hashOf(dataset: PairDataset): Promise<string> {
+  const hash = createHash('sha256').update(`${dataset.length} ${dataset.size} ${dataset.channels}`);
+  const pace = new Pace();
+  for (let index = 0; index < dataset.length; index++) {
+    const item = [dataset.source?.(index), dataset.group(index), ...dataset.captions(index)];
+    hash.update(JSON.stringify(item));
+    await pace.rest();
+  }
+  return hash.digest('hex');
+}
+
+/** Of the weights that a run starts from. */
+export async function hashOfParameters(parameters: ReadonlyMap<string, Float32Array>): Promise<string> {
+  const hash = createHash('sha256');
+  const pace = new Pace();
+  for (const [name, values] of parameters) {
+    hash.update(name);
+    for (let first = 0; first < values.length; first += valuesAtOnce) {
+      const part = values.subarray(first, first + valuesAtOnce);
+      hash.update(new Uint8Array(part.buffer, part.byteOffset, part.byteLength));
+      await pace.rest();
+    }
+  }
+  return hash.digest('hex');
+}
+
+const isCheckpoint = (name: string): boolean => /^checkpoint-\d+\.safetensors$/.test(name);
+
+/**
+ * Makes a folder ready for a run that begins anew.
+ *
+ * @param overwrite remove what an older run left, in place of refusing it
+ * @throws MomeError `MOME_INVALID_ARGUMENT` where an older run's checkpoints lie in the folder
+ */
+export async function requireFreshFolder(folder: string, overwrite: boolean): Promise<void> {
+  const left = (await readdir(folder)).filter((name) => isCheckpoint(name) || name === identityName);
+  check(
+    left.length === 0 || overwrite,
+    'MOME_INVALID_ARGUMENT',
+    `train: expected a folder without an older run, got ${left[0]} in ${folder}; go on with it by resume, or remove it by overwrite`,
+  );
+  // The vocabulary and the metrics are the older run's too.
+  const removed = overwrite ? [...left, 'vocab.txt', 'metrics.jsonl'] : [];
+  for (const name of removed) await rm(join(folder, name), { force: true });
+}
+
+/**
+ * Writes what a run is when it begins, and compares when it goes on.
+ *
+ * @throws MomeError `MOME_INVALID_ARGUMENT` naming what differs; `MOME_INVALID_FILE` for checkpoints without a run
+ */
+export async function claimFolder(folder: string, identity: RunIdentity): Promise<void> {
+  const file = join(folder, identityName);
+  if (!(await exists(file))) {
+    const checkpoint = (await readdir(folder)).find(isCheckpoint);
+    check(
+      checkpoint === undefined,
+      'MOME_INVALID_FILE',
+      `${folder}: expected ${identityName} beside ${checkpoint}, found none`,
+    );
+    await replaceFile(file, (temporary) => writeFile(temporary, `${JSON.stringify(identity, null, 2)}\n`));
+    return;
+  }
+  const parsed = identitySchema.safeParse(
+    await readJsonFile(file, 'the description of a run', { bytes: 2 ** 20, depth: 20, values: 2 ** 14 }),
+  );
+  if (!parsed.success)
+    throw new MomeError('MOME_INVALID_FILE', `${file}: expected the description of a run, got other JSON`, {
+      cause: parsed.error,
+    });
+  const differences = differencesOf(parsed.data, identity, '');
+  check(
+    differences.length === 0,
+    'MOME_INVALID_ARGUMENT',
+    `train: expected the run that ${folder} holds, got another one; these differ: ${differences.slice(0, 8).join(', ')}`,
+  );
+}
+
+/** Names of the fields in which two values of JSON differ, with the values where they are short. */
+function differencesOf(then: unknown, now: unknown, at: string): string[] {
+  if (isRecord(then) && isRecord(now)) {
+    const names = new Set([...Object.keys(then), ...Object.keys(now)]);
+    return [...names].flatMap((name) => differencesOf(then[name], now[name], at === '' ? name : `${at}.${name}`));
+  }
+  if (JSON.stringify(then) === JSON.stringify(now)) return [];
+  const [before, after] = [JSON.stringify(then) ?? 'nothing', JSON.stringify(now) ?? 'nothing'];
+  return [before.length + after.length < 60 ? `${at} (${before}, now ${after})` : at];
+}
+
+/** An object or a list: both have named values. */
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null;
+}

@@ -1,0 +1,205 @@
+import { copyFile, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { openSafetensors } from '../../src/checkpoint/index.ts';
+import { openPairs } from '../../src/train/data/pair-files.ts';
+import { everyCaption } from '../../src/train/data/pairs.ts';
+import { originalSettings, parseRecipe } from '../../src/train/recipe.ts';
+import { runTraining } from '../../src/train/run.ts';
+import { expectCode, temporaryFolder } from '../helpers.ts';
+
+const model = {
+  imageSize: 16,
+  patchSize: 8,
+  width: 32,
+  layers: 3,
+  heads: 2,
+  hiddenRatio: 2,
+  firstVlLayer: 2,
+  positions: 'absolute',
+  layerScale: null,
+  maxTextLength: 8,
+  maxTextLengthOfInit: 8,
+  answers: 1,
+};
+const recipe = {
+  model,
+  vocabulary: { size: 60 },
+  data: { pairs: 'pairs.jsonl' },
+  batchSize: 2,
+  phases: [{ objectives: ['irtr'], steps: 2, learningRate: 1e-3 }],
+  checkpointEvery: 1,
+};
+
+let folder: string;
+beforeAll(async () => {
+  folder = await temporaryFolder();
+  const lines = [];
+  for (const [i, colour] of ['red', 'green', 'blue', 'white'].entries()) {
+    const create = { width: 20, height: 20, channels: 3 as const, background: colour };
+    await sharp({ create })
+      .png()
+      .toFile(join(folder, `${i}.png`));
+    lines.push(JSON.stringify({ image: `${i}.png`, captions: [`a ${colour} square`, `something ${colour}`] }));
+  }
+  await writeFile(join(folder, 'pairs.jsonl'), lines.join('\n'));
+});
+
+let runs = 0;
+/** A new folder for a run, and what runs a recipe in it. */
+function runner() {
+  const output = join(folder, `run-${runs++}`);
+  const run = async (own: object = recipe, options = {}) => {
+    await writeFile(join(folder, 'recipe.json'), JSON.stringify(own));
+    return runTraining(join(folder, 'recipe.json'), { output, quiet: true, ...options });
+  };
+  return { output, run };
+}
+const message = (work: () => Promise<unknown>) =>
+  work().then(
+    () => 'no error',
+    (error: Error) => error.message,
+  );
+
+describe('a folder with an older run', () => {
+  it('is refused to a new run, unless that is to overwrite it', async () => {
+    const { output, run } = runner();
+    await run();
+    await expectCode(() => run(), 'MOME_INVALID_ARGUMENT');
+    await expectCode(() => run({ ...recipe, seed: 5 }), 'MOME_INVALID_ARGUMENT');
+    const before = await readFile(join(output, 'model.safetensors'));
+    // Words that the older vocabulary lacks are learned anew, and the metrics begin anew.
+    await run({ ...recipe, seed: 5, vocabulary: { size: 50 } }, { overwrite: true });
+    expect((await readFile(join(output, 'model.safetensors'))).equals(before)).toBe(false);
+    const metrics = (await readFile(join(output, 'metrics.jsonl'), 'utf8')).trim().split('\n');
+    expect(metrics.length).toBe(2);
+    await expectCode(() => run(recipe, { overwrite: true, resume: true }), 'MOME_INVALID_ARGUMENT');
+  });
+
+  it('is refused to a new run that was killed before its first checkpoint, and then resumed', async () => {
+    const { output, run } = runner();
+    await run();
+    const stopped = AbortSignal.abort();
+    await expectCode(() => run({ ...recipe, seed: 7 }, { overwrite: true, signal: stopped }), 'MOME_ABORTED');
+    await rm(join(output, 'checkpoint-0.safetensors'), { force: true });
+    const fresh = runner();
+    await fresh.run({ ...recipe, seed: 7 });
+    await run({ ...recipe, seed: 7 }, { resume: true });
+    const weights = (name: string) => readFile(join(name, 'model.safetensors'));
+    expect((await weights(output)).equals(await weights(fresh.output))).toBe(true);
+  });
+});
+
+describe('going on', () => {
+  it('is refused with what differs named', async () => {
+    const { run } = runner();
+    await run();
+    const phases = [{ ...recipe.phases[0], learningRate: 2e-3 }];
+    for (const [own, named] of [
+      [{ ...recipe, seed: 5 }, /seed \(0, now 5\)/],
+      [{ ...recipe, batchSize: 1 }, /batchSize/],
+      [{ ...recipe, phases }, /phases\.0\.learningRate/],
+      [{ ...recipe, model: { ...model, heads: 4 } }, /model\.heads \(2, now 4\)/],
+      [{ ...recipe, masking: 'budget' }, /masking/],
+    ] as const) {
+      await expectCode(() => run(own, { resume: true }), 'MOME_INVALID_ARGUMENT');
+      expect(await message(() => run(own, { resume: true }))).toMatch(named);
+    }
+    // How often something is written, and by how many threads it is computed, changes no number.
+    await run({ ...recipe, checkpointEvery: 7, threads: 1 }, { resume: true });
+  });
+
+  it('is refused with other data, another vocabulary or other weights to start from', async () => {
+    const { output, run } = runner();
+    await copyFile(join(folder, 'pairs.jsonl'), join(folder, 'own.jsonl'));
+    const own = { ...recipe, data: { pairs: 'own.jsonl' } };
+    await run(own);
+    const text = await readFile(join(folder, 'own.jsonl'), 'utf8');
+    await writeFile(join(folder, 'own.jsonl'), text.replace('something red', 'something dark'));
+    expect(await message(() => run(own, { resume: true }))).toMatch(/differ: data/);
+
+    const started = runner();
+    const from = { ...recipe, init: output, vocabulary: join(output, 'vocab.txt') };
+    await started.run(from);
+    await rename(join(output, 'model.safetensors'), join(output, 'kept.safetensors'));
+    const other = runner();
+    await other.run({ ...recipe, seed: 9 });
+    await copyFile(join(other.output, 'model.safetensors'), join(output, 'model.safetensors'));
+    expect(await message(() => started.run(from, { resume: true }))).toMatch(/differ: init/);
+    await rename(join(output, 'kept.safetensors'), join(output, 'model.safetensors'));
+    const words = (await readFile(join(output, 'vocab.txt'), 'utf8')).trimEnd().split('\n');
+    await writeFile(join(output, 'vocab.txt'), [...words.slice(0, -2), words.at(-1), words.at(-2)].join('\n'));
+    expect(await message(() => started.run(from, { resume: true }))).toMatch(/vocabulary/);
+  });
+
+  it('is refused for a description that is none, and for checkpoints without one', async () => {
+    const { output, run } = runner();
+    await run();
+    for (const text of ['', '{}', '[1]', '{"version": 2}']) {
+      await writeFile(join(output, 'run.json'), text);
+      await expectCode(() => run(recipe, { resume: true }), 'MOME_INVALID_FILE');
+    }
+    await rm(join(output, 'run.json'));
+    await expectCode(() => run(recipe, { resume: true }), 'MOME_INVALID_FILE');
+  });
+
+  it('in an empty folder begins', async () => {
+    const { run } = runner();
+    expect((await run(recipe, { resume: true })).steps).toBe(2);
+  });
+});
+
+describe('the settings of the original', () => {
+  const original = { ...recipe, preset: 'original' };
+
+  it('stand where a recipe says nothing', () => {
+    const parsed = parseRecipe(original);
+    expect(parsed).toMatchObject({ ...originalSettings, textDropout: 0.1 });
+    expect(parsed.phases[0]).toMatchObject({ decay: 'polynomial', decayPower: 1, endLearningRate: 0 });
+    expect(parseRecipe(recipe)).toMatchObject({ masking: 'words', groups: true, clipNorm: 1, textDropout: 0 });
+  });
+
+  it('give way to what a recipe says, and text dropout follows drop path', () => {
+    const own = { ...original, clipNorm: 3, dropPath: 0.2, phases: [{ ...recipe.phases[0], decay: 'cosine' }] };
+    expect(parseRecipe(own)).toMatchObject({ clipNorm: 3, dropPath: 0.2, textDropout: 0.2, masking: 'budget' });
+    expect(parseRecipe(own).phases[0]!.decay).toBe('cosine');
+    expect(parseRecipe({ ...own, textDropout: 0 }).textDropout).toBe(0);
+  });
+
+  it('train, and hand weights over in float32', async () => {
+    const { output, run } = runner();
+    const phases = [
+      { objectives: ['textmlm'], steps: 2, learningRate: 1e-3, warmupSteps: 0.5 },
+      { objectives: ['itc', 'itm', 'mlm'], steps: 2, learningRate: 1e-3, lossWeights: { itc: 0.5 } },
+    ];
+    expect((await run({ ...original, phases })).steps).toBe(4);
+    const file = await openSafetensors(join(output, 'model.safetensors'));
+    expect(file.entries.get('transformer.norm.weight')!.dtype).toBe('F32');
+  });
+
+  it('refuse what is no recipe as before', () => {
+    for (const value of [
+      { ...original, phases: 3 },
+      { ...original, phases: [null] },
+      { ...recipe, preset: 'paper' },
+      { ...recipe, phases: [{ ...recipe.phases[0], warmupSteps: 1.5 }] },
+      { ...recipe, phases: [{ ...recipe.phases[0], lossWeights: { vqa: 1 } }] },
+    ])
+      expect(() => parseRecipe(value)).toThrow(/recipe/);
+  });
+});
+
+describe('a set with an item for each caption', () => {
+  it('shows each picture as often as it has captions', async () => {
+    const pairs = await openPairs(join(folder, 'pairs.jsonl'), { size: 16 });
+    const each = everyCaption(pairs);
+    expect(each.length).toBe(8);
+    expect(each.captions(3)).toEqual(['something green']);
+    expect(each.group(2)).toBe(each.group(3));
+    expect(each.group(2)).not.toBe(each.group(4));
+    expect(await each.image(3)).toEqual(await pairs.image(1));
+    expect(each.source!(3)).toBe('1.png');
+    await expectCode(() => each.captions(8), 'MOME_INVALID_ARGUMENT');
+  });
+});
