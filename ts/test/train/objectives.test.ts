@@ -7,6 +7,7 @@ import { initialParameters } from '../../src/model/initialise.ts';
 import type { Objective } from '../../src/model/objectives.ts';
 import { writeModel } from '../../src/train/index.ts';
 import { maskBudget, maskWords } from '../../src/train/masking.ts';
+import { textProgram } from '../../src/train/objectives/text.ts';
 import { createRandom } from '../../src/train/random.ts';
 import { Trainer, type TrainerOptions, type TrainingBatch } from '../../src/train/trainer.ts';
 import { expectCode, temporaryFolder } from '../helpers.ts';
@@ -117,6 +118,15 @@ describe('answers to questions', () => {
     trainer.dispose();
   });
 
+  it('have the same loss beside masked words, whose sequences stand before them', async () => {
+    const [alone, both] = [await create(['vqa']), await create(['mlm', 'vqa'])];
+    const [a, b] = [await alone.train(batch), await both.train(batch)];
+    expect(b.losses.vqa).toBeCloseTo(a.losses.vqa!, 5);
+    expect(b.losses.mlm).toBeGreaterThan(0.1);
+    alone.dispose();
+    both.dispose();
+  });
+
   it('are learned, at a rate of their own', async () => {
     const trainer = await create(['vqa'], { headRate: 3 }, 1);
     const steps = await losses(trainer, batch, 60);
@@ -201,6 +211,18 @@ describe('statements about two pictures', () => {
 });
 
 describe('texts alone', () => {
+  it('are read at the pieces that are masked', () => {
+    const options = { objectives: ['textmlm'] as const, maskProbability: 0.5 };
+    const batch = { texts: [Int32Array.of(2, 10, 11, 3), Int32Array.of(2, 12, 36, 13, 14, 3)] };
+    const { sample } = textProgram({ config, vocabulary, options, trainable: undefined });
+    const { inputs, dims } = sample({ batch, random: createRandom(1), accuracies: {} });
+    const pieces = batch.texts.flatMap((text) => [...text]);
+    const read = [...inputs.kept_mlm!].map((place) => pieces[inputs.kept[place]!]);
+    expect(read).toEqual([...inputs.mlm_labels!]);
+    expect(read.length).toBe(dims.mlm_rows);
+    expect(read.length).toBeGreaterThan(1);
+  });
+
   it('train the text expert and leave what is frozen as it is, to the last bit', async () => {
     const learns = /^text_embeddings|^token_type|mlp_text|norm2_text|mlm_score|transformer\.norm/;
     const trainer = await create(['textmlm'], { trainable: (name) => learns.test(name) }, 1);
@@ -300,6 +322,11 @@ describe('a budget of masked pieces', () => {
     // Ten pieces of padded length give a budget of 2 (1.5, to the even neighbour): the word of three pieces never fits.
     for (let seed = 0; seed < 500; seed++)
       expect(maskBudget(text, vocabulary, createRandom(seed), 10).positions).not.toContain(1);
+  });
+
+  it('rounds a half to the even neighbour, as Python does', () => {
+    const long = Int32Array.from({ length: 30 }, (_, i) => (i === 0 ? 2 : i === 29 ? 3 : 10));
+    expect(maskBudget(long, vocabulary, createRandom(1), 30).positions.length).toBe(4);
   });
 
   it('draws any piece of the vocabulary, where a share of the words draws none that is special', () => {

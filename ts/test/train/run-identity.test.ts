@@ -1,4 +1,4 @@
-import { copyFile, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -75,6 +75,14 @@ describe('a folder with an older run', () => {
     const metrics = (await readFile(join(output, 'metrics.jsonl'), 'utf8')).trim().split('\n');
     expect(metrics.length).toBe(2);
     await expectCode(() => run(recipe, { overwrite: true, resume: true }), 'MOME_INVALID_ARGUMENT');
+  });
+
+  it('lends nothing to a new run: a vocabulary that was left is learned anew', async () => {
+    const { output, run } = runner();
+    await mkdir(output);
+    await writeFile(join(output, 'vocab.txt'), '[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nleft\n');
+    await run();
+    expect(await readFile(join(output, 'vocab.txt'), 'utf8')).not.toMatch(/left/);
   });
 
   it('is refused to a new run that was killed before its first checkpoint, and then resumed', async () => {
