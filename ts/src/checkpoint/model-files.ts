@@ -56,7 +56,8 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
   const folder = info?.isDirectory() ? path : dirname(path);
   const find = (view: FolderView): string => (info?.isDirectory() ? weightsIn(view, path) : basename(path));
   const isPending = !info && (await readCommit(folder))?.temporaries.has(basename(path));
-  check(info || isPending, 'MOME_NOT_FOUND', `${path}: expected a model folder or a checkpoint, found nothing`);
+  // Says what hinders: nothing there, a link to nothing or to itself, a missing right.
+  if (!info && !isPending) (await InputFile.open(path, 'a model folder or a checkpoint')).close();
   for (let opening = 1; opening <= maxOpenings; opening++) {
     const view = await viewOf(folder);
     let files: OpenFiles | undefined;
@@ -67,10 +68,11 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
       failure = error;
     }
     const now = await viewOf(folder);
-    if (files && isSame(view, now, find) && (await areCurrent(files, find(view), now)))
+    const isSame = layoutOf(view, find) === layoutOf(now, find);
+    if (files && isSame && (await areCurrent(files, find(view), now)))
       return await modelFilesOf(folder, files, find(view));
     for (const file of files?.values() ?? []) file.close();
-    if (failure !== undefined && isSame(view, now, find)) throw failure;
+    if (failure !== undefined && isSame) throw failure;
     await setTimeout(pause);
   }
   throw new MomeError(
@@ -125,21 +127,15 @@ async function openFiles(view: FolderView, weights: string): Promise<OpenFiles> 
   }
 }
 
-/** Whether two views name the same parts of a model. */
-function isSame(a: FolderView, b: FolderView, find: (view: FolderView) => string): boolean {
-  const weights = (view: FolderView) => {
-    try {
-      return find(view);
-    } catch (error) {
-      return (error as Error).message;
-    }
-  };
+/** Which parts of a model there are and where they lie, as a text to compare. */
+function layoutOf(view: FolderView, find: (view: FolderView) => string): string {
   const parts = [configName, answersName, ...vocabularyNames];
-  return (
-    a.commit?.owner === b.commit?.owner &&
-    weights(a) === weights(b) &&
-    parts.every((name) => a.has(name) === b.has(name))
-  );
+  try {
+    parts.push(find(view));
+  } catch (error) {
+    parts.push((error as Error).message);
+  }
+  return JSON.stringify([view.commit?.owner, parts.map((name) => [view.has(name), placeOf(view, name)])]);
 }
 
 /** Whether the names of all files but the weights still stand for them: a change that is being finished moves them. */

@@ -6,6 +6,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import {
   convertCheckpoint,
   openCheckpoint,
+  openModelFiles,
   openSafetensors,
   readTensor,
   type TensorToWrite,
@@ -13,6 +14,7 @@ import {
 } from '../../src/checkpoint/index.ts';
 import { Vlmo } from '../../src/inference/vlmo.ts';
 import { type ErrorCode, MomeError } from '../../src/runtime/errors.ts';
+import { writeTogether } from '../../src/runtime/files.ts';
 import { loadTokenizer } from '../../src/text/tokenizer.ts';
 import { openPairs } from '../../src/train/data/pair-files.ts';
 import { readRecipe } from '../../src/train/recipe.ts';
@@ -90,6 +92,30 @@ describe('in place of a file of a model', () => {
     const text = await readFile(join(source, 'config.json'), 'utf8');
     await writeFile(join(copy, 'config.json'), Buffer.from(`\ufeff${text}`, 'utf16le'));
     expect((await expectCode(() => load(copy), 'MOME_INVALID_FILE')).message).toMatch(/UTF-16/);
+  });
+
+  it('a path that leads nowhere is told from nothing', async () => {
+    const [dangling, itself] = [join(folder, 'dangling'), join(folder, 'itself')];
+    await symlink(join(folder, 'nowhere'), dangling);
+    await symlink(itself, itself);
+    expect((await expectCode(() => load(dangling), 'MOME_NOT_FOUND')).message).toMatch(/a link to nothing/);
+    expect((await expectCode(() => load(itself), 'MOME_IO')).message).toMatch(/ELOOP/);
+    expect((await expectCode(() => load(join(folder, 'none')), 'MOME_NOT_FOUND')).message).toMatch(/found nothing/);
+  });
+
+  it('files of this library are read at any moment of a change', async () => {
+    const copy = await copyOfModel();
+    let writing = true;
+    const written = (async () => {
+      for (let i = 0; i < 60; i++)
+        await writeTogether(copy, async (fileIn) => {
+          for (const part of parts) await copyFile(join(source, part), fileIn(part));
+        });
+    })().finally(() => {
+      writing = false;
+    });
+    while (writing) (await openModelFiles(copy)).close();
+    await written;
   });
 
   it('files that vanish and come back give the model or a code', async () => {
