@@ -1,11 +1,11 @@
 /**
  * Opens the files of a model: weights, `config.json`, vocabulary and answers, in one folder or beside a checkpoint.
  */
-import { readdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import type { VlmoConfig } from '../architecture/config.ts';
-import { type Commit, finishAbandoned, readCommit } from '../runtime/commit.ts';
+import { type Commit, finishAbandoned, namesIn, readCommit } from '../runtime/commit.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { InputFile, readText, type TextFile } from '../runtime/input-file.ts';
 import {
@@ -21,6 +21,13 @@ export const weightsName = 'model.safetensors';
 export const configName = 'config.json';
 export const answersName = 'answers.json';
 const vocabularyNames = ['tokenizer.json', 'vocab.txt'];
+const checkpointName = /\.(?:safetensors|pt|pth|ckpt|bin)$/;
+const shardsEnding = '.index.json';
+/** Whether a file may be a part of a model; a folder may hold very many others. */
+const isPart = (name: string): boolean =>
+  checkpointName.test(name) ||
+  name.endsWith(shardsEnding) ||
+  [configName, answersName, ...vocabularyNames].includes(name);
 /** Largest vocabulary taken in, in bytes. */
 export const vocabularyOptions = { what: 'a vocabulary', maxBytes: 8 * 2 ** 20 } as const;
 /** How often files that change while they are opened are opened again, and the pause before, in milliseconds. */
@@ -95,10 +102,13 @@ type OpenFiles = ReadonlyMap<string, InputFile>;
 async function viewOf(folder: string): Promise<FolderView> {
   const commit = await readCommit(folder);
   if (commit) await finishAbandoned(folder, commit);
-  const listed = await readdir(folder).catch((error: unknown) => {
+  const names = new Set<string>();
+  const pending = new Set(commit?.temporaries.values());
+  try {
+    for await (const name of namesIn(folder)) if (isPart(name) || pending.has(name)) names.add(name);
+  } catch (error) {
     throw new MomeError('MOME_IO', `${folder}: expected a folder that can be listed`, { cause: error });
-  });
-  const names = new Set(listed);
+  }
   const has = (name: string) => names.has(name) || names.has(commit?.temporaries.get(name) ?? name);
   return { folder, names, commit, has };
 }
@@ -188,8 +198,8 @@ async function modelFilesOf(folder: string, files: OpenFiles, weights: string): 
 
 function weightsIn(view: FolderView, folder: string): string {
   if (view.has(weightsName)) return weightsName;
-  const others = [...view.names].filter((name) => /\.(?:safetensors|pt|pth|ckpt|bin)$/.test(name));
-  const shards = [...view.names].some((name) => name.endsWith('.index.json'));
+  const others = [...view.names].filter((name) => checkpointName.test(name));
+  const shards = [...view.names].some((name) => name.endsWith(shardsEnding));
   check(
     others.length === 1,
     'MOME_NOT_FOUND',

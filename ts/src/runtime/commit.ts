@@ -156,17 +156,24 @@ async function rollForward(folder: string, { owner, temporaries }: Commit): Prom
 /** Removes temporary files of processes that have ended. Files of others, and those of a change to be finished, stay. */
 export async function removeLeftovers(folder: string): Promise<void> {
   const kept = new Set((await readCommit(folder))?.temporaries.values());
+  try {
+    for await (const name of namesIn(folder)) {
+      const tag = temporaryPattern.exec(name)?.[2];
+      if (tag === undefined || kept.has(name) || (await mayBeAtWork(tag))) continue;
+      await rm(join(folder, name), { force: true }).catch(() => {});
+    }
+  } catch (error) {
+    // A folder may be open to writing and not to listing.
+    if ((error as NodeJS.ErrnoException).code !== 'EACCES') throw error;
+  }
+}
+
+/** The names in a folder of any size, while other events run. */
+export async function* namesIn(folder: string): AsyncGenerator<string, void> {
   const pace = new Pace();
-  const entries = await opendir(folder, { bufferSize: 1024 }).catch((error: NodeJS.ErrnoException) => {
-    // A folder that may be written to and not listed.
-    if (error.code === 'EACCES') return [];
-    throw error;
-  });
-  for await (const { name } of entries) {
+  for await (const { name } of await opendir(folder, { bufferSize: 1024 })) {
     await pace.rest();
-    const tag = temporaryPattern.exec(name)?.[2];
-    if (tag === undefined || kept.has(name) || (await mayBeAtWork(tag))) continue;
-    await rm(join(folder, name), { force: true }).catch(() => {});
+    yield name;
   }
 }
 

@@ -1,13 +1,15 @@
 /** Where an index may be written: under a new name, or in the place of another index. */
-import { lstat, open, readlink, realpath } from 'node:fs/promises';
+import { lstat, readlink, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { check, MomeError } from '../runtime/errors.ts';
+import { InputFile } from '../runtime/input-file.ts';
+import { type JsonLimits, parseJson } from '../runtime/json.ts';
 
 /** What the metadata of an index hold under `format`. */
 export const indexFormat = 'mome-index';
 
-/** Largest header of an index, in bytes: 5 million pictures take less than a hundredth. */
-export const maxIndexHeaderBytes = 2 ** 20;
+/** What the header of an index may hold: that of 5 million pictures takes less than a hundredth. */
+const headerLimits: JsonLimits = { bytes: 2 ** 20, depth: 4, values: 2 ** 16 };
 /** Links followed one after the other, as Linux does. */
 const maxLinks = 40;
 
@@ -61,23 +63,18 @@ export async function indexTarget(path: string): Promise<string> {
  * An index whose rows are damaged counts, so that it can be replaced.
  */
 async function isIndex(path: string): Promise<boolean> {
-  const file = await open(path, 'r');
+  const file = await InputFile.open(path, 'an index');
   try {
-    const prefix = Buffer.alloc(8);
-    if ((await file.read(prefix, 0, 8, 0)).bytesRead < 8) return false;
-    const length = prefix.readBigUInt64LE();
-    if (length > maxIndexHeaderBytes) return false;
-    const header = Buffer.alloc(Number(length));
-    if ((await file.read(header, 0, header.length, 8)).bytesRead < header.length) return false;
-    const parsed: unknown = JSON.parse(header.toString('utf8'));
+    if (file.size < 8) return false;
+    const length = Number(new DataView((await file.read(0, 8)).buffer).getBigUint64(0, true));
+    if (length > headerLimits.bytes || 8 + length > file.size) return false;
+    const text = new TextDecoder().decode(await file.read(8, length));
+    const parsed = await parseJson(text, path, headerLimits).catch(() => undefined);
     if (!isRecord(parsed) || !isRecord(parsed.__metadata__)) return false;
     const { format, version, fingerprint } = parsed.__metadata__;
     return format === indexFormat || (version === '2' && typeof fingerprint === 'string' && isRecord(parsed.items));
-  } catch (error) {
-    if (error instanceof SyntaxError) return false;
-    throw error;
   } finally {
-    await file.close();
+    file.close();
   }
 }
 

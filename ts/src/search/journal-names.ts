@@ -6,9 +6,10 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
-import { readdir, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { namesIn } from '../runtime/commit.ts';
 
 /** After so many milliseconds without a change a file of another machine counts as left behind: a day. */
 const abandonedAfter = 24 * 60 * 60 * 1000;
@@ -45,12 +46,15 @@ export function releaseJournal(path: string): void {
 
 /** The journals beside `target`, of whoever made them. */
 export async function journalsOf(target: string): Promise<string[]> {
-  const names = await readdir(dirname(target)).catch(() => []);
   const base = basename(target);
-  return names
-    .filter((name) => name.startsWith(base) && pattern.test(name.slice(base.length)))
-    .sort()
-    .map((name) => join(dirname(target), name));
+  const names: string[] = [];
+  try {
+    for await (const name of namesIn(dirname(target)))
+      if (name.startsWith(base) && pattern.test(name.slice(base.length))) names.push(name);
+  } catch {
+    return []; // no such folder
+  }
+  return names.sort().map((name) => join(dirname(target), name));
 }
 
 /** Removes the journals beside `target` that nobody is at work on. Those that cannot be removed stay. */

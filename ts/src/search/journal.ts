@@ -7,7 +7,8 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { z } from 'zod';
-import { MomeError, requireNotAborted } from '../runtime/errors.ts';
+import { requireNotAborted } from '../runtime/errors.ts';
+import { InputFile } from '../runtime/input-file.ts';
 import type { IndexedImage } from './content.ts';
 import type { IndexModel } from './index-file.ts';
 import { indexTarget } from './index-target.ts';
@@ -106,18 +107,14 @@ async function readJournal(
   take: (image: EmbeddedImage) => void,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const file = await open(path, 'r').catch(() => undefined);
+  const file = await InputFile.open(path).catch(() => undefined);
   if (file === undefined) return;
-  const read = async (position: number, length: number): Promise<Buffer | undefined> => {
-    const bytes = Buffer.alloc(length);
-    let done = 0;
-    while (done < length) {
-      const { bytesRead } = await file.read(bytes, done, length - done, position + done);
-      if (bytesRead === 0) return undefined;
-      done += bytesRead;
-    }
-    return bytes;
-  };
+  // Where it ends or cannot be read, nothing more is taken from it.
+  const read = (position: number, length: number) =>
+    file.read(position, length).then(
+      ({ buffer }) => Buffer.from(buffer),
+      () => undefined,
+    );
   const lineAt = async (position: number): Promise<Buffer | undefined> => {
     const length = (await read(position, lengthBytes))?.readUInt32LE();
     return length === undefined || length > maxLineBytes ? undefined : read(position, lengthBytes + length);
@@ -141,10 +138,8 @@ async function readJournal(
       take({ item: item.data, embedding });
       position += line.length + row.length;
     }
-  } catch (error) {
-    if (error instanceof MomeError) throw error; // where it cannot be read, nothing more is taken from it
   } finally {
-    await file.close();
+    file.close();
   }
 }
 

@@ -22,6 +22,7 @@ import { Vlmo } from '../../src/inference/vlmo.ts';
 import type { ErrorCode } from '../../src/runtime/errors.ts';
 import { listImages, SearchIndex } from '../../src/search/index.ts';
 import { expectCode, temporaryFolder, testImage, tinyModel } from '../helpers.ts';
+import { expectShortTurns } from '../loop-gap.ts';
 
 let model: Vlmo;
 beforeAll(async () => {
@@ -85,6 +86,16 @@ describe('SearchIndex.save', () => {
     await index.save(path);
     expect((await SearchIndex.open(model, path)).items).toEqual([]);
     expect(await names(folder)).toEqual([...Object.keys(others), 'index', 'weights.safetensors'].sort());
+  });
+
+  it('looks at a file in its way shortly, whatever the header holds', async () => {
+    const path = join(await temporaryFolder(), 'deep.index');
+    const json = `{"a":${'['.repeat(2 ** 19 - 100)}${']'.repeat(2 ** 19 - 100)},"__metadata__":{"format":"mome-index"}}`;
+    const length = Buffer.alloc(8);
+    length.writeUInt32LE(json.length);
+    await writeFile(path, Buffer.concat([length, Buffer.from(json)]));
+    const index = await SearchIndex.build(model, []);
+    await expectShortTurns(() => expectCode(() => index.save(path), 'MOME_INVALID_FILE'));
   });
 
   it('refuses folders, pipes and names that cannot be', async () => {
@@ -297,6 +308,15 @@ describe('a build that is stopped', () => {
     const index = await SearchIndex.build(other, files, { file: path });
     expect(index.embeddings).toEqual((await SearchIndex.build(other, files)).embeddings);
     await other.dispose();
+  });
+
+  it('passes over a pipe or a folder with the name of a journal', async () => {
+    const pictures = await pictureFolder(1);
+    const path = join(pictures, '.index');
+    spawnSync('mkfifo', [`${path}.01234567-1-01234567-0.journal`]);
+    await mkdir(`${path}.01234567-1-01234567-1.journal`);
+    const { index } = await buildCounting(await listImages(pictures), { file: path });
+    expect(index.items.length).toBe(1);
   });
 });
 
