@@ -194,7 +194,7 @@ export function refuseLfsPointer(bytes: Uint8Array, path: string, what: string):
 /**
  * Reads a text in UTF-8, without its byte order mark.
  *
- * @throws MomeError as {@link InputFile.open}; `MOME_TOO_LARGE`; `MOME_INVALID_FILE` for UTF-16 and for a Git LFS pointer
+ * @throws MomeError as {@link InputFile.open}; `MOME_TOO_LARGE`; `MOME_INVALID_FILE` for other texts and for a Git LFS pointer
  */
 export async function readText(source: string | InputFile, { what, maxBytes }: TextOptions): Promise<TextFile> {
   const file = typeof source === 'string' ? await InputFile.open(source, what) : source;
@@ -209,9 +209,17 @@ export async function readText(source: string | InputFile, { what, maxBytes }: T
       'MOME_INVALID_FILE',
       `${path}: expected ${what} in UTF-8, got UTF-16`,
     );
-    // The decoder takes the byte order mark off.
-    return { path, text: new TextDecoder().decode(bytes), bytes };
+    return { path, text: decodeUtf8(bytes, path, what), bytes };
   } finally {
     if (typeof source === 'string') file.close();
+  }
+}
+
+/** Without the byte order mark, which the decoder takes off. */
+function decodeUtf8(bytes: Uint8Array, path: string, what: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw new MomeError('MOME_INVALID_FILE', `${path}: expected ${what} in UTF-8, got other bytes`, { cause: error });
   }
 }

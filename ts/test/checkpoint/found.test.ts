@@ -199,6 +199,18 @@ describe('tensors', () => {
     }
   });
 
+  it('of 8 bits take their scales along, after a prefix too', async () => {
+    const path = join(folder, 'eight.safetensors');
+    const [name, scale] = [`module.${names[1]}`, `module.${names[1]}.scale`];
+    await writeSafetensors(path, [
+      { name, dtype: 'I8', shape: [2, 2], data: Int8Array.of(1, 2, 3, 4) },
+      { name: scale, dtype: 'F32', shape: [2], data: Float32Array.of(0.5, 2) },
+    ]);
+    const { entries } = await openCheckpoint(path);
+    expect([...entries.keys()]).toEqual([names[1]]);
+    expect([...(await readTensor(entries.get(names[1]!)!))]).toEqual([0.5, 1, 6, 8]);
+  });
+
   it('are read beside integers of any size', async () => {
     const integers = { a: 2n ** 63n, b: -(2n ** 127n), c: 2n ** 3000n, d: 2n ** 53n + 1n, e: -(2n ** 62n), f: 5n };
     await expectModel({ model: model(), rng: { ...integers, list: Object.values(integers) } });

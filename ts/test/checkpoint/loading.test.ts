@@ -1,5 +1,6 @@
 /** What may lie in place of a model's files, and what may happen to them while they are read. */
 import { execFileSync } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
 import { copyFile, cp, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -20,7 +21,8 @@ import { openPairs } from '../../src/train/data/pair-files.ts';
 import { readRecipe } from '../../src/train/recipe.ts';
 import { readCaseConfig } from '../../src/verify/case-files.ts';
 import { verifyCase } from '../../src/verify/index.ts';
-import { expectCode, golden, temporaryFolder, tinyModel } from '../helpers.ts';
+import { expectCode, golden, temporaryFolder, tinyAnswers, tinyModel } from '../helpers.ts';
+import { expectShortTurns } from '../loop-gap.ts';
 
 let folder = '';
 let source = '';
@@ -116,6 +118,24 @@ describe('in place of a file of a model', () => {
     });
     while (writing) (await openModelFiles(copy)).close();
     await written;
+  });
+
+  it('a text in another encoding is refused', async () => {
+    for (const [part, text] of [
+      ['vocab.txt', (await readFile(join(source, 'vocab.txt'), 'utf8')).replace('word30', 'w\xf6rd')],
+      ['answers.json', JSON.stringify(tinyAnswers).replace('yes', 's\xed')],
+      ['config.json', (await readFile(join(source, 'config.json'), 'utf8')).replace('vlmo', 'vlm\xf6')],
+    ] as const) {
+      const copy = await copyOfModel();
+      await writeFile(join(copy, part), Buffer.from(text, 'latin1'));
+      expect((await expectCode(() => load(copy), 'MOME_INVALID_FILE')).message).toMatch(/in UTF-8, got other bytes/);
+    }
+  });
+
+  it('very many other files hold the loop shortly', async () => {
+    const copy = await copyOfModel();
+    for (let i = 0; i < 60_000; i++) closeSync(openSync(join(copy, `a-picture-of-something-${i}.jpg`), 'w'));
+    await expectShortTurns(async () => (await openModelFiles(copy)).close());
   });
 
   it('files that vanish and come back give the model or a code', async () => {
