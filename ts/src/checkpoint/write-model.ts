@@ -7,7 +7,7 @@ import type { VlmoConfig } from '../architecture/config.ts';
 import { isBlockMatrix, parameterShapes } from '../architecture/parameters.ts';
 import type { DType } from '../runtime/addon.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
-import { replaceFile, writeTogether } from '../runtime/files.ts';
+import { exists, replaceFile, writeTogether } from '../runtime/files.ts';
 import { readText, type TextFile } from '../runtime/input-file.ts';
 import { readJsonFile } from '../runtime/json.ts';
 import { answersName, configName, vocabularyOptions, weightsName } from './model-files.ts';
@@ -35,7 +35,8 @@ export interface WriteOptions {
  * each of their values scales whole rows. In int8 models the matrices of the blocks have 8 bits and a scale per row; everything else stays
  * float32.
  *
- * @throws MomeError `MOME_IO` saying that the disk is full or which right is missing, `MOME_INVALID_SHAPE`, `MOME_NOT_FOUND` and
+ * @throws MomeError `MOME_IO` saying that the disk is full or which right is missing, `MOME_INVALID_ARGUMENT` for a folder with another
+ *   `tokenizer.json`, `MOME_INVALID_SHAPE`, `MOME_NOT_FOUND` and
  *   `MOME_INVALID_FILE` for vocabulary files, `MOME_ABORTED`
  */
 export async function writeModel(
@@ -69,6 +70,11 @@ export async function writeModel(
     if (bytes === undefined && resolve(path) === resolve(folder, basename(path))) continue;
     texts.set(basename(path), bytes ?? (await readText(path, vocabularyOptions)).bytes);
   }
+  check(
+    !texts.has('vocab.txt') || texts.has('tokenizer.json') || !(await exists(join(folder, 'tokenizer.json'))),
+    'MOME_INVALID_ARGUMENT',
+    `${folder}: expected no tokenizer.json, it would be read in place of this model's vocab.txt; remove it`,
+  );
   await writeTogether(folder, async (fileIn) => {
     await writeNewSafetensors(fileIn(weightsName), tensors, { format: 'pt', ...options.metadata });
     for (const [name, content] of texts) await writeFile(fileIn(name), content, { flag: 'wx' });

@@ -111,6 +111,15 @@ describe('a model that is written over another', () => {
     expect(left.size).toBeGreaterThan(2);
   }, 300_000);
 
+  it('is not read with the tokenizer of another', async () => {
+    const path = await target();
+    await writeFile(join(path, 'tokenizer.json'), '{}');
+    const all = await names(path);
+    const { message } = await expectCode(() => convertCheckpoint(after, path), 'MOME_INVALID_ARGUMENT');
+    expect(message).toMatch(/expected no tokenizer\.json/);
+    expect(await names(path)).toEqual(all);
+  });
+
   it.each([
     ['ENOSPC', /the disk is full/],
     ['EDQUOT', /quota of disk space/],
