@@ -238,7 +238,7 @@ function withScales(entries: ReadonlyMap<string, TensorEntry>): ReadonlyMap<stri
       `${entry.path}: expected ${scale.name} to hold a float32 scale for each row of ${name}`,
     );
     joined.set(name, { ...entry, scale });
-    joined.delete(scale.name);
+    joined.delete(scaleName(name));
   }
   return joined;
 }
