@@ -59,24 +59,28 @@ export async function saveRun(path: string, trainer: Trainer, position: BatchPos
  */
 export async function loadRun(path: string, trainer: Trainer): Promise<BatchPosition> {
   const file = await openSafetensors(path);
-  const state = parseState(path, file.metadata.state);
-  for (const [name, shape] of parameterShapes(trainer.config)) {
-    for (const kind of ['param', ...moments] as const) {
-      const entry = file.entries.get(`${kind}/${name}`);
-      check(entry !== undefined, 'MOME_INVALID_FILE', `${path}: expected tensor ${kind}/${name}, found none`);
-      const count = shape.reduce((product, dim) => product * dim, 1);
-      const data = await readTensor(entry);
-      check(
-        data.length === count,
-        'MOME_INVALID_FILE',
-        `${path}: expected ${count} values in ${kind}/${name}, got ${data.length}`,
-      );
-      if (kind === 'param') await trainer.weights.write(name, data);
-      else await trainer.weights.writeState(name, kind, data);
+  try {
+    const state = parseState(path, file.metadata.state);
+    for (const [name, shape] of parameterShapes(trainer.config)) {
+      for (const kind of ['param', ...moments] as const) {
+        const entry = file.entries.get(`${kind}/${name}`);
+        check(entry !== undefined, 'MOME_INVALID_FILE', `${path}: expected tensor ${kind}/${name}, found none`);
+        const count = shape.reduce((product, dim) => product * dim, 1);
+        const data = await readTensor(entry);
+        check(
+          data.length === count,
+          'MOME_INVALID_FILE',
+          `${path}: expected ${count} values in ${kind}/${name}, got ${data.length}`,
+        );
+        if (kind === 'param') await trainer.weights.write(name, data);
+        else await trainer.weights.writeState(name, kind, data);
+      }
     }
+    trainer.restore(state.trainer);
+    return state.position;
+  } finally {
+    file.file.close();
   }
-  trainer.restore(state.trainer);
-  return state.position;
 }
 
 function parseState(path: string, text: string | undefined): RunState {
