@@ -1,7 +1,7 @@
 /**
  * Checks that native files are laid out as `.clang-format` says, or lays them out with --write.
  *   node scripts/format-native.mjs [--write] [folder...]
- * Without folders, those that are kept so.
+ * Without folders: all native code.
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -14,7 +14,7 @@ const { clangFormatPath } = createRequire(import.meta.url)('clang-format-node');
 
 const write = process.argv.includes('--write');
 const folders = process.argv.slice(2).filter((argument) => argument !== '--write');
-if (folders.length === 0) folders.push('native/cpu', 'native/test');
+if (folders.length === 0) folders.push('native', 'bench/native');
 
 const files = folders.flatMap((folder) =>
   readdirSync(join(root, folder), { recursive: true })

@@ -35,7 +35,8 @@ void find_openblas(std::vector<BlasPeer>& peers) {
   constexpr int kRowMajor = 101, kPlain = 111, kTransposed = 112;
   BlasPeer peer;
   peer.name = "openblas";
-  peer.version = std::string(config == nullptr ? "" : config()) + (core == nullptr ? "" : std::string(", kernels ") + core());
+  peer.version =
+      std::string(config == nullptr ? "" : config()) + (core == nullptr ? "" : std::string(", kernels ") + core());
   peer.sgemm = [sgemm](int64_t rows, int64_t outputs, int64_t inputs, const float* a, const float* weight, float* c) {
     const int m = static_cast<int>(rows), n = static_cast<int>(outputs), k = static_cast<int>(inputs);
     sgemm(kRowMajor, kPlain, kTransposed, m, n, k, 1.0f, a, k, weight, k, 0.0f, c, n);
@@ -47,7 +48,8 @@ void find_openblas(std::vector<BlasPeer>& peers) {
 void find_onednn(std::vector<BlasPeer>& peers) {
   void* library = open_any({"libdnnl.so.2", "libdnnl.so.3", "libdnnl.so"});
   if (library == nullptr) return;
-  using Sgemm = int (*)(char, char, int64_t, int64_t, int64_t, float, const float*, int64_t, const float*, int64_t, float, float*, int64_t);
+  using Sgemm = int (*)(char, char, int64_t, int64_t, int64_t, float, const float*, int64_t, const float*, int64_t,
+                        float, float*, int64_t);
   struct Version {
     int major, minor, patch;
   };
@@ -59,7 +61,9 @@ void find_onednn(std::vector<BlasPeer>& peers) {
   if (sgemm == nullptr || set_threads == nullptr) return;
   BlasPeer peer;
   peer.name = "onednn";
-  if (version != nullptr) peer.version = std::to_string(version()->major) + "." + std::to_string(version()->minor) + "." + std::to_string(version()->patch);
+  if (version != nullptr)
+    peer.version = std::to_string(version()->major) + "." + std::to_string(version()->minor) + "." +
+                   std::to_string(version()->patch);
   peer.sgemm = [sgemm](int64_t rows, int64_t outputs, int64_t inputs, const float* a, const float* weight, float* c) {
     sgemm('N', 'T', rows, outputs, inputs, 1.0f, a, inputs, weight, inputs, 0.0f, c, outputs);
   };

@@ -1,5 +1,5 @@
-// mome_bench kernels: seconds of single kernels, with other libraries' products between them. What is measured are the test cases at the sizes
-// of the base model (test/harness.h).
+// mome_bench kernels: seconds of single kernels, with other libraries' products between them. What is measured are the
+// test cases at the sizes of the base model (test/harness.h).
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -12,7 +12,7 @@
 namespace mome::bench {
 namespace {
 
-constexpr double kSampleSeconds = 3e-3;  // at least, by repeating short calls
+constexpr double kSampleSeconds = 3e-3;                // at least, by repeating short calls
 constexpr auto kRest = std::chrono::milliseconds(30);  // before a turn, where another library's threads may still spin
 constexpr double kAwakeSeconds = 20e-3;  // of calls after a rest, until threads that woke up on one core were parted
 constexpr double kSameResult = 1e-5;     // relative L2 between libraries: another order of summation
@@ -40,7 +40,8 @@ double relative_difference(const std::vector<float>& actual, const float* expect
 
 // A bare product in float32, which other libraries do as well; null for other calls.
 const LinearForward* bare_product(const test::PerfCase& test, const KernelCall& call) {
-  const bool bare = test.op == LinearForward::kOp && test.direction == Direction::forward && test.type == WeightType::f32;
+  const bool bare =
+      test.op == LinearForward::kOp && test.direction == Direction::forward && test.type == WeightType::f32;
   return bare ? static_cast<const LinearForward*>(call.args()) : nullptr;
 }
 
@@ -56,7 +57,8 @@ Status measure(const test::PerfCase& test, KernelCall& call, int threads, int ro
   const bool compared = product != nullptr;
   std::vector<float> c(compared ? static_cast<size_t>(product->rows * product->weight.rows) : 0);
   const auto peer_call = [&](BlasPeer& peer) {
-    peer.sgemm(product->rows, product->weight.rows, product->weight.columns, product->x, product->weight.data, c.data());
+    peer.sgemm(product->rows, product->weight.rows, product->weight.columns, product->x, product->weight.data,
+               c.data());
   };
   if (compared) {
     for (BlasPeer& peer : peers) {
@@ -64,7 +66,8 @@ Status measure(const test::PerfCase& test, KernelCall& call, int threads, int ro
       peer_call(peer);
       const double difference = relative_difference(c, product->y);
       if (difference <= kSameResult) continue;
-      return error(Code::internal, "%s differs from ours by %g at %s", peer.name.c_str(), difference, test.shape.c_str());
+      return error(Code::internal, "%s differs from ours by %g at %s", peer.name.c_str(), difference,
+                   test.shape.c_str());
     }
   }
   const auto turn = [&](const std::function<void()>& call) {
@@ -78,8 +81,11 @@ Status measure(const test::PerfCase& test, KernelCall& call, int threads, int ro
     seconds[0].push_back(turn(ours));
     for (size_t p = 0; compared && p < peers.size(); p++) seconds[1 + p].push_back(turn([&] { peer_call(peers[p]); }));
   }
-  std::printf("{\"kind\":\"kernel\",\"op\":\"%s\",\"direction\":\"%s\",\"shape\":\"%s\",\"dtype\":\"%s\",\"threads\":%d,\"flops\":%.17g,\"bytes\":%.17g", test.op.data(),
-              direction_name(test.direction).data(), test.shape.c_str(), weight_type_name(test.type).data(), threads, test.flops, test.bytes);
+  std::printf(
+      "{\"kind\":\"kernel\",\"op\":\"%s\",\"direction\":\"%s\",\"shape\":\"%s\",\"dtype\":\"%s\",\"threads\":%d,"
+      "\"flops\":%.17g,\"bytes\":%.17g",
+      test.op.data(), direction_name(test.direction).data(), test.shape.c_str(), weight_type_name(test.type).data(),
+      threads, test.flops, test.bytes);
   print_samples("ours", seconds[0]);
   for (size_t p = 0; compared && p < peers.size(); p++) print_samples(peers[p].name.c_str(), seconds[1 + p]);
   std::printf("}\n");
@@ -88,7 +94,8 @@ Status measure(const test::PerfCase& test, KernelCall& call, int threads, int ro
 }
 
 // Makes the operands of a case as its test does and measures the call of the direction that is wanted.
-Status run_case(const test::PerfCase& test, Target target, ThreadPool& pool, const std::function<Status(KernelCall&)>& measured) {
+Status run_case(const test::PerfCase& test, Target target, ThreadPool& pool,
+                const std::function<Status(KernelCall&)>& measured) {
   const test::OpCase made = test.make();
   test::Runner runner(target, pool, test.type);
   test::Tensors outputs, gradients;
@@ -116,10 +123,11 @@ int run_kernels(int rounds, const std::string& only, const std::string& threads,
   for (const int count : counts) {
     ThreadPool pool(count);
     for (const test::PerfCase& test : test::perf_cases()) {
-      const std::string name = std::string(test.op) + "." + std::string(direction_name(test.direction)) + "/" + test.shape + "/" +
-                               std::string(weight_type_name(test.type));
+      const std::string name = std::string(test.op) + "." + std::string(direction_name(test.direction)) + "/" +
+                               test.shape + "/" + std::string(weight_type_name(test.type));
       if (name.find(only) == std::string::npos) continue;
-      const Status status = run_case(test, target, pool, [&](KernelCall& call) { return measure(test, call, count, rounds, peers); });
+      const Status status =
+          run_case(test, target, pool, [&](KernelCall& call) { return measure(test, call, count, rounds, peers); });
       if (status.ok()) continue;
       std::fprintf(stderr, "mome_bench: %s: %s\n", name.c_str(), status.message().c_str());
       return 1;

@@ -12,7 +12,8 @@ namespace {
 int usage() {
   std::fprintf(stderr,
                "usage: mome_bench peaks\n"
-               "       mome_bench kernels [--rounds n] [--only part of a name, such as linear.forward/197] [--threads one|all|both] [--target name]\n");
+               "       mome_bench kernels [--rounds n] [--only part of a name, such as linear.forward/197]\n"
+               "                          [--threads one|all|both] [--target name]\n");
   return 2;
 }
 
@@ -27,11 +28,16 @@ int main(int count, char** arguments) {
   Target target = best_target();
   for (int i = 2; i < count; i += 2) {
     const std::string option = arguments[i], value = arguments[i + 1];
-    if (option == "--rounds") rounds = std::atoi(value.c_str());
-    else if (option == "--only") only = value;
-    else if (option == "--threads") threads = value;
-    else if (option != "--target" || !parse_target(value, target)) return usage();
+    if (option == "--rounds")
+      rounds = std::atoi(value.c_str());
+    else if (option == "--only")
+      only = value;
+    else if (option == "--threads")
+      threads = value;
+    else if (option != "--target" || !parse_target(value, target))
+      return usage();
   }
-  if (rounds < 1 || !target_supported(target) || (threads != "one" && threads != "all" && threads != "both")) return usage();
+  if (rounds < 1 || !target_supported(target) || (threads != "one" && threads != "all" && threads != "both"))
+    return usage();
   return bench::run_kernels(rounds, only, threads, target);
 }

@@ -13,8 +13,8 @@
 namespace mome::bench {
 namespace {
 
-constexpr double kSeconds = 0.15;              // of one measurement
-constexpr int kRepeats = 3;                    // the best counts: it is a peak
+constexpr double kSeconds = 0.15;                 // of one measurement
+constexpr int kRepeats = 3;                       // the best counts: it is a peak
 constexpr size_t kReadBytes = size_t{384} << 20;  // per thread, far beyond the caches
 constexpr int kReads = 30;                        // one takes ten milliseconds, which a neighbour spoils easily
 
@@ -63,7 +63,8 @@ double read_rate(int threads) {
   }
   double best = 0;
   for (int repeat = 0; repeat < kReads; repeat++) {
-    const double seconds = together(threads, [&](int t) { sink = avx2::peak_read(memory[t].floats(), kReadBytes / sizeof(float)); });
+    const double seconds =
+        together(threads, [&](int t) { sink = avx2::peak_read(memory[t].floats(), kReadBytes / sizeof(float)); });
     best = std::max(best, threads * static_cast<double>(kReadBytes) / seconds);
   }
   return best;
@@ -83,7 +84,8 @@ int run_peaks() {
 #endif
     return rate(threads, kFmaAvx2Operations, avx2::peak_fma);
   };
-  std::printf("{\"kind\":\"peaks\",\"threads\":%d,\"fma_gflops\":{\"one\":%.1f,\"all\":%.1f},", all, fma(1) / 1e9, fma(all) / 1e9);
+  std::printf("{\"kind\":\"peaks\",\"threads\":%d,\"fma_gflops\":{\"one\":%.1f,\"all\":%.1f},", all, fma(1) / 1e9,
+              fma(all) / 1e9);
   bool vnni = false;
 #if MOME_AVX512
   vnni = target_supported(Target::avx512_vnni);

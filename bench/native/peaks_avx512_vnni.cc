@@ -26,8 +26,9 @@ int64_t peak_vnni(int64_t steps) {
   for (int64_t step = 0; step < steps; step++) {
     for (int half = 0; half < kChains / 10; half++) {
       asm volatile(
-          "vpdpbusd %11, %10, %0\n vpdpbusd %11, %10, %1\n vpdpbusd %11, %10, %2\n vpdpbusd %11, %10, %3\n vpdpbusd %11, %10, %4\n"
-          "vpdpbusd %11, %10, %5\n vpdpbusd %11, %10, %6\n vpdpbusd %11, %10, %7\n vpdpbusd %11, %10, %8\n vpdpbusd %11, %10, %9\n"
+          "vpdpbusd %11, %10, %0\n vpdpbusd %11, %10, %1\n vpdpbusd %11, %10, %2\n vpdpbusd %11, %10, %3\n"
+          " vpdpbusd %11, %10, %4\nvpdpbusd %11, %10, %5\n vpdpbusd %11, %10, %6\n vpdpbusd %11, %10, %7\n"
+          " vpdpbusd %11, %10, %8\n vpdpbusd %11, %10, %9\n"
           : "+v"(s0), "+v"(s1), "+v"(s2), "+v"(s3), "+v"(s4), "+v"(s5), "+v"(s6), "+v"(s7), "+v"(s8), "+v"(s9)
           : "v"(a), "v"(b));
     }

@@ -18,14 +18,16 @@ Status bind_shape(const Extents& extents, std::span<const int64_t> dims, std::ve
   shape.clear();
   for (const Extent& extent : extents) {
     const int64_t size = extent.dim >= 0 ? dims[extent.dim] : extent.size;
-    if (size < 0 || (size > 0 && count > kMaxElements / size)) return error(Code::too_large, "run: a value is too large");
+    if (size < 0 || (size > 0 && count > kMaxElements / size))
+      return error(Code::too_large, "run: a value is too large");
     count *= size;
     shape.push_back(size);
   }
   return {};
 }
 
-Status plan_arena(const Program& program, std::span<const int64_t> dims, std::span<const WeightType> types, ArenaPlan& plan) {
+Status plan_arena(const Program& program, std::span<const int64_t> dims, std::span<const WeightType> types,
+                  ArenaPlan& plan) {
   const size_t count = program.buffers.size();
   plan.offsets.assign(count, 0);
   plan.shapes.assign(count, {});
@@ -34,7 +36,9 @@ Status plan_arena(const Program& program, std::span<const int64_t> dims, std::sp
     MOME_RETURN_IF_ERROR(bind_shape(program.buffers[i].shape, dims, plan.shapes[i]));
     if (program.buffers[i].kind == ProgramBuffer::Kind::own) own.push_back(static_cast<int>(i));
   }
-  const auto element_bytes = [&](int index) { return types.empty() || types[index] == WeightType::f32 ? sizeof(float) : size_t{2}; };
+  const auto element_bytes = [&](int index) {
+    return types.empty() || types[index] == WeightType::f32 ? sizeof(float) : size_t{2};
+  };
   const auto bytes_of = [&](int index) {
     size_t elements = 1;
     for (const int64_t size : plan.shapes[index]) elements *= static_cast<size_t>(size);
@@ -70,12 +74,14 @@ Status plan_arena(const Program& program, std::span<const int64_t> dims, std::sp
     if (buffer.kind == ProgramBuffer::Kind::rows) {
       const int64_t begin = buffer.begin.dim >= 0 ? dims[buffer.begin.dim] : buffer.begin.size;
       const int64_t rows = whole.empty() ? 0 : whole[0];
-      if (begin < 0 || begin > rows) return error(Code::invalid_shape, "run: expected a row range inside %lld rows", static_cast<long long>(rows));
+      if (begin < 0 || begin > rows)
+        return error(Code::invalid_shape, "run: expected a row range inside %lld rows", static_cast<long long>(rows));
       size_t row_bytes = element_bytes(buffer.of);
       for (size_t d = 1; d < whole.size(); d++) row_bytes *= static_cast<size_t>(whole[d]);
       offset = static_cast<size_t>(begin) * row_bytes;
     }
-    if (offset + bytes_of(static_cast<int>(i)) > bytes_of(buffer.of)) return error(Code::invalid_shape, "run: expected a view inside its buffer");
+    if (offset + bytes_of(static_cast<int>(i)) > bytes_of(buffer.of))
+      return error(Code::invalid_shape, "run: expected a view inside its buffer");
     plan.offsets[i] = plan.offsets[buffer.of] + offset;
   }
   return {};

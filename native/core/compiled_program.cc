@@ -14,23 +14,25 @@ constexpr size_t kMaxDevicePlans = 64;  // on a device, whose shapes come in buc
 
 }  // namespace
 
-Status CompiledProgram::create(std::string_view text, WeightStore& weights, Target target, std::shared_ptr<CompiledProgram>& compiled) {
+Status CompiledProgram::create(std::string_view text, WeightStore& weights, Target target,
+                               std::shared_ptr<CompiledProgram>& compiled) {
   return create(text, weights, target, op_table(), kernel_table(target), compiled);
 }
 
-Status CompiledProgram::create(std::string_view text, WeightStore& weights, Target target, OpTable ops, const KernelTable& table,
-                               std::shared_ptr<CompiledProgram>& compiled) {
+Status CompiledProgram::create(std::string_view text, WeightStore& weights, Target target, OpTable ops,
+                               const KernelTable& table, std::shared_ptr<CompiledProgram>& compiled) {
   auto fresh = std::make_shared<CompiledProgram>();
   fresh->target = target;
   MOME_RETURN_IF_ERROR(Program::parse(text, ops, fresh->program));
   for (const ProgramParameter& parameter : fresh->program->parameters) {
     const int index = weights.find(parameter.name);
-    if (index < 0) return error(Code::not_found, "program: expected a parameter %s, the weights have none", parameter.name.c_str());
+    if (index < 0)
+      return error(Code::not_found, "program: expected a parameter %s, the weights have none", parameter.name.c_str());
     int64_t count = 1;
     for (const Extent& extent : parameter.shape) count *= extent.size;
     if (weights.at(index).count != count) {
-      return error(Code::invalid_shape, "program: expected %lld values in %s, got %lld", static_cast<long long>(count), parameter.name.c_str(),
-                   static_cast<long long>(weights.at(index).count));
+      return error(Code::invalid_shape, "program: expected %lld values in %s, got %lld", static_cast<long long>(count),
+                   parameter.name.c_str(), static_cast<long long>(weights.at(index).count));
     }
     fresh->parameters.push_back(index);
   }
@@ -38,11 +40,12 @@ Status CompiledProgram::create(std::string_view text, WeightStore& weights, Targ
     const OpSpec& op = *instruction.op;
     const Kernel* kernel = table.find(op.name, instruction.direction, target);
     if (kernel == nullptr) {
-      return error(Code::unsupported, "program: no kernel %s.%s for target %s", op.name.data(), direction_name(instruction.direction).data(),
-                   target_name(target).data());
+      return error(Code::unsupported, "program: no kernel %s.%s for target %s", op.name.data(),
+                   direction_name(instruction.direction).data(), target_name(target).data());
     }
     if (op.decoder(instruction.direction) == nullptr) {
-      return error(Code::unsupported, "program: %s.%s cannot be part of a program", op.name.data(), direction_name(instruction.direction).data());
+      return error(Code::unsupported, "program: %s.%s cannot be part of a program", op.name.data(),
+                   direction_name(instruction.direction).data());
     }
     fresh->kernels.push_back(kernel);
     uint64_t reads = target == Target::cuda && op.device_numbers.count > 0 ? ~uint64_t{0} : 0;
@@ -52,8 +55,10 @@ Status CompiledProgram::create(std::string_view text, WeightStore& weights, Targ
     }
     fresh->run_reads.push_back(reads);
   }
-  fresh->plan_dims = target == Target::cuda ? launch_dims(*fresh->program) : std::vector<bool>(fresh->program->dims.size(), true);
-  if (target == Target::cuda) MOME_RETURN_IF_ERROR(infer_types(*fresh->program, weights.type(), fresh->types, fresh->row_types));
+  fresh->plan_dims =
+      target == Target::cuda ? launch_dims(*fresh->program) : std::vector<bool>(fresh->program->dims.size(), true);
+  if (target == Target::cuda)
+    MOME_RETURN_IF_ERROR(infer_types(*fresh->program, weights.type(), fresh->types, fresh->row_types));
   compiled = std::move(fresh);
   return {};
 }
@@ -120,7 +125,8 @@ Status DecodedPlan::decode(const DecodeRequest& request, size_t& workspace) {
     workspaces.assign(count, 0);
   }
   const bool packed = kernel_table(compiled.target).packer(compiled.target) != nullptr;
-  Binding binding{program, request.weights, compiled.target, compiled.parameters, request.dims, request.scalars, request.inputs, buffers, packed};
+  Binding binding{program,        request.weights, compiled.target, compiled.parameters, request.dims, request.scalars,
+                  request.inputs, buffers,         packed};
   const int32_t* device_numbers = request.device_numbers;
   workspace = 0;
   for (size_t i = 0; i < count; i++) {

@@ -17,8 +17,8 @@
 
 namespace mome {
 
-// The bit that stands for an input or a scalar of a program. In a program with more than 32 of them several share a bit: then a call is decoded
-// again although nothing that it reads has changed.
+// The bit that stands for an input or a scalar of a program. In a program with more than 32 of them several share a
+// bit: then a call is decoded again although nothing that it reads has changed.
 constexpr uint64_t input_bit(size_t input) { return uint64_t{1} << (input % 32); }
 constexpr uint64_t scalar_bit(size_t scalar) { return uint64_t{1} << (32 + scalar % 32); }
 
@@ -28,52 +28,58 @@ class CompiledProgram;
 struct DecodeRequest {
   const CompiledProgram& compiled;
   WeightStore& weights;
-  const std::byte* arena;                   // memory of the plan's bytes
+  const std::byte* arena;  // memory of the plan's bytes
   int threads;
   std::span<const int64_t> dims;
   std::span<const double> scalars;
   std::span<const Located> inputs;
-  uint64_t fresh_reads = ~uint64_t{0};      // The inputs and scalars that differ from the last run's: input_bit, scalar_bit.
+  uint64_t fresh_reads = ~uint64_t{0};      // The inputs and scalars that changed: input_bit, scalar_bit.
   const int32_t* device_numbers = nullptr;  // The run's numbers in the device's memory (core/device_numbers.h).
 };
 
-// A plan with its instructions decoded. The next run of the same shape reuses the decoded calls. They are invalid once the arena moves or
-// weights change.
+// A plan with its instructions decoded. The next run of the same shape reuses the decoded calls. They are invalid once
+// the arena moves or weights change.
 struct DecodedPlan {
   ArenaPlan plan;
   const std::byte* arena = nullptr;
-  uint64_t generation = 0;            // of the weights; 0 = nothing decoded yet
+  uint64_t generation = 0;  // of the weights; 0 = nothing decoded yet
   std::vector<Located> buffers;
   std::vector<Call> calls;
-  std::vector<size_t> workspaces;     // bytes each call asks for
+  std::vector<size_t> workspaces;          // bytes each call asks for
   std::vector<std::vector<int32_t>> kept;  // the last run's inputs of integers, at the addresses that its calls read
   std::vector<double> scalars;             // of the last run
 
-  // Returns which inputs and scalars changed since the last run: input_bit and scalar_bit. Inputs of integers are copied to the addresses that
-  // the last run's calls read, and `inputs` point there afterwards; one whose values are equal has not changed. For runs on this processor.
+  // Returns which inputs and scalars changed since the last run: input_bit and scalar_bit. Inputs of integers are
+  // copied to the addresses that the last run's calls read, and `inputs` point there afterwards; one whose values are
+  // equal has not changed. For runs on this processor.
   uint64_t take_inputs(std::vector<Located>& inputs, std::span<const double> run_scalars);
 
-  // Decodes the calls that read something fresh and keeps the others. `workspace` becomes the most bytes that a call asks for.
+  // Decodes the calls that read something fresh and keeps the others. `workspace` becomes the most bytes that a call
+  // asks for.
   Status decode(const DecodeRequest& request, size_t& workspace);
 };
 
 // A program tied to the weights it reads. It keeps the plans of the last few shapes.
 class CompiledProgram {
  public:
-  static Status create(std::string_view text, WeightStore& weights, Target target, std::shared_ptr<CompiledProgram>& compiled);
-  // With other ops and kernels than those of core/ops/table.cc and kernel_table; both must live as long as the program.
-  static Status create(std::string_view text, WeightStore& weights, Target target, OpTable ops, const KernelTable& table,
+  static Status create(std::string_view text, WeightStore& weights, Target target,
                        std::shared_ptr<CompiledProgram>& compiled);
+  // With other ops and kernels than those of core/ops/table.cc and kernel_table; both must live as long as the program.
+  static Status create(std::string_view text, WeightStore& weights, Target target, OpTable ops,
+                       const KernelTable& table, std::shared_ptr<CompiledProgram>& compiled);
 
   std::unique_ptr<Program> program;
   Target target = Target::ref;
   std::vector<int> parameters;         // program parameter -> weight store index
   std::vector<const Kernel*> kernels;  // per instruction
-  std::vector<uint64_t> run_reads;     // Per instruction, what it reads of a run: input_bit, scalar_bit; all bits where a device reads numbers.
-  std::vector<bool> plan_dims;         // The dimensions that plans depend on: all on a processor, launch_dims (core/device_numbers.h) on a device.
-  std::vector<WeightType> types;       // per buffer; of a device only
-  std::vector<WeightType> row_types;   // per instruction, the type of its rows; of a device only
-  uint64_t prepared = 0;               // generation of the weights for which all are loaded and packed
+  // Per instruction, the inputs and scalars that it reads: input_bit, scalar_bit. All bits where it reads numbers from
+  // a device's memory.
+  std::vector<uint64_t> run_reads;
+  // The dimensions that plans depend on: on a processor all, on a device launch_dims (core/device_numbers.h).
+  std::vector<bool> plan_dims;
+  std::vector<WeightType> types;      // per buffer; of a device only
+  std::vector<WeightType> row_types;  // per instruction, the type of its rows; of a device only
+  uint64_t prepared = 0;              // generation of the weights for which all are loaded and packed
   Status plan(std::span<const int64_t> dims, std::shared_ptr<DecodedPlan>& plan);
 
  private:
@@ -87,9 +93,9 @@ struct RunInput {
 };
 
 struct RunRequest {
-  std::vector<int64_t> dims;      // as Program::dims
-  std::vector<double> scalars;    // as Program::scalars
-  std::vector<RunInput> inputs;   // as Program::inputs
+  std::vector<int64_t> dims;     // as Program::dims
+  std::vector<double> scalars;   // as Program::scalars
+  std::vector<RunInput> inputs;  // as Program::inputs
   bool profile = false;
   std::chrono::steady_clock::time_point asked;  // when the run was asked for, where it is profiled
   std::shared_ptr<std::atomic<bool>> cancelled;
@@ -103,7 +109,8 @@ struct RunResult {
   // Before the first instruction.
   void start_profile(const RunRequest& request, size_t instructions) {
     nanoseconds.assign(instructions, 0);
-    start_nanoseconds = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - request.asked).count();
+    start_nanoseconds =
+        std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - request.asked).count();
   }
 };
 

@@ -24,23 +24,23 @@ Located Decoder::locate(std::string_view key) {
 
 Located Decoder::locate(std::string_view key, const Operand& operand) {
   switch (operand.kind) {
-    case Operand::Kind::buffer:
-      return binding_.buffers[operand.index];
-    case Operand::Kind::input:
-      return binding_.inputs[operand.index];
+    case Operand::Kind::buffer: return binding_.buffers[operand.index];
+    case Operand::Kind::input: return binding_.inputs[operand.index];
     case Operand::Kind::parameter:
     case Operand::Kind::gradient: {
       Parameter& parameter = binding_.weights.at(binding_.parameters[operand.index]);
       const bool gradient = operand.kind == Operand::Kind::gradient;
       Located located;
-      if (binding_.target == Target::cuda) located.data = gradient ? nullptr : parameter.device[Form::plain].data();
-      else located.data = gradient ? parameter.training.gradient.data() : parameter.host[Form::plain].data();
-      for (const Extent& extent : binding_.program.parameters[operand.index].shape) located.shape.push_back(extent.size);
+      if (binding_.target == Target::cuda)
+        located.data = gradient ? nullptr : parameter.device[Form::plain].data();
+      else
+        located.data = gradient ? parameter.training.gradient.data() : parameter.host[Form::plain].data();
+      for (const Extent& extent : binding_.program.parameters[operand.index].shape)
+        located.shape.push_back(extent.size);
       return located;
     }
     case Operand::Kind::scalar:
-    case Operand::Kind::number:
-      break;
+    case Operand::Kind::number: break;
   }
   fail(Code::invalid_argument, key, "expected a tensor, got a number");
   return {};
@@ -56,7 +56,9 @@ void Decoder::expect(bool condition, const char* message) {
   if (!condition) fail(Code::invalid_shape, "sizes", message);
 }
 
-const float* Decoder::tensor(std::string_view key, int64_t count, bool optional) { return floats(key, count, optional); }
+const float* Decoder::tensor(std::string_view key, int64_t count, bool optional) {
+  return floats(key, count, optional);
+}
 
 float* Decoder::output(std::string_view key, int64_t count, bool optional) {
   const OpSpec& op = *instruction_.op;
@@ -76,19 +78,21 @@ float* Decoder::floats(std::string_view key, int64_t count, bool optional) {
   if (located.type != ElementType::f32) fail(Code::invalid_argument, key, "expected float32");
   const Operand::Kind kind = operand->kind;
   if (located.data == nullptr && count > 0 && (kind == Operand::Kind::parameter || kind == Operand::Kind::gradient)) {
-    fail(Code::unsupported, key, kind == Operand::Kind::gradient ? "expected weights that are trained" : "this weight is kept packed only");
+    fail(Code::unsupported, key,
+         kind == Operand::Kind::gradient ? "expected weights that are trained" : "this weight is kept packed only");
   }
   if (located.count() != count) {
     status_ = error(Code::invalid_shape, "%s.%s: %.*s: expected %lld elements, got %lld", instruction_.op->name.data(),
-                    direction_name(instruction_.direction).data(), static_cast<int>(key.size()), key.data(), static_cast<long long>(count),
-                    static_cast<long long>(located.count()));
+                    direction_name(instruction_.direction).data(), static_cast<int>(key.size()), key.data(),
+                    static_cast<long long>(count), static_cast<long long>(located.count()));
   }
   return static_cast<float*>(located.data);
 }
 
 float* Decoder::gradient(std::string_view key, int64_t count) { return floats(key, count, true); }
 
-const int32_t* Decoder::integers(std::string_view key, int64_t count, int64_t low, int64_t high, int64_t also, bool optional) {
+const int32_t* Decoder::integers(std::string_view key, int64_t count, int64_t low, int64_t high, int64_t also,
+                                 bool optional) {
   if (optional && !has(key)) return nullptr;
   const Located located = locate(key);
   if (!status_.ok()) return nullptr;
@@ -99,9 +103,9 @@ const int32_t* Decoder::integers(std::string_view key, int64_t count, int64_t lo
   const int32_t* values = static_cast<const int32_t*>(located.host != nullptr ? located.host : located.data);
   for (int64_t i = 0; i < count; i++) {
     if ((values[i] >= low && values[i] < high) || values[i] == also) continue;
-    status_ = error(Code::invalid_argument, "%s: %.*s[%lld]: expected a value in [%lld, %lld), got %d", instruction_.op->name.data(),
-                    static_cast<int>(key.size()), key.data(), static_cast<long long>(i), static_cast<long long>(low),
-                    static_cast<long long>(high), values[i]);
+    status_ = error(Code::invalid_argument, "%s: %.*s[%lld]: expected a value in [%lld, %lld), got %d",
+                    instruction_.op->name.data(), static_cast<int>(key.size()), key.data(), static_cast<long long>(i),
+                    static_cast<long long>(low), static_cast<long long>(high), values[i]);
     return nullptr;
   }
   return static_cast<const int32_t*>(located.data);
@@ -115,7 +119,8 @@ const int32_t* Decoder::host_integers(std::string_view key) {
 const uint8_t* Decoder::bytes(std::string_view key, int64_t count) {
   if (!has(key)) return nullptr;
   const Located located = locate(key);
-  if (located.type != ElementType::u8 || located.count() != count) fail(Code::invalid_shape, key, "expected bytes of the right length");
+  if (located.type != ElementType::u8 || located.count() != count)
+    fail(Code::invalid_shape, key, "expected bytes of the right length");
   return static_cast<const uint8_t*>(located.data);
 }
 
@@ -144,7 +149,8 @@ Matrix Decoder::matrix(std::string_view key, int64_t rows, int64_t columns) {
     matrix.packed_transposed = parameter.host[Form::packed_transposed].floats();
   }
   const void* read = forward ? matrix.packed : matrix.packed_transposed;
-  if (binding_.packed && parameter.count > 0 && read == nullptr) fail(Code::internal, key, "expected a packed weight, got one that was not packed");
+  if (binding_.packed && parameter.count > 0 && read == nullptr)
+    fail(Code::internal, key, "expected a packed weight, got one that was not packed");
   return matrix;
 }
 

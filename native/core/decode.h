@@ -1,5 +1,5 @@
-// Turns an instruction of a bound program into the argument struct of its kernel. All sizes and indices are checked here, so that no kernel
-// runs on arguments that do not fit.
+// Turns an instruction of a bound program into the argument struct of its kernel. All sizes and indices are checked
+// here, so that no kernel runs on arguments that do not fit.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,7 @@ namespace mome {
 // A resolved operand: where it lies and its shape.
 struct Located {
   void* data = nullptr;        // The address that kernels get.
-  const void* host = nullptr;  // The same values in this processor's memory, for an input whose `data` lies on a device.
+  const void* host = nullptr;  // For an input whose `data` lies on a device: its values on this processor.
   ElementType type = ElementType::f32;
   std::vector<int64_t> shape;
 
@@ -40,13 +40,14 @@ struct Binding {
   const Program& program;
   WeightStore& weights;
   Target target;
-  std::span<const int> parameters;       // program parameter -> weight store index
+  std::span<const int> parameters;  // program parameter -> weight store index
   std::span<const int64_t> dims;
   std::span<const double> scalars;
   std::span<const Located> inputs;
   std::span<const Located> buffers;
-  bool packed;                               // The target has a packer: its kernels read matrices in packed forms alone.
-  const int32_t* device_numbers = nullptr;   // The instruction's numbers in the device's memory (core/device_numbers.h); null on a processor.
+  bool packed;  // The target has a packer: its kernels read matrices in packed forms alone.
+  // The instruction's numbers in the device's memory (core/device_numbers.h); null on a processor.
+  const int32_t* device_numbers = nullptr;
 };
 
 // Bytes of the largest argument struct.
@@ -74,7 +75,8 @@ class Decoder {
   float* gradient(std::string_view key, int64_t count);
   // Integers in [low, high), or equal to `also`.
   static constexpr int64_t kNothingElse = INT64_MIN;
-  const int32_t* integers(std::string_view key, int64_t count, int64_t low, int64_t high, int64_t also = kNothingElse, bool optional = false);
+  const int32_t* integers(std::string_view key, int64_t count, int64_t low, int64_t high, int64_t also = kNothingElse,
+                          bool optional = false);
   // The integers that `integers` has checked, in this processor's memory.
   const int32_t* host_integers(std::string_view key);
   const uint8_t* bytes(std::string_view key, int64_t count);

@@ -1,5 +1,5 @@
-// Accelerators: what the engine asks of one, and the library that brings it. The library is loaded when first asked for, so that the same
-// program runs where there is no driver and can say why.
+// Accelerators: what the engine asks of one, and the library that brings it. The library is loaded when first asked
+// for, so that the same program runs where there is no driver and can say why.
 #pragma once
 
 #include <cstddef>
@@ -14,9 +14,9 @@
 namespace mome {
 
 struct DeviceDescription {
-  std::string name;         // "NVIDIA H100 80GB HBM3"
-  std::string runtime;      // "CUDA 13.0, driver 13.0"
-  int capability = 0;       // 10 * major + minor: 90
+  std::string name;     // "NVIDIA H100 80GB HBM3"
+  std::string runtime;  // "CUDA 13.0, driver 13.0"
+  int capability = 0;   // 10 * major + minor: 90
   int multiprocessors = 0;
   size_t memory_bytes = 0;
 };
@@ -26,7 +26,9 @@ inline constexpr int kLeastCapability = 80;
 // Why models do not run on a device that is there: "compute capability 7.5, 8.0 is needed". Empty where they do.
 inline std::string unfit(const DeviceDescription& description) {
   if (description.capability >= kLeastCapability) return "";
-  const auto number = [](int capability) { return std::to_string(capability / 10) + "." + std::to_string(capability % 10); };
+  const auto number = [](int capability) {
+    return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
+  };
   return "compute capability " + number(description.capability) + ", " + number(kLeastCapability) + " is needed";
 }
 
@@ -35,10 +37,10 @@ struct DeviceOptions {
   size_t memory_limit = 0;  // bytes this device may hold for its engine, weights and arena together; 0 = what there is
 };
 
-// One device with one queue of work. Copies and kernels run in the order they were given; only `finish` and `wait_mark` wait. Calls but
-// `wait_mark` come from one thread at a time. A failure that belongs to earlier work may be reported by a later call; once one was, the
-// device is lost to this process, for all that were or will be opened, while other devices go on. But for `use`, calls leave the device that
-// the thread has chosen as it was.
+// One device with one queue of work. Copies and kernels run in the order they were given; only `finish` and `wait_mark`
+// wait. Calls but `wait_mark` come from one thread at a time. A failure that belongs to earlier work may be reported by
+// a later call; once one was, the device is lost to this process, for all that were or will be opened, while other
+// devices go on. But for `use`, calls leave the device that the thread has chosen as it was.
 class Device {
  public:
   virtual ~Device() = default;
@@ -57,12 +59,14 @@ class Device {
   virtual Status upload_ahead(void* to, const void* from, size_t bytes) = 0;
   virtual Status finish() = 0;
 
-  // Marks the end of what was given so far, to be waited for by any thread while others give more. Made and released by the caller.
+  // Marks the end of what was given so far, to be waited for by any thread while others give more. Made and released by
+  // the caller.
   virtual Status make_mark(void*& mark) = 0;
   virtual Status set_mark(void* mark) = 0;
   virtual Status wait_mark(void* mark) = 0;
   virtual void release_mark(void* mark) = 0;
-  // A mark that also tells when it was reached, and the device's own seconds from one such mark to a later one, both waited for.
+  // A mark that also tells when it was reached, and the device's own seconds from one such mark to a later one, both
+  // waited for.
   virtual Status make_timed_mark(void*& mark) = 0;
   virtual Status seconds_between(void* begin, void* end, double& seconds) = 0;
 
@@ -124,7 +128,8 @@ class DeviceMemory {
 struct DeviceApi {
   const char* build;  // kDeviceBuild of the library
   void (*register_kernels)(KernelTable& table);
-  // Devices there are, fit or not; when there are none, `why` says so. Neither this nor `describe` begins to use a device.
+  // Devices there are, fit or not; when there are none, `why` says so. Neither this nor `describe` begins to use a
+  // device.
   int (*count)(std::string& why);
   Status (*describe)(int index, DeviceDescription& description);
   // Fails with Code::device_unavailable for a device that is not there, unfit or lost.

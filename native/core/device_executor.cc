@@ -24,7 +24,8 @@ size_t element_bytes(WeightType type) { return type == WeightType::bf16 ? 2 : 4;
 // MOME_TRACE=recordings says what became of each run's launches.
 void trace(const char* what, size_t kept) {
   const char* wanted = std::getenv("MOME_TRACE");
-  if (wanted != nullptr && std::strcmp(wanted, "recordings") == 0) std::fprintf(stderr, "run: %s, %zu kept\n", what, kept);
+  if (wanted != nullptr && std::strcmp(wanted, "recordings") == 0)
+    std::fprintf(stderr, "run: %s, %zu kept\n", what, kept);
 }
 
 }  // namespace
@@ -71,8 +72,8 @@ Status DeviceExecutor::send_weights(CompiledProgram& compiled, WeightStore& weig
   return {};
 }
 
-// Grows memory where it is too small: recordings hold its old address, and work under way may use it. Inputs of both lanes grow at once and
-// by half at least, where the limit has room for that, so that the recordings are seldom lost.
+// Grows memory where it is too small: recordings hold its old address, and work under way may use it. Inputs of both
+// lanes grow at once and by half at least, where the limit has room for that, so that the recordings are seldom lost.
 Status DeviceExecutor::reserve(Lane& lane, const Transfers& transfers, size_t arena_bytes) {
   if (lane.done == nullptr) MOME_RETURN_IF_ERROR(device_->make_mark(lane.done));
   if (arena_.bytes() < arena_bytes || lane.inputs.bytes() < transfers.up) {
@@ -81,7 +82,8 @@ Status DeviceExecutor::reserve(Lane& lane, const Transfers& transfers, size_t ar
     if (arena_.bytes() < arena_bytes) MOME_RETURN_IF_ERROR(arena_.reserve(device_, arena_bytes));
     if (const size_t had = lane.inputs.bytes(); had < transfers.up) {
       for (Lane& each : lanes_) {
-        if (!each.inputs.reserve(device_, std::max(transfers.up, had + had / 2)).ok()) MOME_RETURN_IF_ERROR(each.inputs.reserve(device_, transfers.up));
+        if (!each.inputs.reserve(device_, std::max(transfers.up, had + had / 2)).ok())
+          MOME_RETURN_IF_ERROR(each.inputs.reserve(device_, transfers.up));
       }
     }
     arena_bytes_.store(arena_.bytes() + lanes_[0].inputs.bytes() + lanes_[1].inputs.bytes(), std::memory_order_relaxed);
@@ -91,8 +93,10 @@ Status DeviceExecutor::reserve(Lane& lane, const Transfers& transfers, size_t ar
   return {};
 }
 
-Status DeviceExecutor::send_inputs(Lane& lane, const RunRequest& request, const std::vector<Located>& inputs, const Transfers& transfers) {
-  if (!transfers.numbers.empty()) std::memcpy(lane.up.data(), transfers.numbers.data(), transfers.numbers.size() * sizeof(int32_t));
+Status DeviceExecutor::send_inputs(Lane& lane, const RunRequest& request, const std::vector<Located>& inputs,
+                                   const Transfers& transfers) {
+  if (!transfers.numbers.empty())
+    std::memcpy(lane.up.data(), transfers.numbers.data(), transfers.numbers.size() * sizeof(int32_t));
   for (size_t i = 0; i < inputs.size(); i++) {
     const size_t bytes = request.inputs[i].count * element_bytes(inputs[i].type);
     if (bytes == 0) continue;
@@ -101,8 +105,10 @@ Status DeviceExecutor::send_inputs(Lane& lane, const RunRequest& request, const 
   return transfers.up == 0 ? Status() : device_->upload_ahead(lane.inputs.data(), lane.up.data(), transfers.up);
 }
 
-// Inputs of bytes go behind all others: they are pictures, and runs whose number of those differs have everything else at the same addresses.
-void DeviceExecutor::place(const Program& program, const RunRequest& request, const std::vector<Located>& inputs, Transfers& transfers) {
+// Inputs of bytes go behind all others: they are pictures, and runs whose number of those differs have everything else
+// at the same addresses.
+void DeviceExecutor::place(const Program& program, const RunRequest& request, const std::vector<Located>& inputs,
+                           Transfers& transfers) {
   transfers.up = align(transfers.numbers.size() * sizeof(int32_t));
   transfers.input_places.assign(inputs.size(), 0);
   for (const bool bytes : {false, true}) {
@@ -115,8 +121,8 @@ void DeviceExecutor::place(const Program& program, const RunRequest& request, co
 }
 
 // Gives a run's work to the device, up to the mark of its end.
-Status DeviceExecutor::begin(Lane& lane, CompiledProgram& compiled, WeightStore& weights, const RunRequest& request, const std::function<bool()>& cancelled,
-                             Transfers& transfers, RunResult& result) {
+Status DeviceExecutor::begin(Lane& lane, CompiledProgram& compiled, WeightStore& weights, const RunRequest& request,
+                             const std::function<bool()>& cancelled, Transfers& transfers, RunResult& result) {
   const std::lock_guard lock(mutex_);
   const Program& program = *compiled.program;
   std::vector<Located> inputs;
@@ -145,8 +151,14 @@ Status DeviceExecutor::begin(Lane& lane, CompiledProgram& compiled, WeightStore&
       inputs[i].host = request.inputs[i].data;
       inputs[i].data = lane.inputs.data() == nullptr ? nullptr : lane.inputs.data() + transfers.input_places[i];
     }
-    const DecodeRequest bound{.compiled = compiled, .weights = weights, .arena = arena_.data(), .threads = pool_.threads(), .dims = request.dims,
-                              .scalars = request.scalars, .inputs = inputs, .device_numbers = reinterpret_cast<const int32_t*>(lane.inputs.data())};
+    const DecodeRequest bound{.compiled = compiled,
+                              .weights = weights,
+                              .arena = arena_.data(),
+                              .threads = pool_.threads(),
+                              .dims = request.dims,
+                              .scalars = request.scalars,
+                              .inputs = inputs,
+                              .device_numbers = reinterpret_cast<const int32_t*>(lane.inputs.data())};
     return decoded->decode(bound, workspace);
   };
   MOME_RETURN_IF_ERROR(decode());
@@ -156,13 +168,15 @@ Status DeviceExecutor::begin(Lane& lane, CompiledProgram& compiled, WeightStore&
   MOME_RETURN_IF_ERROR(run_calls(compiled, *decoded, workspace, request, cancelled, result));
   for (size_t i = 0; i < program.outputs.size(); i++) {
     if (transfers.output_bytes[i] == 0) continue;
-    MOME_RETURN_IF_ERROR(device_->download(lane.down.data() + transfers.output_places[i], decoded->buffers[program.outputs[i].buffer].data, transfers.output_bytes[i]));
+    MOME_RETURN_IF_ERROR(device_->download(lane.down.data() + transfers.output_places[i],
+                                           decoded->buffers[program.outputs[i].buffer].data,
+                                           transfers.output_bytes[i]));
   }
   return device_->set_mark(lane.done);
 }
 
-Status DeviceExecutor::run(CompiledProgram& compiled, WeightStore& weights, const RunRequest& request, const std::function<bool()>& cancelled,
-                           RunResult& result) {
+Status DeviceExecutor::run(CompiledProgram& compiled, WeightStore& weights, const RunRequest& request,
+                           const std::function<bool()>& cancelled, RunResult& result) {
   Lane& lane = take_lane();
   const auto give_back = [this](Lane* taken) {
     const std::lock_guard lock(lanes_mutex_);
@@ -197,8 +211,9 @@ Status DeviceExecutor::run(CompiledProgram& compiled, WeightStore& weights, cons
   return status;
 }
 
-Status DeviceExecutor::launch_all(const CompiledProgram& compiled, const DecodedPlan& decoded, size_t workspace, const RunRequest& request,
-                                  const std::function<bool()>& cancelled, RunResult& result) {
+Status DeviceExecutor::launch_all(const CompiledProgram& compiled, const DecodedPlan& decoded, size_t workspace,
+                                  const RunRequest& request, const std::function<bool()>& cancelled,
+                                  RunResult& result) {
   OpContext context{pool_, arena_.data() + workspace_offset_, workspace, device_->queue()};
   for (size_t i = 0; i < decoded.calls.size(); i++) {
     if (cancelled()) return error(Code::aborted, "run: aborted");
@@ -207,13 +222,14 @@ Status DeviceExecutor::launch_all(const CompiledProgram& compiled, const Decoded
     MOME_RETURN_IF_ERROR(decoded.calls[i].kernel->run(decoded.calls[i].args, context));
     if (!request.profile) continue;
     MOME_RETURN_IF_ERROR(device_->finish());
-    result.nanoseconds[i] = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - started).count();
+    result.nanoseconds[i] =
+        std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - started).count();
   }
   return {};
 }
 
-Status DeviceExecutor::run_calls(const CompiledProgram& compiled, const DecodedPlan& decoded, size_t workspace, const RunRequest& request,
-                                 const std::function<bool()>& cancelled, RunResult& result) {
+Status DeviceExecutor::run_calls(const CompiledProgram& compiled, const DecodedPlan& decoded, size_t workspace,
+                                 const RunRequest& request, const std::function<bool()>& cancelled, RunResult& result) {
   if (request.profile) {
     result.start_profile(request, decoded.calls.size());
     return launch_all(compiled, decoded, workspace, request, cancelled, result);
@@ -227,7 +243,8 @@ Status DeviceExecutor::run_calls(const CompiledProgram& compiled, const DecodedP
     arguments.push_back(static_cast<std::byte>(compiled.row_types[i]));
     arguments.insert(arguments.end(), call.args, call.args + kArgsBytes);
   }
-  const auto found = std::find_if(recordings_.begin(), recordings_.end(), [&](const Recording& r) { return r.arguments == arguments; });
+  const auto found = std::find_if(recordings_.begin(), recordings_.end(),
+                                  [&](const Recording& r) { return r.arguments == arguments; });
   if (found == recordings_.end()) {
     recordings_.push_front({std::move(arguments), nullptr});
     if (recordings_.size() > kMaxRecordings) {

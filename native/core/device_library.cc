@@ -19,7 +19,8 @@ std::string folder_of_this_code() {
 
 void load(DeviceLibrary& library, const std::string& path) {
   if (access(path.c_str(), F_OK) != 0) {
-    if (library.reason.empty()) library.reason = path + " is not there: this was built without CUDA (nvcc was not found, or MOME_CUDA was OFF)";
+    if (library.reason.empty())
+      library.reason = path + " is not there: this was built without CUDA (nvcc was not found, or MOME_CUDA was OFF)";
     return;
   }
   void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);

@@ -4,7 +4,8 @@
 
 namespace mome {
 
-Status device_numbers(const Program& program, std::span<const int64_t> dims, const ArenaPlan& plan, std::vector<int32_t>& numbers) {
+Status device_numbers(const Program& program, std::span<const int64_t> dims, const ArenaPlan& plan,
+                      std::vector<int32_t>& numbers) {
   numbers.clear();
   for (const Instruction& instruction : program.instructions) {
     const DeviceNumbers& wanted = instruction.op->device_numbers;

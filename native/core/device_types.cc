@@ -12,8 +12,10 @@ int root_of(const Program& program, int buffer) {
 
 }  // namespace
 
-Status infer_types(const Program& program, WeightType weights, std::vector<WeightType>& types, std::vector<WeightType>& rows) {
-  if (weights == WeightType::i8) return error(Code::unsupported, "device: expected float32 or bfloat16 weights, got int8");
+Status infer_types(const Program& program, WeightType weights, std::vector<WeightType>& types,
+                   std::vector<WeightType>& rows) {
+  if (weights == WeightType::i8)
+    return error(Code::unsupported, "device: expected float32 or bfloat16 weights, got int8");
   const size_t count = program.buffers.size();
   std::vector<bool> known(count, false);  // of roots
   std::vector<WeightType> root(count, WeightType::f32);
@@ -27,14 +29,16 @@ Status infer_types(const Program& program, WeightType weights, std::vector<Weigh
       if (operand.kind != Operand::Kind::buffer && operand.kind != Operand::Kind::input) continue;
       if (!op.rows.has(operand.key)) {
         if (operand.kind == Operand::Kind::input || op.results.has(operand.key)) continue;
-        return error(Code::unsupported, "device: %s: expected %s to be one of the op's rows or results", op.name.data(), operand.key.c_str());
+        return error(Code::unsupported, "device: %s: expected %s to be one of the op's rows or results", op.name.data(),
+                     operand.key.c_str());
       }
-      const WeightType found = operand.kind == Operand::Kind::input ? WeightType::f32 : root[root_of(program, operand.index)];
+      const WeightType found =
+          operand.kind == Operand::Kind::input ? WeightType::f32 : root[root_of(program, operand.index)];
       if (follows) {
         read = found;
       } else if (found != read) {
-        return error(Code::unsupported, "device: %s: expected %s rows in %s, got %s", op.name.data(), weight_type_name(read).data(),
-                     operand.key.c_str(), weight_type_name(found).data());
+        return error(Code::unsupported, "device: %s: expected %s rows in %s, got %s", op.name.data(),
+                     weight_type_name(read).data(), operand.key.c_str(), weight_type_name(found).data());
       }
     }
     rows[i] = read;
@@ -44,7 +48,8 @@ Status infer_types(const Program& program, WeightType weights, std::vector<Weigh
       const int to = root_of(program, operand.index);
       const WeightType type = keeps && !op.float32_results.has(operand.key) ? read : WeightType::f32;
       if (known[to] && root[to] != type) {
-        return error(Code::unsupported, "device: %s: expected one type of all that is written to a buffer", op.name.data());
+        return error(Code::unsupported, "device: %s: expected one type of all that is written to a buffer",
+                     op.name.data());
       }
       known[to] = true;
       root[to] = type;

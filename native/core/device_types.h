@@ -1,5 +1,5 @@
-// The types of a program's values on a device. With bfloat16 weights the rows of the encoder are bfloat16 too; heads and losses are float32.
-// Each op says in its OpSpec which rows it reads and writes.
+// The types of a program's values on a device. With bfloat16 weights the rows of the encoder are bfloat16 too; heads
+// and losses are float32. Each op says in its OpSpec which rows it reads and writes.
 #pragma once
 
 #include <vector>
@@ -10,8 +10,9 @@
 
 namespace mome {
 
-// `types`: per buffer. `rows`: per instruction, the rows its kernel reads (DeviceQueue::rows). Fails for a program that feeds an op rows of a
-// type its kernels do not read, and for int8 weights.
-Status infer_types(const Program& program, WeightType weights, std::vector<WeightType>& types, std::vector<WeightType>& rows);
+// `types`: per buffer. `rows`: per instruction, the rows its kernel reads (DeviceQueue::rows). Fails for a program that
+// feeds an op rows of a type its kernels do not read, and for int8 weights.
+Status infer_types(const Program& program, WeightType weights, std::vector<WeightType>& types,
+                   std::vector<WeightType>& rows);
 
 }  // namespace mome

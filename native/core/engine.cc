@@ -14,7 +14,9 @@ size_t align(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAli
 }  // namespace
 
 Engine::Engine(int threads, Target target, std::shared_ptr<Device> device)
-    : pool_(threads), target_(target), device_(device ? std::make_unique<DeviceExecutor>(std::move(device), pool_) : nullptr) {
+    : pool_(threads),
+      target_(target),
+      device_(device ? std::make_unique<DeviceExecutor>(std::move(device), pool_) : nullptr) {
   const int coordinators = device_ ? DeviceExecutor::kLanes : 1;
   coordinators_.reserve(static_cast<size_t>(coordinators));
   try {
@@ -42,8 +44,8 @@ void Engine::post(std::function<void()> task, bool shared) {
   wake_.notify_one();
 }
 
-// Asks as soon as there is a task to run next, not when a coordinator has woken up for it. A task of a device waits for the device most of the
-// time: its threads are not counted, because CPU engines would otherwise wait for them.
+// Asks as soon as there is a task to run next, not when a coordinator has woken up for it. A task of a device waits for
+// the device most of the time: its threads are not counted, because CPU engines would otherwise wait for them.
 void Engine::ask_for_turn() {
   if (!turn_ && running_ == 0 && !tasks_.empty()) turn_ = std::make_unique<ThreadLease>(device_ ? 0 : pool_.threads());
 }
@@ -80,7 +82,8 @@ Status Engine::pack_weights(CompiledProgram& compiled, WeightStore& weights, con
   if (compiled.prepared == weights.generation()) return {};
   for (const Instruction& instruction : compiled.program->instructions) {
     // Between whole weights only: a weight that is packed in part must never be taken for a packed one.
-    if (closing() || (cancelled != nullptr && cancelled->load(std::memory_order_relaxed))) return error(Code::aborted, "run: aborted while weights were packed");
+    if (closing() || (cancelled != nullptr && cancelled->load(std::memory_order_relaxed)))
+      return error(Code::aborted, "run: aborted while weights were packed");
     for (const Operand& operand : instruction.operands) {
       if (operand.kind != Operand::Kind::parameter) continue;
       const int index = compiled.parameters[operand.index];
@@ -114,7 +117,9 @@ Status Engine::release_plain(CompiledProgram& compiled, WeightStore& weights) {
 
 Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunRequest& request, RunResult& result) {
   const Program& program = *compiled.program;
-  const auto cancelled = [&] { return (request.cancelled && request.cancelled->load(std::memory_order_relaxed)) || closing(); };
+  const auto cancelled = [&] {
+    return (request.cancelled && request.cancelled->load(std::memory_order_relaxed)) || closing();
+  };
   if (cancelled()) return error(Code::aborted, "run: aborted before it started");
   if (device_) return device_->run(compiled, weights, request, cancelled, result);
 
@@ -137,7 +142,9 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
   const uint64_t fresh_reads = decoded->take_inputs(inputs, request.scalars);
   size_t workspace = 0;
   const auto decode = [&] {
-    return decoded->decode({compiled, weights, arena_.data(), pool_.threads(), request.dims, request.scalars, inputs, fresh_reads}, workspace);
+    return decoded->decode(
+        {compiled, weights, arena_.data(), pool_.threads(), request.dims, request.scalars, inputs, fresh_reads},
+        workspace);
   };
   MOME_RETURN_IF_ERROR(decode());
   if (const size_t total = align(plan.bytes) + workspace; arena_.bytes() < total) {
@@ -155,7 +162,9 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
     if (cancelled()) return error(Code::aborted, "run: aborted");
     const auto started = std::chrono::steady_clock::now();
     MOME_RETURN_IF_ERROR(calls[i].kernel->run(calls[i].args, context));
-    if (request.profile) result.nanoseconds[i] = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - started).count();
+    if (request.profile)
+      result.nanoseconds[i] =
+          std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - started).count();
   }
 
   if (cancelled()) return error(Code::aborted, "run: aborted");

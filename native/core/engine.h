@@ -1,6 +1,6 @@
-// Runs programs: binds dimensions, plans the arena, decodes and calls kernels. One engine owns its threads and its arena; runs are
-// handed to its coordinator thread and done one after the other. An engine of a device has two coordinators: while one waits for its run,
-// the other brings up the inputs of the next.
+// Runs programs: binds dimensions, plans the arena, decodes and calls kernels. One engine owns its threads and its
+// arena; runs are handed to its coordinator thread and done one after the other. An engine of a device has two
+// coordinators: while one waits for its run, the other brings up the inputs of the next.
 #pragma once
 
 #include <atomic>
@@ -21,7 +21,8 @@ namespace mome {
 
 class Engine {
  public:
-  // Throws std::system_error where no thread can be started. threads 0 = available cores. Target::cuda comes with the device it runs on; its threads only pack weights.
+  // Throws std::system_error where no thread can be started. threads 0 = available cores. Target::cuda comes with the
+  // device it runs on; its threads only pack weights.
   Engine(int threads, Target target, std::shared_ptr<Device> device = nullptr);
   ~Engine();  // waits for the run in progress; queued tasks are still called, cancelled
 
@@ -29,9 +30,9 @@ class Engine {
   Target target() const { return target_; }
   ThreadPool& pool() { return pool_; }
 
-  // Queues work for the coordinators. Tasks begin in order and run one at a time, but for `shared` ones on a device: those may overlap with
-  // each other. On a processor each waits for its turn at the cores (core/thread_lease.h), so that several engines of a process never run more
-  // threads together than there are cores, and none waits for long.
+  // Queues work for the coordinators. Tasks begin in order and run one at a time, but for `shared` ones on a device:
+  // those may overlap with each other. On a processor each waits for its turn at the cores (core/thread_lease.h), so
+  // that several engines of a process never run more threads together than there are cores, and none waits for long.
   void post(std::function<void()> task, bool shared = false);
   // True once the engine is being destroyed: queued tasks should give up.
   bool closing() const { return closing_.load(std::memory_order_relaxed); }
@@ -61,8 +62,8 @@ class Engine {
   };
   std::deque<Task> tasks_;
   std::unique_ptr<ThreadLease> turn_;  // of the task that runs next, while none runs
-  int running_ = 0;                 // tasks under way
-  bool running_alone_ = false;      // one of them must not overlap
+  int running_ = 0;                    // tasks under way
+  bool running_alone_ = false;         // one of them must not overlap
   std::atomic<bool> closing_{false};
   std::vector<std::thread> coordinators_;
 };

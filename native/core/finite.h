@@ -8,8 +8,8 @@
 
 namespace mome {
 
-// The first of `count` elements whose exponent bits are all ones, which stand for NaN and the infinities; -1 where there is none.
-// `Bits` is the unsigned integer of an element's size. The elements need not be aligned.
+// The first of `count` elements whose exponent bits are all ones, which stand for NaN and the infinities; -1 where
+// there is none. `Bits` is the unsigned integer of an element's size. The elements need not be aligned.
 template <typename Bits>
 int64_t first_non_finite(const std::byte* bytes, int64_t count, Bits exponent) {
   constexpr int64_t kBlock = 1024;

@@ -8,7 +8,9 @@ constexpr std::string_view kWeightTypeNames[] = {"float32", "bfloat16", "int8"};
 
 }  // namespace
 
-std::string_view direction_name(Direction direction) { return direction == Direction::forward ? "forward" : "backward"; }
+std::string_view direction_name(Direction direction) {
+  return direction == Direction::forward ? "forward" : "backward";
+}
 std::string_view target_name(Target target) { return kTargetNames[static_cast<int>(target)]; }
 
 std::string_view weight_type_name(WeightType type) { return kWeightTypeNames[static_cast<int>(type)]; }

@@ -1,4 +1,5 @@
-// The dispatch table: every kernel variant (op, direction, target) with its entry points. Tests, benches and docs iterate it.
+// The dispatch table: every kernel variant (op, direction, target) with its entry points. Tests, benches and docs
+// iterate it.
 #pragma once
 
 #include <cstddef>
@@ -27,14 +28,15 @@ bool parse_target(std::string_view name, Target& target);
 struct DeviceQueue {
   void* stream = nullptr;
   int multiprocessors = 0;
-  int capability = 0;  // compute capability, 10 * major + minor
+  int capability = 0;                 // compute capability, 10 * major + minor
   WeightType rows = WeightType::f32;  // f32 or bf16
 };
 
 // The threads and the memory that a kernel may use.
 struct OpContext {
   ThreadPool& pool;
-  // 64-byte aligned memory of at least the size that the variant's workspace function asked for. Its contents are undefined.
+  // 64-byte aligned memory of at least the size that the variant's workspace function asked for. Its contents are
+  // undefined.
   std::byte* workspace = nullptr;
   size_t workspace_bytes = 0;
   DeviceQueue device = {};  // kernels of a device only
@@ -50,12 +52,13 @@ struct Kernel {
   size_t (*workspace)(const void* args, int threads);
 };
 
-// Packs a weight [rows = outputs, columns = inputs], row-major, for one target's GEMM kernels and rounds it to `type`. `form` is one of the
-// packed forms.
+// Packs a weight [rows = outputs, columns = inputs], row-major, for one target's GEMM kernels and rounds it to `type`.
+// `form` is one of the packed forms.
 struct Packer {
   // Bytes the packed form takes.
   size_t (*size)(int64_t rows, int64_t columns, Form form, WeightType type);
-  void (*pack)(const float* weight, int64_t rows, int64_t columns, Form form, WeightType type, void* packed, ThreadPool& pool);
+  void (*pack)(const float* weight, int64_t rows, int64_t columns, Form form, WeightType type, void* packed,
+               ThreadPool& pool);
 };
 
 class KernelTable {
@@ -89,11 +92,12 @@ class KernelTable {
   Packer packers_[kTargets] = {};
 };
 
-// The table with the kernels of `target`. All processor targets share one, filled once; the table of cuda is empty until its library was
-// loaded (core/device.h).
+// The table with the kernels of `target`. All processor targets share one, filled once; the table of cuda is empty
+// until its library was loaded (core/device.h).
 const KernelTable& kernel_table(Target target);
 
-// Whether this build has `target`'s kernels: all builds but those without AVX-512 (the CMake option MOME_AVX512) have those of every processor.
+// Whether this build has `target`'s kernels: all builds but those without AVX-512 (the CMake option MOME_AVX512) have
+// those of every processor.
 bool target_built(Target target);
 // Whether this build has `target`'s kernels and this machine can run them.
 bool target_supported(Target target);

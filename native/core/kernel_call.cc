@@ -2,10 +2,12 @@
 
 namespace mome {
 
-Status KernelCall::prepare(Target target, ThreadPool& pool, std::string_view op, Direction direction, std::shared_ptr<const void> args, size_t guard_bytes) {
+Status KernelCall::prepare(Target target, ThreadPool& pool, std::string_view op, Direction direction,
+                           std::shared_ptr<const void> args, size_t guard_bytes) {
   kernel_ = kernel_table(target).find(op, direction, target);
   if (kernel_ == nullptr) {
-    return error(Code::unsupported, "no kernel %s.%s for target %s", op.data(), direction_name(direction).data(), target_name(target).data());
+    return error(Code::unsupported, "no kernel %s.%s for target %s", op.data(), direction_name(direction).data(),
+                 target_name(target).data());
   }
   pool_ = &pool;
   args_ = std::move(args);

@@ -11,8 +11,8 @@ namespace mome {
 
 class KernelCall {
  public:
-  // Finds the kernel of `target` for these arguments and reserves its workspace. The arguments are copied; what they point to must live as
-  // long as the call is used, and so must the pool. `guard_bytes` of memory follow the workspace.
+  // Finds the kernel of `target` for these arguments and reserves its workspace. The arguments are copied; what they
+  // point to must live as long as the call is used, and so must the pool. `guard_bytes` of memory follow the workspace.
   // Fails with unsupported where there is no such kernel, and with out_of_memory.
   template <typename Args>
   Status prepare(Target target, ThreadPool& pool, const Args& args, size_t guard_bytes = 0) {
@@ -28,7 +28,8 @@ class KernelCall {
   size_t workspace_bytes() const { return workspace_bytes_; }
 
  private:
-  Status prepare(Target target, ThreadPool& pool, std::string_view op, Direction direction, std::shared_ptr<const void> args, size_t guard_bytes);
+  Status prepare(Target target, ThreadPool& pool, std::string_view op, Direction direction,
+                 std::shared_ptr<const void> args, size_t guard_bytes);
 
   const Kernel* kernel_ = nullptr;
   ThreadPool* pool_ = nullptr;

@@ -8,7 +8,7 @@ namespace mome {
 
 // The type of a weight matrix's elements. Activations, vectors and tables are float32 whatever the matrices are.
 //   bf16  rounded to nearest even; arithmetic in float32
-//   i8    an 8-bit number and a scale per output; activations are quantised per row while they are packed (core/quantise.h)
+//   i8    8 bits, and a scale per output; activations are quantised by row while they are packed (core/quantise.h)
 enum class WeightType { f32, bf16, i8 };
 
 // The forms a weight is kept in. A target's Packer makes the packed ones; targets without a packer read the plain one.
@@ -19,8 +19,9 @@ enum class Form {
 };
 inline constexpr int kForms = 3;
 
-// A linear map's weight [rows = outputs, columns = inputs] in each of its forms. `data` is the plain form: it holds the rounded values where
-// `type` is not f32, and is null where only packed forms are kept. The packed forms are null for targets without a packer.
+// A linear map's weight [rows = outputs, columns = inputs] in each of its forms. `data` is the plain form: it holds the
+// rounded values where `type` is not f32, and is null where only packed forms are kept. The packed forms are null for
+// targets without a packer.
 struct Matrix {
   int64_t rows = 0;
   int64_t columns = 0;

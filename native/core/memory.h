@@ -12,14 +12,15 @@
 
 namespace mome {
 
-inline constexpr size_t kAlignment = 64;             // one cache line, one AVX-512 vector
+inline constexpr size_t kAlignment = 64;              // one cache line, one AVX-512 vector
 inline constexpr size_t kHugePage = size_t{2} << 20;  // pieces this large ask for huge pages
 
 // Owns `bytes` of 64-byte aligned memory; contents undefined after reserve.
 class AlignedMemory {
  public:
   AlignedMemory() = default;
-  AlignedMemory(AlignedMemory&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  AlignedMemory(AlignedMemory&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   AlignedMemory& operator=(AlignedMemory&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
@@ -42,8 +43,10 @@ class AlignedMemory {
   }
   void release() {
 #if defined(__linux__)
-    if (bytes_ >= kHugePage) munmap(data_, bytes_);
-    else std::free(data_);
+    if (bytes_ >= kHugePage)
+      munmap(data_, bytes_);
+    else
+      std::free(data_);
 #else
     std::free(data_);
 #endif
@@ -56,7 +59,8 @@ class AlignedMemory {
   float* floats() const { return static_cast<float*>(data_); }
 
  private:
-  // Large pieces are mapped by themselves: they begin on a huge page, end on a small one, and go back to the system when released.
+  // Large pieces are mapped by themselves: they begin on a huge page, end on a small one, and go back to the system
+  // when released.
   bool reserve_pages(size_t bytes) {
 #if defined(__linux__)
     constexpr size_t kPage = 4096;

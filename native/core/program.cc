@@ -39,7 +39,8 @@ class Parser {
     const std::vector<std::string_view> fields = split(text, ' ');
     if (fields.empty()) return {};
     if (!started_) {
-      if (fields.size() != 2 || fields[0] != "mome-program" || fields[1] != "1") return fail("expected 'mome-program 1'", text);
+      if (fields.size() != 2 || fields[0] != "mome-program" || fields[1] != "1")
+        return fail("expected 'mome-program 1'", text);
       started_ = true;
       return {};
     }
@@ -56,7 +57,8 @@ class Parser {
     if (!started_) return fail("expected 'mome-program 1'", "an empty text");
     const int end = static_cast<int>(program_.instructions.size());
     for (const ProgramBuffer& buffer : program_.buffers) {
-      if (buffer.kind == ProgramBuffer::Kind::own && (buffer.first < 0 || buffer.first > buffer.last || buffer.last > end)) {
+      if (buffer.kind == ProgramBuffer::Kind::own &&
+          (buffer.first < 0 || buffer.first > buffer.last || buffer.last > end)) {
         return error(Code::invalid_argument, "program: expected the life of buffer %lld inside [0, %d], got %d to %d",
                      static_cast<long long>(buffer.id), end, buffer.first, buffer.last);
       }
@@ -66,13 +68,14 @@ class Parser {
 
  private:
   Status fail(const char* expected, std::string_view got) const {
-    return error(Code::invalid_argument, "program line %d: %s, got '%.*s'", number_, expected, static_cast<int>(std::min<size_t>(got.size(), 80)),
-                 got.data());
+    return error(Code::invalid_argument, "program line %d: %s, got '%.*s'", number_, expected,
+                 static_cast<int>(std::min<size_t>(got.size(), 80)), got.data());
   }
 
   Status dims(const std::vector<std::string_view>& fields) {
     for (size_t i = 1; i < fields.size(); i++) {
-      if (!dim_index_.emplace(std::string(fields[i]), static_cast<int>(program_.dims.size())).second) return fail("expected each dimension once", fields[i]);
+      if (!dim_index_.emplace(std::string(fields[i]), static_cast<int>(program_.dims.size())).second)
+        return fail("expected each dimension once", fields[i]);
       program_.dims.emplace_back(fields[i]);
     }
     return {};
@@ -97,25 +100,33 @@ class Parser {
 
   Status input(const std::vector<std::string_view>& fields) {
     ProgramInput input;
-    if (fields.size() != 4 || !shape(fields[3], input.shape)) return fail("expected 'input <name> <type> <shape>'", fields.back());
+    if (fields.size() != 4 || !shape(fields[3], input.shape))
+      return fail("expected 'input <name> <type> <shape>'", fields.back());
     input.name = fields[1];
-    if (fields[2] == "f32") input.type = ElementType::f32;
-    else if (fields[2] == "i32") input.type = ElementType::i32;
-    else if (fields[2] == "u8") input.type = ElementType::u8;
-    else return fail("expected f32, i32 or u8", fields[2]);
-    if (!input_index_.emplace(input.name, static_cast<int>(program_.inputs.size())).second) return fail("expected each input once", fields[1]);
+    if (fields[2] == "f32")
+      input.type = ElementType::f32;
+    else if (fields[2] == "i32")
+      input.type = ElementType::i32;
+    else if (fields[2] == "u8")
+      input.type = ElementType::u8;
+    else
+      return fail("expected f32, i32 or u8", fields[2]);
+    if (!input_index_.emplace(input.name, static_cast<int>(program_.inputs.size())).second)
+      return fail("expected each input once", fields[1]);
     program_.inputs.push_back(std::move(input));
     return {};
   }
 
   Status parameter(const std::vector<std::string_view>& fields) {
     ProgramParameter parameter;
-    if (fields.size() != 3 || !shape(fields[2], parameter.shape)) return fail("expected 'param <name> <shape>'", fields.back());
+    if (fields.size() != 3 || !shape(fields[2], parameter.shape))
+      return fail("expected 'param <name> <shape>'", fields.back());
     parameter.name = fields[1];
     for (const Extent& one : parameter.shape) {
       if (one.dim >= 0) return fail("expected a parameter of fixed shape", fields[2]);
     }
-    if (!parameter_index_.emplace(parameter.name, static_cast<int>(program_.parameters.size())).second) return fail("expected each parameter once", fields[1]);
+    if (!parameter_index_.emplace(parameter.name, static_cast<int>(program_.parameters.size())).second)
+      return fail("expected each parameter once", fields[1]);
     program_.parameters.push_back(std::move(parameter));
     return {};
   }
@@ -131,27 +142,32 @@ class Parser {
 
   Status buffer(const std::vector<std::string_view>& fields) {
     ProgramBuffer buffer;
-    if (fields.size() < 6 || !parse_number(fields[1], buffer.id) || fields[2] != "f32" || !shape(fields[3], buffer.shape)) {
+    if (fields.size() < 6 || !parse_number(fields[1], buffer.id) || fields[2] != "f32" ||
+        !shape(fields[3], buffer.shape)) {
       return fail("expected 'buffer <id> f32 <shape> live|alias|rows ...'", fields.back());
     }
-    if (fields[4] == "live" && fields.size() == 7 && parse_number(fields[5], buffer.first) && parse_number(fields[6], buffer.last)) {
+    if (fields[4] == "live" && fields.size() == 7 && parse_number(fields[5], buffer.first) &&
+        parse_number(fields[6], buffer.last)) {
       buffer.kind = ProgramBuffer::Kind::own;
     } else if (fields[4] == "alias" && fields.size() == 6 && known_buffer(fields[5], buffer.of)) {
       buffer.kind = ProgramBuffer::Kind::alias;
-    } else if (fields[4] == "rows" && fields.size() == 7 && known_buffer(fields[5], buffer.of) && extent(fields[6], buffer.begin)) {
+    } else if (fields[4] == "rows" && fields.size() == 7 && known_buffer(fields[5], buffer.of) &&
+               extent(fields[6], buffer.begin)) {
       buffer.kind = ProgramBuffer::Kind::rows;
     } else {
       return fail("expected 'live <first> <last>', 'alias <id>' or 'rows <id> <begin>'", fields[4]);
     }
     if (program_.buffers.size() >= kMaxItems) return fail("expected fewer buffers", fields[1]);
-    if (!buffer_index_.emplace(buffer.id, static_cast<int>(program_.buffers.size())).second) return fail("expected each buffer once", fields[1]);
+    if (!buffer_index_.emplace(buffer.id, static_cast<int>(program_.buffers.size())).second)
+      return fail("expected each buffer once", fields[1]);
     program_.buffers.push_back(std::move(buffer));
     return {};
   }
 
   Status output(const std::vector<std::string_view>& fields) {
     ProgramOutput output;
-    if (fields.size() != 3 || !known_buffer(fields[2], output.buffer)) return fail("expected 'output <name> <buffer>'", fields.back());
+    if (fields.size() != 3 || !known_buffer(fields[2], output.buffer))
+      return fail("expected 'output <name> <buffer>'", fields.back());
     output.name = fields[1];
     program_.outputs.push_back(std::move(output));
     return {};
@@ -191,15 +207,10 @@ class Parser {
       return true;
     };
     switch (text[0]) {
-      case '%':
-        operand.kind = Operand::Kind::buffer;
-        return known_buffer(text.substr(1), operand.index);
-      case '$':
-        return named(input_index_, Operand::Kind::input);
-      case '@':
-        return named(parameter_index_, Operand::Kind::parameter);
-      case '^':
-        return named(parameter_index_, Operand::Kind::gradient);
+      case '%': operand.kind = Operand::Kind::buffer; return known_buffer(text.substr(1), operand.index);
+      case '$': return named(input_index_, Operand::Kind::input);
+      case '@': return named(parameter_index_, Operand::Kind::parameter);
+      case '^': return named(parameter_index_, Operand::Kind::gradient);
       case '#': {
         const auto [found, fresh] = scalar_index_.emplace(name, static_cast<int>(program_.scalars.size()));
         if (fresh) program_.scalars.push_back(name);
@@ -234,10 +245,13 @@ const Operand* Instruction::find(std::string_view key) const {
   return nullptr;
 }
 
-Status Program::parse(std::string_view text, std::unique_ptr<Program>& program) { return parse(text, op_table(), program); }
+Status Program::parse(std::string_view text, std::unique_ptr<Program>& program) {
+  return parse(text, op_table(), program);
+}
 
 Status Program::parse(std::string_view text, OpTable ops, std::unique_ptr<Program>& program) {
-  if (text.size() > kMaxText) return error(Code::too_large, "program: expected at most %zu bytes, got %zu", kMaxText, text.size());
+  if (text.size() > kMaxText)
+    return error(Code::too_large, "program: expected at most %zu bytes, got %zu", kMaxText, text.size());
   auto parsed = std::make_unique<Program>();
   Parser parser(*parsed, ops);
   int number = 0;

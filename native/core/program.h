@@ -1,5 +1,5 @@
-// A lowered graph: kernel calls over values whose sizes are products of numbers and per-run dimensions. It is parsed from text, so that a
-// machine without Node can run the same programs.
+// A lowered graph: kernel calls over values whose sizes are products of numbers and per-run dimensions. It is parsed
+// from text, so that a machine without Node can run the same programs.
 //
 //   mome-program 1
 //   dims <name> ...
@@ -9,7 +9,8 @@
 //   buffer <id> f32 <shape> alias <id>            the other's memory from its start
 //   buffer <id> f32 <shape> rows <id> <begin>     the other's memory from row <begin> on
 //   output <name> <id>
-//   op <op>.<forward|backward> <key>=<value> ...  %id buffer, $input, @parameter, ^gradient, #scalar, number or dimension
+//   op <op>.<forward|backward> <key>=<value> ...  a value is a %buffer, $input, @parameter, ^gradient, #scalar, number
+//                                                 or dimension
 #pragma once
 
 #include <cstdint>

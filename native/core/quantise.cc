@@ -42,7 +42,8 @@ void quantise_activation_row(const float* row, int64_t count, int64_t block, flo
     const float largest = largest_magnitude(row + first, columns);
     const float scale = largest / kQuantLimit;
     const float inverse = kQuantLimit / largest;
-    for (int64_t i = first; i < first + columns; i++) dequantised[i] = largest == 0 ? 0 : scale * std::nearbyint(row[i] * inverse);
+    for (int64_t i = first; i < first + columns; i++)
+      dequantised[i] = largest == 0 ? 0 : scale * std::nearbyint(row[i] * inverse);
   }
 }
 

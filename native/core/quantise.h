@@ -1,8 +1,9 @@
-// Rounding of weights and activations to fewer bits, one definition for every target. (Not inline: a file compiled for one
-// instruction set must not lend its copy to the others.)
+// Rounding of weights and activations to fewer bits, one definition for every target. (Not inline: a file compiled for
+// one instruction set must not lend its copy to the others.)
 //
-// int8 is symmetric: x ~ scale * q with q in [-127, 127]. A weight has one scale per output; an activation one per row, or one per
-// row and block of kQuantBlock columns where its producer finishes a block at a time (the hidden activations of an expert).
+// int8 is symmetric: x ~ scale * q with q in [-127, 127]. A weight has one scale per output; an activation one per row,
+// or one per row and block of kQuantBlock columns where its producer finishes a block at a time (the hidden activations
+// of an expert).
 #pragma once
 
 #include <cstdint>
@@ -15,15 +16,16 @@ inline constexpr float kQuantLimit = 127.0f;
 // to[i] = the nearest bfloat16 of from[i], as a float; ties to even. NaN stays NaN. `to` may be `from`.
 void round_to_bf16(const float* from, int64_t count, float* to);
 
-// The scale of a weight row [count]: its largest magnitude / 127, rounded up to 16 significant bits. 127 * scale is then exact, so
-// quantising the dequantised row gives the same numbers again. NaN for a row with an element that is not finite.
+// The scale of a weight row [count]: its largest magnitude / 127, rounded up to 16 significant bits. 127 * scale is
+// then exact, so quantising the dequantised row gives the same numbers again. NaN for a row with an element that is not
+// finite.
 float weight_row_scale(const float* row, int64_t count);
 
 // q[i] = row[i] / scale, rounded; 0 where the scale is 0 or NaN.
 void quantise_weights(const float* row, int64_t count, float scale, int8_t* q);
 
-// What the kernels make of an activation row [count]: every element replaced by scale * q with scale = largest magnitude / 127
-// over each `block` of columns. The plain truth that vector kernels are held to.
+// What the kernels make of an activation row [count]: every element replaced by scale * q with scale = largest
+// magnitude / 127 over each `block` of columns. The plain truth that vector kernels are held to.
 void quantise_activation_row(const float* row, int64_t count, int64_t block, float* dequantised);
 
 }  // namespace mome

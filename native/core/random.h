@@ -1,5 +1,5 @@
-// Counter-based random numbers: the same (seed, row, column) gives the same number on every target and device. The functions are always
-// inlined: files compiled for one instruction set must not lend their copy to others.
+// Counter-based random numbers: the same (seed, row, column) gives the same number on every target and device. The
+// functions are always inlined: files compiled for one instruction set must not lend their copy to others.
 #pragma once
 
 #include <cstdint>

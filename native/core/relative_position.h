@@ -4,8 +4,8 @@
 //   + 0, 1, 2            image: CLS query -> any, any -> CLS key, CLS -> CLS
 //   + 3, 4               text query -> image key, image query -> text key
 //   + 5 ...              text-text by 1-D offset key - query, then 3 CLS entries as for images at the table's end
-// Source: the original VLMo code's index construction, pinned by the golden cases. The functions are always inlined: files compiled for one
-// instruction set must not lend their copy to others.
+// Source: the original VLMo code's index construction, pinned by the golden cases. The functions are always inlined:
+// files compiled for one instruction set must not lend their copy to others.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,9 @@ struct RelativePosition {
   int32_t text_init_length = 0;  // text length for which the text part was sized (196 in the official checkpoints)
 
   [[gnu::always_inline]] constexpr int64_t image_offsets() const { return int64_t{2 * grid - 1} * (2 * grid - 1); }
-  [[gnu::always_inline]] constexpr int64_t rows() const { return image_offsets() + 3 + 2 + 2 * int64_t{text_init_length}; }
+  [[gnu::always_inline]] constexpr int64_t rows() const {
+    return image_offsets() + 3 + 2 + 2 * int64_t{text_init_length};
+  }
 
   // Tokens: 0 is CLS, 1 + y * grid + x a patch.
   [[gnu::always_inline]] int64_t image_image(int64_t query, int64_t key) const {

@@ -32,7 +32,8 @@ std::string_view code_name(Code code);
 
 class [[nodiscard]] Status {
  public:
-  // (Not inline: files compiled for one instruction set return a Status and must not lend their copy of a function to others.)
+  // (Not inline: files compiled for one instruction set return a Status and must not lend their copy of a function to
+  // others.)
   Status();
   Status(const Status& other);
   Status(Status&& other) noexcept;
@@ -56,7 +57,7 @@ class [[nodiscard]] Status {
 }  // namespace mome
 
 // Returns from the enclosing function when `expression` is a failed Status.
-#define MOME_RETURN_IF_ERROR(expression)                      \
-  do {                                                        \
+#define MOME_RETURN_IF_ERROR(expression)                                      \
+  do {                                                                        \
     if (::mome::Status status_ = (expression); !status_.ok()) return status_; \
   } while (false)

@@ -31,17 +31,15 @@ bool target_supported(Target target) {
   if (!target_built(target)) return false;
   __builtin_cpu_init();
   switch (target) {
-    case Target::ref:
-      return true;
+    case Target::ref: return true;
     case Target::avx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     case Target::avx512:
-      return target_supported(Target::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    case Target::avx512_vnni:
-      return target_supported(Target::avx512) && __builtin_cpu_supports("avx512vnni");
-    case Target::cuda:
-      return device_library().api != nullptr;
+      return target_supported(Target::avx2) && __builtin_cpu_supports("avx512f") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512dq");
+    case Target::avx512_vnni: return target_supported(Target::avx512) && __builtin_cpu_supports("avx512vnni");
+    case Target::cuda: return device_library().api != nullptr;
   }
   return false;
 }

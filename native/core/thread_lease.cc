@@ -12,9 +12,9 @@ struct Turns {
   std::mutex mutex;
   std::condition_variable moved;
   const int cores = available_cores();
-  int running = 0;           // threads of the turns that have begun
-  uint64_t asked = 0;        // turns asked for so far: the next ticket
-  uint64_t begun = 0;        // turns that have begun: the ticket of the next one
+  int running = 0;     // threads of the turns that have begun
+  uint64_t asked = 0;  // turns asked for so far: the next ticket
+  uint64_t begun = 0;  // turns that have begun: the ticket of the next one
 };
 
 Turns& turns() {
@@ -35,7 +35,9 @@ void ThreadLease::begin() {
   Turns& shared = turns();
   {
     std::unique_lock lock(shared.mutex);
-    shared.moved.wait(lock, [&] { return shared.begun == ticket_ && (shared.running == 0 || shared.running + threads_ <= shared.cores); });
+    shared.moved.wait(lock, [&] {
+      return shared.begun == ticket_ && (shared.running == 0 || shared.running + threads_ <= shared.cores);
+    });
     shared.begun++;
     shared.running += threads_;
   }

@@ -1,17 +1,18 @@
-// The turns of engines at the processor's cores. All engines of a process share the cores, first come, first served: an engine asks for its
-// turn when its next task is ready, and no later turn begins before an earlier one. A call of one engine therefore waits for at most one task
-// of each other engine, whatever the numbers of their threads.
+// The turns of engines at the processor's cores. All engines of a process share the cores, first come, first served: an
+// engine asks for its turn when its next task is ready, and no later turn begins before an earlier one. A call of one
+// engine therefore waits for at most one task of each other engine, whatever the numbers of their threads.
 #pragma once
 
 #include <cstdint>
 
 namespace mome {
 
-// A turn: asked for by the constructor, begun by `begin`, over with the destructor. Each turn that was asked for must begin, or later ones wait.
+// A turn: asked for by the constructor, begun by `begin`, over with the destructor. Each turn that was asked for must
+// begin, or later ones wait.
 class ThreadLease {
  public:
-  // Asks for so many threads. Engines together run no more threads than there are cores, but for a single engine that has more by itself.
-  // A lease of 0 threads waits for nobody.
+  // Asks for so many threads. Engines together run no more threads than there are cores, but for a single engine that
+  // has more by itself. A lease of 0 threads waits for nobody.
   explicit ThreadLease(int threads);
   ~ThreadLease();
   ThreadLease(const ThreadLease&) = delete;

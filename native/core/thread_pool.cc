@@ -22,12 +22,13 @@ namespace {
 // Spins before a waiting thread sleeps: about 50 microseconds, longer than the gap between two kernels of one run.
 constexpr int kSpins = 4000;
 constexpr int kSpinsPerYield = 64;
-// A worker that missed this many loops in a row, or has not come to a loop for this long, is moved off this thread's processor.
+// A worker that missed this many loops in a row, or has not come to a loop for this long, is moved off this thread's
+// processor.
 constexpr int kMissedLoops = 8;
 constexpr auto kLate = std::chrono::microseconds(100);
 
-// One step of waiting. Now and then the processor is offered to others: the thread that is waited for may have been put on the
-// same one.
+// One step of waiting. Now and then the processor is offered to others: the thread that is waited for may have been put
+// on the same one.
 void relax(int spin) {
   if (spin % kSpinsPerYield == kSpinsPerYield - 1) {
     std::this_thread::yield();
@@ -51,11 +52,13 @@ int cgroup_cores() {
   char line[128];
   long long quota = 0, period = 0;
   if (read_line("/sys/fs/cgroup/cpu.max", line, sizeof line)) {
-    if (std::sscanf(line, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) return static_cast<int>((quota + period - 1) / period);
+    if (std::sscanf(line, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0)
+      return static_cast<int>((quota + period - 1) / period);
     return 0;
   }
-  if (read_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", line, sizeof line) && std::sscanf(line, "%lld", &quota) == 1 && quota > 0 &&
-      read_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us", line, sizeof line) && std::sscanf(line, "%lld", &period) == 1 && period > 0) {
+  if (read_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", line, sizeof line) && std::sscanf(line, "%lld", &quota) == 1 &&
+      quota > 0 && read_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us", line, sizeof line) &&
+      std::sscanf(line, "%lld", &period) == 1 && period > 0) {
     return static_cast<int>((quota + period - 1) / period);
   }
   return 0;
@@ -88,18 +91,18 @@ int available_cores() {
   return quota > 0 ? std::max(1, std::min(cores, quota)) : cores;
 }
 
-// A loop is open while there are items to take. Workers enter it, and only those that did are waited for: one that the system has
-// not run yet holds nobody up.
+// A loop is open while there are items to take. Workers enter it, and only those that did are waited for: one that the
+// system has not run yet holds nobody up.
 struct ThreadPool::Shared {
   static constexpr uint32_t kOpen = 1u << 31;
 
   const ThreadPool* pool = nullptr;
-  std::atomic<uint32_t> epoch{0};    // raised once per loop; workers wait for it
-  std::atomic<uint32_t> gate{0};     // kOpen, and the workers inside
-  std::atomic<int64_t> next{0};      // next item to hand out
-  std::atomic<int> entered{0};       // workers that entered the loop
+  std::atomic<uint32_t> epoch{0};  // raised once per loop; workers wait for it
+  std::atomic<uint32_t> gate{0};   // kOpen, and the workers inside
+  std::atomic<int64_t> next{0};    // next item to hand out
+  std::atomic<int> entered{0};     // workers that entered the loop
   std::atomic<bool> stop{false};
-  int missed = 0;                    // loops in a row that not all workers entered
+  int missed = 0;  // loops in a row that not all workers entered
   int64_t items = 0;
   Function function = nullptr;
   void* context = nullptr;
@@ -126,18 +129,22 @@ struct ThreadPool::Shared {
     return false;
   }
 
-  // A sleeping worker may be woken on the very processor that calls it, and wait there for its turn while another stands idle, until
-  // the system balances its queues some milliseconds later. Taking this processor away from it for a moment moves it at once.
+  // A sleeping worker may be woken on the very processor that calls it, and wait there for its turn while another
+  // stands idle, until the system balances its queues some milliseconds later. Taking this processor away from it for a
+  // moment moves it at once.
   void rouse() {
 #if defined(__linux__)
     cpu_set_t allowed;
     CPU_ZERO(&allowed);
     const int here = sched_getcpu();
-    if (here < 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2 || !CPU_ISSET(here, &allowed)) return;
+    if (here < 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2 ||
+        !CPU_ISSET(here, &allowed))
+      return;
     cpu_set_t others = allowed;
     CPU_CLR(here, &others);
     for (std::thread& worker : workers) {
-      if (pthread_setaffinity_np(worker.native_handle(), sizeof others, &others) == 0) pthread_setaffinity_np(worker.native_handle(), sizeof allowed, &allowed);
+      if (pthread_setaffinity_np(worker.native_handle(), sizeof others, &others) == 0)
+        pthread_setaffinity_np(worker.native_handle(), sizeof allowed, &allowed);
     }
 #endif
   }
@@ -160,7 +167,8 @@ struct ThreadPool::Shared {
   }
 };
 
-ThreadPool::ThreadPool(int threads) : threads_(threads > 0 ? threads : available_cores()), shared_(std::make_unique<Shared>()) {
+ThreadPool::ThreadPool(int threads)
+    : threads_(threads > 0 ? threads : available_cores()), shared_(std::make_unique<Shared>()) {
   shared_->pool = this;
   shared_->workers.reserve(static_cast<size_t>(threads_));
   try {
@@ -186,7 +194,8 @@ bool ThreadPool::stopped() const {
   return false;
 }
 
-ThreadPool::StopScope::StopScope(ThreadPool& pool, const std::atomic<bool>* first, const std::atomic<bool>* second) : pool_(pool) {
+ThreadPool::StopScope::StopScope(ThreadPool& pool, const std::atomic<bool>* first, const std::atomic<bool>* second)
+    : pool_(pool) {
   pool_.stop_[0] = first;
   pool_.stop_[1] = second;
 }
@@ -213,7 +222,9 @@ void ThreadPool::run(int64_t items, Function function, void* context) {
   bool roused = false;
   for (int64_t item; shared.take(item);) {
     function(context, item, 0);
-    if (roused || shared.entered.load(std::memory_order_relaxed) == threads_ - 1 || std::chrono::steady_clock::now() - started < kLate) continue;
+    if (roused || shared.entered.load(std::memory_order_relaxed) == threads_ - 1 ||
+        std::chrono::steady_clock::now() - started < kLate)
+      continue;
     shared.rouse();
     roused = true;
   }
@@ -224,7 +235,8 @@ void ThreadPool::run(int64_t items, Function function, void* context) {
     if (shared.gate.load(std::memory_order_acquire) == 0) return;
     relax(spin);
   }
-  for (uint32_t left = shared.gate.load(std::memory_order_acquire); left != 0; left = shared.gate.load(std::memory_order_acquire)) {
+  for (uint32_t left = shared.gate.load(std::memory_order_acquire); left != 0;
+       left = shared.gate.load(std::memory_order_acquire)) {
     shared.gate.wait(left, std::memory_order_acquire);
   }
 }

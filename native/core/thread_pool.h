@@ -8,7 +8,8 @@
 
 namespace mome {
 
-// Hardware threads this process may use: physical cores inside the affinity mask, capped by the cgroup CPU quota, at least 1.
+// Hardware threads this process may use: physical cores inside the affinity mask, capped by the cgroup CPU quota, at
+// least 1.
 int available_cores();
 
 class ThreadPool {
@@ -22,8 +23,9 @@ class ThreadPool {
 
   [[gnu::always_inline]] int threads() const { return threads_; }  // in kernels of every instruction set
 
-  // While it lives, loops of the pool hand out no more items once one of the flags is set. Results are then incomplete, and the caller must
-  // discard them. A null flag is never set. Made and destroyed by the thread that calls parallel_for.
+  // While it lives, loops of the pool hand out no more items once one of the flags is set. Results are then incomplete,
+  // and the caller must discard them. A null flag is never set. Made and destroyed by the thread that calls
+  // parallel_for.
   class StopScope {
    public:
     StopScope(ThreadPool& pool, const std::atomic<bool>* first, const std::atomic<bool>* second = nullptr);
@@ -37,12 +39,14 @@ class ThreadPool {
   // Whether a flag of the StopScope is set. Items that take long ask between their parts and return early.
   bool stopped() const;
 
-  // Calls body(item, worker) once for each item in [0, items), handing items out dynamically; worker < threads() names the
-  // thread, for its scratch. Returns when all are done, or those begun when it was stopped (StopScope). `body` must not throw and must not call parallel_for.
+  // Calls body(item, worker) once for each item in [0, items), handing items out dynamically; worker < threads() names
+  // the thread, for its scratch. Returns when all are done, or those begun when it was stopped (StopScope). `body` must
+  // not throw and must not call parallel_for.
   template <typename Body>
   void parallel_for(int64_t items, Body&& body) {
     using Plain = std::remove_reference_t<Body>;
-    run(items, [](void* context, int64_t item, int worker) { (*static_cast<Plain*>(context))(item, worker); },
+    run(
+        items, [](void* context, int64_t item, int worker) { (*static_cast<Plain*>(context))(item, worker); },
         const_cast<void*>(static_cast<const void*>(&body)));
   }
 

@@ -30,7 +30,8 @@ struct AdamwStep {
   std::vector<Limit> limits;
 };
 
-// Fails with Code::invalid_argument for weights that are not trained, a step before the first, and settings that are not finite.
+// Fails with Code::invalid_argument for weights that are not trained, a step before the first, and settings that are
+// not finite.
 Status check(const AdamwStep& step, const WeightStore& weights);
 
 // Updates the members' values and moments from their gradients. `step` must have passed `check`.

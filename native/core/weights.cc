@@ -53,14 +53,15 @@ FileDescriptor::~FileDescriptor() {
   if (value_ >= 0) close(value_);
 }
 
-// Read, not mapped: a file that shrinks under a mapping ends the process, and one that is read gives an error. A file that was
-// written to since it was opened is refused.
+// Read, not mapped: a file that shrinks under a mapping ends the process, and one that is read gives an error. A file
+// that was written to since it was opened is refused.
 class SourceFile {
  public:
   Status open(FileDescriptor file, const std::string& path) {
     path_ = path;
     file_ = std::move(file);
-    if (file_.get() < 0 || fstat(file_.get(), &info_) != 0) return error(Code::io, "%s: expected a readable file: %s", path.c_str(), std::strerror(errno));
+    if (file_.get() < 0 || fstat(file_.get(), &info_) != 0)
+      return error(Code::io, "%s: expected a readable file: %s", path.c_str(), std::strerror(errno));
     return {};
   }
   uint64_t bytes() const { return static_cast<uint64_t>(info_.st_size); }
@@ -76,7 +77,8 @@ class SourceFile {
     const int64_t step = static_cast<int64_t>(kReadBytes / type_bytes(type));
     for (int64_t first = 0; first < count; first += step) {
       const int64_t part = std::min(step, count - first);
-      MOME_RETURN_IF_ERROR(read_bytes(offset + static_cast<uint64_t>(first) * type_bytes(type), static_cast<size_t>(part) * type_bytes(type), buffer.data()));
+      MOME_RETURN_IF_ERROR(read_bytes(offset + static_cast<uint64_t>(first) * type_bytes(type),
+                                      static_cast<size_t>(part) * type_bytes(type), buffer.data()));
       convert(buffer.data(), type, part, values + first);
     }
     return {};
@@ -87,7 +89,9 @@ class SourceFile {
     for (size_t done = 0; done < bytes;) {
       const ssize_t got = pread(file_.get(), to + done, bytes - done, static_cast<off_t>(offset + done));
       if (got < 0 && errno == EINTR) continue;
-      if (got <= 0) return error(Code::io, "%s: could not be read: %s", path_.c_str(), got == 0 ? "it has become shorter" : std::strerror(errno));
+      if (got <= 0)
+        return error(Code::io, "%s: could not be read: %s", path_.c_str(),
+                     got == 0 ? "it has become shorter" : std::strerror(errno));
       done += static_cast<size_t>(got);
     }
     return {};
@@ -126,10 +130,12 @@ void round_to(WeightType type, int64_t rows, int64_t columns, float* values) {
 }  // namespace
 
 Status WeightStore::emplace(const std::string& name, const std::vector<int64_t>& shape, Parameter** parameter) {
-  if (index_.count(name) != 0) return error(Code::invalid_argument, "weights: expected each parameter once, got %s twice", name.c_str());
+  if (index_.count(name) != 0)
+    return error(Code::invalid_argument, "weights: expected each parameter once, got %s twice", name.c_str());
   int64_t count = 1;
   for (const int64_t size : shape) {
-    if (size < 0 || (size != 0 && count > kMaxCount / size)) return error(Code::too_large, "weights: %s is too large", name.c_str());
+    if (size < 0 || (size != 0 && count > kMaxCount / size))
+      return error(Code::too_large, "weights: %s is too large", name.c_str());
     count *= size;
   }
   Parameter fresh;
@@ -157,7 +163,8 @@ void WeightStore::release(AlignedMemory& memory) {
 
 Status WeightStore::reserve_data(Parameter& parameter) {
   if (reserve(parameter.host[Form::plain], static_cast<size_t>(parameter.count) * sizeof(float))) return {};
-  return error(Code::out_of_memory, "weights: no memory for %s, %lld values", parameter.name.c_str(), static_cast<long long>(parameter.count));
+  return error(Code::out_of_memory, "weights: no memory for %s, %lld values", parameter.name.c_str(),
+               static_cast<long long>(parameter.count));
 }
 
 Status WeightStore::add(const std::string& name, const std::vector<int64_t>& shape) {
@@ -170,8 +177,8 @@ Status WeightStore::add(const std::string& name, const std::vector<int64_t>& sha
   int64_t expected = 1;
   for (const int64_t size : shape) expected *= size;
   if (expected != count) {
-    return error(Code::invalid_shape, "weights: expected %lld values for %s, got %lld", static_cast<long long>(expected), name.c_str(),
-                 static_cast<long long>(count));
+    return error(Code::invalid_shape, "weights: expected %lld values for %s, got %lld",
+                 static_cast<long long>(expected), name.c_str(), static_cast<long long>(count));
   }
   MOME_RETURN_IF_ERROR(add(name, shape));
   Parameter* parameter = &parameters_.back();
@@ -183,18 +190,23 @@ Status WeightStore::add_from_file(const std::string& path, const std::vector<Fil
   return add_from_file(FileDescriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC)), path, regions);
 }
 
-Status WeightStore::add_from_file(FileDescriptor descriptor, const std::string& path, const std::vector<FileRegion>& regions) {
+Status WeightStore::add_from_file(FileDescriptor descriptor, const std::string& path,
+                                  const std::vector<FileRegion>& regions) {
   auto file = std::make_shared<SourceFile>();
   MOME_RETURN_IF_ERROR(file->open(std::move(descriptor), path));
-  const auto inside = [&](uint64_t offset, uint64_t bytes) { return offset <= file->bytes() && bytes <= file->bytes() - offset; };
+  const auto inside = [&](uint64_t offset, uint64_t bytes) {
+    return offset <= file->bytes() && bytes <= file->bytes() - offset;
+  };
   for (const FileRegion& region : regions) {
     Parameter* parameter = nullptr;
     MOME_RETURN_IF_ERROR(emplace(region.name, region.shape, &parameter));
     const uint64_t bytes = static_cast<uint64_t>(parameter->count) * type_bytes(region.type);
-    const uint64_t scale_bytes = region.type == FileType::i8 ? static_cast<uint64_t>(parameter->rows()) * sizeof(float) : 0;
+    const uint64_t scale_bytes =
+        region.type == FileType::i8 ? static_cast<uint64_t>(parameter->rows()) * sizeof(float) : 0;
     if (!inside(region.offset, bytes) || !inside(region.scale_offset, scale_bytes)) {
-      return error(Code::invalid_file, "%s: expected %llu bytes of %s at %llu, the file has %llu", path.c_str(), static_cast<unsigned long long>(bytes),
-                   region.name.c_str(), static_cast<unsigned long long>(region.offset), static_cast<unsigned long long>(file->bytes()));
+      return error(Code::invalid_file, "%s: expected %llu bytes of %s at %llu, the file has %llu", path.c_str(),
+                   static_cast<unsigned long long>(bytes), region.name.c_str(),
+                   static_cast<unsigned long long>(region.offset), static_cast<unsigned long long>(file->bytes()));
     }
     parameter->file = {file, region};
   }
@@ -204,7 +216,8 @@ Status WeightStore::add_from_file(FileDescriptor descriptor, const std::string& 
 Status WeightStore::load(int index) {
   Parameter& parameter = parameters_[index];
   if (parameter.count == 0 || parameter.host[Form::plain].data() != nullptr) return {};
-  if (parameter.file.source == nullptr) return error(Code::unsupported, "weights: %s is kept packed only", parameter.name.c_str());
+  if (parameter.file.source == nullptr)
+    return error(Code::unsupported, "weights: %s is kept packed only", parameter.name.c_str());
   generation_++;
   MOME_RETURN_IF_ERROR(reserve_data(parameter));
   const Status status = read_region(parameter, parameter.host[Form::plain].floats());
@@ -214,7 +227,8 @@ Status WeightStore::load(int index) {
 
 Status WeightStore::enable_training() {
   if (type_ != WeightType::f32) {
-    return error(Code::unsupported, "weights: expected float32 weights to train, got %s", weight_type_name(type_).data());
+    return error(Code::unsupported, "weights: expected float32 weights to train, got %s",
+                 weight_type_name(type_).data());
   }
   generation_++;
   for (int i = 0; i < size(); i++) MOME_RETURN_IF_ERROR(load(i));
@@ -222,7 +236,8 @@ Status WeightStore::enable_training() {
     parameter.file.source = nullptr;
     const size_t bytes = static_cast<size_t>(parameter.count) * sizeof(float);
     for (AlignedMemory* memory : {&parameter.training.gradient, &parameter.training.m, &parameter.training.v}) {
-      if (!reserve(*memory, bytes)) return error(Code::out_of_memory, "weights: no memory to train %s", parameter.name.c_str());
+      if (!reserve(*memory, bytes))
+        return error(Code::out_of_memory, "weights: no memory to train %s", parameter.name.c_str());
       std::memset(memory->data(), 0, bytes);
     }
   }
@@ -258,7 +273,8 @@ Status WeightStore::pack(int index, Form form, Target target, WeightType type, T
   MOME_RETURN_IF_ERROR(load(index));
   AlignedMemory& packed = parameter.host[form];
   const size_t bytes = packer->size(parameter.rows(), parameter.columns(), form, type);
-  if (packed.bytes() < bytes && !reserve(packed, bytes)) return error(Code::out_of_memory, "weights: no memory to pack %s", parameter.name.c_str());
+  if (packed.bytes() < bytes && !reserve(packed, bytes))
+    return error(Code::out_of_memory, "weights: no memory to pack %s", parameter.name.c_str());
   packer->pack(plain.floats(), parameter.rows(), parameter.columns(), form, type, packed.data(), pool);
   parameter.versions.host[form] = parameter.versions.values;
   parameter.type = type;
@@ -266,7 +282,8 @@ Status WeightStore::pack(int index, Form form, Target target, WeightType type, T
   return {};
 }
 
-Status WeightStore::send(int index, Form form, WeightType type, const std::shared_ptr<Device>& device, ThreadPool& pool) {
+Status WeightStore::send(int index, Form form, WeightType type, const std::shared_ptr<Device>& device,
+                         ThreadPool& pool) {
   Parameter& parameter = parameters_[index];
   if (parameter.count == 0 || parameter.versions.device[form] == parameter.versions.values) return {};
   generation_++;
@@ -279,7 +296,8 @@ Status WeightStore::send(int index, Form form, WeightType type, const std::share
   if (form != Form::plain) {
     const Packer* packer = kernel_table(Target::cuda).packer(Target::cuda);
     bytes = packer->size(parameter.rows(), parameter.columns(), form, type);
-    if (!packed.reserve(bytes)) return error(Code::out_of_memory, "weights: no memory to pack %s", parameter.name.c_str());
+    if (!packed.reserve(bytes))
+      return error(Code::out_of_memory, "weights: no memory to pack %s", parameter.name.c_str());
     packer->pack(plain.floats(), parameter.rows(), parameter.columns(), form, type, packed.data(), pool);
     from = packed.data();
   }
@@ -308,7 +326,8 @@ Status WeightStore::read(int index, int64_t first, int64_t count, float* values)
   Parameter& parameter = parameters_[index];
   if (count == 0) return {};
   if (parameter.host[Form::plain].data() == nullptr) {
-    if (parameter.file.source == nullptr) return error(Code::unsupported, "weights: %s is kept packed only", parameter.name.c_str());
+    if (parameter.file.source == nullptr)
+      return error(Code::unsupported, "weights: %s is kept packed only", parameter.name.c_str());
     if (count == parameter.count) return read_region(parameter, values);
     MOME_RETURN_IF_ERROR(load(index));
   }
@@ -320,8 +339,10 @@ Status WeightStore::write(int index, int64_t first, int64_t count, const float* 
   Parameter& parameter = parameters_[index];
   if (count == 0) return {};
   if (parameter.host[Form::plain].data() == nullptr) {
-    if (parameter.file.source != nullptr && count < parameter.count) MOME_RETURN_IF_ERROR(load(index));
-    else MOME_RETURN_IF_ERROR(reserve_data(parameter));
+    if (parameter.file.source != nullptr && count < parameter.count)
+      MOME_RETURN_IF_ERROR(load(index));
+    else
+      MOME_RETURN_IF_ERROR(reserve_data(parameter));
   }
   std::memcpy(parameter.host[Form::plain].floats() + first, values, static_cast<size_t>(count) * sizeof(float));
   parameter.file.source = nullptr;
@@ -337,7 +358,8 @@ void WeightStore::changed(int index) {
 
 void WeightStore::zero_gradients() {
   for (Parameter& parameter : parameters_) {
-    if (parameter.training.gradient.data() != nullptr) std::memset(parameter.training.gradient.data(), 0, static_cast<size_t>(parameter.count) * sizeof(float));
+    if (parameter.training.gradient.data() != nullptr)
+      std::memset(parameter.training.gradient.data(), 0, static_cast<size_t>(parameter.count) * sizeof(float));
   }
 }
 

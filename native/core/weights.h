@@ -1,4 +1,5 @@
-// The named parameters of a model with their gradients and moments, each kept in the forms that one target's kernels read.
+// The named parameters of a model with their gradients and moments, each kept in the forms that one target's kernels
+// read.
 #pragma once
 
 #include <atomic>
@@ -98,8 +99,8 @@ class WeightStore {
   Status add(const std::string& name, const std::vector<int64_t>& shape, const float* data, int64_t count);
   // Adds a parameter whose values are written afterwards.
   Status add(const std::string& name, const std::vector<int64_t>& shape);
-  // Opens `path` and takes in the regions, each checked against the file's size. Values are read when they are first needed, one tensor at a
-  // time, and a matrix is packed at once: no second copy of the weights ever exists.
+  // Opens `path` and takes in the regions, each checked against the file's size. Values are read when they are first
+  // needed, one tensor at a time, and a matrix is packed at once: no second copy of the weights ever exists.
   Status add_from_file(const std::string& path, const std::vector<FileRegion>& regions);
   // The same from a file that is open; `path` names it in messages.
   Status add_from_file(FileDescriptor file, const std::string& path, const std::vector<FileRegion>& regions);
@@ -113,14 +114,16 @@ class WeightStore {
   const Parameter& at(int index) const { return parameters_[index]; }
   int size() const { return static_cast<int>(parameters_.size()); }
 
-  // Makes one of the packed forms for `target` if it is missing or older than the values. Where the target has no packer, the plain form is
-  // rounded to `type` instead.
+  // Makes one of the packed forms for `target` if it is missing or older than the values. Where the target has no
+  // packer, the plain form is rounded to `type` instead.
   Status pack(int index, Form form, Target target, WeightType type, ThreadPool& pool);
-  // Brings a parameter to a device: plain, or packed as `type`. Values that came from a file leave this processor's memory again.
+  // Brings a parameter to a device: plain, or packed as `type`. Values that came from a file leave this processor's
+  // memory again.
   Status send(int index, Form form, WeightType type, const std::shared_ptr<Device>& device, ThreadPool& pool);
   // Brings the row-major values into memory.
   Status load(int index);
-  // Releases the plain form of parameters that no program reads plain (inference). `packed_only` has a flag for each parameter.
+  // Releases the plain form of parameters that no program reads plain (inference). `packed_only` has a flag for each
+  // parameter.
   void release_plain(const std::vector<bool>& packed_only);
   // Copies the row-major values. Fails for released ones that came from no file.
   // Values [first, first + count) of a parameter. A part of one that lies in a file is read with all of it.

@@ -30,7 +30,7 @@ constexpr int64_t kLargestSide = int64_t{1} << 24;  // a side stays exact in flo
 constexpr int64_t kLargestCoefficients = int64_t{1} << 26;
 constexpr int kFractionBits = 32 - 8 - 2;  // 8 bits of sample, 2 of headroom for the filter's over- and undershoot
 constexpr int32_t kHalf = int32_t{1} << (kFractionBits - 1);
-constexpr int kLowBits = 12;  // |weight| < 2^23, so the high part needs 12 bits and the low part 12
+constexpr int kLowBits = 12;       // |weight| < 2^23, so the high part needs 12 bits and the low part 12
 constexpr int64_t kRowSlack = 16;  // bytes a vector load may read past the last sample
 
 template <typename T>

@@ -1,5 +1,5 @@
-// The addon's entry: plain functions, and the constructors of its classes. State hangs on the environment, so that worker threads
-// and double loading are safe.
+// The addon's entry: plain functions, and the constructors of its classes. State hangs on the environment, so that
+// worker threads and double loading are safe.
 #include "core/device.h"
 #include "core/finite.h"
 #include "core/kernel.h"
@@ -31,7 +31,8 @@ Napi::Value CpuInfo(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(env);
   Napi::Array targets = Napi::Array::New(env);
   for (const Target target : kCpuTargets) {
-    if (target_supported(target)) targets.Set(targets.Length(), Napi::String::New(env, std::string(target_name(target))));
+    if (target_supported(target))
+      targets.Set(targets.Length(), Napi::String::New(env, std::string(target_name(target))));
   }
   result.Set("model", cpu_model());
   result.Set("availableCores", available_cores());
@@ -40,7 +41,8 @@ Napi::Value CpuInfo(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// The CUDA library and its devices: { library: path | null, reason, devices: [{ name, runtime, capability, ..., unfit }] }.
+// The CUDA library and its devices: { library: path | null, reason, devices: [{ name, runtime, capability, ..., unfit
+// }] }.
 Napi::Value CudaInfo(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const DeviceLibrary& library = device_library();
@@ -97,7 +99,7 @@ Napi::Array to_list(Napi::Env env, const Keys& keys) {
   return list;
 }
 
-// Every OpSpec: { name, directions, matrices, rows, results, backwardResults, float32Results, int8Matrices, deviceRows }.
+// Every OpSpec, as OpEntry of ts/src/runtime/addon.ts has it.
 Napi::Value Ops(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Napi::Array list = Napi::Array::New(env);
@@ -105,7 +107,8 @@ Napi::Value Ops(const Napi::CallbackInfo& info) {
     Napi::Object entry = Napi::Object::New(env);
     Napi::Array directions = Napi::Array::New(env);
     for (const Direction direction : {Direction::forward, Direction::backward}) {
-      if (op->decoder(direction) != nullptr) directions.Set(directions.Length(), Napi::String::New(env, std::string(direction_name(direction))));
+      if (op->decoder(direction) != nullptr)
+        directions.Set(directions.Length(), Napi::String::New(env, std::string(direction_name(direction))));
     }
     entry.Set("name", std::string(op->name));
     entry.Set("directions", directions);
@@ -123,7 +126,8 @@ Napi::Value Ops(const Napi::CallbackInfo& info) {
 
 // firstNonFinite(bytes, dtype): index of the first element that is NaN or infinite, -1 where there is none.
 Napi::Value FirstNonFinite(const Napi::CallbackInfo& info) {
-  if (!info[0].IsTypedArray() || !info[1].IsString() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+  if (!info[0].IsTypedArray() || !info[1].IsString() ||
+      info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
     return raise(info.Env(), Code::invalid_argument, "firstNonFinite: expected (Uint8Array, type)");
   }
   const Napi::Uint8Array array = info[0].As<Napi::Uint8Array>();

@@ -23,8 +23,8 @@ namespace {
 
 constexpr int64_t kMaxSide = 1 << 16;
 
-// Work of all environments of the process, first come, first served. Threads are started when there is more work than threads that wait for
-// some, and stay.
+// Work of all environments of the process, first come, first served. Threads are started when there is more work than
+// threads that wait for some, and stay.
 class Queue {
  public:
   static Queue& shared() {
@@ -92,17 +92,20 @@ void in_background(std::shared_ptr<PendingPromise> pending, Work work) {
 Napi::Value ResizeBicubic(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   int64_t width = 0, height = 0, target_width = 0, target_height = 0;
-  if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array || !number_at(info, 1, width) ||
-      !number_at(info, 2, height) || !number_at(info, 3, target_width) || !number_at(info, 4, target_height)) {
-    return raise(env, Code::invalid_argument, "resizeBicubic: expected (Uint8Array, width, height, targetWidth, targetHeight)");
+  if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array ||
+      !number_at(info, 1, width) || !number_at(info, 2, height) || !number_at(info, 3, target_width) ||
+      !number_at(info, 4, target_height)) {
+    return raise(env, Code::invalid_argument,
+                 "resizeBicubic: expected (Uint8Array, width, height, targetWidth, targetHeight)");
   }
   const Napi::Uint8Array source = info[0].As<Napi::Uint8Array>();
   if (width < 1 || height < 1 || target_width < 1 || target_height < 1 || width > kMaxSide || height > kMaxSide ||
-      target_width > kMaxSide || target_height > kMaxSide || static_cast<int64_t>(source.ElementLength()) != width * height * 3) {
+      target_width > kMaxSide || target_height > kMaxSide ||
+      static_cast<int64_t>(source.ElementLength()) != width * height * 3) {
     return raise(env, Code::invalid_shape, "resizeBicubic: expected width x height x 3 bytes and sides of 1 to 65536");
   }
-  // The pixels are shared: copying them here would hold up the event loop. Whoever calls owns them, and changes nothing until the promise
-  // settles. An environment that ends waits for a row.
+  // The pixels are shared: copying them here would hold up the event loop. Whoever calls owns them, and changes nothing
+  // until the promise settles. An environment that ends waits for a row.
   auto pending = PendingPromise::create(env);
   pending->hold(info[0]);
   const Napi::Value promise = pending->promise();
@@ -111,11 +114,12 @@ Napi::Value ResizeBicubic(const Napi::CallbackInfo& info) {
     auto resized = std::make_shared<std::vector<uint8_t>>(static_cast<size_t>(target_width * target_height * 3));
     BicubicResize resize;
     if (!resize.prepare(width, height, target_width, target_height)) {
-      return error(Code::out_of_memory, "resizeBicubic: no memory for %lld x %lld", static_cast<long long>(target_width),
-                   static_cast<long long>(target_height));
+      return error(Code::out_of_memory, "resizeBicubic: no memory for %lld x %lld",
+                   static_cast<long long>(target_width), static_cast<long long>(target_height));
     }
     for (int64_t row = 0; row < target_height; row++) {
-      if (!pending->while_open([&] { resize.run(pixels, resized->data(), 1); })) return error(Code::aborted, "resizeBicubic: aborted");
+      if (!pending->while_open([&] { resize.run(pixels, resized->data(), 1); }))
+        return error(Code::aborted, "resizeBicubic: aborted");
     }
     make = [resized](Napi::Env env) { return to_array<Napi::Uint8Array>(env, resized->data(), resized->size()); };
     return {};
@@ -123,8 +127,8 @@ Napi::Value ResizeBicubic(const Napi::CallbackInfo& info) {
   return promise;
 }
 
-// limitMemory(bytes): from now on this process gets no more private writable memory than so many bytes: allocations fail beyond. It can be
-// called again with another number.
+// limitMemory(bytes): from now on this process gets no more private writable memory than so many bytes: allocations
+// fail beyond. It can be called again with another number.
 Napi::Value LimitMemory(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   int64_t bytes = 0;
@@ -136,27 +140,34 @@ Napi::Value LimitMemory(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
-// topK(rows: Float32Array, width, query: Float32Array, k, cancelToken?): Promise<{ indices: Int32Array, scores: Float32Array }>
+// topK(rows: Float32Array, width, query: Float32Array, k, cancelToken?): Promise<{ indices: Int32Array, scores:
+// Float32Array }>
 //
-// The query is copied. The rows are not, for copying millions of them would cost more than the search: they belong to the library, which
-// gives their array to nobody and so keeps it attached and unchanged. The array is held here, so that it is not collected.
+// The query is copied. The rows are not, for copying millions of them would cost more than the search: they belong to
+// the library, which gives their array to nobody and so keeps it attached and unchanged. The array is held here, so
+// that it is not collected.
 Napi::Value TopKOf(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   int64_t width = 0, k = 0;
-  if (!info[0].IsTypedArray() || !info[2].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array ||
-      info[2].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array || !number_at(info, 1, width) || !number_at(info, 3, k)) {
+  if (!info[0].IsTypedArray() || !info[2].IsTypedArray() ||
+      info[0].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array ||
+      info[2].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array || !number_at(info, 1, width) ||
+      !number_at(info, 3, k)) {
     return raise(env, Code::invalid_argument, "topK: expected (Float32Array, width, Float32Array, k)");
   }
   const Napi::Float32Array rows = info[0].As<Napi::Float32Array>();
   const Napi::Float32Array query = info[2].As<Napi::Float32Array>();
-  if (width < 1 || static_cast<int64_t>(query.ElementLength()) != width || rows.ElementLength() % static_cast<size_t>(width) != 0) {
+  if (width < 1 || static_cast<int64_t>(query.ElementLength()) != width ||
+      rows.ElementLength() % static_cast<size_t>(width) != 0) {
     return raise(env, Code::invalid_shape, "topK: expected whole rows and a query of the same width");
   }
   const int64_t count = static_cast<int64_t>(rows.ElementLength()) / width;
-  if (count > INT32_MAX) return raise(env, Code::too_large, "topK: expected at most 2^31 - 1 rows, got " + std::to_string(count));
+  if (count > INT32_MAX)
+    return raise(env, Code::too_large, "topK: expected at most 2^31 - 1 rows, got " + std::to_string(count));
   auto wanted = std::make_shared<std::vector<float>>(query.Data(), query.Data() + width);
   std::shared_ptr<std::atomic<bool>> cancelled;
-  if (info[4].IsObject() && info[4].As<Napi::Object>().InstanceOf(env.GetInstanceData<AddonState>()->cancel_token.Value())) {
+  if (info[4].IsObject() &&
+      info[4].As<Napi::Object>().InstanceOf(env.GetInstanceData<AddonState>()->cancel_token.Value())) {
     cancelled = CancelToken::Unwrap(info[4].As<Napi::Object>())->flag();
   }
   auto pending = PendingPromise::create(env);

@@ -17,8 +17,8 @@
 
 namespace mome {
 
-// The way from native threads to one environment's JS thread. Closed by a clean-up hook before the environment takes its function
-// apart, so that no thread ever calls into one that is gone.
+// The way from native threads to one environment's JS thread. Closed by a clean-up hook before the environment takes
+// its function apart, so that no thread ever calls into one that is gone.
 class Mailbox {
  public:
   using Letter = std::function<void(Napi::Env)>;
@@ -32,8 +32,8 @@ class Mailbox {
   }
   // Hands a letter to the JS thread; any thread. Without an environment it is dropped, unread.
   void post(Letter letter);
-  // Calls `body`, which reads memory of JavaScript, unless the environment has ended; the environment does not end before `body` has. Any
-  // thread.
+  // Calls `body`, which reads memory of JavaScript, unless the environment has ended; the environment does not end
+  // before `body` has. Any thread.
   template <typename Body>
   bool while_open(const Body& body) {
     const std::shared_lock reading(memory_);
@@ -72,10 +72,13 @@ inline Napi::Value raise(Napi::Env env, const Status& status) {
   return env.Undefined();
 }
 
-inline Napi::Value raise(Napi::Env env, Code code, const std::string& message) { return raise(env, Status(code, message)); }
+inline Napi::Value raise(Napi::Env env, Code code, const std::string& message) {
+  return raise(env, Status(code, message));
+}
 
-// A promise that a native thread settles. `settle` may be called on any thread, once; `make` then runs on the JS thread and gives
-// the value. When the environment is gone nothing happens. Values the native side needs alive are kept in `held`.
+// A promise that a native thread settles. `settle` may be called on any thread, once; `make` then runs on the JS thread
+// and gives the value. When the environment is gone nothing happens. Values the native side needs alive are kept in
+// `held`.
 class PendingPromise : public std::enable_shared_from_this<PendingPromise> {
  public:
   using Make = std::function<Napi::Value(Napi::Env)>;
@@ -85,7 +88,8 @@ class PendingPromise : public std::enable_shared_from_this<PendingPromise> {
     pending->mailbox_->await(env);
     return pending;
   }
-  // An environment that is ending makes no promise: both stay null then. (Napi::Promise::Deferred would leave them undefined.)
+  // An environment that is ending makes no promise: both stay null then. (Napi::Promise::Deferred would leave them
+  // undefined.)
   explicit PendingPromise(Napi::Env env) : mailbox_(env.GetInstanceData<AddonState>()->mailbox) {
     napi_value promise = nullptr;
     if (napi_create_promise(env, &deferred_, &promise) != napi_ok) {
@@ -120,8 +124,10 @@ class PendingPromise : public std::enable_shared_from_this<PendingPromise> {
         return;
       }
       const Napi::Value value = make ? make(env) : env.Undefined();
-      if (env.IsExceptionPending()) napi_reject_deferred(env, pending->deferred_, env.GetAndClearPendingException().Value());
-      else if (!value.IsEmpty()) napi_resolve_deferred(env, pending->deferred_, value);
+      if (env.IsExceptionPending())
+        napi_reject_deferred(env, pending->deferred_, env.GetAndClearPendingException().Value());
+      else if (!value.IsEmpty())
+        napi_resolve_deferred(env, pending->deferred_, value);
     });
   }
 

@@ -11,16 +11,18 @@ namespace mome {
 Napi::Value in_engine(Napi::Env env, Engine& engine, std::function<Status(PendingPromise::Make&)> work, bool shared) {
   auto pending = PendingPromise::create(env);
   const Napi::Value promise = pending->promise();
-  engine.post([pending, work = std::move(work)] {
-    PendingPromise::Make make;
-    Status status;
-    try {
-      status = work(make);
-    } catch (const std::bad_alloc&) {
-      status = error(Code::out_of_memory, "engine: no memory");
-    }
-    pending->settle(std::move(status), std::move(make));
-  }, shared);
+  engine.post(
+      [pending, work = std::move(work)] {
+        PendingPromise::Make make;
+        Status status;
+        try {
+          status = work(make);
+        } catch (const std::bad_alloc&) {
+          status = error(Code::out_of_memory, "engine: no memory");
+        }
+        pending->settle(std::move(status), std::move(make));
+      },
+      shared);
   return promise;
 }
 
@@ -35,10 +37,12 @@ Napi::Function CancelToken::Define(Napi::Env env) {
 // ---- engine
 
 Napi::Function NativeEngine::Define(Napi::Env env) {
-  return DefineClass(env, "NativeEngine",
-                     {InstanceAccessor("threads", &NativeEngine::Threads, nullptr), InstanceAccessor("target", &NativeEngine::Target, nullptr),
-                      InstanceAccessor("arenaBytes", &NativeEngine::ArenaBytes, nullptr), InstanceMethod("holds", &NativeEngine::Holds),
-                      InstanceMethod("dispose", &NativeEngine::Dispose)});
+  return DefineClass(
+      env, "NativeEngine",
+      {InstanceAccessor("threads", &NativeEngine::Threads, nullptr),
+       InstanceAccessor("target", &NativeEngine::Target, nullptr),
+       InstanceAccessor("arenaBytes", &NativeEngine::ArenaBytes, nullptr),
+       InstanceMethod("holds", &NativeEngine::Holds), InstanceMethod("dispose", &NativeEngine::Dispose)});
 }
 
 // new NativeEngine(threads, target, deviceIndex?, memoryLimit?): the last two for target cuda.
@@ -58,7 +62,8 @@ NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Na
   if (!parse_target(name, target) || !target_supported(target)) {
     const bool cuda = name == target_name(mome::Target::cuda);
     raise(info.Env(), Code::device_unavailable,
-          cuda ? "NativeEngine: no CUDA library: " + device_library().reason : "NativeEngine: this processor has no target '" + name + "'");
+          cuda ? "NativeEngine: no CUDA library: " + device_library().reason
+               : "NativeEngine: this processor has no target '" + name + "'");
     return;
   }
   std::shared_ptr<Device> device;
@@ -94,11 +99,13 @@ Napi::Value NativeEngine::ArenaBytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), engine_ ? static_cast<double>(engine_->arena_bytes()) : 0);
 }
 
-// holds(bytes): how much memory this engine, its weights included, holds outside V8's heap. Without it V8 sees small objects alone and leaves
-// models that were dropped for a long time. The total that V8 knows of.
+// holds(bytes): how much memory this engine, its weights included, holds outside V8's heap. Without it V8 sees small
+// objects alone and leaves models that were dropped for a long time. The total that V8 knows of.
 Napi::Value NativeEngine::Holds(const Napi::CallbackInfo& info) {
   const double bytes = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : 0;
-  return Napi::Number::New(info.Env(), static_cast<double>(account(engine_ && bytes >= 0 && bytes < 0x1p53 ? static_cast<int64_t>(bytes) : 0)));
+  return Napi::Number::New(
+      info.Env(),
+      static_cast<double>(account(engine_ && bytes >= 0 && bytes < 0x1p53 ? static_cast<int64_t>(bytes) : 0)));
 }
 
 int64_t NativeEngine::account(int64_t bytes) {
@@ -120,9 +127,11 @@ void NativeEngine::Dispose(const Napi::CallbackInfo&) {
 // ---- program
 
 Napi::Function NativeProgram::Define(Napi::Env env) {
-  return DefineClass(env, "NativeProgram",
-                     {InstanceAccessor("names", &NativeProgram::Names, nullptr), InstanceMethod("run", &NativeProgram::Run), InstanceMethod("releasePlain", &NativeProgram::ReleasePlain),
-                      InstanceMethod("dispose", &NativeProgram::Dispose)});
+  return DefineClass(
+      env, "NativeProgram",
+      {InstanceAccessor("names", &NativeProgram::Names, nullptr), InstanceMethod("run", &NativeProgram::Run),
+       InstanceMethod("releasePlain", &NativeProgram::ReleasePlain),
+       InstanceMethod("dispose", &NativeProgram::Dispose)});
 }
 
 // new NativeProgram(weights, text)
@@ -155,17 +164,21 @@ struct OwnedInputs {
 size_t align(size_t bytes) { return (bytes + 15) / 16 * 16; }
 
 // Numbers in the order of `names`; NaN stands for one that was not given.
-Status read_numbers(const Napi::Value& value, const std::vector<std::string>& names, const char* kind, std::vector<double>& numbers) {
+Status read_numbers(const Napi::Value& value, const std::vector<std::string>& names, const char* kind,
+                    std::vector<double>& numbers) {
   napi_typedarray_type type = napi_int8_array;
   size_t count = 0;
   void* data = nullptr;
-  if (value.IsTypedArray() && napi_get_typedarray_info(value.Env(), value, &type, &count, &data, nullptr, nullptr) != napi_ok) count = 0;
+  if (value.IsTypedArray() &&
+      napi_get_typedarray_info(value.Env(), value, &type, &count, &data, nullptr, nullptr) != napi_ok)
+    count = 0;
   if (count != names.size() || (count > 0 && type != napi_float64_array)) {
     return error(Code::invalid_argument, "run: expected %zu %ss in a Float64Array", names.size(), kind);
   }
   if (count > 0) numbers.assign(static_cast<const double*>(data), static_cast<const double*>(data) + count);
   for (size_t i = 0; i < count; i++) {
-    if (std::isnan(numbers[i])) return error(Code::invalid_argument, "run: expected %s %s, got none", kind, names[i].c_str());
+    if (std::isnan(numbers[i]))
+      return error(Code::invalid_argument, "run: expected %s %s, got none", kind, names[i].c_str());
   }
   return {};
 }
@@ -175,7 +188,8 @@ Status read_dims(const Napi::Value& value, const Program& program, std::vector<i
   MOME_RETURN_IF_ERROR(read_numbers(value, program.dims, "dimension", numbers));
   for (size_t i = 0; i < numbers.size(); i++) {
     if (!(numbers[i] >= 0 && numbers[i] < 0x1p40 && numbers[i] == std::floor(numbers[i]))) {
-      return error(Code::invalid_argument, "run: expected dimension %s to be a whole number >= 0", program.dims[i].c_str());
+      return error(Code::invalid_argument, "run: expected dimension %s to be a whole number >= 0",
+                   program.dims[i].c_str());
     }
     dims.push_back(static_cast<int64_t>(numbers[i]));
   }
@@ -194,13 +208,15 @@ Status read_inputs(const Napi::Value& value, const Program& program, OwnedInputs
     napi_typedarray_type type = napi_int8_array;
     size_t count = 0;
     void* data = nullptr;
-    if (!array.IsTypedArray() || napi_get_typedarray_info(array.Env(), array, &type, &count, &data, nullptr, nullptr) != napi_ok) {
+    if (!array.IsTypedArray() ||
+        napi_get_typedarray_info(array.Env(), array, &type, &count, &data, nullptr, nullptr) != napi_ok) {
       return error(Code::invalid_argument, "run: expected a typed array for input %s", declared.name.c_str());
     }
     const napi_typedarray_type wanted = declared.type == ElementType::f32   ? napi_float32_array
                                         : declared.type == ElementType::i32 ? napi_int32_array
                                                                             : napi_uint8_array;
-    if (type != wanted) return error(Code::invalid_argument, "run: expected another element type for input %s", declared.name.c_str());
+    if (type != wanted)
+      return error(Code::invalid_argument, "run: expected another element type for input %s", declared.name.c_str());
     owned.request.inputs.push_back({declared.type, data, count});
     bytes.push_back(count * (wanted == napi_uint8_array ? 1 : 4));
     total += align(bytes.back());
@@ -235,11 +251,13 @@ Napi::Value NativeProgram::Names(const Napi::CallbackInfo& info) {
   return names;
 }
 
-// run(dims: Float64Array, scalars: Float64Array, inputs: typed arrays, profile, cancelToken?): Promise<{ outputs, nanoseconds?, startNanoseconds? }>
+// run(dims: Float64Array, scalars: Float64Array, inputs: typed arrays, profile, cancelToken?): Promise<{ outputs,
+// nanoseconds?, startNanoseconds? }>
 Napi::Value NativeProgram::Run(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Engine* engine = owner_ == nullptr ? nullptr : owner_->engine();
-  if (engine == nullptr || !compiled_ || !owner_->store()) return raise(env, Code::disposed, "run: expected a live program");
+  if (engine == nullptr || !compiled_ || !owner_->store())
+    return raise(env, Code::disposed, "run: expected a live program");
 
   auto owned = std::make_shared<OwnedInputs>();
   owned->request.asked = std::chrono::steady_clock::now();
@@ -253,31 +271,38 @@ Napi::Value NativeProgram::Run(const Napi::CallbackInfo& info) {
   if (info[4].IsObject() && info[4].As<Napi::Object>().InstanceOf(state->cancel_token.Value())) {
     owned->request.cancelled = CancelToken::Unwrap(info[4].As<Napi::Object>())->flag();
   }
-  return in_engine(env, *engine, [engine, owned, compiled = compiled_, store = owner_->store()](PendingPromise::Make& make) -> Status {
-    auto result = std::make_shared<RunResult>();
-    MOME_RETURN_IF_ERROR(engine->run(*compiled, *store, owned->request, *result));
-    make = [result, compiled](Napi::Env env) -> Napi::Value {
-      Napi::Object outputs = Napi::Object::New(env);
-      for (size_t i = 0; i < result->outputs.size(); i++) outputs.Set(compiled->program->outputs[i].name, to_float32(env, result->outputs[i]));
-      Napi::Object value = Napi::Object::New(env);
-      value.Set("outputs", outputs);
-      if (!result->nanoseconds.empty()) {
-        value.Set("nanoseconds", to_array<Napi::Float64Array>(env, result->nanoseconds.data(), result->nanoseconds.size()));
-        value.Set("startNanoseconds", result->start_nanoseconds);
-      }
-      return value;
-    };
-    return {};
-  }, true);
+  return in_engine(
+      env, *engine,
+      [engine, owned, compiled = compiled_, store = owner_->store()](PendingPromise::Make& make) -> Status {
+        auto result = std::make_shared<RunResult>();
+        MOME_RETURN_IF_ERROR(engine->run(*compiled, *store, owned->request, *result));
+        make = [result, compiled](Napi::Env env) -> Napi::Value {
+          Napi::Object outputs = Napi::Object::New(env);
+          for (size_t i = 0; i < result->outputs.size(); i++)
+            outputs.Set(compiled->program->outputs[i].name, to_float32(env, result->outputs[i]));
+          Napi::Object value = Napi::Object::New(env);
+          value.Set("outputs", outputs);
+          if (!result->nanoseconds.empty()) {
+            value.Set("nanoseconds",
+                      to_array<Napi::Float64Array>(env, result->nanoseconds.data(), result->nanoseconds.size()));
+            value.Set("startNanoseconds", result->start_nanoseconds);
+          }
+          return value;
+        };
+        return {};
+      },
+      true);
 }
 
 // releasePlain(): Promise<void>: keeps only the packed form of the matrices this program reads.
 Napi::Value NativeProgram::ReleasePlain(const Napi::CallbackInfo& info) {
   Engine* engine = owner_ == nullptr ? nullptr : owner_->engine();
-  if (engine == nullptr || !compiled_ || !owner_->store()) return raise(info.Env(), Code::disposed, "releasePlain: expected a live program");
-  return in_engine(info.Env(), *engine, [engine, compiled = compiled_, store = owner_->store()](PendingPromise::Make&) -> Status {
-    return engine->release_plain(*compiled, *store);
-  });
+  if (engine == nullptr || !compiled_ || !owner_->store())
+    return raise(info.Env(), Code::disposed, "releasePlain: expected a live program");
+  return in_engine(info.Env(), *engine,
+                   [engine, compiled = compiled_, store = owner_->store()](PendingPromise::Make&) -> Status {
+                     return engine->release_plain(*compiled, *store);
+                   });
 }
 
 void NativeProgram::Dispose(const Napi::CallbackInfo&) { compiled_.reset(); }

@@ -90,7 +90,8 @@ class NativeProgram : public Napi::ObjectWrap<NativeProgram> {
 
 // Queues `work` on the engine's coordinator thread and returns the promise it settles.
 // `shared`: it may overlap with other such work of a device (Engine::post).
-Napi::Value in_engine(Napi::Env env, Engine& engine, std::function<Status(PendingPromise::Make&)> work, bool shared = false);
+Napi::Value in_engine(Napi::Env env, Engine& engine, std::function<Status(PendingPromise::Make&)> work,
+                      bool shared = false);
 
 // A Float32Array with a copy of `values`.
 Napi::Value to_float32(Napi::Env env, const std::vector<float>& values);

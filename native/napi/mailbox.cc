@@ -4,7 +4,8 @@ namespace mome {
 
 std::shared_ptr<Mailbox> Mailbox::open(Napi::Env env) {
   auto mailbox = std::make_shared<Mailbox>();
-  mailbox->function_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "mome", 0, 1);
+  mailbox->function_ =
+      Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "mome", 0, 1);
   mailbox->function_.Unref(env);
   // Hooks run in reverse order: this one before the function's own.
   env.AddCleanupHook([mailbox] {

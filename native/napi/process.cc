@@ -1,5 +1,6 @@
-// Processes that are started without holding the thread that asks: `posix_spawn` shares the memory of its caller until the new program begins,
-// where `fork` first copies the page tables, which takes a tenth of a second for a few gigabytes.
+// Processes that are started without holding the thread that asks: `posix_spawn` shares the memory of its caller until
+// the new program begins, where `fork` first copies the page tables, which takes a tenth of a second for a few
+// gigabytes.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -46,8 +47,10 @@ struct Pipe {
   int take(int end) { return std::exchange(ends[end], -1); }
 };
 
-// Starts the program with pipes as standard input and output and no standard error. Returns an error number, 0 for none.
-int spawn(const std::string& file, const TextList& arguments, const TextList& environment, const Pipe& input, const Pipe& output, pid_t& pid) {
+// Starts the program with pipes as standard input and output and no standard error. Returns an error number, 0 for
+// none.
+int spawn(const std::string& file, const TextList& arguments, const TextList& environment, const Pipe& input,
+          const Pipe& output, pid_t& pid) {
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
   posix_spawn_file_actions_init(&actions);
@@ -71,7 +74,8 @@ int spawn(const std::string& file, const TextList& arguments, const TextList& en
   return failure;
 }
 
-// startProcess(file, arguments, environment): { pid, input, output }: descriptors of the ends of its standard input and output.
+// startProcess(file, arguments, environment): { pid, input, output }: descriptors of the ends of its standard input and
+// output.
 Napi::Value StartProcess(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (!info[0].IsString() || !info[1].IsArray() || !info[2].IsArray()) {
@@ -80,7 +84,9 @@ Napi::Value StartProcess(const Napi::CallbackInfo& info) {
   const TextList arguments(info[1].As<Napi::Array>()), environment(info[2].As<Napi::Array>());
   Pipe input, output;
   pid_t pid = 0;
-  const int failure = input.ok() && output.ok() ? spawn(info[0].As<Napi::String>().Utf8Value(), arguments, environment, input, output, pid) : errno;
+  const int failure = input.ok() && output.ok()
+                          ? spawn(info[0].As<Napi::String>().Utf8Value(), arguments, environment, input, output, pid)
+                          : errno;
   if (failure != 0) return raise(env, Code::io, std::string("startProcess: ") + std::strerror(failure));
   Napi::Object process = Napi::Object::New(env);
   process.Set("pid", Napi::Number::New(env, pid));
@@ -89,7 +95,8 @@ Napi::Value StartProcess(const Napi::CallbackInfo& info) {
   return process;
 }
 
-// endOfProcess(pid): { code, signal } once a process of startProcess has ended, undefined until then. Its number is free after that.
+// endOfProcess(pid): { code, signal } once a process of startProcess has ended, undefined until then. Its number is
+// free after that.
 Napi::Value EndOfProcess(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (!info[0].IsNumber()) return raise(env, Code::invalid_argument, "endOfProcess: expected the number of a process");

@@ -17,7 +17,8 @@ Status read_shape(const Napi::Value& value, std::vector<int64_t>& shape) {
   for (uint32_t i = 0; i < sizes.Length(); i++) {
     const Napi::Value size = sizes.Get(i);
     const double number = size.IsNumber() ? size.As<Napi::Number>().DoubleValue() : -1;
-    if (!(number >= 0 && number < 0x1p40) || number != std::floor(number)) return error(Code::invalid_argument, "weights: expected whole numbers as shape");
+    if (!(number >= 0 && number < 0x1p40) || number != std::floor(number))
+      return error(Code::invalid_argument, "weights: expected whole numbers as shape");
     shape.push_back(static_cast<int64_t>(number));
   }
   return {};
@@ -53,14 +54,15 @@ int kind_of(const Napi::Value& value) {
 }  // namespace
 
 Napi::Function NativeWeights::Define(Napi::Env env) {
-  return DefineClass(env, "NativeWeights",
-                     {InstanceMethod("add", &NativeWeights::Add), InstanceMethod("map", &NativeWeights::Map),
-                      InstanceMethod("names", &NativeWeights::Names), InstanceMethod("count", &NativeWeights::Count), InstanceAccessor("bytes", &NativeWeights::Bytes, nullptr),
-                      InstanceMethod("read", &NativeWeights::Read), InstanceMethod("write", &NativeWeights::Write),
-                      InstanceMethod("enableTraining", &NativeWeights::EnableTraining),
-                      InstanceMethod("zeroGradients", &NativeWeights::ZeroGradients),
-                      InstanceMethod("gradientNorm", &NativeWeights::GradientNorm), InstanceMethod("adamw", &NativeWeights::Adamw),
-                      InstanceMethod("dispose", &NativeWeights::Dispose)});
+  return DefineClass(
+      env, "NativeWeights",
+      {InstanceMethod("add", &NativeWeights::Add), InstanceMethod("map", &NativeWeights::Map),
+       InstanceMethod("names", &NativeWeights::Names), InstanceMethod("count", &NativeWeights::Count),
+       InstanceAccessor("bytes", &NativeWeights::Bytes, nullptr), InstanceMethod("read", &NativeWeights::Read),
+       InstanceMethod("write", &NativeWeights::Write), InstanceMethod("enableTraining", &NativeWeights::EnableTraining),
+       InstanceMethod("zeroGradients", &NativeWeights::ZeroGradients),
+       InstanceMethod("gradientNorm", &NativeWeights::GradientNorm), InstanceMethod("adamw", &NativeWeights::Adamw),
+       InstanceMethod("dispose", &NativeWeights::Dispose)});
 }
 
 // new NativeWeights(engine, type = 'float32')
@@ -80,7 +82,7 @@ NativeWeights::NativeWeights(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
   store_ = std::make_shared<WeightStore>(type);
 }
 
-#define MOME_REQUIRE_LIVE()                                                                                        \
+#define MOME_REQUIRE_LIVE() \
   if (!store_ || engine() == nullptr) return raise(info.Env(), Code::disposed, "weights: expected live weights")
 
 // add(name, shape): the values are written afterwards. Must come before any program is made.
@@ -103,7 +105,8 @@ Napi::Value NativeWeights::Map(const Napi::CallbackInfo& info) {
   const Napi::Array entries = info[2].As<Napi::Array>();
   for (uint32_t i = 0; i < entries.Length(); i++) {
     const Napi::Value entry = entries.Get(i);
-    if (!entry.IsObject()) return raise(info.Env(), Code::invalid_argument, "weights.map: expected entries to be objects");
+    if (!entry.IsObject())
+      return raise(info.Env(), Code::invalid_argument, "weights.map: expected entries to be objects");
     const Napi::Object object = entry.As<Napi::Object>();
     FileRegion region;
     region.name = string_of(object, "name");
@@ -111,15 +114,23 @@ Napi::Value NativeWeights::Map(const Napi::CallbackInfo& info) {
     const double offset = object.Get("offset").IsNumber() ? object.Get("offset").As<Napi::Number>().DoubleValue() : -1;
     const Status status = read_shape(object.Get("shape"), region.shape);
     if (!status.ok()) return raise(info.Env(), status);
-    if (!(offset >= 0 && offset < 0x1p53)) return raise(info.Env(), Code::invalid_argument, "weights.map: expected an offset >= 0");
-    if (dtype == "F32") region.type = FileType::f32;
-    else if (dtype == "F16") region.type = FileType::f16;
-    else if (dtype == "BF16") region.type = FileType::bf16;
-    else if (dtype == "I8") region.type = FileType::i8;
-    else return raise(info.Env(), Code::unsupported, "weights.map: expected F32, F16, BF16 or I8, got " + dtype);
+    if (!(offset >= 0 && offset < 0x1p53))
+      return raise(info.Env(), Code::invalid_argument, "weights.map: expected an offset >= 0");
+    if (dtype == "F32")
+      region.type = FileType::f32;
+    else if (dtype == "F16")
+      region.type = FileType::f16;
+    else if (dtype == "BF16")
+      region.type = FileType::bf16;
+    else if (dtype == "I8")
+      region.type = FileType::i8;
+    else
+      return raise(info.Env(), Code::unsupported, "weights.map: expected F32, F16, BF16 or I8, got " + dtype);
     if (region.type == FileType::i8) {
-      const double scale = object.Get("scaleOffset").IsNumber() ? object.Get("scaleOffset").As<Napi::Number>().DoubleValue() : -1;
-      if (!(scale >= 0 && scale < 0x1p53)) return raise(info.Env(), Code::invalid_argument, "weights.map: expected a scaleOffset beside I8");
+      const double scale =
+          object.Get("scaleOffset").IsNumber() ? object.Get("scaleOffset").As<Napi::Number>().DoubleValue() : -1;
+      if (!(scale >= 0 && scale < 0x1p53))
+        return raise(info.Env(), Code::invalid_argument, "weights.map: expected a scaleOffset beside I8");
       region.scale_offset = static_cast<uint64_t>(scale);
     }
     region.offset = static_cast<uint64_t>(offset);
@@ -143,7 +154,8 @@ Napi::Value NativeWeights::Names(const Napi::CallbackInfo& info) {
 Napi::Value NativeWeights::Count(const Napi::CallbackInfo& info) {
   MOME_REQUIRE_LIVE();
   const int index = info[0].IsString() ? store_->find(info[0].As<Napi::String>().Utf8Value()) : -1;
-  return index < 0 ? info.Env().Undefined() : Napi::Number::New(info.Env(), static_cast<double>(store_->at(index).count));
+  return index < 0 ? info.Env().Undefined()
+                   : Napi::Number::New(info.Env(), static_cast<double>(store_->at(index).count));
 }
 
 Napi::Value NativeWeights::Bytes(const Napi::CallbackInfo& info) {
@@ -155,24 +167,28 @@ Napi::Value NativeWeights::Read(const Napi::CallbackInfo& info) {
   MOME_REQUIRE_LIVE();
   const int index = info[0].IsString() ? store_->find(info[0].As<Napi::String>().Utf8Value()) : -1;
   const int kind = kind_of(info[1]);
-  if (index < 0 || kind < 0) return raise(info.Env(), Code::not_found, "weights.read: expected the name of a parameter and a kind");
+  if (index < 0 || kind < 0)
+    return raise(info.Env(), Code::not_found, "weights.read: expected the name of a parameter and a kind");
   int64_t first = 0, count = 0;
-  if (!number_at(info, 2, first) || !number_at(info, 3, count) || first < 0 || count < 0 || first > store_->at(index).count ||
-      count > store_->at(index).count - first) {
+  if (!number_at(info, 2, first) || !number_at(info, 3, count) || first < 0 || count < 0 ||
+      first > store_->at(index).count || count > store_->at(index).count - first) {
     return raise(info.Env(), Code::invalid_shape, "weights.read: expected a range of the parameter's values");
   }
-  return in_engine(info.Env(), *engine(), [store = store_, index, kind, first, count](PendingPromise::Make& make) -> Status {
-    auto values = std::make_shared<std::vector<float>>(static_cast<size_t>(count));
-    if (kind == 0) {
-      MOME_RETURN_IF_ERROR(store->read(index, first, count, values->data()));
-    } else {
-      const AlignedMemory& memory = memory_of(store->at(index), kind);
-      if (memory.data() == nullptr && count > 0) return error(Code::unsupported, "weights.read: %s has no %s here", store->at(index).name.c_str(), kinds[kind]);
-      std::copy_n(memory.floats() + first, count, values->data());
-    }
-    make = [values](Napi::Env env) { return to_float32(env, *values); };
-    return {};
-  });
+  return in_engine(info.Env(), *engine(),
+                   [store = store_, index, kind, first, count](PendingPromise::Make& make) -> Status {
+                     auto values = std::make_shared<std::vector<float>>(static_cast<size_t>(count));
+                     if (kind == 0) {
+                       MOME_RETURN_IF_ERROR(store->read(index, first, count, values->data()));
+                     } else {
+                       const AlignedMemory& memory = memory_of(store->at(index), kind);
+                       if (memory.data() == nullptr && count > 0)
+                         return error(Code::unsupported, "weights.read: %s has no %s here",
+                                      store->at(index).name.c_str(), kinds[kind]);
+                       std::copy_n(memory.floats() + first, count, values->data());
+                     }
+                     make = [values](Napi::Env env) { return to_float32(env, *values); };
+                     return {};
+                   });
 }
 
 // write(name, values, kind, first): Promise<void>. The values are copied before the call returns.
@@ -180,22 +196,27 @@ Napi::Value NativeWeights::Write(const Napi::CallbackInfo& info) {
   MOME_REQUIRE_LIVE();
   const int index = info[0].IsString() ? store_->find(info[0].As<Napi::String>().Utf8Value()) : -1;
   const int kind = kind_of(info[2]);
-  if (index < 0 || kind < 0) return raise(info.Env(), Code::not_found, "weights.write: expected the name of a parameter and a kind");
+  if (index < 0 || kind < 0)
+    return raise(info.Env(), Code::not_found, "weights.write: expected the name of a parameter and a kind");
   int64_t first = 0;
   const bool is_array = info[1].IsTypedArray() && info[1].As<Napi::TypedArray>().TypedArrayType() == napi_float32_array;
   const int64_t count = is_array ? static_cast<int64_t>(info[1].As<Napi::Float32Array>().ElementLength()) : 0;
-  if (!is_array || !number_at(info, 3, first) || first < 0 || first > store_->at(index).count || count > store_->at(index).count - first) {
-    return raise(info.Env(), Code::invalid_shape, "weights.write: expected a Float32Array for a range of the parameter's values");
+  if (!is_array || !number_at(info, 3, first) || first < 0 || first > store_->at(index).count ||
+      count > store_->at(index).count - first) {
+    return raise(info.Env(), Code::invalid_shape,
+                 "weights.write: expected a Float32Array for a range of the parameter's values");
   }
   const float* data = info[1].As<Napi::Float32Array>().Data();
   auto values = std::make_shared<std::vector<float>>(data, data + count);
-  return in_engine(info.Env(), *engine(), [store = store_, index, kind, first, values](PendingPromise::Make&) -> Status {
-    if (kind == 0) return store->write(index, first, static_cast<int64_t>(values->size()), values->data());
-    AlignedMemory& memory = memory_of(store->at(index), kind);
-    if (memory.data() == nullptr) return error(Code::unsupported, "weights.write: %s is not being trained", store->at(index).name.c_str());
-    std::copy(values->begin(), values->end(), memory.floats() + first);
-    return {};
-  });
+  return in_engine(
+      info.Env(), *engine(), [store = store_, index, kind, first, values](PendingPromise::Make&) -> Status {
+        if (kind == 0) return store->write(index, first, static_cast<int64_t>(values->size()), values->data());
+        AlignedMemory& memory = memory_of(store->at(index), kind);
+        if (memory.data() == nullptr)
+          return error(Code::unsupported, "weights.write: %s is not being trained", store->at(index).name.c_str());
+        std::copy(values->begin(), values->end(), memory.floats() + first);
+        return {};
+      });
 }
 
 // enableTraining(): Promise<void>
@@ -249,7 +270,8 @@ Status read_members(const Napi::Value& groups, const WeightStore& store, std::ve
 
 Status read_limits(const Napi::Value& value, const WeightStore& store, std::vector<AdamwStep::Limit>& limits) {
   if (value.IsUndefined()) return {};
-  if (!value.IsObject()) return error(Code::invalid_argument, "weights.adamw: expected limits by the names of parameters");
+  if (!value.IsObject())
+    return error(Code::invalid_argument, "weights.adamw: expected limits by the names of parameters");
   const Napi::Object object = value.As<Napi::Object>();
   const Napi::Array names = object.GetPropertyNames();
   for (uint32_t n = 0; n < names.Length(); n++) {
@@ -263,14 +285,16 @@ Status read_limits(const Napi::Value& value, const WeightStore& store, std::vect
 
 }  // namespace
 
-// adamw({ step, learningRate, beta1, beta2, eps, gradientScale, groups: [{ names, weightDecay, learningRateScale }], limits?: { name: highest } })
+// adamw({ step, learningRate, beta1, beta2, eps, gradientScale, groups: [{ names, weightDecay, learningRateScale }],
+// limits?: { name: highest } })
 Napi::Value NativeWeights::Adamw(const Napi::CallbackInfo& info) {
   MOME_REQUIRE_LIVE();
   if (!info[0].IsObject()) return raise(info.Env(), Code::invalid_argument, "weights.adamw: expected options");
   const Napi::Object options = info[0].As<Napi::Object>();
   const float number = number_of(options, "step");
   auto step = std::make_shared<AdamwStep>();
-  step->step = number >= 1 && number < 0x1p40f ? static_cast<int64_t>(options.Get("step").As<Napi::Number>().DoubleValue()) : 0;
+  step->step =
+      number >= 1 && number < 0x1p40f ? static_cast<int64_t>(options.Get("step").As<Napi::Number>().DoubleValue()) : 0;
   step->learning_rate = number_of(options, "learningRate");
   step->beta1 = number_of(options, "beta1");
   step->beta2 = number_of(options, "beta2");

@@ -34,7 +34,9 @@ float dot(const float* a, const float* b, int64_t width) {
 
 // Sorts in pieces: blocks first, then neighbours merged until one block is left.
 bool sort(std::vector<Hit>& hits, const RunPiece& run) {
-  const auto at = [&](size_t place) { return hits.begin() + static_cast<std::ptrdiff_t>(std::min(place, hits.size())); };
+  const auto at = [&](size_t place) {
+    return hits.begin() + static_cast<std::ptrdiff_t>(std::min(place, hits.size()));
+  };
   for (size_t first = 0; first < hits.size(); first += kHitsAtOnce) {
     if (!run([&] { std::sort(at(first), at(first + kHitsAtOnce)); })) return false;
   }
@@ -42,7 +44,8 @@ bool sort(std::vector<Hit>& hits, const RunPiece& run) {
   for (size_t block = kHitsAtOnce; block < hits.size(); block *= 2) {
     for (size_t first = 0; first < hits.size(); first += 2 * block) {
       const auto merge = [&] {
-        std::merge(at(first), at(first + block), at(first + block), at(first + 2 * block), merged.begin() + static_cast<std::ptrdiff_t>(first));
+        std::merge(at(first), at(first + block), at(first + block), at(first + 2 * block),
+                   merged.begin() + static_cast<std::ptrdiff_t>(first));
       };
       if (!run(merge)) return false;
     }
@@ -53,7 +56,8 @@ bool sort(std::vector<Hit>& hits, const RunPiece& run) {
 
 }  // namespace
 
-Status top_k(const float* rows, int64_t count, int64_t width, const float* query, int64_t k, const RunPiece& run, TopK& result) {
+Status top_k(const float* rows, int64_t count, int64_t width, const float* query, int64_t k, const RunPiece& run,
+             TopK& result) {
   const Status aborted = error(Code::aborted, "topK: aborted");
   std::vector<Hit> hits(static_cast<size_t>(count));
   const int64_t rows_at_once = std::max<int64_t>(1, kValuesAtOnce / width);
@@ -67,7 +71,8 @@ Status top_k(const float* rows, int64_t count, int64_t width, const float* query
   }
   const size_t best = static_cast<size_t>(std::min(k, count));
   if (best < hits.size()) {
-    if (!run([&] { std::nth_element(hits.begin(), hits.begin() + static_cast<std::ptrdiff_t>(best), hits.end()); })) return aborted;
+    if (!run([&] { std::nth_element(hits.begin(), hits.begin() + static_cast<std::ptrdiff_t>(best), hits.end()); }))
+      return aborted;
     hits.resize(best);
   }
   if (!sort(hits, run)) return aborted;

@@ -15,11 +15,13 @@ struct TopK {
   std::vector<float> scores;
 };
 
-// Runs one piece of a search, of a few milliseconds at most. Returns false, with or without having run it, to end the search.
+// Runs one piece of a search, of a few milliseconds at most. Returns false, with or without having run it, to end the
+// search.
 using RunPiece = std::function<bool(const std::function<void()>& piece)>;
 
 // Finds the min(k, count) best of `count` rows [count, width] for a query [width].
 // The cost is one pass over the rows, and sorting as many scores as are wanted.
-Status top_k(const float* rows, int64_t count, int64_t width, const float* query, int64_t k, const RunPiece& run, TopK& result);
+Status top_k(const float* rows, int64_t count, int64_t width, const float* query, int64_t k, const RunPiece& run,
+             TopK& result);
 
 }  // namespace mome

@@ -1,6 +1,6 @@
 // The mode `rows` of mome_kernels: each row alone equals the row in a batch, bit for bit, since results must not depend
-// on what else is in a batch. Some cases are deeper than a product runs through uncut, as the second product of an expert
-// is.
+// on what else is in a batch. Some cases are deeper than a product runs through uncut, as the second product of an
+// expert is.
 #include <cmath>
 #include <cstdio>
 

@@ -1,18 +1,25 @@
-// mome_run <manifest> [--device cpu|cuda] [--target T] [--dtype float32|bfloat16] [--repeat N] [--out FILE] [--profile] [--overlap]
+// mome_run <manifest> [--device cpu|cuda] [--target T] [--dtype float32|bfloat16] [--repeat N] [--out FILE] [--profile]
+// [--overlap]
 //
-// Runs a lowered program without Node: what a GPU machine needs to check and measure. The manifest is text, one item per line:
+// Runs a lowered program without Node: what a GPU machine needs to check and measure. The manifest is text, one item
+// per line:
 //   program <file>                      a lowered graph (core/program.h)
 //   blob <file>                         raw values, little-endian, that offsets below count from
 //   dim <name> <value>
 //   input <name> <f32|i32|u8> <count> <offset | random>
 //   weight <name> <sizes joined by x> <offset>
-//   random_weights                      about normal ones, deviation 0.02 (scales: about 1), for every parameter the program names
+//   random_weights                      normal values of deviation 0.02 (scales: about 1) for every parameter of the
+//                                       program
 //   repeat <times>                      of this run, instead of --repeat
-//   between                             dims and inputs that follow are another run's, made before each of the one above
-//   next                                dims and inputs that follow are another run's, measured after those above with the same weights
-// Writes the outputs of the last time of each measured run as float32, one after the other, to FILE, and of each, once it is done, a line of
-// JSON to standard output: names and sizes of the outputs, seconds of each time from inputs in this processor's memory to outputs there,
-// with --profile nanoseconds by op, and with --overlap seconds per run where two are under way at a time.
+//   between                             dims and inputs that follow belong to another run, done before each repetition
+//                                       of the run above
+//   next                                dims and inputs that follow belong to another run, measured after the run above
+//                                       with the same weights
+//
+// The outputs of each measured run's last repetition go to FILE as float32, one after the other. When a run is done, a
+// line of JSON goes to standard output: names and sizes of its outputs, and the seconds of each repetition, from inputs
+// in this processor's memory to outputs there. --profile adds nanoseconds by op, --overlap adds seconds per run while
+// two runs are under way at a time.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -78,8 +85,10 @@ Status read_manifest(const std::string& path, Manifest& manifest) {
     if (kind == "program" || kind == "blob") {
       std::vector<char> content = read_file(name);
       if (content.empty()) return error(Code::not_found, "%s: expected a file %s", path.c_str(), name.c_str());
-      if (kind == "program") manifest.program.assign(content.begin(), content.end());
-      else manifest.blob = std::move(content);
+      if (kind == "program")
+        manifest.program.assign(content.begin(), content.end());
+      else
+        manifest.blob = std::move(content);
     } else if (kind == "dim") {
       words >> manifest.runs.back().dims[name];
     } else if (kind == "repeat") {
@@ -96,7 +105,8 @@ Status read_manifest(const std::string& path, Manifest& manifest) {
         for (size_t i = 0; i < input.bytes.size(); i++) input.bytes[i] = static_cast<char>(mix(i + 1));
       } else {
         const size_t offset = std::strtoull(from.c_str(), nullptr, 10);
-        if (offset > manifest.blob.size() || input.bytes.size() > manifest.blob.size() - offset) return error(Code::invalid_file, "%s: %s lies outside the blob", path.c_str(), name.c_str());
+        if (offset > manifest.blob.size() || input.bytes.size() > manifest.blob.size() - offset)
+          return error(Code::invalid_file, "%s: %s lies outside the blob", path.c_str(), name.c_str());
         if (!input.bytes.empty()) std::memcpy(input.bytes.data(), manifest.blob.data() + offset, input.bytes.size());
       }
       manifest.runs.back().inputs[name] = std::move(input);
@@ -109,7 +119,8 @@ Status read_manifest(const std::string& path, Manifest& manifest) {
         weight.shape.push_back(std::atoll(size.c_str()));
         weight.count *= weight.shape.back();
       }
-      if (weight.offset > manifest.blob.size() || static_cast<size_t>(weight.count) * 4 > manifest.blob.size() - weight.offset) {
+      if (weight.offset > manifest.blob.size() ||
+          static_cast<size_t>(weight.count) * 4 > manifest.blob.size() - weight.offset) {
         return error(Code::invalid_file, "%s: %s lies outside the blob", path.c_str(), name.c_str());
       }
       manifest.weights.push_back(std::move(weight));
@@ -122,7 +133,8 @@ Status read_manifest(const std::string& path, Manifest& manifest) {
   return {};
 }
 
-// Sum of four uniform numbers from the 16-bit pieces of one hash, deviation 1: nearly normal, and hundreds of millions take no time.
+// Sum of four uniform numbers from the 16-bit pieces of one hash, deviation 1: nearly normal, and hundreds of millions
+// take no time.
 float nearly_normal(uint64_t seed, uint64_t index) {
   const uint64_t bits = mix(mix(seed) + index);
   const auto piece = [bits](int i) { return static_cast<float>(bits >> (16 * i) & 0xffff) * 0x1p-16f; };
@@ -131,7 +143,8 @@ float nearly_normal(uint64_t seed, uint64_t index) {
 
 Status fill_weights(const Manifest& manifest, const Program& program, ThreadPool& pool, WeightStore& store) {
   for (const Manifest::Weight& weight : manifest.weights) {
-    MOME_RETURN_IF_ERROR(store.add(weight.name, weight.shape, reinterpret_cast<const float*>(manifest.blob.data() + weight.offset), weight.count));
+    MOME_RETURN_IF_ERROR(store.add(weight.name, weight.shape,
+                                   reinterpret_cast<const float*>(manifest.blob.data() + weight.offset), weight.count));
   }
   if (!manifest.random_weights) return {};
   uint64_t seed = 11;
@@ -144,13 +157,15 @@ Status fill_weights(const Manifest& manifest, const Program& program, ThreadPool
     }
     std::vector<float> values(static_cast<size_t>(count));
     // Scales lie about 1, so that signals live through the layers.
-    const bool scale = shape.size() == 1 && (parameter.name.find("gamma") != std::string::npos ||
-                                             (parameter.name.find("norm") != std::string::npos && parameter.name.ends_with("weight")));
+    const bool scale =
+        shape.size() == 1 && (parameter.name.find("gamma") != std::string::npos ||
+                              (parameter.name.find("norm") != std::string::npos && parameter.name.ends_with("weight")));
     constexpr int64_t kPiece = 1 << 16;
     seed++;
     pool.parallel_for((count + kPiece - 1) / kPiece, [&](int64_t piece, int) {
       const int64_t end = std::min(count, (piece + 1) * kPiece);
-      for (int64_t i = piece * kPiece; i < end; i++) values[i] = 0.02f * nearly_normal(seed, static_cast<uint64_t>(i)) + (scale ? 1.0f : 0.0f);
+      for (int64_t i = piece * kPiece; i < end; i++)
+        values[i] = 0.02f * nearly_normal(seed, static_cast<uint64_t>(i)) + (scale ? 1.0f : 0.0f);
     });
     MOME_RETURN_IF_ERROR(store.add(parameter.name, shape, values.data(), count));
   }
@@ -160,19 +175,23 @@ Status fill_weights(const Manifest& manifest, const Program& program, ThreadPool
 Status request_of(const Program& program, const Manifest::Run& run, RunRequest& request) {
   for (const std::string& name : program.dims) {
     const auto found = run.dims.find(name);
-    if (found == run.dims.end()) return error(Code::invalid_argument, "expected dimension %s in the manifest", name.c_str());
+    if (found == run.dims.end())
+      return error(Code::invalid_argument, "expected dimension %s in the manifest", name.c_str());
     request.dims.push_back(found->second);
   }
   for (const ProgramInput& input : program.inputs) {
     const auto found = run.inputs.find(input.name);
-    if (found == run.inputs.end()) return error(Code::invalid_argument, "expected input %s in the manifest", input.name.c_str());
+    if (found == run.inputs.end())
+      return error(Code::invalid_argument, "expected input %s in the manifest", input.name.c_str());
     request.inputs.push_back({found->second.type, found->second.bytes.data(), found->second.count});
   }
   return {};
 }
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point started) { return std::chrono::duration<double>(Clock::now() - started).count(); }
+double seconds_since(Clock::time_point started) {
+  return std::chrono::duration<double>(Clock::now() - started).count();
+}
 
 void print_list(const char* name, const std::vector<double>& values) {
   std::printf(", \"%s\": [", name);
@@ -197,10 +216,12 @@ Status overlapped(Model& model, const RunRequest& request, int count, double& se
   for (int i = 0; i < count; i++) {
     const auto end = std::make_shared<std::promise<Status>>();
     ends.push_back(end->get_future());
-    model.engine.post([&model, &request, end] {
-      RunResult result;
-      end->set_value(model.run(request, result));
-    }, true);
+    model.engine.post(
+        [&model, &request, end] {
+          RunResult result;
+          end->set_value(model.run(request, result));
+        },
+        true);
   }
   Status status;
   for (std::future<Status>& end : ends) {
@@ -215,7 +236,8 @@ Status profile(Model& model, RunRequest request) {
   std::map<std::string, double> by_op;
   request.profile = true;
   MOME_RETURN_IF_ERROR(model.run(request, profiled));
-  for (size_t i = 0; i < profiled.nanoseconds.size(); i++) by_op[std::string(model.program.instructions[i].op->name)] += profiled.nanoseconds[i];
+  for (size_t i = 0; i < profiled.nanoseconds.size(); i++)
+    by_op[std::string(model.program.instructions[i].op->name)] += profiled.nanoseconds[i];
   std::printf(", \"nanoseconds\": {");
   const char* comma = "";
   for (const auto& [op, nanoseconds] : by_op) {
@@ -227,9 +249,11 @@ Status profile(Model& model, RunRequest request) {
 }
 
 // Measures runs[first], with the runs between that follow it, and prints its line.
-Status measure(Model& model, const Options& options, const std::string& where, const std::vector<Manifest::Run>& runs, size_t first, std::ofstream& out) {
+Status measure(Model& model, const Options& options, const std::string& where, const std::vector<Manifest::Run>& runs,
+               size_t first, std::ofstream& out) {
   std::vector<RunRequest> requests;
-  for (size_t i = first; i < runs.size() && (i == first || runs[i].between); i++) MOME_RETURN_IF_ERROR(request_of(model.program, runs[i], requests.emplace_back()));
+  for (size_t i = first; i < runs.size() && (i == first || runs[i].between); i++)
+    MOME_RETURN_IF_ERROR(request_of(model.program, runs[i], requests.emplace_back()));
   const int repeat = runs[first].repeat > 0 ? runs[first].repeat : options.repeat;
   std::vector<double> seconds;
   RunResult result, between;
@@ -241,7 +265,8 @@ Status measure(Model& model, const Options& options, const std::string& where, c
   }
   std::printf("{\"device\": \"%s\", \"dtype\": \"%s\", \"outputs\": [", where.c_str(), options.dtype.c_str());
   for (size_t i = 0; i < result.outputs.size(); i++) {
-    std::printf("%s{\"name\": \"%s\", \"count\": %zu}", i == 0 ? "" : ", ", model.program.outputs[i].name.c_str(), result.outputs[i].size());
+    std::printf("%s{\"name\": \"%s\", \"count\": %zu}", i == 0 ? "" : ", ", model.program.outputs[i].name.c_str(),
+                result.outputs[i].size());
   }
   std::printf("]");
   print_list("seconds", seconds);
@@ -254,7 +279,9 @@ Status measure(Model& model, const Options& options, const std::string& where, c
   }
   std::printf("}\n");
   std::fflush(stdout);  // a later run that does not end takes nothing of this one
-  for (const std::vector<float>& values : result.outputs) out.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(float)));
+  for (const std::vector<float>& values : result.outputs)
+    out.write(reinterpret_cast<const char*>(values.data()),
+              static_cast<std::streamsize>(values.size() * sizeof(float)));
   return {};
 }
 
@@ -276,7 +303,8 @@ Status run(const Options& options) {
     return error(Code::invalid_argument, "expected a target, got %s", options.target.c_str());
   }
   WeightType type;
-  if (!parse_weight_type(options.dtype, type)) return error(Code::invalid_argument, "expected a type of weights, got %s", options.dtype.c_str());
+  if (!parse_weight_type(options.dtype, type))
+    return error(Code::invalid_argument, "expected a type of weights, got %s", options.dtype.c_str());
 
   std::unique_ptr<Program> program;
   MOME_RETURN_IF_ERROR(Program::parse(manifest.program, program));
@@ -303,21 +331,35 @@ int main(int count, char** arguments) {
   mome::Options options;
   for (int i = 1; i < count; i++) {
     const std::string word = arguments[i];
-    if (word == "--profile") options.profile = true;
-    else if (word == "--overlap") options.overlap = true;
+    if (word == "--profile")
+      options.profile = true;
+    else if (word == "--overlap")
+      options.overlap = true;
     else if (word.starts_with("--") && i + 1 < count) {
       const std::string value = arguments[++i];
-      if (word == "--device") options.device = value;
-      else if (word == "--target") options.target = value;
-      else if (word == "--dtype") options.dtype = value;
-      else if (word == "--out") options.out = value;
-      else if (word == "--repeat") options.repeat = std::atoi(value.c_str());
-      else return std::fprintf(stderr, "mome_run: unknown option %s\n", word.c_str()), 2;
-    } else options.manifest = word;
+      if (word == "--device")
+        options.device = value;
+      else if (word == "--target")
+        options.target = value;
+      else if (word == "--dtype")
+        options.dtype = value;
+      else if (word == "--out")
+        options.out = value;
+      else if (word == "--repeat")
+        options.repeat = std::atoi(value.c_str());
+      else
+        return std::fprintf(stderr, "mome_run: unknown option %s\n", word.c_str()), 2;
+    } else
+      options.manifest = word;
   }
-  if (options.manifest.empty() || options.repeat < 1) return std::fprintf(stderr, "usage: mome_run <manifest> [--device cpu|cuda] [--target T] [--dtype D] [--repeat N] [--out FILE] [--profile] [--overlap]\n"), 2;
+  if (options.manifest.empty() || options.repeat < 1)
+    return std::fprintf(stderr,
+                        "usage: mome_run <manifest> [--device cpu|cuda] [--target T] [--dtype D] [--repeat N]\n"
+                        "                [--out FILE] [--profile] [--overlap]\n"),
+           2;
   const mome::Status status = mome::run(options);
   if (status.ok()) return 0;
-  std::fprintf(stderr, "mome_run: %s (%s)\n", status.message().c_str(), std::string(mome::code_name(status.code())).c_str());
+  std::fprintf(stderr, "mome_run: %s (%s)\n", status.message().c_str(),
+               std::string(mome::code_name(status.code())).c_str());
   return 1;
 }

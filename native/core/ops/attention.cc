@@ -11,7 +11,8 @@ void decode_attention(Decoder& d, Args& a) {
   a.rows = d.rows("qkv");
   a.width = d.columns("qkv") / 3;
   a.heads = d.integer("heads");
-  d.expect(a.heads > 0 && a.width % a.heads == 0 && d.columns("qkv") == 3 * a.width, "expected width to be a multiple of heads");
+  d.expect(a.heads > 0 && a.width % a.heads == 0 && d.columns("qkv") == 3 * a.width,
+           "expected width to be a multiple of heads");
   a.sequence_count = d.rows("sequences");
   a.sequences = reinterpret_cast<const Sequence*>(d.integers("sequences", 4 * a.sequence_count, 0, a.rows + 1));
   a.qkv = d.tensor("qkv", a.rows * 3 * a.width);
@@ -24,7 +25,8 @@ void decode_attention(Decoder& d, Args& a) {
   if (d.has("table")) {
     a.table_columns = d.columns("table");
     a.table = d.tensor("table", a.position.rows() * a.table_columns);
-    d.expect(a.table_column >= 0 && a.table_column + a.heads <= a.table_columns, "expected the layer's columns inside the table");
+    d.expect(a.table_column >= 0 && a.table_column + a.heads <= a.table_columns,
+             "expected the layer's columns inside the table");
   }
   if (!d.status().ok()) return;
   const int64_t image_tokens = 1 + int64_t{a.position.grid} * a.position.grid;
@@ -34,8 +36,9 @@ void decode_attention(Decoder& d, Args& a) {
     d.expect(int64_t{s.text_begin} + s.text_length <= a.rows && int64_t{s.image_begin} + s.image_length <= a.rows,
              "expected every sequence inside the rows");
     if (a.table != nullptr) {
-      d.expect(s.text_length < a.position.text_init_length + 1 && (s.image_length == 0 || s.image_length == image_tokens),
-               "expected sequence lengths that the relative table covers");
+      d.expect(
+          s.text_length < a.position.text_init_length + 1 && (s.image_length == 0 || s.image_length == image_tokens),
+          "expected sequence lengths that the relative table covers");
     }
   }
 }

@@ -1,5 +1,5 @@
-// attention: softmax(scale * q k^T + bias) v per sequence and head, over ragged rows. A sequence is up to two row ranges (text,
-// then image) read as one key list; its queries are the same rows. Scores and softmax in float32.
+// attention: softmax(scale * q k^T + bias) v per sequence and head, over ragged rows. A sequence is up to two row
+// ranges (text, then image) read as one key list; its queries are the same rows. Scores and softmax in float32.
 #pragma once
 
 #include "core/ops/common.h"
@@ -7,8 +7,8 @@
 
 namespace mome {
 
-// Row ranges of one sequence; a length of 0 means it lacks that modality. The text range starts with CLS and so does the image
-// range (position inside the range = token index).
+// Row ranges of one sequence; a length of 0 means it lacks that modality. The text range starts with CLS and so does
+// the image range (position inside the range = token index).
 struct Sequence {
   int32_t text_begin, text_length;
   int32_t image_begin, image_length;
@@ -19,17 +19,17 @@ struct AttentionForward {
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width, heads;  // head width = width / heads
   int64_t sequence_count;
-  const Sequence* sequences;   // [sequence_count]; disjoint ranges inside [0, rows)
-  const float* qkv;            // [rows, 3 * width]: q heads, k heads, v heads
-  const float* table;          // [position.rows(), table_columns] or null (no relative bias)
-  int64_t table_columns;       // heads * layers
-  int64_t table_column;        // layer * heads: column of head 0
+  const Sequence* sequences;  // [sequence_count]; disjoint ranges inside [0, rows)
+  const float* qkv;           // [rows, 3 * width]: q heads, k heads, v heads
+  const float* table;         // [position.rows(), table_columns] or null (no relative bias)
+  int64_t table_columns;      // heads * layers
+  int64_t table_column;       // layer * heads: column of head 0
   RelativePosition position;
-  float scale;                 // head width ^ -0.5
-  float* out;                  // [rows, width]; rows of no sequence are set to 0
-  float* lse;                  // [rows, heads] natural log-sum-exp of the scores, or null when no backward follows
-  int64_t longest;             // tokens of the longest sequence, rounded up to kLongestStep: devices size their launch by it
-  bool covers_rows;            // every row belongs to a sequence: nothing has to be set to 0
+  float scale;       // head width ^ -0.5
+  float* out;        // [rows, width]; rows of no sequence are set to 0
+  float* lse;        // [rows, heads] natural log-sum-exp of the scores, or null when no backward follows
+  int64_t longest;   // tokens of the longest sequence, rounded up to kLongestStep: devices size their launch by it
+  bool covers_rows;  // every row belongs to a sequence: nothing has to be set to 0
 };
 inline constexpr int64_t kLongestStep = 64;
 
@@ -57,11 +57,11 @@ struct AttentionBackward {
   int64_t table_column;
   RelativePosition position;
   float scale;
-  const float* out;            // saved by forward
-  const float* lse;            // saved by forward
-  const float* dout;           // [rows, width]
-  float* dqkv;                 // [rows, 3 * width]; rows of no sequence are set to 0
-  float* dtable;               // [position.rows(), table_columns] += in this layer's columns, or null
+  const float* out;   // saved by forward
+  const float* lse;   // saved by forward
+  const float* dout;  // [rows, width]
+  float* dqkv;        // [rows, 3 * width]; rows of no sequence are set to 0
+  float* dtable;      // [position.rows(), table_columns] += in this layer's columns, or null
 };
 
 extern const OpSpec attention_op;

@@ -47,7 +47,8 @@ void decode_forward(Decoder& d, ExpertFfnForward& a) {
   decode_experts(d, a, a.bounds != nullptr);
   a.out = d.output("out", a.rows * a.width);
   a.pre_activation = d.output("pre_activation", a.rows * a.hidden, true);
-  d.expect(a.pre_activation == nullptr || a.experts == 0 || a.expert[0].fc1.type == WeightType::f32, "expected float32 weights to save activations");
+  d.expect(a.pre_activation == nullptr || a.experts == 0 || a.expert[0].fc1.type == WeightType::f32,
+           "expected float32 weights to save activations");
 }
 
 void decode_backward(Decoder& d, ExpertFfnBackward& a) {
@@ -67,7 +68,8 @@ void decode_backward(Decoder& d, ExpertFfnBackward& a) {
   }
 }
 
-// The row range of expert `e`, or what is wrong with it. `begin` and `end` are null without a failure behind the last expert.
+// The row range of expert `e`, or what is wrong with it. `begin` and `end` are null without a failure behind the last
+// expert.
 Status find_range(const Instruction& instruction, int e, const Operand*& begin, const Operand*& end) {
   const std::string i = std::to_string(e);
   begin = instruction.find("begin" + i);
@@ -83,10 +85,14 @@ Status find_range(const Instruction& instruction, int e, const Operand*& begin, 
 }
 
 // ExpertFfnForward::bounds of an instruction. Experts that are not there get empty ranges.
-Status read_bounds(const Instruction& instruction, std::span<const int64_t> dims, const ArenaPlan& plan, int32_t* bounds) {
-  const auto number = [&](const Operand& operand) { return operand.dim >= 0 ? dims[operand.dim] : static_cast<int64_t>(operand.number); };
+Status read_bounds(const Instruction& instruction, std::span<const int64_t> dims, const ArenaPlan& plan,
+                   int32_t* bounds) {
+  const auto number = [&](const Operand& operand) {
+    return operand.dim >= 0 ? dims[operand.dim] : static_cast<int64_t>(operand.number);
+  };
   const Operand* out = instruction.find("out");
-  if (out == nullptr || out->kind != Operand::Kind::buffer) return error(Code::invalid_argument, "expert_ffn: expected a buffer as out");
+  if (out == nullptr || out->kind != Operand::Kind::buffer)
+    return error(Code::invalid_argument, "expert_ffn: expected a buffer as out");
   const std::vector<int64_t>& shape = plan.shapes[out->index];
   const int64_t rows = shape.empty() ? 1 : shape[0];
   int64_t last = 0;
@@ -98,7 +104,8 @@ Status read_bounds(const Instruction& instruction, std::span<const int64_t> dims
     const int64_t first = number(*begin);
     if (experts == 0) bounds[0] = static_cast<int32_t>(last = first);
     if (first != last || number(*end) < last || first < 0 || number(*end) > rows || rows > INT32_MAX) {
-      return error(Code::invalid_shape, "expert_ffn: expected row ranges in order without gaps inside %lld rows", static_cast<long long>(rows));
+      return error(Code::invalid_shape, "expert_ffn: expected row ranges in order without gaps inside %lld rows",
+                   static_cast<long long>(rows));
     }
     bounds[experts + 1] = static_cast<int32_t>(last = number(*end));
   }

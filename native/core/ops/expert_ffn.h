@@ -1,7 +1,8 @@
 // expert_ffn: per row range with its own expert e,
 //   out = x + row_scale * gamma * (fc2_e(gelu(fc1_e(layer_norm_e(x)))))
-// GELU is exact (erf). The ranges are in ascending order without gaps; a range may be empty. On a processor they cover [0, rows). On a device
-// rows may lie before the first and behind the last: they belong to no expert and `out` is left as it is there.
+// GELU is exact (erf). The ranges are in ascending order without gaps; a range may be empty. On a processor they cover
+// [0, rows). On a device rows may lie before the first and behind the last: they belong to no expert and `out` is left
+// as it is there.
 #pragma once
 
 #include "core/ops/common.h"
@@ -13,13 +14,13 @@ inline constexpr int kMaxExperts = 3;
 inline constexpr int kExpertBounds = kMaxExperts + 1;
 
 struct ExpertForward {
-  int64_t begin, end;          // rows of this expert; devices read `bounds` instead
-  const float* norm_gamma;     // [width]
-  const float* norm_beta;      // [width]
-  Matrix fc1;                  // [hidden, width]
-  const float* fc1_bias;       // [hidden]
-  Matrix fc2;                  // [width, hidden]
-  const float* fc2_bias;       // [width]
+  int64_t begin, end;       // rows of this expert; devices read `bounds` instead
+  const float* norm_gamma;  // [width]
+  const float* norm_beta;   // [width]
+  Matrix fc1;               // [hidden, width]
+  const float* fc1_bias;    // [hidden]
+  Matrix fc2;               // [width, hidden]
+  const float* fc2_bias;    // [width]
 };
 
 struct ExpertFfnForward {
@@ -27,14 +28,15 @@ struct ExpertFfnForward {
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width, hidden;
   float eps;
-  const float* x;              // [rows, width]
+  const float* x;  // [rows, width]
   int experts;
   ExpertForward expert[kMaxExperts];
-  const int32_t* bounds;       // devices: [experts + 1] in their memory, expert e has rows [bounds[e], bounds[e + 1])
-  const float* gamma;          // [width] or null
-  const float* row_scale;      // [rows] or null
-  float* out;                  // [rows, width]; may be x itself
-  float* pre_activation;       // [rows, hidden]: fc1's output, saved for backward; null in inference and with rounded weights
+  const int32_t* bounds;   // devices: [experts + 1] in their memory, expert e has rows [bounds[e], bounds[e + 1])
+  const float* gamma;      // [width] or null
+  const float* row_scale;  // [rows] or null
+  float* out;              // [rows, width]; may be x itself
+  float*
+      pre_activation;  // [rows, hidden]: fc1's output, saved for backward; null in inference and with rounded weights
 };
 
 // Gradients of one expert, each += or null.
@@ -58,14 +60,14 @@ struct ExpertFfnBackward {
   float eps;
   const float* x;
   int experts;
-  ExpertForward expert[kMaxExperts];   // with `data` of fc2: dgamma reads it
+  ExpertForward expert[kMaxExperts];  // with `data` of fc2: dgamma reads it
   const float* gamma;
   const float* row_scale;
-  const float* pre_activation;         // [rows, hidden] saved by forward
-  const float* dout;                   // [rows, width]
-  float* dx;                           // [rows, width]; may be dout itself
+  const float* pre_activation;  // [rows, hidden] saved by forward
+  const float* dout;            // [rows, width]
+  float* dx;                    // [rows, width]; may be dout itself
   ExpertGradient gradient[kMaxExperts];
-  float* dgamma;                       // [width] +=, or null
+  float* dgamma;  // [width] +=, or null
 };
 
 extern const OpSpec expert_ffn_op;

@@ -9,9 +9,9 @@ struct GatherRowsForward {
   static constexpr const char* kOp = "gather_rows";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, width, count;
-  const float* x;            // [rows, width]
-  const int32_t* index;      // [count] in [0, rows)
-  float* y;                  // [count, width]
+  const float* x;        // [rows, width]
+  const int32_t* index;  // [count] in [0, rows)
+  float* y;              // [count, width]
 };
 
 struct GatherRowsBackward {
@@ -19,9 +19,9 @@ struct GatherRowsBackward {
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width, count;
   const int32_t* index;
-  const float* dy;           // [count, width]
-  bool accumulate_dx;        // leave out the zeroing: dx already holds a gradient
-  float* dx;                 // [rows, width]
+  const float* dy;     // [count, width]
+  bool accumulate_dx;  // leave out the zeroing: dx already holds a gradient
+  float* dx;           // [rows, width]
 };
 
 extern const OpSpec gather_rows_op;

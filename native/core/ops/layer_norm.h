@@ -13,7 +13,7 @@ struct LayerNormForward {
   const float* gamma;  // [width]
   const float* beta;   // [width]
   float eps;
-  float* y;            // [rows, width]
+  float* y;  // [rows, width]
 };
 
 struct LayerNormBackward {

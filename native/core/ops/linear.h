@@ -21,10 +21,10 @@ struct LinearBackward {
   int64_t rows;
   const float* x;
   Matrix weight;
-  const float* dy;    // [rows, outputs]
-  float* dx;          // [rows, inputs] or null
-  float* dweight;     // [outputs, inputs] +=, or null (a frozen weight)
-  float* dbias;       // [outputs] +=, or null
+  const float* dy;  // [rows, outputs]
+  float* dx;        // [rows, inputs] or null
+  float* dweight;   // [outputs, inputs] +=, or null (a frozen weight)
+  float* dbias;     // [outputs] +=, or null
 };
 
 extern const OpSpec linear_op;

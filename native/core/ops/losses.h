@@ -11,9 +11,9 @@ struct CrossEntropyForward {
   static constexpr const char* kOp = "cross_entropy";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, classes;
-  const float* logits;     // [rows, classes]
-  const int32_t* labels;   // [rows] in [0, classes) or -100
-  float* loss;             // [1]
+  const float* logits;    // [rows, classes]
+  const int32_t* labels;  // [rows] in [0, classes) or -100
+  float* loss;            // [1]
 };
 struct CrossEntropyBackward {
   static constexpr const char* kOp = CrossEntropyForward::kOp;
@@ -22,7 +22,7 @@ struct CrossEntropyBackward {
   const float* logits;
   const int32_t* labels;
   float weight;
-  float* dlogits;          // [rows, classes]; may be logits itself
+  float* dlogits;  // [rows, classes]; may be logits itself
 };
 
 // Mean over rows and answers of binary cross-entropy with logits against soft targets, times the number of answers.
@@ -30,9 +30,9 @@ struct SoftBceForward {
   static constexpr const char* kOp = "soft_bce";
   static constexpr Direction kDirection = Direction::forward;
   int64_t rows, classes;
-  const float* logits;     // [rows, classes]
-  const float* targets;    // [rows, classes] in [0, 1]
-  float* loss;             // [1]
+  const float* logits;   // [rows, classes]
+  const float* targets;  // [rows, classes] in [0, 1]
+  float* loss;           // [1]
 };
 struct SoftBceBackward {
   static constexpr const char* kOp = SoftBceForward::kOp;
@@ -68,9 +68,9 @@ struct ContrastiveBackward {
   const int32_t* group;
   const float* similarity;
   float weight;
-  float* dimage;           // [rows, width]
-  float* dtext;            // [rows, width]
-  float* dlog_scale;       // [1] +=, or null
+  float* dimage;      // [rows, width]
+  float* dtext;       // [rows, width]
+  float* dlog_scale;  // [1] +=, or null
 };
 
 extern const OpSpec cross_entropy_op;

@@ -27,8 +27,8 @@ struct AdamwTensor {
   float* m;
   float* v;
   int64_t count;
-  float weight_decay;        // 0 for parameters that do not decay
-  float learning_rate_scale; // layer-wise or head rate; 1 = the plain rate
+  float weight_decay;         // 0 for parameters that do not decay
+  float learning_rate_scale;  // layer-wise or head rate; 1 = the plain rate
 };
 
 // g = gradient_scale * gradient (gradient_scale carries clipping and accumulation)

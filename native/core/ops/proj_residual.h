@@ -1,5 +1,5 @@
-// proj_residual: out = x + row_scale * gamma * (a W^T + bias): the attention branch's projection, layer scale, drop path and
-// residual in one pass. The gradient of x is dout itself, so backward does not write it.
+// proj_residual: out = x + row_scale * gamma * (a W^T + bias): the attention branch's projection, layer scale, drop
+// path and residual in one pass. The gradient of x is dout itself, so backward does not write it.
 #pragma once
 
 #include "core/ops/common.h"
@@ -24,15 +24,15 @@ struct ProjResidualBackward {
   static constexpr Direction kDirection = Direction::backward;
   int64_t rows, width;
   const float* a;
-  Matrix weight;           // with `data`: dgamma reads it
+  Matrix weight;  // with `data`: dgamma reads it
   const float* bias;
   const float* gamma;
   const float* row_scale;
-  const float* dout;       // [rows, width]
-  float* da;               // [rows, width]
-  float* dweight;          // [width, width] +=, or null
-  float* dbias;            // [width] +=, or null
-  float* dgamma;           // [width] +=, or null
+  const float* dout;  // [rows, width]
+  float* da;          // [rows, width]
+  float* dweight;     // [width, width] +=, or null
+  float* dbias;       // [width] +=, or null
+  float* dgamma;      // [width] +=, or null
 };
 
 extern const OpSpec proj_residual_op;

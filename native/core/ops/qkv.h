@@ -1,4 +1,5 @@
-// qkv: one tall projection to queries, keys and values: y = x W^T + [q_bias, 0, v_bias]. Queries are scaled in `attention`.
+// qkv: one tall projection to queries, keys and values: y = x W^T + [q_bias, 0, v_bias]. Queries are scaled in
+// `attention`.
 #pragma once
 
 #include "core/ops/common.h"
@@ -22,11 +23,11 @@ struct QkvBackward {
   int64_t rows, width;
   const float* x;
   Matrix weight;
-  const float* dy;      // [rows, 3 * width]
-  float* dx;            // [rows, width]
-  float* dweight;       // [3 * width, width] +=, or null
-  float* dq_bias;       // [width] +=, or null
-  float* dv_bias;       // [width] +=, or null
+  const float* dy;  // [rows, 3 * width]
+  float* dx;        // [rows, width]
+  float* dweight;   // [3 * width, width] +=, or null
+  float* dq_bias;   // [width] +=, or null
+  float* dv_bias;   // [width] +=, or null
 };
 
 extern const OpSpec qkv_op;

@@ -1,4 +1,5 @@
-// The description of an op that the rest of the core reads: one OpSpec per op, in core/ops/<op>.cc. core/ops/table.cc lists them all.
+// The description of an op that the rest of the core reads: one OpSpec per op, in core/ops/<op>.cc. core/ops/table.cc
+// lists them all.
 #pragma once
 
 #include <cstddef>
@@ -59,12 +60,14 @@ enum class DeviceRows {
 };
 std::string_view device_rows_name(DeviceRows rows);  // "float32", "encoder", "same", "to_float32"
 
-// Numbers of an instruction that a device reads from its own memory. They are no part of the launch, so one recording serves all their values.
+// Numbers of an instruction that a device reads from its own memory. They are no part of the launch, so one recording
+// serves all their values.
 struct DeviceNumbers {
-  Keys keys = {};      // The operands these numbers come from.
-  int count = 0;  // Numbers of one instruction; 0 for an op without any.
+  Keys keys = {};  // The operands these numbers come from.
+  int count = 0;   // Numbers of one instruction; 0 for an op without any.
   // Checks the operands under these dimensions and writes `count` numbers.
-  Status (*read)(const Instruction& instruction, std::span<const int64_t> dims, const ArenaPlan& plan, int32_t* numbers) = nullptr;
+  Status (*read)(const Instruction& instruction, std::span<const int64_t> dims, const ArenaPlan& plan,
+                 int32_t* numbers) = nullptr;
 };
 
 // Fills an argument struct of kArgsBytes at most from an instruction and checks it.
@@ -79,16 +82,18 @@ struct OpSpec {
   Keys matrices = {};          // Weight matrices. They are packed before a run, by targets with a packer.
   Keys rows = {};              // Activations that the forward kernel reads.
   Keys results = {};           // Activations that the forward kernel writes.
-  Keys backward_results = {};  // Activations that the backward kernel writes. Gradients of parameters are not among them.
+  Keys backward_results = {};  // Activations that the backward kernel writes; no gradients of parameters.
 
   bool int8_matrices = false;  // Matrices may be kept in 8 bits; otherwise they stay float32 in a model of 8 bits.
   DeviceRows device_rows = DeviceRows::float32;
-  Keys float32_results = {};        // Results that are float32 on a device whatever the rows are.
+  Keys float32_results = {};  // Results that are float32 on a device whatever the rows are.
   DeviceNumbers device_numbers = {};
 
   ArgumentDecoder decoder(Direction direction) const { return direction == Direction::forward ? forward : backward; }
   // The type of the op's matrices when the weight store keeps `kept`.
-  WeightType matrix_type(WeightType kept) const { return kept == WeightType::i8 && !int8_matrices ? WeightType::f32 : kept; }
+  WeightType matrix_type(WeightType kept) const {
+    return kept == WeightType::i8 && !int8_matrices ? WeightType::f32 : kept;
+  }
 };
 
 namespace detail {

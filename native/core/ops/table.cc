@@ -17,8 +17,9 @@ namespace mome {
 namespace {
 
 constexpr const OpSpec* kOps[] = {
-    &patch_embed_op, &text_embed_op, &layer_norm_op,   &qkv_op,           &attention_op, &proj_residual_op, &expert_ffn_op, &gather_rows_op, &linear_op,
-    &tanh_op,        &gelu_op,       &l2_normalize_op, &cross_entropy_op, &soft_bce_op,  &contrastive_op,   &add_op,        &adamw_op,       &squared_norm_op,
+    &patch_embed_op,   &text_embed_op,  &layer_norm_op,  &qkv_op,  &attention_op, &proj_residual_op,
+    &expert_ffn_op,    &gather_rows_op, &linear_op,      &tanh_op, &gelu_op,      &l2_normalize_op,
+    &cross_entropy_op, &soft_bce_op,    &contrastive_op, &add_op,  &adamw_op,     &squared_norm_op,
 };
 
 }  // namespace

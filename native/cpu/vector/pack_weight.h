@@ -12,12 +12,9 @@ namespace {
 inline size_t packed_weight_size(int64_t rows, int64_t columns, Form form, WeightType type) {
   const int64_t floats = form == Form::packed ? packed_columns_size(columns, rows) : packed_columns_size(rows, columns);
   switch (type) {
-    case WeightType::f32:
-      return static_cast<size_t>(floats) * sizeof(float);
-    case WeightType::bf16:
-      return static_cast<size_t>(floats) * sizeof(uint16_t);
-    case WeightType::i8:
-      return static_cast<size_t>(panels_of(rows) * I8Panel::bytes(columns));
+    case WeightType::f32: return static_cast<size_t>(floats) * sizeof(float);
+    case WeightType::bf16: return static_cast<size_t>(floats) * sizeof(uint16_t);
+    case WeightType::i8: return static_cast<size_t>(panels_of(rows) * I8Panel::bytes(columns));
   }
   return 0;
 }

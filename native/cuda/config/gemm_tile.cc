@@ -11,8 +11,9 @@ namespace {
 constexpr GemmTile kSm80Tiles[] = {{128, 128, 1.0}, {128, 64, 0.85}, {64, 64, 0.7}};
 constexpr GemmTile kSm90Tiles[] = {{128, 192, 1.0}, {128, 128, 0.95}, {64, 192, 0.9}, {64, 64, 0.6}};
 
-// Multiply-adds a multiprocessor does per cycle, and cycles a tile of 128 x 128 takes for its epilogue: added to every tile of sm80, hidden
-// behind the next tile's products on sm90 except at the end. Filling the pipeline costs every block some cycles.
+// Multiply-adds a multiprocessor does per cycle, and cycles a tile of 128 x 128 takes for its epilogue: added to every
+// tile of sm80, hidden behind the next tile's products on sm90 except at the end. Filling the pipeline costs every
+// block some cycles.
 struct Rates {
   double products_per_cycle, epilogue_cycles, fill_cycles;
   bool hides_epilogue;
@@ -66,11 +67,13 @@ GemmChoice model_gemm_tile(GemmFamily family, const GemmShape& shape, int tile, 
   choice.waves = static_cast<double>(ceil_divide(shape.rows, t.rows) * column_tiles) / multiprocessors;
   const double area = static_cast<double>(t.rows) * t.columns, full_waves = std::ceil(choice.waves);
   const double computed = full_waves * multiprocessors * area;
-  choice.utilisation = computed == 0 ? 0 : static_cast<double>(shape.rows) * static_cast<double>(shape.columns) / computed;
+  choice.utilisation =
+      computed == 0 ? 0 : static_cast<double>(shape.rows) * static_cast<double>(shape.columns) / computed;
   const double products = area * static_cast<double>(shape.depth) / (rates.products_per_cycle * t.efficiency);
   const double epilogue = rates.epilogue_cycles * area / (128 * 128);
-  choice.cycles = rates.hides_epilogue ? rates.fill_cycles + full_waves * (products > epilogue / 2 ? products : epilogue / 2) + epilogue
-                                       : full_waves * (rates.fill_cycles + products + epilogue);
+  choice.cycles = rates.hides_epilogue
+                      ? rates.fill_cycles + full_waves * (products > epilogue / 2 ? products : epilogue / 2) + epilogue
+                      : full_waves * (rates.fill_cycles + products + epilogue);
   return choice;
 }
 
@@ -82,12 +85,15 @@ GemmChoice choose_gemm_tile(GemmFamily family, const GemmShape& shape, int multi
   }
   if (const char* forced = std::getenv("MOME_GEMM_TILE"); forced != nullptr) {
     const int tile = std::atoi(forced);
-    if (tile >= first && tile < static_cast<int>(gemm_tiles(family).size())) best = model_gemm_tile(family, shape, tile, multiprocessors);
+    if (tile >= first && tile < static_cast<int>(gemm_tiles(family).size()))
+      best = model_gemm_tile(family, shape, tile, multiprocessors);
   }
   if (traced()) {
     const GemmTile& tile = gemm_tiles(family)[static_cast<size_t>(best.tile)];
-    std::fprintf(stderr, "gemm %lld x %lld x %lld in %d groups: %s %d x %d, at most %lld tiles, %.2f waves, %.0f %% used\n", static_cast<long long>(shape.rows),
-                 static_cast<long long>(shape.columns), static_cast<long long>(shape.depth), shape.groups, family == GemmFamily::sm80 ? "sm80" : "sm90",
+    std::fprintf(stderr,
+                 "gemm %lld x %lld x %lld in %d groups: %s %d x %d, at most %lld tiles, %.2f waves, %.0f %% used\n",
+                 static_cast<long long>(shape.rows), static_cast<long long>(shape.columns),
+                 static_cast<long long>(shape.depth), shape.groups, family == GemmFamily::sm80 ? "sm80" : "sm90",
                  tile.rows, tile.columns, static_cast<long long>(best.tiles), best.waves, 100 * best.utilisation);
   }
   return best;

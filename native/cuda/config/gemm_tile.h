@@ -1,10 +1,11 @@
 // Which tile a product takes on a device: plain host code, tested without one.
 //
-// A kernel call cuts its output into tiles. The device works them off in waves of one per multiprocessor (on Hopper a block stays and takes
-// one after the other). Large tiles read less per product, small ones waste less of the last wave and of the last rows. The choice is the
-// tile of least modelled time, for one group that has all rows: each further one adds at most one row of tiles, and which do is not known
-// where the choice is made. MOME_TRACE=config prints it; MOME_GEMM_TILE=<index> takes one tile for all products
-// and MOME_GEMM_FAMILY=sm80 the older family on Hopper, to measure and test them.
+// A kernel call cuts its output into tiles. The device works them off in waves of one per multiprocessor (on Hopper a
+// block stays and takes one after the other). Large tiles read less per product, small ones waste less of the last wave
+// and of the last rows. The choice is the tile of least modelled time, for one group that has all rows: each further
+// one adds at most one row of tiles, and which do is not known where the choice is made. MOME_TRACE=config prints it;
+// MOME_GEMM_TILE=<index> takes one tile for all products and MOME_GEMM_FAMILY=sm80 the older family on Hopper, to
+// measure and test them.
 #pragma once
 
 #include <cstdint>
@@ -24,10 +25,11 @@ enum class GemmFamily { sm80, sm90 };
 std::span<const GemmTile> gemm_tiles(GemmFamily family);
 // The family of a device, by its compute capability (10 * major + minor).
 GemmFamily gemm_family(int capability);
-// Whether bfloat16 products leave their epilogue out and write nothing (MOME_GEMM_EPILOGUE=none), so that the products alone can be measured.
+// Whether bfloat16 products leave their epilogue out and write nothing (MOME_GEMM_EPILOGUE=none), so that the products
+// alone can be measured.
 bool gemm_without_epilogue();
-// What launches are sized for on a device of so many multiprocessors: no more than MOME_MULTIPROCESSORS, where that is set. With few, blocks
-// take several tiles in turn even in small cases.
+// What launches are sized for on a device of so many multiprocessors: no more than MOME_MULTIPROCESSORS, where that is
+// set. With few, blocks take several tiles in turn even in small cases.
 int usable_multiprocessors(int multiprocessors);
 
 struct GemmShape {

@@ -1,13 +1,14 @@
-// The device library of the emulation: memory of this processor, kernels run by simt.h at once. A recording keeps nothing but the order
-// of the launches: it can be made and replayed, so that the executor's ways are the same as on a GPU.
+// The device library of the emulation: memory of this processor, kernels run by simt.h at once. A recording keeps
+// nothing but the order of the launches: it can be made and replayed, so that the executor's ways are the same as on a
+// GPU.
 //
-// Read whenever devices are asked for or opened:
-// MOME_EMULATION_DEVICES=n makes as many devices, 1 is the default.
-// MOME_EMULATION_CAPABILITY=80 runs the kernels that devices before Hopper take; 90 is the default. A list 75,90 has one for each device, the
-// last for all that follow.
-// MOME_EMULATION_FAIL_AFTER=n lets launches fail after n of them, of what is opened meanwhile. The first that fails loses its device: like a
-// sticky error of CUDA it ends everything there, in this process and for good.
-// MOME_EMULATION_PLANT=hang, endless, wrong or misaligned makes kernels fail in that way (Plant in simt.h).
+// Environment variables, read whenever devices are asked for or opened:
+//   MOME_EMULATION_DEVICES=n      n devices; default 1
+//   MOME_EMULATION_CAPABILITY=80  runs the kernels of devices before Hopper; default 90. A list such as 75,90 names one
+//                                 for each device; its last counts for all further devices.
+//   MOME_EMULATION_FAIL_AFTER=n   launches fail after n launches, on devices that are opened while this is set. The first
+//                                 failure loses the device for this process, as a sticky error of CUDA does.
+//   MOME_EMULATION_PLANT=P        kernels fail by hang, endless, wrong or misaligned (Plant in simt.h)
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -67,11 +68,14 @@ class EmulatedDevice final : public Device {
     device_of_thread = recorder_.device;
     return recorder_.lost();
   }
-  DeviceQueue queue() const override { return {const_cast<Recorder*>(&recorder_), usable_multiprocessors(4), capability_, WeightType::f32}; }
+  DeviceQueue queue() const override {
+    return {const_cast<Recorder*>(&recorder_), usable_multiprocessors(4), capability_, WeightType::f32};
+  }
 
   Status allocate(size_t bytes, void*& memory) override {
     MOME_RETURN_IF_ERROR(recorder_.lost());
-    if (bytes > limit_ - used_) return error(Code::out_of_memory, "device: no memory for %zu bytes, %zu of %zu are taken", bytes, used_, limit_);
+    if (bytes > limit_ - used_)
+      return error(Code::out_of_memory, "device: no memory for %zu bytes, %zu of %zu are taken", bytes, used_, limit_);
     AlignedMemory fresh;
     if (!fresh.reserve(bytes)) return error(Code::out_of_memory, "device: no memory for %zu bytes", bytes);
     std::memset(fresh.data(), 0xff, bytes);  // NaNs
@@ -160,7 +164,8 @@ int count(std::string& why) {
 }
 
 Status describe(int index, DeviceDescription& description) {
-  if (index < 0 || index >= device_count()) return error(Code::device_unavailable, "device: expected a CUDA device below %d, got %d", device_count(), index);
+  if (index < 0 || index >= device_count())
+    return error(Code::device_unavailable, "device: expected a CUDA device below %d, got %d", device_count(), index);
   description = {"emulation on this processor", "no driver", capability_of(index), 4, kMemory};
   return {};
 }
@@ -168,7 +173,8 @@ Status describe(int index, DeviceDescription& description) {
 Status open(const DeviceOptions& options, std::shared_ptr<Device>& device) {
   DeviceDescription description;
   MOME_RETURN_IF_ERROR(describe(options.index, description));
-  if (const std::string why = unfit(description); !why.empty()) return error(Code::device_unavailable, "device: models do not run on cuda:%d: %s", options.index, why.c_str());
+  if (const std::string why = unfit(description); !why.empty())
+    return error(Code::device_unavailable, "device: models do not run on cuda:%d: %s", options.index, why.c_str());
   MOME_RETURN_IF_ERROR(loss_of(options.index).status());
   device = std::make_shared<EmulatedDevice>(options);
   return {};

@@ -12,7 +12,8 @@
 namespace mome::cuda {
 
 Status make_tensor_map(const bf16* matrix, int64_t rows, int64_t columns, int64_t pitch, int box_rows, TensorMap& map) {
-  if (reinterpret_cast<uintptr_t>(matrix) % 16 != 0 || pitch % 8 != 0 || box_rows > 256) return error(Code::internal, "tensor map: expected 16-byte rows");
+  if (reinterpret_cast<uintptr_t>(matrix) % 16 != 0 || pitch % 8 != 0 || box_rows > 256)
+    return error(Code::internal, "tensor map: expected 16-byte rows");
   map = {reinterpret_cast<const uint16_t*>(matrix), rows, columns, pitch, box_rows};
   return {};
 }
@@ -24,10 +25,10 @@ namespace {
 
 // As the bits of a 64-bit word in shared memory.
 struct Phase {
-  uint32_t bytes;        // still to come
-  uint16_t pending;      // arrivals
+  uint32_t bytes;    // still to come
+  uint16_t pending;  // arrivals
   uint16_t arrivals : 15;
-  uint16_t parity : 1;   // of the phase under way
+  uint16_t parity : 1;  // of the phase under way
 };
 static_assert(sizeof(Phase) == sizeof(uint64_t));
 
@@ -43,10 +44,12 @@ void store(uint64_t* barrier, Phase phase) {
 
 float element(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 
-// Element (row, column) of an operand of 16 columns, as the hardware finds it: the chunk's bits of the address xor-ed with the row's.
+// Element (row, column) of an operand of 16 columns, as the hardware finds it: the chunk's bits of the address xor-ed
+// with the row's.
 float operand(uint64_t descriptor, int row, int column) {
   const uint64_t start = (descriptor & 0x3fff) << 4, stride = (descriptor >> 32 & 0x3fff) << 4;
-  const uint64_t linear = start + static_cast<uint64_t>(row / 8) * stride + static_cast<uint64_t>(row % 8) * 128 + static_cast<uint64_t>(column) * 2;
+  const uint64_t linear = start + static_cast<uint64_t>(row / 8) * stride + static_cast<uint64_t>(row % 8) * 128 +
+                          static_cast<uint64_t>(column) * 2;
   const uint64_t address = linear ^ ((linear >> 7 & 7) << 4);
   uint16_t bits;
   std::memcpy(&bits, block().shared + address, sizeof bits);
@@ -78,7 +81,8 @@ void land(const Box& box) {
   for (int r = 0; r < box.map.box_rows; r++) {
     for (int c = 0; c < kBoxColumns; c++) {
       const bool inside = box.row + r < box.map.rows && box.column + c < box.map.columns;
-      out[r * kBoxColumns + ((c / 8 ^ (r & 7)) * 8) + c % 8] = inside ? box.map.matrix[int64_t{box.row + r} * box.map.pitch + box.column + c] : uint16_t{0};
+      out[r * kBoxColumns + ((c / 8 ^ (r & 7)) * 8) + c % 8] =
+          inside ? box.map.matrix[int64_t{box.row + r} * box.map.pitch + box.column + c] : uint16_t{0};
     }
   }
   Phase phase = load(box.barrier);
@@ -125,8 +129,10 @@ void copy_box(void* to, const TensorMap& map, int row, int column, uint64_t* bar
   const int begun = ++block().boxes_begun;
   while (block().plant == Plant::endless) std::this_thread::sleep_for(std::chrono::hours(1));
   if (block().plant == Plant::hang && begun == 2) return;
-  if (toss()) land(box);
-  else block().boxes.push_back(box);
+  if (toss())
+    land(box);
+  else
+    block().boxes.push_back(box);
 }
 
 void named_barrier(int number, int threads, bool wait) {
@@ -140,7 +146,9 @@ void named_barrier(int number, int threads, bool wait) {
   while (wait && barrier.generation == generation) yield();
 }
 
-uint64_t shared_offset(const void* pointer) { return static_cast<uint64_t>(static_cast<const std::byte*>(pointer) - block().shared); }
+uint64_t shared_offset(const void* pointer) {
+  return static_cast<uint64_t>(static_cast<const std::byte*>(pointer) - block().shared);
+}
 
 void wgmma(int columns, float* d, uint64_t a, uint64_t b, bool add) {
   Slot slot{d};

@@ -43,7 +43,9 @@ struct Recorder {
   Status lost() const { return loss == nullptr ? Status() : loss->status(); }
   // `run` returns 0, or the word of the thread that gave up (trap_word).
   Status launch(size_t shared, const std::function<uint64_t()>& run) {
-    if (shared > most_shared) return error(Code::internal, "device: a launch asks for %zu bytes of shared memory, %zu are there", shared, most_shared);
+    if (shared > most_shared)
+      return error(Code::internal, "device: a launch asks for %zu bytes of shared memory, %zu are there", shared,
+                   most_shared);
     return launch([this, run]() -> Status {
       const uint64_t trap = run();
       if (trap == 0) return {};
@@ -53,7 +55,8 @@ struct Recorder {
   }
   Status launch(const std::function<Status()>& run) {
     MOME_RETURN_IF_ERROR(lost());
-    if (device_of_thread != device) return error(Code::internal, "device: a launch for device %d by a thread of device %d", device, device_of_thread);
+    if (device_of_thread != device)
+      return error(Code::internal, "device: a launch for device %d by a thread of device %d", device, device_of_thread);
     if (recording) {
       work.push_back(run);
       return {};

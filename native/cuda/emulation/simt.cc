@@ -89,7 +89,8 @@ void enter(int index) {
 }
 
 void prepare(Lane& lane, std::byte* stack) {
-  // As mome_emulation_switch leaves a stack: six registers, then where to return to. The ABI wants (%rsp + 8) % 16 == 0 there.
+  // As mome_emulation_switch leaves a stack: six registers, then where to return to. The ABI wants (%rsp + 8) % 16 == 0
+  // there.
   auto* top = reinterpret_cast<uintptr_t*>(reinterpret_cast<uintptr_t>(stack + kStackBytes) & ~uintptr_t{15});
   top -= 2;
   *top = reinterpret_cast<uintptr_t>(&entry);
@@ -161,7 +162,9 @@ void give_up(uint64_t word) {
   for (;;) yield();
 }
 
-void copy_async(void* to, const void* from, uint32_t bytes, uint32_t zeros) { lane().groups.back().push_back({to, from, bytes, zeros}); }
+void copy_async(void* to, const void* from, uint32_t bytes, uint32_t zeros) {
+  lane().groups.back().push_back({to, from, bytes, zeros});
+}
 
 void copy_commit() { lane().groups.emplace_back(); }
 
@@ -189,7 +192,8 @@ uint64_t run_grid(Dim3 grid, Dim3 dim, size_t shared_bytes, Body body, void* con
   s.block.trap = 0;
   constexpr size_t kLate = 16;
   s.shared.resize(shared_bytes + kSharedAlignment + kLate);
-  s.block.shared = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(s.shared.data()) + kSharedAlignment - 1) & ~uintptr_t{kSharedAlignment - 1});
+  s.block.shared = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(s.shared.data()) + kSharedAlignment - 1) &
+                                                ~uintptr_t{kSharedAlignment - 1});
   if (s.block.plant == Plant::misaligned) s.block.shared += kLate;
   s.order.resize(s.warps.size());
   for (size_t i = 0; i < s.order.size(); i++) s.order[i] = static_cast<int>(i);

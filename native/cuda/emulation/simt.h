@@ -1,9 +1,10 @@
-// Runs CUDA kernels on the host: the same source, compiled by the host's compiler, one fiber per thread of a block. It is there to
-// find wrong indices, layouts and missing barriers on machines without a GPU; it says nothing about speed, and little about races:
-// the order of warps is shuffled, so that a missing barrier has many chances to show, but no more than that.
+// Runs CUDA kernels on the host: the same source, compiled by the host's compiler, one fiber per thread of a block. It
+// is there to find wrong indices, layouts and missing barriers on machines without a GPU; it says nothing about speed,
+// and little about races: the order of warps is shuffled, so that a missing barrier has many chances to show, but no
+// more than that.
 //
-// Blocks run one after the other. Threads of a warp meet in `collective`, threads of a block in `barrier`. Shared memory starts as
-// NaNs. Copies begun by cp_async land as late as the program allows: when their thread waits for them.
+// Blocks run one after the other. Threads of a warp meet in `collective`, threads of a block in `barrier`. Shared
+// memory starts as NaNs. Copies begun by cp_async land as late as the program allows: when their thread waits for them.
 #pragma once
 
 #include <cstddef>
@@ -69,8 +70,9 @@ struct Lane {
   std::vector<std::vector<Copy>> groups;  // copies under way, oldest group first; the last one is still open
 };
 
-// A fault that MOME_EMULATION_PLANT asks for, to see what a failing kernel leaves behind. All but `misaligned` are in the bulk copies and
-// warpgroup products of hopper.h, so that they meet bfloat16 products as devices of capability 9.0 take them, and nothing else.
+// A fault that MOME_EMULATION_PLANT asks for, to see what a failing kernel leaves behind. All but `misaligned` are in
+// the bulk copies and warpgroup products of hopper.h, so that they meet bfloat16 products as devices of capability 9.0
+// take them, and nothing else.
 enum class Plant {
   none,
   hang,        // the second copy that each block begins never comes

@@ -1,8 +1,9 @@
-// attention: softmax(scale * q k^T + bias) v over ragged rows, plain arithmetic in float32: for float32 rows, for heads wider than
-// the tensor-core kernel (attention_bf16.cu) takes, and where a device has too little shared memory for that one.
+// attention: softmax(scale * q k^T + bias) v over ragged rows, plain arithmetic in float32: for float32 rows, for heads
+// wider than the tensor-core kernel (attention_bf16.cu) takes, and where a device has too little shared memory for that
+// one.
 //
-// A block owns 32 queries of one sequence and head, a warp 8 of them one after the other; keys pass in tiles of 32, one per lane.
-// Softmax is online: maximum and sum travel with the tiles, in ascending order of keys.
+// A block owns 32 queries of one sequence and head, a warp 8 of them one after the other; keys pass in tiles of 32, one
+// per lane. Softmax is online: maximum and sum travel with the tiles, in ascending order of keys.
 #include "cuda/kernels/attention.h"
 
 #include "cuda/kernels/register.h"
@@ -31,10 +32,10 @@ attention_forward_f32_cuda(MOME_PARAMETER AttentionShape a, const T* qkv, T* out
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   float* bias = shared_memory<float>();
   float* queries = bias + (a.table == nullptr ? 0 : (a.position.rows() + 3) / 4 * 4);  // [kQueries, head_width]
-  float* sums = queries + kQueries * head_width;                                      // [kQueries, head_width]
-  float* keys = sums + kQueries * head_width;                                         // [kKeys, pitch]
-  float* values = keys + kKeys * pitch;                                               // [kKeys, head_width]
-  float* most = values + kKeys * head_width;                                          // [kQueries] maximum so far, and sum
+  float* sums = queries + kQueries * head_width;                                       // [kQueries, head_width]
+  float* keys = sums + kQueries * head_width;                                          // [kKeys, pitch]
+  float* values = keys + kKeys * pitch;                                                // [kKeys, head_width]
+  float* most = values + kKeys * head_width;  // [kQueries] maximum so far, and sum
   float* total = most + kQueries;
   load_bias(a, head, bias);
   for (int64_t i = threadIdx.x; i < kQueries * head_width; i += kWarps * kWarp) {
@@ -63,7 +64,8 @@ attention_forward_f32_cuda(MOME_PARAMETER AttentionShape a, const T* qkv, T* out
       float score = -INFINITY;
       if (key < count) {
         score = 0;
-        for (int64_t d = 0; d < head_width; d++) score = fmaf(queries[local * head_width + d], keys[lane * pitch + d], score);
+        for (int64_t d = 0; d < head_width; d++)
+          score = fmaf(queries[local * head_width + d], keys[lane * pitch + d], score);
         score *= a.scale;
         if (a.table != nullptr) {
           const BiasTerm term = bias_term(a.position, s, query_kind(s, first + local), key);
@@ -94,7 +96,8 @@ attention_forward_f32_cuda(MOME_PARAMETER AttentionShape a, const T* qkv, T* out
     const int local = warp * (kQueries / kWarps) + i;
     if (first + local >= count) break;
     const int64_t row = token_row(s, first + local);
-    for (int64_t d = lane; d < head_width; d += kWarp) out[row * a.width + head * head_width + d] = from_float<T>(sums[local * head_width + d] / total[local]);
+    for (int64_t d = lane; d < head_width; d += kWarp)
+      out[row * a.width + head * head_width + d] = from_float<T>(sums[local * head_width + d] / total[local]);
     if (a.lse != nullptr && lane == 0) a.lse[row * a.heads + head] = most[local] + logf(total[local]);
   }
 }
@@ -102,18 +105,24 @@ attention_forward_f32_cuda(MOME_PARAMETER AttentionShape a, const T* qkv, T* out
 Status forward(const AttentionForward& a, OpContext& context) {
   const Queue& queue = context.device;
   const int64_t head_width = a.width / a.heads;
-  const AttentionShape shape{a.width, a.heads, a.sequences, a.table, a.table_columns, a.table_column, a.position, a.scale, a.lse};
+  const AttentionShape shape{a.width,        a.heads,    a.sequences, a.table, a.table_columns,
+                             a.table_column, a.position, a.scale,     a.lse};
   return with_element(queue, [&](auto element) -> Status {
     using T = decltype(element);
     if (!a.covers_rows) {
       const int64_t count = a.rows * a.width;
-      MOME_RETURN_IF_ERROR(launch(zero_forward_cuda<T>, {static_cast<unsigned>((count + kThreads - 1) / kThreads), 1, 1}, kThreads, 0, queue.stream, as<T>(a.out), count));
+      MOME_RETURN_IF_ERROR(launch(zero_forward_cuda<T>,
+                                  {static_cast<unsigned>((count + kThreads - 1) / kThreads), 1, 1}, kThreads, 0,
+                                  queue.stream, as<T>(a.out), count));
     }
     AttentionChoice choice;
-    MOME_RETURN_IF_ERROR(choose_attention(queue.capability, kWeightType<T> == WeightType::bf16, head_width, a.table == nullptr ? 0 : a.position.rows(), choice));
+    MOME_RETURN_IF_ERROR(choose_attention(queue.capability, kWeightType<T> == WeightType::bf16, head_width,
+                                          a.table == nullptr ? 0 : a.position.rows(), choice));
     if (choice.tensor_width != 0) return attention_bf16(a, shape, choice, queue);
-    const Dim3 grid = {static_cast<unsigned>((a.longest + kQueries - 1) / kQueries), static_cast<unsigned>(a.heads), static_cast<unsigned>(a.sequence_count)};
-    return launch(attention_forward_f32_cuda<T>, grid, kWarps * kWarp, choice.shared_bytes, queue.stream, shape, as<T>(a.qkv), as<T>(a.out));
+    const Dim3 grid = {static_cast<unsigned>((a.longest + kQueries - 1) / kQueries), static_cast<unsigned>(a.heads),
+                       static_cast<unsigned>(a.sequence_count)};
+    return launch(attention_forward_f32_cuda<T>, grid, kWarps * kWarp, choice.shared_bytes, queue.stream, shape,
+                  as<T>(a.qkv), as<T>(a.out));
   });
 }
 

@@ -15,10 +15,11 @@ MOME_DEVICE int64_t token_row(const Sequence& s, int64_t token) {
   return token < s.text_length ? s.text_begin + token : s.image_begin + token - s.text_length;
 }
 
-// The row of the bias table for a pair of tokens (core/relative_position.h has the layout), made so that little is left to do per pair:
+// The row of the bias table for a pair of tokens (core/relative_position.h has the layout), made so that little is left
+// to do per pair:
 //   row = (base of the query & mask of the key) + add of the key
-// where mask and add also depend on what kind of token the query is. Two patches, or two words, differ by a subtraction of offsets; CLS
-// and the other modality have rows of their own, and there the mask is 0.
+// where mask and add also depend on what kind of token the query is. Two patches, or two words, differ by a subtraction
+// of offsets; CLS and the other modality have rows of their own, and there the mask is 0.
 enum QueryKind : int { kTextQuery, kTextClsQuery, kImageQuery, kImageClsQuery };
 inline constexpr int kQueryKinds = 4;
 
@@ -32,7 +33,9 @@ MOME_DEVICE int query_kind(const Sequence& s, int64_t token) {
 }
 
 // Of patch `patch` counted from the upper left, or of word `token`.
-MOME_DEVICE int patch_offset(const RelativePosition& position, int patch) { return patch / position.grid * (2 * position.grid - 1) + patch % position.grid; }
+MOME_DEVICE int patch_offset(const RelativePosition& position, int patch) {
+  return patch / position.grid * (2 * position.grid - 1) + patch % position.grid;
+}
 
 MOME_DEVICE int query_base(const RelativePosition& position, const Sequence& s, int64_t token) {
   const int images = static_cast<int>(position.image_offsets());
@@ -44,9 +47,11 @@ MOME_DEVICE int query_base(const RelativePosition& position, const Sequence& s, 
 
 MOME_DEVICE BiasTerm bias_term(const RelativePosition& position, const Sequence& s, int kind, int64_t key) {
   const int images = static_cast<int>(position.image_offsets());
-  const bool query_text = kind <= kTextClsQuery, key_text = key < s.text_length, query_cls = kind == kTextClsQuery || kind == kImageClsQuery;
+  const bool query_text = kind <= kTextClsQuery, key_text = key < s.text_length,
+             query_cls = kind == kTextClsQuery || kind == kImageClsQuery;
   if (query_text != key_text) return {0, query_text ? images + 3 : images + 4};
-  const int specials = query_text ? static_cast<int>(position.rows()) - 3 : images;  // CLS -> any, any -> CLS, CLS -> CLS
+  // Three rows: CLS -> any, any -> CLS, CLS -> CLS.
+  const int specials = query_text ? static_cast<int>(position.rows()) - 3 : images;
   const int place = static_cast<int>(key_text ? key : key - s.text_length);
   if (place == 0) return {0, query_cls ? specials + 2 : specials + 1};
   if (query_cls) return {0, specials};
@@ -63,16 +68,18 @@ struct AttentionShape {
   int64_t table_columns, table_column;
   RelativePosition position;
   float scale;
-  float* lse;          // or null
+  float* lse;  // or null
 };
 
 // This head's column of the table, into shared memory. The caller waits.
 MOME_DEVICE void load_bias(const AttentionShape& a, int64_t head, float* bias) {
   if (a.table == nullptr) return;
-  for (int64_t i = threadIdx.x; i < a.position.rows(); i += blockDim.x) bias[i] = a.table[i * a.table_columns + a.table_column + head];
+  for (int64_t i = threadIdx.x; i < a.position.rows(); i += blockDim.x)
+    bias[i] = a.table[i * a.table_columns + a.table_column + head];
 }
 
 // attention_bf16.cu: bfloat16 rows on tensor cores, where `choice` says so.
-Status attention_bf16(const AttentionForward& a, const AttentionShape& shape, const AttentionChoice& choice, const Queue& queue);
+Status attention_bf16(const AttentionForward& a, const AttentionShape& shape, const AttentionChoice& choice,
+                      const Queue& queue);
 
 }  // namespace mome::cuda

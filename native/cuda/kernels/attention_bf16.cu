@@ -1,10 +1,11 @@
 // attention of bfloat16 rows on tensor cores (sm_80 and later), scores and softmax in float32.
 //
-// A block owns 64 queries of one sequence and head, a warp 16 of them; keys and values pass in tiles of 64, the next one loading while
-// one is worked on. Softmax is online, keys in ascending order. The head's column of the bias table lies in shared memory and is read
-// per score: its row is two operations away (attention.h), and the lanes of a warp meet neighbouring entries. Head widths that are no
-// multiple of 16 are filled up with zeros in shared memory. Blocks of 16 keys behind the last, and warps behind the last query, do nothing.
-// Per tile and warp: 2 * 16 * 64 * head width multiply-adds twice on tensor cores, 1,024 exponentials, 1,024 bias reads.
+// A block owns 64 queries of one sequence and head, a warp 16 of them; keys and values pass in tiles of 64, the next
+// one loading while one is worked on. Softmax is online, keys in ascending order. The head's column of the bias table
+// lies in shared memory and is read per score: its row is two operations away (attention.h), and the lanes of a warp
+// meet neighbouring entries. Head widths that are no multiple of 16 are filled up with zeros in shared memory. Blocks
+// of 16 keys behind the last, and warps behind the last query, do nothing. Per tile and warp: 2 * 16 * 64 * head width
+// multiply-adds twice on tensor cores, 1,024 exponentials, 1,024 bias reads.
 #include "cuda/kernels/attention.h"
 
 namespace mome::cuda {
@@ -21,7 +22,8 @@ inline constexpr int kPitch = kHeadWidth + 8;
 
 // Tokens [first, first + kTile) of one section (q, k or v) of the head into shared memory, zeros outside.
 template <int kHeadWidth, Access kAccess>
-MOME_DEVICE void load_tile(bf16* to, const bf16* section, int64_t stride, int head_width, const Sequence& s, int64_t first, int64_t count) {
+MOME_DEVICE void load_tile(bf16* to, const bf16* section, int64_t stride, int head_width, const Sequence& s,
+                           int64_t first, int64_t count) {
   constexpr int kElements = kAccess == Access::run ? 8 : kAccess == Access::pair ? 2 : 1;
   constexpr int kPieces = kHeadWidth / kElements;
   for (int i = static_cast<int>(threadIdx.x); i < kTile * kPieces; i += kWarps * kWarp) {
@@ -30,15 +32,19 @@ MOME_DEVICE void load_tile(bf16* to, const bf16* section, int64_t stride, int he
     const bool wanted = token < count && column < head_width;
     const bf16* from = wanted ? section + token_row(s, token) * stride + column : section;
     bf16* at = to + local * kPitch<kHeadWidth> + column;
-    if constexpr (kAccess == Access::run) copy_async16(at, from, wanted ? 16 : 0);
-    else if constexpr (kAccess == Access::pair) copy_async4(at, from, wanted ? 4 : 0);
-    else *at = wanted ? *from : bf16{0};
+    if constexpr (kAccess == Access::run)
+      copy_async16(at, from, wanted ? 16 : 0);
+    else if constexpr (kAccess == Access::pair)
+      copy_async4(at, from, wanted ? 4 : 0);
+    else
+      *at = wanted ? *from : bf16{0};
   }
 }
 
 template <int kHeadWidth>
 constexpr size_t tiles_bytes() {
-  return size_t{5} * kTile * kPitch<kHeadWidth> * sizeof(bf16) + 2 * kQueryKinds * kTile * sizeof(BiasTerm);  // queries, 2 x (keys, values), terms of the keys
+  // Queries, twice keys and values, twice the terms of the keys.
+  return size_t{5} * kTile * kPitch<kHeadWidth> * sizeof(bf16) + 2 * kQueryKinds * kTile * sizeof(BiasTerm);
 }
 
 template <int kHeadWidth, Access kAccess>
@@ -53,7 +59,7 @@ attention_forward_bf16_sm80(MOME_PARAMETER AttentionShape a, const bf16* qkv, bf
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
 
   bf16* queries = shared_memory<bf16>();
-  bf16* stages = queries + kTileElements;  // [2][keys, values]
+  bf16* stages = queries + kTileElements;                                     // [2][keys, values]
   BiasTerm* terms = reinterpret_cast<BiasTerm*>(stages + 4 * kTileElements);  // [2][kQueryKinds][kTile]
   float* bias = reinterpret_cast<float*>(terms + 2 * kQueryKinds * kTile);
   const bf16* section = qkv + head * head_width;
@@ -61,11 +67,14 @@ attention_forward_bf16_sm80(MOME_PARAMETER AttentionShape a, const bf16* qkv, bf
   const auto load = [&](int64_t tile) {
     if (tile < count) {
       const int stage = static_cast<int>(tile / kTile % 2);
-      load_tile<kHeadWidth, kAccess>(stages + 2 * stage * kTileElements, section + a.width, stride, head_width, s, tile, count);
-      load_tile<kHeadWidth, kAccess>(stages + (2 * stage + 1) * kTileElements, section + 2 * a.width, stride, head_width, s, tile, count);
+      load_tile<kHeadWidth, kAccess>(stages + 2 * stage * kTileElements, section + a.width, stride, head_width, s, tile,
+                                     count);
+      load_tile<kHeadWidth, kAccess>(stages + (2 * stage + 1) * kTileElements, section + 2 * a.width, stride,
+                                     head_width, s, tile, count);
       for (int i = static_cast<int>(threadIdx.x); i < kQueryKinds * kTile && a.table != nullptr; i += kWarps * kWarp) {
         const int64_t token = tile + i % kTile;
-        terms[stage * kQueryKinds * kTile + i] = token < count ? bias_term(a.position, s, i / kTile, token) : BiasTerm{0, 0};
+        terms[stage * kQueryKinds * kTile + i] =
+            token < count ? bias_term(a.position, s, i / kTile, token) : BiasTerm{0, 0};
       }
     }
     copy_commit();
@@ -105,7 +114,8 @@ attention_forward_bf16_sm80(MOME_PARAMETER AttentionShape a, const bf16* qkv, bf
     if (tile == 0) {
 #pragma unroll
       for (int step = 0; step < kSteps; step++) {
-        load_matrices<false>(queries + (warp * 16 + lane % 16) * kPitch<kHeadWidth> + step * 16 + lane / 16 * 8, q[step]);
+        load_matrices<false>(queries + (warp * 16 + lane % 16) * kPitch<kHeadWidth> + step * 16 + lane / 16 * 8,
+                             q[step]);
       }
     }
 
@@ -116,7 +126,8 @@ attention_forward_bf16_sm80(MOME_PARAMETER AttentionShape a, const bf16* qkv, bf
       for (int j = 0; j < kTile / 16; j++) {
         if (16 * j >= left) break;
         uint32_t k[4];
-        load_matrices<false>(keys + (16 * j + lane % 8 + lane / 16 * 8) * kPitch<kHeadWidth> + step * 16 + lane / 8 % 2 * 8, k);
+        load_matrices<false>(
+            keys + (16 * j + lane % 8 + lane / 16 * 8) * kPitch<kHeadWidth> + step * 16 + lane / 8 % 2 * 8, k);
         mma(score[2 * j], q[step], k[0], k[1]);
         mma(score[2 * j + 1], q[step], k[2], k[3]);
       }
@@ -130,7 +141,9 @@ attention_forward_bf16_sm80(MOME_PARAMETER AttentionShape a, const bf16* qkv, bf
       for (int i = 0; i < 4; i++) {
         const int local = 8 * j + 2 * (lane % 4) + i % 2;
         float value = score[j][i] * scale;
-        if (a.table != nullptr) value = fmaf(bias[bias_row(base[i / 2], terms[stage * kQueryKinds * kTile + kind[i / 2] + local])], kLog2E, value);
+        if (a.table != nullptr)
+          value = fmaf(bias[bias_row(base[i / 2], terms[stage * kQueryKinds * kTile + kind[i / 2] + local])], kLog2E,
+                       value);
         if (local >= left) value = -INFINITY;
         score[j][i] = value;
         highest[i / 2] = fmaxf(highest[i / 2], value);
@@ -161,8 +174,10 @@ attention_forward_bf16_sm80(MOME_PARAMETER AttentionShape a, const bf16* qkv, bf
 #pragma unroll
     for (int step = 0; step < kTile / 16; step++) {
       if (16 * step >= left) break;
-      const uint32_t p[4] = {pack_bf16(score[2 * step][0], score[2 * step][1]), pack_bf16(score[2 * step][2], score[2 * step][3]),
-                             pack_bf16(score[2 * step + 1][0], score[2 * step + 1][1]), pack_bf16(score[2 * step + 1][2], score[2 * step + 1][3])};
+      const uint32_t p[4] = {pack_bf16(score[2 * step][0], score[2 * step][1]),
+                             pack_bf16(score[2 * step][2], score[2 * step][3]),
+                             pack_bf16(score[2 * step + 1][0], score[2 * step + 1][1]),
+                             pack_bf16(score[2 * step + 1][2], score[2 * step + 1][3])};
 #pragma unroll
       for (int block = 0; block < kBlocks; block += 2) {
         uint32_t v[4];
@@ -202,9 +217,12 @@ Status launch_width(const AttentionForward& a, const AttentionShape& shape, size
   static_assert(tiles_bytes<kHeadWidth>() == tensor_attention_bytes(kHeadWidth));
   const bf16* qkv = as<bf16>(a.qkv);
   bf16* out = as<bf16>(a.out);
-  const Dim3 grid = {static_cast<unsigned>((a.longest + kTile - 1) / kTile), static_cast<unsigned>(a.heads), static_cast<unsigned>(a.sequence_count)};
+  const Dim3 grid = {static_cast<unsigned>((a.longest + kTile - 1) / kTile), static_cast<unsigned>(a.heads),
+                     static_cast<unsigned>(a.sequence_count)};
   const int64_t head_width = a.width / a.heads;
-  const auto run = [&](auto kernel) { return launch(kernel, grid, kWarps * kWarp, shared, queue.stream, shape, qkv, out); };
+  const auto run = [&](auto kernel) {
+    return launch(kernel, grid, kWarps * kWarp, shared, queue.stream, shape, qkv, out);
+  };
   if (head_width % 8 == 0 && is_aligned({qkv, out})) return run(attention_forward_bf16_sm80<kHeadWidth, Access::run>);
   if (head_width % 2 == 0) return run(attention_forward_bf16_sm80<kHeadWidth, Access::pair>);
   return run(attention_forward_bf16_sm80<kHeadWidth, Access::single>);
@@ -212,18 +230,14 @@ Status launch_width(const AttentionForward& a, const AttentionShape& shape, size
 
 }  // namespace
 
-Status attention_bf16(const AttentionForward& a, const AttentionShape& shape, const AttentionChoice& choice, const Queue& queue) {
+Status attention_bf16(const AttentionForward& a, const AttentionShape& shape, const AttentionChoice& choice,
+                      const Queue& queue) {
   switch (choice.tensor_width) {
-    case 16:
-      return launch_width<16>(a, shape, choice.shared_bytes, queue);
-    case 32:
-      return launch_width<32>(a, shape, choice.shared_bytes, queue);
-    case 48:
-      return launch_width<48>(a, shape, choice.shared_bytes, queue);
-    case 64:
-      return launch_width<64>(a, shape, choice.shared_bytes, queue);
-    case 128:
-      return launch_width<128>(a, shape, choice.shared_bytes, queue);
+    case 16: return launch_width<16>(a, shape, choice.shared_bytes, queue);
+    case 32: return launch_width<32>(a, shape, choice.shared_bytes, queue);
+    case 48: return launch_width<48>(a, shape, choice.shared_bytes, queue);
+    case 64: return launch_width<64>(a, shape, choice.shared_bytes, queue);
+    case 128: return launch_width<128>(a, shape, choice.shared_bytes, queue);
   }
   return error(Code::internal, "attention: no kernel of width %lld", static_cast<long long>(choice.tensor_width));
 }

@@ -1,4 +1,5 @@
-// tanh, gelu and add over flat float32 arrays, l2_normalize over rows of either type into float32. They serve heads: a few rows.
+// tanh, gelu and add over flat float32 arrays, l2_normalize over rows of either type into float32. They serve heads: a
+// few rows.
 #include "core/ops/elementwise.h"
 
 #include "cuda/kernels/layer_norm.h"
@@ -28,13 +29,20 @@ elementwise_forward_f32_cuda(const float* a, const float* b, int64_t count, Func
 
 template <typename Function>
 Status elementwise(OpContext& context, const float* a, const float* b, int64_t count, float* y) {
-  return launch(elementwise_forward_f32_cuda<Function>, {static_cast<unsigned>((count + kThreads - 1) / kThreads), 1, 1}, kThreads, 0, context.device.stream, a, b,
-                count, Function(), y);
+  return launch(elementwise_forward_f32_cuda<Function>,
+                {static_cast<unsigned>((count + kThreads - 1) / kThreads), 1, 1}, kThreads, 0, context.device.stream, a,
+                b, count, Function(), y);
 }
 
-Status tanh_forward(const TanhForward& a, OpContext& context) { return elementwise<TanhOf>(context, a.x, a.x, a.count, a.y); }
-Status gelu_forward(const GeluForward& a, OpContext& context) { return elementwise<GeluOf>(context, a.x, a.x, a.count, a.y); }
-Status add_forward(const AddForward& a, OpContext& context) { return elementwise<SumOf>(context, a.a, a.b, a.count, a.y); }
+Status tanh_forward(const TanhForward& a, OpContext& context) {
+  return elementwise<TanhOf>(context, a.x, a.x, a.count, a.y);
+}
+Status gelu_forward(const GeluForward& a, OpContext& context) {
+  return elementwise<GeluOf>(context, a.x, a.x, a.count, a.y);
+}
+Status add_forward(const AddForward& a, OpContext& context) {
+  return elementwise<SumOf>(context, a.a, a.b, a.count, a.y);
+}
 
 template <typename T>
 MOME_KERNEL(kNormWarps * 32)
@@ -59,8 +67,9 @@ l2_normalize_forward_cuda(const T* x, int64_t rows, int64_t width, bool aligned,
 Status l2_normalize_forward(const L2NormalizeForward& a, OpContext& context) {
   return with_element(context.device, [&](auto element) {
     using T = decltype(element);
-    return launch(l2_normalize_forward_cuda<T>, {static_cast<unsigned>((a.rows + kNormWarps - 1) / kNormWarps), 1, 1}, kNormWarps * kWarp, 0, context.device.stream,
-                  as<T>(a.x), a.rows, a.width, a.width % kRun == 0 && is_aligned({a.x, a.y}), a.y);
+    return launch(l2_normalize_forward_cuda<T>, {static_cast<unsigned>((a.rows + kNormWarps - 1) / kNormWarps), 1, 1},
+                  kNormWarps * kWarp, 0, context.device.stream, as<T>(a.x), a.rows, a.width,
+                  a.width % kRun == 0 && is_aligned({a.x, a.y}), a.y);
   });
 }
 

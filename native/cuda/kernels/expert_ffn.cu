@@ -1,8 +1,8 @@
 // expert_ffn: out = x + row_scale * gamma * (fc2_e(gelu(fc1_e(layer_norm_e(x))))) per row range with its expert e.
 //
-// Three launches, each over all experts at once: the normalisation, fc1 with bias and GELU in its epilogue, fc2 with bias, layer
-// scale and residual in its own. Tiles never cross a range, so a range costs at most one part-filled row of tiles. Where the ranges lie is
-// read on the device (row_groups.h); rows of none are left alone.
+// Three launches, each over all experts at once: the normalisation, fc1 with bias and GELU in its epilogue, fc2 with
+// bias, layer scale and residual in its own. Tiles never cross a range, so a range costs at most one part-filled row of
+// tiles. Where the ranges lie is read on the device (row_groups.h); rows of none are left alone.
 #include "cuda/kernels/layer_norm.h"
 #include "cuda/kernels/register.h"
 #include "cuda/kernels/residual.h"
@@ -32,11 +32,17 @@ struct HiddenEpilogue {
 
 size_t rounded(size_t bytes) { return (bytes + 255) / 256 * 256; }
 
-size_t element_bytes(const ExpertFfnForward& a) { return a.expert[0].fc1.type == WeightType::bf16 ? sizeof(bf16) : sizeof(float); }
+size_t element_bytes(const ExpertFfnForward& a) {
+  return a.expert[0].fc1.type == WeightType::bf16 ? sizeof(bf16) : sizeof(float);
+}
 
-size_t normed_bytes(const ExpertFfnForward& a) { return rounded(static_cast<size_t>(a.rows * a.width) * element_bytes(a)); }
+size_t normed_bytes(const ExpertFfnForward& a) {
+  return rounded(static_cast<size_t>(a.rows * a.width) * element_bytes(a));
+}
 
-size_t workspace(const ExpertFfnForward& a, int) { return normed_bytes(a) + static_cast<size_t>(a.rows * a.hidden) * element_bytes(a); }
+size_t workspace(const ExpertFfnForward& a, int) {
+  return normed_bytes(a) + static_cast<size_t>(a.rows * a.hidden) * element_bytes(a);
+}
 
 // The operands of one of the two products.
 template <typename T>
@@ -58,8 +64,15 @@ Status forward_as(const ExpertFfnForward& a, OpContext& context) {
   MOME_RETURN_IF_ERROR(operands_of<T>(a, normed, &ExpertForward::fc1, fc1));
   MOME_RETURN_IF_ERROR(operands_of<T>(a, hidden, &ExpertForward::fc2, fc2));
   NormGroups groups{fc1.rows, {}, {}};
-  HiddenEpilogue<T> into_hidden{{}, hidden, a.pre_activation, a.hidden, a.hidden % kRun == 0 && is_aligned({a.pre_activation})};
-  ResidualEpilogue<T> into_out{as<T>(a.x), {}, a.gamma, a.row_scale, as<T>(a.out), a.width, a.width % kRun == 0 && is_aligned({a.x, a.gamma, a.out})};
+  HiddenEpilogue<T> into_hidden{
+      {}, hidden, a.pre_activation, a.hidden, a.hidden % kRun == 0 && is_aligned({a.pre_activation})};
+  ResidualEpilogue<T> into_out{as<T>(a.x),
+                               {},
+                               a.gamma,
+                               a.row_scale,
+                               as<T>(a.out),
+                               a.width,
+                               a.width % kRun == 0 && is_aligned({a.x, a.gamma, a.out})};
   for (int e = 0; e < a.experts; e++) {
     const ExpertForward& expert = a.expert[e];
     groups.gamma[e] = expert.norm_gamma, groups.beta[e] = expert.norm_beta;

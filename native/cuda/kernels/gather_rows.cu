@@ -21,8 +21,8 @@ gather_rows_forward_cuda(const T* x, int64_t width, const int32_t* index, int64_
 Status forward(const GatherRowsForward& a, OpContext& context) {
   return with_element(context.device, [&](auto element) {
     using T = decltype(element);
-    return launch(gather_rows_forward_cuda<T>, {static_cast<unsigned>((a.count + kWarps - 1) / kWarps), 1, 1}, kWarps * kWarp, 0, context.device.stream,
-                  as<T>(a.x), a.width, a.index, a.count, as<T>(a.y));
+    return launch(gather_rows_forward_cuda<T>, {static_cast<unsigned>((a.count + kWarps - 1) / kWarps), 1, 1},
+                  kWarps * kWarp, 0, context.device.stream, as<T>(a.x), a.width, a.index, a.count, as<T>(a.y));
   });
 }
 

@@ -1,15 +1,16 @@
-// y = epilogue(x W^T) for rows that are dense or fall into groups with a weight of their own (experts): the kernels for any device. gemm_sm90.h
-// has Hopper's, gemm.h chooses.
+// y = epilogue(x W^T) for rows that are dense or fall into groups with a weight of their own (experts): the kernels for
+// any device. gemm_sm90.h has Hopper's, gemm.h chooses.
 //
-// bfloat16: tiles on tensor cores (mma.sync, float32 accumulation). A block computes kRows x kColumns outputs; slices of 64 along the
-// depth travel through a ring of three shared-memory stages (cp.async), 16-byte chunks xor-ed with the row so that ldmatrix meets no
-// bank twice. Sums run over the depth in steps of 16 in ascending order, whatever the tile, so a row's result depends neither on its
-// neighbours nor on the tile chosen.
-// float32: plain fused multiply-adds, 64 x 128 outputs per block, 4 x 8 per thread, depth ascending.
+// bfloat16: tiles on tensor cores (mma.sync, float32 accumulation). A block computes kRows x kColumns outputs; slices
+// of 64 along the depth travel through a ring of three shared-memory stages (cp.async), 16-byte chunks xor-ed with the
+// row so that ldmatrix meets no bank twice. Sums run over the depth in steps of 16 in ascending order, whatever the
+// tile, so a row's result depends neither on its neighbours nor on the tile chosen. float32: plain fused multiply-adds,
+// 64 x 128 outputs per block, 4 x 8 per thread, depth ascending.
 //
-// An epilogue is called with 8 neighbouring columns of a row: epilogue(row, column, group, count, whole, values), count < 8 at the last
-// columns. `whole`: all 8 are there and its own operands may be read as vectors, which its member `aligned` says. `kLight`: it needs few
-// registers, so that it may end a tile that leaves few. Here sums pass through shared memory first, so that a thread has 8 of a row.
+// An epilogue is called with 8 neighbouring columns of a row: epilogue(row, column, group, count, whole, values), count
+// < 8 at the last columns. `whole`: all 8 are there and its own operands may be read as vectors, which its member
+// `aligned` says. `kLight`: it needs few registers, so that it may end a tile that leaves few. Here sums pass through
+// shared memory first, so that a thread has 8 of a row.
 #pragma once
 
 #include "core/matrix.h"
@@ -22,13 +23,13 @@ namespace mome::cuda {
 
 template <typename T>
 struct GemmOperands {
-  const T* x;                 // [rows, depth]
+  const T* x;  // [rows, depth]
   int depth, columns;
-  int pitch;                  // elements from one output's weights to the next
+  int pitch;  // elements from one output's weights to the next
   RowGroups rows;
   const T* weight[kMaxGroups];  // [columns, pitch]
-  bool aligned;               // rows of x may be read in 16-byte pieces
-  bool without_epilogue;      // nothing is written: to measure the products alone
+  bool aligned;                 // rows of x may be read in 16-byte pieces
+  bool without_epilogue;        // nothing is written: to measure the products alone
 };
 
 // Pitch of a packed weight: rows begin on 16 bytes.
@@ -40,7 +41,8 @@ struct TilePlace {
   int column;
 };
 
-// The tiles of a product, cut where groups begin. A launch has as many as its rows can give (most_row_tiles); how many there are is known here.
+// The tiles of a product, cut where groups begin. A launch has as many as its rows can give (most_row_tiles); how many
+// there are is known here.
 struct TileGrid {
   GroupBounds bounds;
   int row_tiles, tiles;
@@ -50,13 +52,14 @@ template <typename T>
 MOME_DEVICE TileGrid cut_tiles(const GemmOperands<T>& g, int rows, int columns) {
   TileGrid grid{read_bounds(g.rows), 0, 0};
 #pragma unroll
-  for (int group = 0; group < kMaxGroups; group++) grid.row_tiles += (grid.bounds.at[group + 1] - grid.bounds.at[group] + rows - 1) / rows;
+  for (int group = 0; group < kMaxGroups; group++)
+    grid.row_tiles += (grid.bounds.at[group + 1] - grid.bounds.at[group] + rows - 1) / rows;
   grid.tiles = grid.row_tiles * ((g.columns + columns - 1) / columns);
   return grid;
 }
 
-// Where tile `index` lies, one of grid.tiles. Row tiles go in bands of kBand with the columns inside, so that the blocks of a wave share weights
-// and rows in the second-level cache.
+// Where tile `index` lies, one of grid.tiles. Row tiles go in bands of kBand with the columns inside, so that the
+// blocks of a wave share weights and rows in the second-level cache.
 MOME_DEVICE TilePlace place_tile(const TileGrid& grid, int all_columns, int index, int rows, int columns) {
   constexpr int kBand = 16;
   const int column_tiles = (all_columns + columns - 1) / columns;
@@ -106,7 +109,8 @@ MOME_DEVICE int swizzled(int row, int chunk) { return row * kGemmDepth + ((chunk
 
 // Rows [first, first + kCount) of a matrix, depth slice beginning at `k`, into shared memory; zeros outside.
 template <int kCount, int kThreads, bool kAligned>
-MOME_DEVICE void load_slice(bf16* to, const bf16* matrix, int64_t pitch, int64_t first, int64_t end, int64_t k, int64_t depth) {
+MOME_DEVICE void load_slice(bf16* to, const bf16* matrix, int64_t pitch, int64_t first, int64_t end, int64_t k,
+                            int64_t depth) {
 #pragma unroll
   for (int i = static_cast<int>(threadIdx.x); i < kCount * 8; i += kThreads) {
     const int row = i / 8, chunk = i % 8;
@@ -122,13 +126,15 @@ MOME_DEVICE void load_slice(bf16* to, const bf16* matrix, int64_t pitch, int64_t
   }
 }
 
-// Warps of a block, and how many of them a multiprocessor is to hold: 12 leave a thread 170 registers, which the largest tile needs.
+// Warps of a block, and how many of them a multiprocessor is to hold: 12 leave a thread 170 registers, which the
+// largest tile needs.
 template <int kRows, int kColumns, int kWarpRows, int kWarpColumns>
 inline constexpr int kTileWarps = (kRows / kWarpRows) * (kColumns / kWarpColumns);
 inline constexpr int kResidentWarps = 12;
 
 template <int kRows, int kColumns, int kWarpRows, int kWarpColumns, bool kAligned, typename Epilogue>
-MOME_SHARED_KERNEL((kTileWarps<kRows, kColumns, kWarpRows, kWarpColumns> * 32), (kResidentWarps / kTileWarps<kRows, kColumns, kWarpRows, kWarpColumns>))
+MOME_SHARED_KERNEL((kTileWarps<kRows, kColumns, kWarpRows, kWarpColumns> * 32),
+                   (kResidentWarps / kTileWarps<kRows, kColumns, kWarpRows, kWarpColumns>))
 gemm_forward_bf16_sm80(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER Epilogue epilogue) {
   constexpr int kThreads = kTileWarps<kRows, kColumns, kWarpRows, kWarpColumns> * kWarp;
   constexpr int kTall = kWarpRows / 16, kWide = kWarpColumns / 16;
@@ -139,7 +145,8 @@ gemm_forward_bf16_sm80(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER Epilo
   const TilePlace place = place_tile(grid, g.columns, static_cast<int>(blockIdx.x), kRows, kColumns);
   const bf16* weight = g.weight[place.group];
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int warp_row = warp / (kColumns / kWarpColumns) * kWarpRows, warp_column = warp % (kColumns / kWarpColumns) * kWarpColumns;
+  const int warp_row = warp / (kColumns / kWarpColumns) * kWarpRows,
+            warp_column = warp % (kColumns / kWarpColumns) * kWarpColumns;
 
   const int slices = (g.depth + kGemmDepth - 1) / kGemmDepth;
   const auto load = [&](int slice) {
@@ -147,7 +154,8 @@ gemm_forward_bf16_sm80(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER Epilo
       bf16* stage = ring + slice % kGemmStages * kStage;
       const int64_t k = int64_t{slice} * kGemmDepth;
       load_slice<kRows, kThreads, kAligned>(stage, g.x, g.depth, place.row, place.end, k, g.depth);
-      load_slice<kColumns, kThreads, true>(stage + kRows * kGemmDepth, weight, g.pitch, place.column, g.columns, k, g.depth);
+      load_slice<kColumns, kThreads, true>(stage + kRows * kGemmDepth, weight, g.pitch, place.column, g.columns, k,
+                                           g.depth);
     }
     copy_commit();
   };
@@ -164,10 +172,12 @@ gemm_forward_bf16_sm80(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER Epilo
     for (int step = 0; step < kGemmDepth / 16; step++) {
       uint32_t a[kTall][4], b[kWide][4];
 #pragma unroll
-      for (int i = 0; i < kTall; i++) load_matrices<false>(rows + swizzled(warp_row + 16 * i + lane % 16, 2 * step + lane / 16), a[i]);
+      for (int i = 0; i < kTall; i++)
+        load_matrices<false>(rows + swizzled(warp_row + 16 * i + lane % 16, 2 * step + lane / 16), a[i]);
 #pragma unroll
       for (int j = 0; j < kWide; j++) {
-        load_matrices<false>(columns + swizzled(warp_column + 16 * j + lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2), b[j]);
+        load_matrices<false>(
+            columns + swizzled(warp_column + 16 * j + lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2), b[j]);
       }
 #pragma unroll
       for (int i = 0; i < kTall; i++) {
@@ -206,8 +216,8 @@ template <typename Epilogue>
 MOME_SHARED_KERNEL(kPlainThreads, 2)
 gemm_forward_f32(MOME_PARAMETER GemmOperands<float> g, MOME_PARAMETER Epilogue epilogue) {
   constexpr int kRowPitch = kPlainRows + 4, kColumnPitch = kPlainColumns + 4;
-  float* rows = shared_memory<float>();               // [kPlainDepth, kRowPitch]
-  float* columns = rows + kPlainDepth * kRowPitch;    // [kPlainDepth, kColumnPitch]
+  float* rows = shared_memory<float>();             // [kPlainDepth, kRowPitch]
+  float* columns = rows + kPlainDepth * kRowPitch;  // [kPlainDepth, kColumnPitch]
   const TileGrid grid = cut_tiles(g, kPlainRows, kPlainColumns);
   if (static_cast<int>(blockIdx.x) >= grid.tiles) return;
   const TilePlace place = place_tile(grid, g.columns, static_cast<int>(blockIdx.x), kPlainRows, kPlainColumns);
@@ -218,11 +228,13 @@ gemm_forward_f32(MOME_PARAMETER GemmOperands<float> g, MOME_PARAMETER Epilogue e
   for (int k = 0; k < g.depth; k += kPlainDepth) {
     for (int i = thread; i < kPlainRows * kPlainDepth; i += kPlainThreads) {
       const int row = place.row + i / kPlainDepth, column = k + i % kPlainDepth;
-      rows[i % kPlainDepth * kRowPitch + i / kPlainDepth] = row < place.end && column < g.depth ? g.x[int64_t{row} * g.depth + column] : 0;
+      rows[i % kPlainDepth * kRowPitch + i / kPlainDepth] =
+          row < place.end && column < g.depth ? g.x[int64_t{row} * g.depth + column] : 0;
     }
     for (int i = thread; i < kPlainColumns * kPlainDepth; i += kPlainThreads) {
       const int output = place.column + i / kPlainDepth, column = k + i % kPlainDepth;
-      columns[i % kPlainDepth * kColumnPitch + i / kPlainDepth] = output < g.columns && column < g.depth ? weight[int64_t{output} * g.pitch + column] : 0;
+      columns[i % kPlainDepth * kColumnPitch + i / kPlainDepth] =
+          output < g.columns && column < g.depth ? weight[int64_t{output} * g.pitch + column] : 0;
     }
     block_barrier();
 #pragma unroll
@@ -242,7 +254,9 @@ gemm_forward_f32(MOME_PARAMETER GemmOperands<float> g, MOME_PARAMETER Epilogue e
   if (left <= 0) return;
 #pragma unroll
   for (int i = 0; i < 4; i++) {
-    if (place.row + down + i < place.end) epilogue(place.row + down + i, column, place.group, left < kRun ? left : kRun, epilogue.aligned && left >= kRun, sum[i]);
+    if (place.row + down + i < place.end)
+      epilogue(place.row + down + i, column, place.group, left < kRun ? left : kRun, epilogue.aligned && left >= kRun,
+               sum[i]);
   }
 }
 

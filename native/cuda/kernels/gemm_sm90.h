@@ -1,12 +1,13 @@
 // The bfloat16 product on Hopper: y = epilogue(x W^T), dense or by groups, as gemm_sm80.h says.
 //
-// One block per multiprocessor works through tiles of kRows x kColumns. A warpgroup of its own fetches slices of 64 along the depth into a
-// ring of shared memory (TMA); two others take turns: while one multiplies its tile (wgmma, operands in shared memory, sums in
-// registers), the other ends the tile before with its epilogue. With a depth of 768 an epilogue takes a third of the products' time, and
-// none of it is seen.
+// One block per multiprocessor works through tiles of kRows x kColumns. A warpgroup of its own fetches slices of 64
+// along the depth into a ring of shared memory (TMA); two others take turns: while one multiplies its tile (wgmma,
+// operands in shared memory, sums in registers), the other ends the tile before with its epilogue. With a depth of 768
+// an epilogue takes a third of the products' time, and none of it is seen.
 //
-// Sums run over the depth in steps of 16, ascending, whatever the tile: a row's result depends neither on its neighbours nor on the tile.
-// The epilogue gets 8 neighbouring columns at a time: the four lanes that hold a row's columns swap them among themselves.
+// Sums run over the depth in steps of 16, ascending, whatever the tile: a row's result depends neither on its
+// neighbours nor on the tile. The epilogue gets 8 neighbouring columns at a time: the four lanes that hold a row's
+// columns swap them among themselves.
 #pragma once
 
 #include "cuda/kernels/gemm_sm80.h"
@@ -30,8 +31,8 @@ template <int kRows, int kColumns>
 struct Sm90Tile {
   static constexpr int kStageBytes = (kRows + kColumns) * kGemmDepth * static_cast<int>(sizeof(bf16));
   static constexpr int kStages = 200 * 1024 / kStageBytes < 8 ? 200 * 1024 / kStageBytes : 8;  // of 227 KiB
-  static constexpr size_t kSharedBytes =
-      size_t{kStages} * kStageBytes + 2 * kStages * sizeof(uint64_t) + sizeof(TileGrid) + kSm90Threads / kWarp * sizeof(TilePlace);
+  static constexpr size_t kSharedBytes = size_t{kStages} * kStageBytes + 2 * kStages * sizeof(uint64_t) +
+                                         sizeof(TileGrid) + kSm90Threads / kWarp * sizeof(TilePlace);
 };
 
 // The barriers of the ring: a slice is full when its bytes have come, empty when the warps that read it are done.
@@ -44,18 +45,21 @@ struct Ring {
   MOME_DEVICE static int parity(int n) { return n / kStages & 1; }
 };
 
-// Waits until the slice whose phases have this parity was read. Gives up where that does not happen, and says whether its bytes had come: the
-// warpgroups that wait for them have no registers for a limit of their own, and cannot read a slice that never comes.
+// Waits until the slice whose phases have this parity was read. Gives up where that does not happen, and says whether
+// its bytes had come: the warpgroups that wait for them have no registers for a limit of their own, and cannot read a
+// slice that never comes.
 template <int kStages>
 MOME_DEVICE void wait_for_readers(const Ring<kStages>& ring, int stage, int parity, uint64_t* report) {
   if (phase_wait_limited(&ring.empty[stage], parity)) return;
-  give_up(report, trap_word(phase_passed(&ring.full[stage], parity) ? Trap::readers_never_left : Trap::bytes_never_came, blockIdx.x, stage, parity));
+  give_up(report, trap_word(phase_passed(&ring.full[stage], parity) ? Trap::readers_never_left : Trap::bytes_never_came,
+                            blockIdx.x, stage, parity));
 }
 
-// The warpgroup that fetches: one thread of it. It stays until all it fetched was read, and so watches over every wait of the block.
+// The warpgroup that fetches: one thread of it. It stays until all it fetched was read, and so watches over every wait
+// of the block.
 template <int kRows, int kColumns>
-MOME_DEVICE void fetch_tiles(const GemmOperands<bf16>& g, const GemmMaps& maps, std::byte* stages, Ring<Sm90Tile<kRows, kColumns>::kStages> ring,
-                             const TileGrid& grid, int slices) {
+MOME_DEVICE void fetch_tiles(const GemmOperands<bf16>& g, const GemmMaps& maps, std::byte* stages,
+                             Ring<Sm90Tile<kRows, kColumns>::kStages> ring, const TileGrid& grid, int slices) {
   using Tile = Sm90Tile<kRows, kColumns>;
   int n = 0;
   for (int tile = static_cast<int>(blockIdx.x); tile < grid.tiles; tile += static_cast<int>(gridDim.x)) {
@@ -67,16 +71,19 @@ MOME_DEVICE void fetch_tiles(const GemmOperands<bf16>& g, const GemmMaps& maps, 
       phase_arrive_expecting(&ring.full[stage], Tile::kStageBytes);
       std::byte* to = stages + stage * Tile::kStageBytes;
       copy_box(to, &maps.x, place.row, slice * kGemmDepth, &ring.full[stage]);
-      copy_box(to + kRows * kGemmDepth * sizeof(bf16), &maps.weight[place.group], place.column, slice * kGemmDepth, &ring.full[stage]);
+      copy_box(to + kRows * kGemmDepth * sizeof(bf16), &maps.weight[place.group], place.column, slice * kGemmDepth,
+               &ring.full[stage]);
     }
   }
 #pragma unroll 1
-  for (int last = n > Tile::kStages ? n - Tile::kStages : 0; last < n; last++) wait_for_readers(ring, ring.stage(last), ring.parity(last), maps.report);
+  for (int last = n > Tile::kStages ? n - Tile::kStages : 0; last < n; last++)
+    wait_for_readers(ring, ring.stage(last), ring.parity(last), maps.report);
 }
 
 // One tile's products. `n`: number of its first slice among all the block's.
 template <int kRows, int kColumns>
-MOME_DEVICE void multiply_tile(float (&sum)[kRows / 64][kColumns / 2], const std::byte* stages, Ring<Sm90Tile<kRows, kColumns>::kStages> ring, int n, int slices) {
+MOME_DEVICE void multiply_tile(float (&sum)[kRows / 64][kColumns / 2], const std::byte* stages,
+                               Ring<Sm90Tile<kRows, kColumns>::kStages> ring, int n, int slices) {
   using Tile = Sm90Tile<kRows, kColumns>;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
 #pragma unroll 1
@@ -90,7 +97,9 @@ MOME_DEVICE void multiply_tile(float (&sum)[kRows / 64][kColumns / 2], const std
 #pragma unroll
     for (int step = 0; step < kGemmDepth / 16; step++) {
 #pragma unroll
-      for (int i = 0; i < kRows / 64; i++) wgmma_bf16(sum[i], rows + i * kNextRows + step * kDescriptorStep, columns + step * kDescriptorStep, slice > 0 || step > 0);
+      for (int i = 0; i < kRows / 64; i++)
+        wgmma_bf16(sum[i], rows + i * kNextRows + step * kDescriptorStep, columns + step * kDescriptorStep,
+                   slice > 0 || step > 0);
     }
     wgmma_commit();
     // The slice before is done with once its products are; this one's go on.
@@ -98,7 +107,8 @@ MOME_DEVICE void multiply_tile(float (&sum)[kRows / 64][kColumns / 2], const std
     if (slice > 0 && lane == 0) phase_arrive(&ring.empty[ring.stage(n - 1)]);
   }
   wgmma_wait<0>();
-  // The sums are there now and not before: the compiler sees them as results of the products, which are still under way when they return.
+  // The sums are there now and not before: the compiler sees them as results of the products, which are still under way
+  // when they return.
 #pragma unroll
   for (int i = 0; i < kRows / 64; i++) {
 #pragma unroll
@@ -107,7 +117,8 @@ MOME_DEVICE void multiply_tile(float (&sum)[kRows / 64][kColumns / 2], const std
   if (lane == 0) phase_arrive(&ring.empty[ring.stage(n - 1)]);
 }
 
-// Swaps columns among the four lanes of a row: lane t, which has columns 2 t and 2 t + 1 of four blocks of 8, gets all 8 of block t.
+// Swaps columns among the four lanes of a row: lane t, which has columns 2 t and 2 t + 1 of four blocks of 8, gets all
+// 8 of block t.
 MOME_DEVICE void gather_columns(const float* pairs, float (&values)[kRun]) {
   const int t = static_cast<int>(threadIdx.x) % 4;
   // In round r lanes t and t ^ r swap: each gives the other's block and keeps its own.
@@ -133,7 +144,8 @@ MOME_DEVICE void gather_columns(const float* pairs, float (&values)[kRun]) {
 }
 
 template <int kRows, int kColumns, typename Epilogue>
-MOME_DEVICE void finish_sums(const float (&sum)[kRows / 64][kColumns / 2], const TilePlace& place, int columns, const Epilogue& epilogue) {
+MOME_DEVICE void finish_sums(const float (&sum)[kRows / 64][kColumns / 2], const TilePlace& place, int columns,
+                             const Epilogue& epilogue) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp % 4;
 #pragma unroll
   for (int i = 0; i < kRows / 64; i++) {
@@ -142,7 +154,8 @@ MOME_DEVICE void finish_sums(const float (&sum)[kRows / 64][kColumns / 2], const
 #pragma unroll
       for (int half = 0; half < 2; half++) {
         // 192 sums leave few registers: nothing is computed or loaded ahead for later columns.
-        int row = place.row + 64 * i + 16 * warp + 8 * half + lane / 4, column = place.column + 32 * four + 8 * (lane % 4);
+        int row = place.row + 64 * i + 16 * warp + 8 * half + lane / 4,
+            column = place.column + 32 * four + 8 * (lane % 4);
         keep_here(row);
         keep_here(column);
         keep_order();
@@ -156,7 +169,8 @@ MOME_DEVICE void finish_sums(const float (&sum)[kRows / 64][kColumns / 2], const
 
 template <int kRows, int kColumns, typename Epilogue>
 MOME_SHARED_KERNEL(kSm90Threads, 1)
-gemm_forward_bf16_sm90(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER GemmMaps maps, MOME_PARAMETER Epilogue epilogue) {
+gemm_forward_bf16_sm90(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER GemmMaps maps,
+                       MOME_PARAMETER Epilogue epilogue) {
 #if defined(MOME_EMULATION) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using Tile = Sm90Tile<kRows, kColumns>;
   std::byte* stages = shared_memory<std::byte>();
@@ -179,7 +193,8 @@ gemm_forward_bf16_sm90(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER GemmM
 
   if (warpgroup == 0) {
     release_registers<kFetchRegisters>();
-    if (threadIdx.x == 0) fetch_tiles<kRows, kColumns>(g, maps, stages, ring, grid, (g.depth + kGemmDepth - 1) / kGemmDepth);
+    if (threadIdx.x == 0)
+      fetch_tiles<kRows, kColumns>(g, maps, stages, ring, grid, (g.depth + kGemmDepth - 1) / kGemmDepth);
     return;
   }
   take_registers<kMultiplyRegisters>();
@@ -188,7 +203,8 @@ gemm_forward_bf16_sm90(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER GemmM
   for (int turn = mine; tile_of(turn) < grid.tiles; turn += 2) {
     // Found while the other warpgroup multiplies, and before there are sums, whose registers leave no room for it.
     warp_barrier();  // all have read the one before
-    if (threadIdx.x % kWarp == 0) places[threadIdx.x / kWarp] = place_tile(grid, g.columns, tile_of(turn), kRows, kColumns);
+    if (threadIdx.x % kWarp == 0)
+      places[threadIdx.x / kWarp] = place_tile(grid, g.columns, tile_of(turn), kRows, kColumns);
     warp_barrier();
     // A turn begins when the other warpgroup has multiplied its tile: slices come in the order of tiles.
     if (turn > 0) named_barrier_wait(1 + mine, 2 * kWarpgroup);
@@ -198,7 +214,8 @@ gemm_forward_bf16_sm90(MOME_PARAMETER GemmOperands<bf16> g, MOME_PARAMETER GemmM
     const int slices = (depth + kGemmDepth - 1) / kGemmDepth;
     multiply_tile<kRows, kColumns>(sum, stages, ring, turn * slices, slices);
     if (tile_of(turn + 1) < grid.tiles) named_barrier_arrive(1 + (1 - mine), 2 * kWarpgroup);
-    if (!g.without_epilogue) finish_sums<kRows, kColumns>(sum, TilePlace(places[threadIdx.x / kWarp]), g.columns, epilogue);
+    if (!g.without_epilogue)
+      finish_sums<kRows, kColumns>(sum, TilePlace(places[threadIdx.x / kWarp]), g.columns, epilogue);
   }
 #endif
 }
@@ -209,9 +226,11 @@ Status launch_sm90(const Queue& queue, const GemmOperands<bf16>& g, int64_t tile
   GemmMaps maps{};
   maps.report = trap_report();
   MOME_RETURN_IF_ERROR(make_tensor_map(g.x, g.rows.rows, g.depth, g.depth, kRows, maps.x));
-  for (int group = 0; group < g.rows.groups; group++) MOME_RETURN_IF_ERROR(make_tensor_map(g.weight[group], g.columns, g.depth, g.pitch, kColumns, maps.weight[group]));
+  for (int group = 0; group < g.rows.groups; group++)
+    MOME_RETURN_IF_ERROR(make_tensor_map(g.weight[group], g.columns, g.depth, g.pitch, kColumns, maps.weight[group]));
   const unsigned blocks = static_cast<unsigned>(tiles < queue.multiprocessors ? tiles : queue.multiprocessors);
-  return launch(gemm_forward_bf16_sm90<kRows, kColumns, Epilogue>, {blocks, 1, 1}, kSm90Threads, Tile::kSharedBytes, queue.stream, g, maps, epilogue);
+  return launch(gemm_forward_bf16_sm90<kRows, kColumns, Epilogue>, {blocks, 1, 1}, kSm90Threads, Tile::kSharedBytes,
+                queue.stream, g, maps, epilogue);
 }
 
 }  // namespace mome::cuda

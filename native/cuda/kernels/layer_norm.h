@@ -1,6 +1,6 @@
-// Rows of an optional group's own LayerNorm: y = (x - mean) / sqrt(variance + eps) * gamma + beta. One warp per row, the row in
-// registers, the variance from the centred values (two passes, no cancellation). 2 bytes read and 2 written per element: bound by
-// memory.
+// Rows of an optional group's own LayerNorm: y = (x - mean) / sqrt(variance + eps) * gamma + beta. One warp per row,
+// the row in registers, the variance from the centred values (two passes, no cancellation). 2 bytes read and 2 written
+// per element: bound by memory.
 #pragma once
 
 #include "cuda/kernels/row_groups.h"
@@ -103,13 +103,17 @@ layer_norm_forward_cuda(const T* x, int64_t width, float eps, MOME_PARAMETER Nor
 template <typename T>
 Status normalise(const Queue& queue, const T* x, int64_t width, float eps, const NormGroups& groups, T* y) {
   bool aligned = width % kRun == 0;
-  for (const void* pointer : {static_cast<const void*>(x), static_cast<const void*>(y)}) aligned &= reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+  for (const void* pointer : {static_cast<const void*>(x), static_cast<const void*>(y)})
+    aligned &= reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
   for (int group = 0; group < groups.rows.groups; group++) {
-    aligned &= reinterpret_cast<uintptr_t>(groups.gamma[group]) % 16 == 0 && reinterpret_cast<uintptr_t>(groups.beta[group]) % 16 == 0;
+    aligned &= reinterpret_cast<uintptr_t>(groups.gamma[group]) % 16 == 0 &&
+               reinterpret_cast<uintptr_t>(groups.beta[group]) % 16 == 0;
   }
   const int64_t runs = (width + kWarp * kRun - 1) / (kWarp * kRun);
   const Dim3 grid = {static_cast<unsigned>((groups.rows.rows + kNormWarps - 1) / kNormWarps), 1, 1};
-  const auto run = [&](auto kernel) { return launch(kernel, grid, kNormWarps * kWarp, 0, queue.stream, x, width, eps, groups, aligned, y); };
+  const auto run = [&](auto kernel) {
+    return launch(kernel, grid, kNormWarps * kWarp, 0, queue.stream, x, width, eps, groups, aligned, y);
+  };
   if (!aligned || runs > kNormMaxRuns) return run(layer_norm_forward_cuda<T, 0>);
   if (runs == 1) return run(layer_norm_forward_cuda<T, 1>);
   if (runs == 2) return run(layer_norm_forward_cuda<T, 2>);

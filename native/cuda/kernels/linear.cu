@@ -1,5 +1,5 @@
-// linear: y = x W^T + bias, y in float32: heads are small, and what comes out of them is ranked. Rows of another type than the
-// weight are converted first.
+// linear: y = x W^T + bias, y in float32: heads are small, and what comes out of them is ranked. Rows of another type
+// than the weight are converted first.
 #include "core/ops/linear.h"
 
 #include "cuda/kernels/gemm.h"
@@ -37,14 +37,15 @@ Status forward(const LinearForward& a, OpContext& context) {
   const Queue& queue = context.device;
   const LinearEpilogue epilogue{a.bias, a.y, a.weight.rows, a.weight.rows % kRun == 0 && is_aligned({a.bias, a.y})};
   if (a.weight.type == WeightType::f32) {
-    if (queue.rows != WeightType::f32) return error(Code::internal, "linear: expected float32 rows for a float32 weight");
+    if (queue.rows != WeightType::f32)
+      return error(Code::internal, "linear: expected float32 rows for a float32 weight");
     return gemm(queue, a.x, a.rows, a.weight, epilogue);
   }
   if (queue.rows == WeightType::bf16) return gemm(queue, as<bf16>(a.x), a.rows, a.weight, epilogue);
   bf16* rounded = reinterpret_cast<bf16*>(context.workspace);
   const int64_t count = a.rows * a.weight.columns;
-  MOME_RETURN_IF_ERROR(
-      launch(round_forward_bf16_cuda, {static_cast<unsigned>((count + kThreads - 1) / kThreads), 1, 1}, kThreads, 0, queue.stream, a.x, count, rounded));
+  MOME_RETURN_IF_ERROR(launch(round_forward_bf16_cuda, {static_cast<unsigned>((count + kThreads - 1) / kThreads), 1, 1},
+                              kThreads, 0, queue.stream, a.x, count, rounded));
   return gemm(queue, static_cast<const bf16*>(rounded), a.rows, a.weight, epilogue);
 }
 

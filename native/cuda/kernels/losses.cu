@@ -1,5 +1,5 @@
-// cross_entropy, soft_bce and contrastive, float32 logits, sums in double in a fixed order. One block per row (and per column of the
-// similarities) writes its term; one block adds the terms up.
+// cross_entropy, soft_bce and contrastive, float32 logits, sums in double in a fixed order. One block per row (and per
+// column of the similarities) writes its term; one block adds the terms up.
 #include "core/ops/losses.h"
 
 #include "cuda/kernels/gemm.h"
@@ -103,23 +103,25 @@ struct SimilarityEpilogue {
 size_t term_bytes(int64_t terms) { return static_cast<size_t>(terms) * sizeof(Term); }
 
 Status mean(OpContext& context, int64_t count, float* loss) {
-  return launch(mean_terms_forward_cuda, {1, 1, 1}, kThreads, kWarps * sizeof(double), context.device.stream, reinterpret_cast<const Term*>(context.workspace), count,
-                loss);
+  return launch(mean_terms_forward_cuda, {1, 1, 1}, kThreads, kWarps * sizeof(double), context.device.stream,
+                reinterpret_cast<const Term*>(context.workspace), count, loss);
 }
 
 size_t cross_entropy_workspace(const CrossEntropyForward& a, int) { return term_bytes(a.rows); }
 
 Status cross_entropy_forward(const CrossEntropyForward& a, OpContext& context) {
-  MOME_RETURN_IF_ERROR(launch(cross_entropy_forward_cuda, {static_cast<unsigned>(a.rows), 1, 1}, kThreads, kWarps * sizeof(double), context.device.stream, a.logits,
-                              a.classes, a.labels, reinterpret_cast<Term*>(context.workspace)));
+  MOME_RETURN_IF_ERROR(launch(cross_entropy_forward_cuda, {static_cast<unsigned>(a.rows), 1, 1}, kThreads,
+                              kWarps * sizeof(double), context.device.stream, a.logits, a.classes, a.labels,
+                              reinterpret_cast<Term*>(context.workspace)));
   return mean(context, a.rows, a.loss);
 }
 
 size_t soft_bce_workspace(const SoftBceForward& a, int) { return term_bytes(a.rows); }
 
 Status soft_bce_forward(const SoftBceForward& a, OpContext& context) {
-  MOME_RETURN_IF_ERROR(launch(soft_bce_forward_cuda, {static_cast<unsigned>(a.rows), 1, 1}, kThreads, kWarps * sizeof(double), context.device.stream, a.logits,
-                              a.targets, a.classes, reinterpret_cast<Term*>(context.workspace)));
+  MOME_RETURN_IF_ERROR(launch(soft_bce_forward_cuda, {static_cast<unsigned>(a.rows), 1, 1}, kThreads,
+                              kWarps * sizeof(double), context.device.stream, a.logits, a.targets, a.classes,
+                              reinterpret_cast<Term*>(context.workspace)));
   return mean(context, a.rows, a.loss);
 }
 
@@ -132,8 +134,9 @@ Status contrastive_forward(const ContrastiveForward& a, OpContext& context) {
     g.pitch = g.depth, g.weight[0] = a.text;
     MOME_RETURN_IF_ERROR(launch_gemm(context.device, g, SimilarityEpilogue{a.log_scale, a.similarity, a.rows, false}));
   }
-  MOME_RETURN_IF_ERROR(launch(contrastive_terms_forward_cuda, {static_cast<unsigned>(2 * a.rows), 1, 1}, kThreads, kWarps * sizeof(double), context.device.stream,
-                              static_cast<const float*>(a.similarity), a.rows, a.group, reinterpret_cast<Term*>(context.workspace)));
+  MOME_RETURN_IF_ERROR(launch(contrastive_terms_forward_cuda, {static_cast<unsigned>(2 * a.rows), 1, 1}, kThreads,
+                              kWarps * sizeof(double), context.device.stream, static_cast<const float*>(a.similarity),
+                              a.rows, a.group, reinterpret_cast<Term*>(context.workspace)));
   // The mean over 2 rows terms is half the sum of the two means.
   return mean(context, 2 * a.rows, a.loss);
 }

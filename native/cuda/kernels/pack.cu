@@ -10,7 +10,8 @@ namespace mome::cuda {
 namespace {
 
 size_t packed_bytes(int64_t rows, int64_t columns, Form, WeightType type) {
-  const size_t matrix = type == WeightType::bf16 ? packed_matrix_bytes<bf16>(rows, columns) : packed_matrix_bytes<float>(rows, columns);
+  const size_t matrix =
+      type == WeightType::bf16 ? packed_matrix_bytes<bf16>(rows, columns) : packed_matrix_bytes<float>(rows, columns);
   return matrix + static_cast<size_t>(rows) * sizeof(float);
 }
 
@@ -24,7 +25,8 @@ void pack(const float* weight, int64_t rows, int64_t columns, Form, WeightType t
   const int64_t pitch = (columns + kRun - 1) / kRun * kRun;
   const bool halves = type == WeightType::bf16;
   std::byte* bytes = static_cast<std::byte*>(packed);
-  float* sums = reinterpret_cast<float*>(bytes + (halves ? packed_matrix_bytes<bf16>(rows, columns) : packed_matrix_bytes<float>(rows, columns)));
+  float* sums = reinterpret_cast<float*>(
+      bytes + (halves ? packed_matrix_bytes<bf16>(rows, columns) : packed_matrix_bytes<float>(rows, columns)));
   pool.parallel_for(rows, [&](int64_t row, int) {
     const float* from = weight + row * columns;
     double sum = 0;

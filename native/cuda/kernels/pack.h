@@ -1,4 +1,5 @@
-// Packed weights: [rows, pitch] elements, rows on 16 bytes with zeros behind them, then the sum of each row's elements in float32.
+// Packed weights: [rows, pitch] elements, rows on 16 bytes with zeros behind them, then the sum of each row's elements
+// in float32.
 #pragma once
 
 #include "core/kernel.h"

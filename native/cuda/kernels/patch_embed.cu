@@ -1,9 +1,11 @@
-// patch_embed: patches become the rows of one product; its epilogue adds bias, position and type and leaves room for the CLS rows.
+// patch_embed: patches become the rows of one product; its epilogue adds bias, position and type and leaves room for
+// the CLS rows.
 //
-// Bytes stay whole numbers in bfloat16 (0 .. 255 are exact), and their normalisation moves to the other side of the product:
+// Bytes stay whole numbers in bfloat16 (0 .. 255 are exact), and their normalisation moves to the other side of the
+// product:
 //   sum_k w_k (2 b_k / 255 - 1) = 2 / 255 sum_k w_k b_k - sum_k w_k,
-// where the last sum comes with the packed weight (pack.h), taken over the rounded values. In float32 the normalised values themselves
-// are multiplied.
+// where the last sum comes with the packed weight (pack.h), taken over the rounded values. In float32 the normalised
+// values themselves are multiplied.
 #include "core/ops/patch_embed.h"
 
 #include "cuda/kernels/gemm.h"
@@ -24,7 +26,8 @@ patch_rows_forward_cuda(MOME_PARAMETER PatchEmbedForward a, bool raw, T* rows) {
   const int64_t top = patch / grid * a.patch_size, left = patch % grid * a.patch_size;
   const int64_t picture = a.picture[image];
   for (int64_t i = threadIdx.x; i < depth; i += kThreads) {
-    const int64_t channel = i / (a.patch_size * a.patch_size), y = top + i / a.patch_size % a.patch_size, x = left + i % a.patch_size;
+    const int64_t channel = i / (a.patch_size * a.patch_size), y = top + i / a.patch_size % a.patch_size,
+                  x = left + i % a.patch_size;
     float value;
     if (a.pixels != nullptr) {
       value = a.pixels[((picture * 3 + channel) * a.image_size + y) * a.image_size + x];
@@ -63,14 +66,18 @@ patch_cls_forward_cuda(MOME_PARAMETER PatchEmbedForward a, T* out) {
   const int64_t tokens = 1 + (a.image_size / a.patch_size) * (a.image_size / a.patch_size), image = blockIdx.x;
   const float* type = a.type + a.type_index[image] * a.width;
   for (int64_t c = threadIdx.x; c < a.width; c += kThreads) {
-    out[image * tokens * a.width + c] = from_float<T>(a.cls[c] + type[c] + (a.position == nullptr ? 0.0f : a.position[c]));
+    out[image * tokens * a.width + c] =
+        from_float<T>(a.cls[c] + type[c] + (a.position == nullptr ? 0.0f : a.position[c]));
   }
 }
 
-int64_t patch_rows(const PatchEmbedForward& a) { return a.images * (a.image_size / a.patch_size) * (a.image_size / a.patch_size); }
+int64_t patch_rows(const PatchEmbedForward& a) {
+  return a.images * (a.image_size / a.patch_size) * (a.image_size / a.patch_size);
+}
 
 size_t workspace(const PatchEmbedForward& a, int) {
-  return static_cast<size_t>(patch_rows(a) * a.weight.columns) * (a.weight.type == WeightType::bf16 ? sizeof(bf16) : sizeof(float));
+  return static_cast<size_t>(patch_rows(a) * a.weight.columns) *
+         (a.weight.type == WeightType::bf16 ? sizeof(bf16) : sizeof(float));
 }
 
 template <typename T>
@@ -78,11 +85,13 @@ Status forward_as(const PatchEmbedForward& a, OpContext& context) {
   const Queue& queue = context.device;
   T* rows = reinterpret_cast<T*>(context.workspace);
   const bool raw = a.bytes != nullptr && kWeightType<T> == WeightType::bf16;
-  MOME_RETURN_IF_ERROR(launch(patch_rows_forward_cuda<T>, {static_cast<unsigned>(patch_rows(a)), 1, 1}, kThreads, 0, queue.stream, a, raw, rows));
+  MOME_RETURN_IF_ERROR(launch(patch_rows_forward_cuda<T>, {static_cast<unsigned>(patch_rows(a)), 1, 1}, kThreads, 0,
+                              queue.stream, a, raw, rows));
   const float* sums = raw ? packed_sums<T>(a.weight.packed, a.weight.rows, a.weight.columns) : nullptr;
   const PatchEpilogue<T> epilogue{a, sums, as<T>(a.out), a.width % kRun == 0 && is_aligned({a.out})};
   MOME_RETURN_IF_ERROR(gemm(queue, static_cast<const T*>(rows), patch_rows(a), a.weight, epilogue));
-  return launch(patch_cls_forward_cuda<T>, {static_cast<unsigned>(a.images), 1, 1}, kThreads, 0, queue.stream, a, as<T>(a.out));
+  return launch(patch_cls_forward_cuda<T>, {static_cast<unsigned>(a.images), 1, 1}, kThreads, 0, queue.stream, a,
+                as<T>(a.out));
 }
 
 Status forward(const PatchEmbedForward& a, OpContext& context) {

@@ -21,7 +21,8 @@ struct ResidualEpilogue {
     each_of_run(bias[group] + column, count, whole, [&](int i, float b) { values[i] += b; });
     if (gamma != nullptr) each_of_run(gamma + column, count, whole, [&](int i, float g) { values[i] *= g; });
     const float scale = row_scale == nullptr ? 1.0f : row_scale[row];
-    each_of_run(x + int64_t{row} * width + column, count, whole, [&](int i, float residual) { values[i] = fmaf(scale, values[i], residual); });
+    each_of_run(x + int64_t{row} * width + column, count, whole,
+                [&](int i, float residual) { values[i] = fmaf(scale, values[i], residual); });
     store_run(out + int64_t{row} * width + column, count, whole, values);
   }
 };

@@ -1,5 +1,5 @@
-// Rows that fall into groups with parameters of their own (experts). Where the groups lie is read from the device's memory: launches of the
-// same sizes are then the same launches, wherever the groups end.
+// Rows that fall into groups with parameters of their own (experts). Where the groups lie is read from the device's
+// memory: launches of the same sizes are then the same launches, wherever the groups end.
 #pragma once
 
 #include "core/ops/expert_ffn.h"
@@ -12,10 +12,12 @@ inline constexpr int kMaxGroups = kMaxExperts;
 struct RowGroups {
   int rows;
   int groups;
-  const int32_t* bounds;  // [groups + 1] on the device: group e has rows [bounds[e], bounds[e + 1]); null: one group of all rows
+  // [groups + 1] on the device: group e has rows [bounds[e], bounds[e + 1]). Null: one group has all rows.
+  const int32_t* bounds;
 };
 
-// The bounds as kernels use them: ascending and inside [0, rows], whatever numbers were given; groups that are not there are empty.
+// The bounds as kernels use them: ascending and inside [0, rows], whatever numbers were given; groups that are not
+// there are empty.
 struct GroupBounds {
   int at[kMaxGroups + 1];
 };

@@ -29,8 +29,10 @@
 
 #define MOME_DEVICE __device__ __forceinline__
 #define MOME_KERNEL(threads) __global__ void __launch_bounds__(threads)
-#define MOME_SHARED_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)  // so many blocks share a multiprocessor
-#define MOME_PARAMETER const __grid_constant__  // read where it was passed, never copied to local memory
+// `blocks` blocks share a multiprocessor.
+#define MOME_SHARED_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
+// Read where it was passed, never copied to local memory.
+#define MOME_PARAMETER const __grid_constant__
 
 #endif
 
@@ -59,11 +61,14 @@ inline void keep_here(float&) {}
 
 // Starts `kernel` with `grid` blocks of `threads` threads and `shared` bytes of shared memory each.
 template <typename... Parameters, typename... Arguments>
-Status launch(void (*kernel)(Parameters...), Dim3 grid, int threads, size_t shared, void* queue, Arguments&&... arguments) {
+Status launch(void (*kernel)(Parameters...), Dim3 grid, int threads, size_t shared, void* queue,
+              Arguments&&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
   return static_cast<emulation::Recorder*>(queue)->launch(shared, [=]() -> uint64_t {
     auto call = [&] { kernel(static_cast<Parameters>(arguments)...); };
-    return emulation::run_grid(grid, {static_cast<unsigned>(threads), 1, 1}, shared, [](void* context) { (*static_cast<decltype(call)*>(context))(); }, &call);
+    return emulation::run_grid(
+        grid, {static_cast<unsigned>(threads), 1, 1}, shared,
+        [](void* context) { (*static_cast<decltype(call)*>(context))(); }, &call);
   });
 }
 
@@ -79,8 +84,8 @@ MOME_DEVICE T* shared_memory() {
 MOME_DEVICE void block_barrier() { __syncthreads(); }
 MOME_DEVICE void warp_barrier() { __syncwarp(); }
 
-// Keeps the compiler from moving memory accesses across: without it, it loads for many steps of an unrolled loop at once and runs out of
-// registers.
+// Keeps the compiler from moving memory accesses across: without it, it loads for many steps of an unrolled loop at
+// once and runs out of registers.
 MOME_DEVICE void keep_order() { asm volatile("" ::: "memory"); }
 // Keeps the compiler from computing what depends on `value` before this point, or from keeping it for later.
 MOME_DEVICE void keep_here(int& value) { asm volatile("" : "+r"(value)); }
@@ -92,19 +97,23 @@ Status cuda_status(cudaError_t code, const char* what);
 Status allow_shared_memory(const void* kernel);
 
 template <typename... Parameters>
-Status launch_exactly(void (*kernel)(Parameters...), Dim3 grid, int threads, size_t shared, void* stream, Parameters... parameters) {
+Status launch_exactly(void (*kernel)(Parameters...), Dim3 grid, int threads, size_t shared, void* stream,
+                      Parameters... parameters) {
   constexpr size_t kPlainShared = size_t{48} << 10;  // more has to be asked for, per kernel and device
   const void* function = reinterpret_cast<const void*>(kernel);
   if (shared > kPlainShared) MOME_RETURN_IF_ERROR(allow_shared_memory(function));
   void* pointers[] = {&parameters...};
-  return cuda_status(cudaLaunchKernel(function, grid, dim3(static_cast<unsigned>(threads)), pointers, shared, static_cast<cudaStream_t>(stream)),
+  return cuda_status(cudaLaunchKernel(function, grid, dim3(static_cast<unsigned>(threads)), pointers, shared,
+                                      static_cast<cudaStream_t>(stream)),
                      "launch of a kernel");
 }
 
 template <typename... Parameters, typename... Arguments>
-Status launch(void (*kernel)(Parameters...), Dim3 grid, int threads, size_t shared, void* stream, Arguments&&... arguments) {
+Status launch(void (*kernel)(Parameters...), Dim3 grid, int threads, size_t shared, void* stream,
+              Arguments&&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
-  if (grid.y > kMaxGrid || grid.z > kMaxGrid) return error(Code::too_large, "device: expected at most %u heads and sequences in a run", kMaxGrid);
+  if (grid.y > kMaxGrid || grid.z > kMaxGrid)
+    return error(Code::too_large, "device: expected at most %u heads and sequences in a run", kMaxGrid);
   return launch_exactly<Parameters...>(kernel, grid, threads, shared, stream, static_cast<Parameters>(arguments)...);
 }
 

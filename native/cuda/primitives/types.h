@@ -60,7 +60,8 @@ struct alignas(16) Bytes16 {
 // Elements of one vector access; rows whose width is a multiple of it and whose start is aligned take the vector path.
 inline constexpr int kRun = 8;
 
-// values[i] = from[i] for i < count <= kRun, 0 for the others. `aligned`: `from` is aligned to 16 bytes and count is kRun.
+// values[i] = from[i] for i < count <= kRun, 0 for the others. `aligned`: `from` is aligned to 16 bytes and count is
+// kRun.
 MOME_DEVICE void load_run(const float* from, int count, bool aligned, float (&values)[kRun]) {
   if (aligned) {
 #pragma unroll

@@ -1,8 +1,8 @@
-// A CUDA device: one stream for kernels and one for copies that go ahead, memory with a limit, recordings as CUDA graphs. The runtime is
-// linked statically and finds the driver by itself; where there is none, `count` says so.
+// A CUDA device: one stream for kernels and one for copies that go ahead, memory with a limit, recordings as CUDA
+// graphs. The runtime is linked statically and finds the driver by itself; where there is none, `count` says so.
 //
-// A runtime call on a thread that has chosen no device begins to use device 0, and one may report that the thread's device is lost. So every
-// call that is about a device is made in a DeviceScope of it.
+// A runtime call on a thread that has chosen no device begins to use device 0, and one may report that the thread's
+// device is lost. So every call that is about a device is made in a DeviceScope of it.
 #include <cuda_runtime.h>
 
 #include <array>
@@ -28,26 +28,26 @@ namespace {
 constexpr Code code_of(cudaError_t code) {
   if (code >= cudaErrorStreamCaptureUnsupported && code <= cudaErrorStreamCaptureWrongThread) return Code::internal;
   switch (code) {
-    case cudaErrorMemoryAllocation:
-      return Code::out_of_memory;
+    case cudaErrorMemoryAllocation: return Code::out_of_memory;
     case cudaErrorInvalidValue:
     case cudaErrorInvalidConfiguration:
     case cudaErrorInvalidDevice:
     case cudaErrorInvalidResourceHandle:
-    case cudaErrorLaunchOutOfResources:
-      return Code::internal;
-    default:
-      return Code::device_unavailable;
+    case cudaErrorLaunchOutOfResources: return Code::internal;
+    default: return Code::device_unavailable;
   }
 }
-static_assert(code_of(cudaErrorStreamCaptureInvalidated) == Code::internal && code_of(cudaErrorLaunchOutOfResources) == Code::internal);
-static_assert(code_of(cudaErrorIllegalAddress) == Code::device_unavailable && code_of(cudaErrorLaunchTimeout) == Code::device_unavailable);
+static_assert(code_of(cudaErrorStreamCaptureInvalidated) == Code::internal &&
+              code_of(cudaErrorLaunchOutOfResources) == Code::internal);
+static_assert(code_of(cudaErrorIllegalAddress) == Code::device_unavailable &&
+              code_of(cudaErrorLaunchTimeout) == Code::device_unavailable);
 
 // One word for each device, never freed: it is read after its device is lost.
 constexpr int kMostReports = 64;
 std::array<std::atomic<volatile uint64_t*>, kMostReports> reports;
 
-// Of the thread's device, before its first kernel. Without memory for it kernels give up all the same and do not say why.
+// Of the thread's device, before its first kernel. Without memory for it kernels give up all the same and do not say
+// why.
 void make_trap_report(int index) {
   if (index >= kMostReports || reports[static_cast<size_t>(index)] != nullptr) return;
   void* memory = nullptr;
@@ -68,7 +68,8 @@ uint64_t* trap_report() {
     (void)cudaGetLastError();
     return nullptr;
   }
-  return device >= 0 && device < kMostReports ? const_cast<uint64_t*>(reports[static_cast<size_t>(device)].load()) : nullptr;
+  return device >= 0 && device < kMostReports ? const_cast<uint64_t*>(reports[static_cast<size_t>(device)].load())
+                                              : nullptr;
 }
 
 Status cuda_status(cudaError_t code, const char* what) {
@@ -76,7 +77,8 @@ Status cuda_status(cudaError_t code, const char* what) {
   (void)cudaGetLastError();  // said here: the next call must not find it again
   const uint64_t* report = code_of(code) == Code::device_unavailable ? trap_report() : nullptr;
   if (report != nullptr && *report != 0) {
-    return error(Code::device_unavailable, "device: %s: %s: %s (%s)", what, describe_trap(*report).c_str(), cudaGetErrorString(code), cudaGetErrorName(code));
+    return error(Code::device_unavailable, "device: %s: %s: %s (%s)", what, describe_trap(*report).c_str(),
+                 cudaGetErrorString(code), cudaGetErrorName(code));
   }
   return error(code_of(code), "device: %s: %s (%s)", what, cudaGetErrorString(code), cudaGetErrorName(code));
 }
@@ -89,16 +91,19 @@ Status allow_shared_memory(const void* kernel) {
   MOME_RETURN_IF_ERROR(cuda_status(cudaGetDevice(&device), "reading the device"));
   const std::lock_guard lock(mutex);
   if (allowed.contains({kernel, device})) return {};
-  MOME_RETURN_IF_ERROR(cuda_status(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "reading the device"));
-  MOME_RETURN_IF_ERROR(cuda_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), "shared memory of a kernel"));
+  MOME_RETURN_IF_ERROR(cuda_status(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+                                   "reading the device"));
+  MOME_RETURN_IF_ERROR(cuda_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+                                   "shared memory of a kernel"));
   allowed.insert({kernel, device});
   return {};
 }
 
 namespace {
 
-// Calls of this thread go to `index` while it lives. Then the thread has the context it had, maybe none: other libraries of the process may
-// have chosen another device, and choosing by number would begin to use one that is not in use.
+// Calls of this thread go to `index` while it lives. Then the thread has the context it had, maybe none: other
+// libraries of the process may have chosen another device, and choosing by number would begin to use one that is not in
+// use.
 class DeviceScope {
  public:
   explicit DeviceScope(int index) {
@@ -135,14 +140,18 @@ class DeviceScope {
 
 class CudaDevice final : public Device {
  public:
-  static Status create(const DeviceOptions& options, const DeviceDescription& description, std::shared_ptr<Device>& device) {
+  static Status create(const DeviceOptions& options, const DeviceDescription& description,
+                       std::shared_ptr<Device>& device) {
     auto fresh = std::shared_ptr<CudaDevice>(new CudaDevice(options, description));
     const DeviceScope scope(options.index);
     MOME_RETURN_IF_ERROR(scope.status());
     make_trap_report(options.index);
-    MOME_RETURN_IF_ERROR(cuda_status(cudaStreamCreateWithFlags(&fresh->stream_, cudaStreamNonBlocking), "making a stream"));
-    MOME_RETURN_IF_ERROR(cuda_status(cudaStreamCreateWithFlags(&fresh->copies_, cudaStreamNonBlocking), "making a stream"));
-    MOME_RETURN_IF_ERROR(cuda_status(cudaEventCreateWithFlags(&fresh->copied_, cudaEventDisableTiming), "making an event"));
+    MOME_RETURN_IF_ERROR(
+        cuda_status(cudaStreamCreateWithFlags(&fresh->stream_, cudaStreamNonBlocking), "making a stream"));
+    MOME_RETURN_IF_ERROR(
+        cuda_status(cudaStreamCreateWithFlags(&fresh->copies_, cudaStreamNonBlocking), "making a stream"));
+    MOME_RETURN_IF_ERROR(
+        cuda_status(cudaEventCreateWithFlags(&fresh->copied_, cudaEventDisableTiming), "making an event"));
     device = std::move(fresh);
     return {};
   }
@@ -156,19 +165,22 @@ class CudaDevice final : public Device {
   }
 
   Status use() override { return cuda_status(cudaSetDevice(options_.index), "choosing the device"); }
-  DeviceQueue queue() const override { return {stream_, usable_multiprocessors(multiprocessors_), capability_, WeightType::f32}; }
+  DeviceQueue queue() const override {
+    return {stream_, usable_multiprocessors(multiprocessors_), capability_, WeightType::f32};
+  }
 
   Status allocate(size_t bytes, void*& memory) override {
     const size_t used = used_;
     if (options_.memory_limit != 0 && (used > options_.memory_limit || bytes > options_.memory_limit - used)) {
-      return error(Code::out_of_memory, "device: no memory for %zu bytes: %zu of the limit of %zu are taken", bytes, used, options_.memory_limit);
+      return error(Code::out_of_memory, "device: no memory for %zu bytes: %zu of the limit of %zu are taken", bytes,
+                   used, options_.memory_limit);
     }
     const DeviceScope scope(options_.index);
     MOME_RETURN_IF_ERROR(scope.status());
     memory = nullptr;
     MOME_RETURN_IF_ERROR(cuda_status(cudaMalloc(&memory, bytes), "memory"));
-    // Rows beside the ones that are read may be loaded too; numbers that are not finite would spread from there. Waited for: copies on the
-    // other stream must not come first.
+    // Rows beside the ones that are read may be loaded too; numbers that are not finite would spread from there. Waited
+    // for: copies on the other stream must not come first.
     const cudaError_t begun = cudaMemsetAsync(memory, 0, bytes, stream_), ended = cudaStreamSynchronize(stream_);
     if (begun == cudaSuccess && ended == cudaSuccess) {
       used_ += bytes;
@@ -189,8 +201,12 @@ class CudaDevice final : public Device {
   void release_host(void* memory) override {
     (void)on_device("giving back", [&] { return cudaFreeHost(memory); });
   }
-  Status upload(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes, cudaMemcpyHostToDevice); }
-  Status download(void* to, const void* from, size_t bytes) override { return copy(to, from, bytes, cudaMemcpyDeviceToHost); }
+  Status upload(void* to, const void* from, size_t bytes) override {
+    return copy(to, from, bytes, cudaMemcpyHostToDevice);
+  }
+  Status download(void* to, const void* from, size_t bytes) override {
+    return copy(to, from, bytes, cudaMemcpyDeviceToHost);
+  }
   Status upload_ahead(void* to, const void* from, size_t bytes) override {
     const DeviceScope scope(options_.index);
     MOME_RETURN_IF_ERROR(scope.status());
@@ -208,7 +224,9 @@ class CudaDevice final : public Device {
   Status make_mark(void*& mark) override {
     cudaEvent_t event = nullptr;
     // A thread that waits for it sleeps: services have few cores.
-    const Status status = on_device("making an event", [&] { return cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync); });
+    const Status status = on_device("making an event", [&] {
+      return cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync);
+    });
     mark = event;
     return status;
   }
@@ -220,14 +238,16 @@ class CudaDevice final : public Device {
   }
   Status make_timed_mark(void*& mark) override {
     cudaEvent_t event = nullptr;
-    const Status status = on_device("making an event", [&] { return cudaEventCreateWithFlags(&event, cudaEventBlockingSync); });
+    const Status status =
+        on_device("making an event", [&] { return cudaEventCreateWithFlags(&event, cudaEventBlockingSync); });
     mark = event;
     return status;
   }
   Status seconds_between(void* begin, void* end, double& seconds) override {
     float milliseconds = 0;
-    const Status status =
-        on_device("reading events", [&] { return cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(begin), static_cast<cudaEvent_t>(end)); });
+    const Status status = on_device("reading events", [&] {
+      return cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(begin), static_cast<cudaEvent_t>(end));
+    });
     seconds = 1e-3 * milliseconds;
     return status;
   }
@@ -292,8 +312,9 @@ Found read_device(int index) {
   int runtime = 0, driver = 0;
   cudaRuntimeGetVersion(&runtime);
   cudaDriverGetVersion(&driver);
-  found.description = {properties.name, "CUDA " + version(runtime) + ", driver for " + version(driver), 10 * properties.major + properties.minor,
-                       properties.multiProcessorCount, properties.totalGlobalMem};
+  found.description = {properties.name, "CUDA " + version(runtime) + ", driver for " + version(driver),
+                       10 * properties.major + properties.minor, properties.multiProcessorCount,
+                       properties.totalGlobalMem};
   return found;
 }
 
@@ -310,8 +331,10 @@ Devices read_devices() {
     for (int index = 0; index < count; index++) devices.found.push_back(read_device(index));
     return devices;
   }
-  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) devices.why = "this machine has no NVIDIA driver";
-  else devices.why = code == cudaSuccess ? "the driver knows no GPU" : cudaGetErrorString(code);
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
+    devices.why = "this machine has no NVIDIA driver";
+  else
+    devices.why = code == cudaSuccess ? "the driver knows no GPU" : cudaGetErrorString(code);
   (void)cudaGetLastError();
   return devices;
 }
@@ -330,7 +353,8 @@ int count(std::string& why) {
 
 Status describe(int index, DeviceDescription& description) {
   const std::vector<Found>& found = devices().found;
-  if (found.empty()) return error(Code::device_unavailable, "device: there is no CUDA device: %s", devices().why.c_str());
+  if (found.empty())
+    return error(Code::device_unavailable, "device: there is no CUDA device: %s", devices().why.c_str());
   if (index < 0 || index >= static_cast<int>(found.size())) {
     return error(Code::device_unavailable, "device: expected a CUDA device below %zu, got %d", found.size(), index);
   }
@@ -343,7 +367,8 @@ Status open(const DeviceOptions& options, std::shared_ptr<Device>& device) {
   DeviceDescription description;
   MOME_RETURN_IF_ERROR(describe(options.index, description));
   if (const std::string why = unfit(description); !why.empty()) {
-    return error(Code::device_unavailable, "device: models do not run on cuda:%d, %s: %s", options.index, description.name.c_str(), why.c_str());
+    return error(Code::device_unavailable, "device: models do not run on cuda:%d, %s: %s", options.index,
+                 description.name.c_str(), why.c_str());
   }
   return CudaDevice::create(options, description, device);
 }
