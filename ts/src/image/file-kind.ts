@@ -3,7 +3,7 @@
  */
 
 /** Formats that are decoded. */
-export const pictureFormats = 'JPEG, PNG, WebP, GIF, SVG, AVIF or TIFF';
+const pictureFormats = 'JPEG, PNG, WebP, GIF, SVG, AVIF or TIFF';
 
 const latin = (bytes: Uint8Array, begin: number, end: number) =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1', begin, end);

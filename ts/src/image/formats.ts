@@ -44,8 +44,3 @@ export function pictureKind(name: string): 'readable' | 'unreadable' | undefined
   if (decoder === undefined) return undefined;
   return isDecoded(decoder) ? 'readable' : 'unreadable';
 }
-
-/** Endings of the pictures that can be decoded here, without their dots. */
-export function readableEndings(): readonly string[] {
-  return [...decoderByEnding].filter(([, decoder]) => isDecoded(decoder)).map(([ending]) => ending);
-}

@@ -28,7 +28,7 @@ export interface RgbImage {
  *
  * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_INVALID_IMAGE`, `MOME_TOO_LARGE`
  */
-export function channelsOf(name: string, { data, width, height, channels }: RawImage): 1 | 3 | 4 {
+function channelsOf(name: string, { data, width, height, channels }: RawImage): 1 | 3 | 4 {
   check(
     types.isUint8Array(data) || types.isUint8ClampedArray(data) || types.isFloat32Array(data),
     'MOME_INVALID_ARGUMENT',

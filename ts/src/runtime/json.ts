@@ -56,18 +56,6 @@ export async function readJsonFile(path: string, what: string, limits: JsonLimit
   return parseJson(text, path, limits);
 }
 
-/** {@link parseJson} in one go, for limits that keep it short. */
-export function parseSmallJson(text: string, where: string, limits: JsonLimits): unknown {
-  check(
-    text.length <= limits.bytes,
-    'MOME_TOO_LARGE',
-    `${where}: expected JSON of at most ${limits.bytes} bytes, got ${text.length} characters`,
-  );
-  const reader = new JsonReader(text, where, limits);
-  reader.read(Number.POSITIVE_INFINITY);
-  return reader.value;
-}
-
 const space = /[ \t\n\r]*/y;
 const untilQuoteOrEscape = /[^"\\]*/y;
 /** Characters that a text holds as they are. */

@@ -306,6 +306,6 @@ export async function eachReadable<T>(
 }
 
 /** Passes on whatever is no fault of a picture, such as an abort. */
-export function requirePictureError(error: unknown): void {
+function requirePictureError(error: unknown): void {
   if (!(error instanceof MomeError) || !pictureErrors.includes(error.code)) throw error;
 }
