@@ -98,7 +98,9 @@ export async function* readArchive(file: InputFile): AsyncGenerator<ArchiveEntry
     }
   } catch (error) {
     if (error instanceof MomeError) throw error;
-    throw new MomeError('MOME_INVALID_FILE', `${path}: expected a PyTorch archive`, { cause: error });
+    // Such as that its end is missing, after a download that was cut off.
+    const reason = error instanceof Error ? `: ${clip(error.message)}` : '';
+    throw new MomeError('MOME_INVALID_FILE', `${path}: expected a PyTorch archive${reason}`, { cause: error });
   }
 }
 

@@ -1,5 +1,5 @@
 /** Whether files are there, folders that results are written to, and files that change together or not at all. */
-import { access, chmod, lstat, mkdir, open, readlink, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { access, lstat, mkdir, open, readlink, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import {
   newTag,
@@ -133,9 +133,10 @@ async function prepare(temporary: string, target: string): Promise<void> {
   const old = await lstat(target).catch(() => undefined);
   if (old !== undefined && !old.isFile() && !old.isSymbolicLink())
     throw new MomeError('MOME_IO', `${target}: expected a file or a new name, got ${kindOf(old)}`);
-  if (old?.isFile()) await chmod(temporary, old.mode & 0o777);
   const file = await open(temporary, 'r');
   try {
+    // Of the open file: the rights may forbid to open it.
+    if (old?.isFile()) await file.chmod(old.mode & 0o777);
     await file.sync();
   } finally {
     await file.close();

@@ -148,7 +148,7 @@ export function kindOf(stats: fs.BigIntStats | fs.Stats): string {
 }
 
 async function openError(error: unknown, path: string, what: string): Promise<MomeError> {
-  const { code } = error as NodeJS.ErrnoException;
+  const { code, syscall } = error as NodeJS.ErrnoException;
   if (code === 'ENOENT' || code === 'ENOTDIR') {
     const isLink = await lstat(path).then(
       (stats) => stats.isSymbolicLink(),
@@ -157,8 +157,9 @@ async function openError(error: unknown, path: string, what: string): Promise<Mo
     const found = isLink ? 'a link to nothing' : 'nothing';
     return new MomeError('MOME_NOT_FOUND', `${path}: expected ${what}, found ${found}`, { cause: error });
   }
-  const reason =
-    code === 'EACCES' || code === 'EPERM' ? 'the right to read it is missing' : `it cannot be opened (${code})`;
+  const isForbidden = code === 'EACCES' || code === 'EPERM';
+  const right = `the right to ${syscall === 'stat' ? 'enter its folder' : 'read it'} is missing`;
+  const reason = isForbidden ? right : `it cannot be opened (${code})`;
   return new MomeError('MOME_IO', `${path}: expected ${what}, ${reason}`, { cause: error });
 }
 

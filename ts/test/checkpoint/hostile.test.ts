@@ -188,6 +188,11 @@ describe('pickles', () => {
     expect((opened as MomeError).code).toBe('MOME_INVALID_FILE');
   });
 
+  it('in an archive that is cut off are refused saying so', async () => {
+    const path = await put('cut.pt', archiveOf(latin('\x80\x02}.')).slice(0, -30));
+    expect((await expectCode(() => openCheckpoint(path), 'MOME_INVALID_FILE')).message).toMatch(/file is truncated/);
+  });
+
   it('stand once in an archive, and so do storages', async () => {
     const pickle = latin('\x80\x02}.');
     const order = Buffer.from('little');

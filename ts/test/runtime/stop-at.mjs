@@ -32,7 +32,7 @@ for (const name of changing) counted(fs.promises, name);
 const probe = await fs.promises.open(process.execPath, 'r');
 const handle = Object.getPrototypeOf(probe);
 await probe.close();
-for (const name of ['write', 'writeFile', 'sync', 'truncate']) counted(handle, name);
+for (const name of ['chmod', 'write', 'writeFile', 'sync', 'truncate']) counted(handle, name);
 const { open } = fs.promises;
 fs.promises.open = async (path, flags, ...rest) => {
   if (/[wa+]/.test(String(flags ?? 'r'))) step('open', path);

@@ -1,6 +1,6 @@
 /** Files that change together: a process that is killed at any call leaves the old or the new ones, and a full disk the old ones. */
 import { spawn, spawnSync } from 'node:child_process';
-import { cp, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -165,6 +165,16 @@ describe('writeTogether', () => {
       });
     expect((await expectCode(write, 'MOME_NOT_FOUND')).message).toMatch(/found a link to nothing/);
     expect(await names(path)).toEqual(['.mome-commit']);
+  });
+
+  it('keeps the rights of the files that it replaces, also where they forbid to open them', async () => {
+    const path = await temporaryFolder();
+    const rights = { x: 0o640, y: 0o200, z: 0o444 };
+    for (const [name, mode] of Object.entries(rights)) await writeFile(join(path, name), 'old', { mode });
+    await writeTogether(path, async (fileIn) => {
+      for (const name of Object.keys(rights)) await writeFile(fileIn(name), 'new');
+    });
+    for (const [name, mode] of Object.entries(rights)) expect((await stat(join(path, name))).mode & 0o777).toBe(mode);
   });
 
   it('changes nothing when what writes throws', async () => {
