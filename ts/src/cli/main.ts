@@ -7,6 +7,7 @@ import { packageRoot } from '../runtime/addon.ts';
 import { addBench } from './bench.ts';
 import { addCheckpointCommands } from './checkpoint-commands.ts';
 import { addDoctor } from './doctor.ts';
+import { addEvalCommands } from './eval-commands.ts';
 import { addExport } from './export.ts';
 import { addModelCommands } from './model-commands.ts';
 import { guardProcess, reportFailure } from './output.ts';
@@ -33,6 +34,7 @@ addModelCommands(program);
 addCheckpointCommands(program);
 addExport(program);
 addTrainCommands(program);
+addEvalCommands(program);
 addBench(program);
 addDoctor(program);
 

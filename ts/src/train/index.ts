@@ -26,7 +26,7 @@ export {
   rasteriseRgba,
 } from './data/emoji.ts';
 export { openPairs, type PairFileOptions } from './data/pair-files.ts';
-export { batchesPerEpoch, type PairDataset, sampleBatches } from './data/pairs.ts';
+export { batchesPerEpoch, everyCaption, type PairDataset, sampleBatches } from './data/pairs.ts';
 export {
   type EvaluateOptions,
   evaluateRetrieval,
@@ -36,6 +36,13 @@ export {
   type MatchCalibrationFit,
   type RetrievalReport,
 } from './evaluate.ts';
+export {
+  evaluatePairs,
+  type MeanScores,
+  type PairsEvaluation,
+  type PairsReport,
+  type QueryResult,
+} from './evaluate-pairs.ts';
 export { type MaskedText, type MaskingVocabulary, maskBudget, maskWords } from './masking.ts';
 export { drawHardNegatives } from './mining.ts';
 export { createRandom, type Random } from './random.ts';

@@ -70,8 +70,12 @@ const recipeSchema = z.strictObject({
   vocabulary: z.union([z.string(), z.strictObject({ size: count, minFrequency: count.default(1) })]),
   data: z.union([
     z.strictObject({ emoji: z.array(z.enum(emojiStyles)).min(1) }),
-    /** JSONL, CSV or folder of image-text pairs. */
-    z.strictObject({ pairs: z.string() }),
+    /** JSONL, CSV or folder of image-text pairs, or a JSON file of Karpathy's splits with the folder of its pictures. */
+    z.strictObject({
+      pairs: z.string(),
+      images: z.string().optional(),
+      splits: z.array(z.string()).min(1).optional(),
+    }),
   ]),
   /** Side at which sources are kept for augmentation; default 1.5 times the model's. */
   sourceSize: count.optional(),

@@ -312,7 +312,12 @@ async function openDataset(recipe: Recipe, folder: string): Promise<PairDataset 
   const size = recipe.sourceSize ?? Math.round(1.5 * modelSize);
   if ('emoji' in recipe.data)
     return loadEmojiPairs({ styles: recipe.data.emoji, size, cacheDir: resolve(folder, '.cache') });
-  const pairs = await openPairs(resolve(folder, recipe.data.pairs), { size });
+  const { pairs: file, images, splits } = recipe.data;
+  const pairs = await openPairs(resolve(folder, file), {
+    size,
+    ...(images !== undefined && { images: resolve(folder, images) }),
+    ...(splits && { splits }),
+  });
   return recipe.captionItems === 'each' ? everyCaption(pairs) : pairs;
 }
 

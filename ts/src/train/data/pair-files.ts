@@ -7,6 +7,7 @@ import { prepareImage } from '../../image/prepare.ts';
 import { check, MomeError } from '../../runtime/errors.ts';
 import { InputFile, readText, refuseLfsPointer } from '../../runtime/input-file.ts';
 import { type JsonLimits, parseJson } from '../../runtime/json.ts';
+import { readKarpathy } from './karpathy.ts';
 import { type CsvRow, parseCsv, splitLines } from './lines.ts';
 import type { PairDataset } from './pairs.ts';
 
@@ -15,9 +16,14 @@ export interface PairFileOptions {
   readonly size: number;
   /** Looks for every picture before the first is read. On unless switched off. */
   readonly checkFiles?: boolean;
+  /** Folder that a `.json` file names pictures in; its own folder unless named. */
+  readonly images?: string;
+  /** Parts of a `.json` file; `train` and `restval`, as the original trains, unless named. */
+  readonly splits?: readonly string[];
 }
 
-interface PairItem {
+/** A picture with its captions. */
+export interface PairItem {
   readonly file: string;
   readonly captions: readonly string[];
   /** "pairs.jsonl:12", for messages. */
@@ -32,10 +38,11 @@ const lineLimits: JsonLimits = { bytes: maxCaptionBytes, depth: 16, values: 2 **
 const statsInFlight = 32;
 
 /**
- * Opens what `source` names: a `.jsonl` or `.ndjson` file, a `.csv` file, or a folder.
+ * Opens what `source` names: a `.jsonl` or `.ndjson` file, a `.csv` file, a `.json` file of Karpathy's splits, or a folder.
  *
  * - JSONL: one object a line, `{"image": "cat.jpg", "caption": "a cat"}` or `"captions": ["a cat", "a pet"]`.
  * - CSV (RFC 4180): a header with `image` and `caption`; a picture may stand in several rows.
+ * - JSON: `dataset_coco.json` and its like ({@link readKarpathy}), with `images` and `splits` among the options.
  * - Folder, read with its subfolders: `cat.jpg` with `cat.txt` beside it, one caption a line.
  *
  * Picture paths are relative to the file. Items that name the same picture are one group.
@@ -61,12 +68,18 @@ export async function openPairs(source: string, options: PairFileOptions): Promi
   if (found.isDirectory()) items = await readFolder(source);
   else if (extension === '.jsonl' || extension === '.ndjson') items = await readJsonLines(source);
   else if (extension === '.csv') items = await readCsv(source);
-  else {
-    throw new MomeError('MOME_UNSUPPORTED', `openPairs: expected a folder, .jsonl, .ndjson or .csv, got ${source}`);
+  else if (extension === '.json') {
+    items = await readKarpathy(source, {
+      splits: options.splits ?? ['train', 'restval'],
+      folder: options.images ?? path.dirname(source),
+    });
+  } else {
+    const expected = 'a folder, .jsonl, .ndjson, .csv or .json';
+    throw new MomeError('MOME_UNSUPPORTED', `openPairs: expected ${expected}, got ${source}`);
   }
   check(items.length > 0, 'MOME_INVALID_FILE', `${source}: expected at least one picture with a caption, got none`);
   if (options.checkFiles ?? true) await checkPictures(items);
-  return pictureFiles(items, found.isDirectory() ? source : path.dirname(source), options);
+  return pictureFiles(items, options.images ?? (found.isDirectory() ? source : path.dirname(source)), options);
 }
 
 /** @param folder what `source` names pictures relative to */
