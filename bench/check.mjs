@@ -45,7 +45,7 @@ const figures = {
   speedup: (row, _, other) => other?.ours?.seconds.median / row.ours?.seconds.median,
 };
 
-/** The figure a bound is about, or null and what is missing. */
+/** The figure of a bound; null, with the name of what is missing, where it was not measured. */
 function figureOf(results, bound) {
   const { name, table, row, dtype, measure, peer, over } = bound;
   if (!Object.hasOwn(figures, measure)) {

@@ -1,6 +1,6 @@
 /**
- * The CUDA section of docs/performance.md from what scripts/gpu/run.py recorded: each GPU's checks, figures and bounds, and what has run of every
- * kernel. Whether kernels are right and bounds met is judged by the numbers, not by what the record says of itself.
+ * Writes the CUDA section of docs/performance.md from the records of scripts/gpu/run.py: the checks, figures and bounds of each GPU, and
+ * which kernels have run. The numbers of a record decide whether kernels are right and bounds are met; the record's own verdict does not.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ export function opNames() {
 }
 
 /**
- * @param {string} folder with the records; those of rehearsals on the emulation are no runs on a GPU
+ * @param {string} folder with the records; records of rehearsals on the emulation are skipped
  * @returns {string} Markdown
  */
 export function cudaSection(folder) {
@@ -109,7 +109,7 @@ function clockLines(stages) {
   return [`MHz, least, middle, most, and nvidia-smi's reasons for less in how many samples: ${parts.join('; ')}.`];
 }
 
-/** The library's best measurement of a shape: those around the peers' tell what a neighbour took. */
+/** The library's best measurement of a shape. It is measured before and after the peers; a slower one was disturbed by other programs. */
 function bestOf(entry) {
   const measured = ours.map((name) => entry[name]).filter(isMeasured);
   return measured.sort((a, b) => a.median - b.median)[0];

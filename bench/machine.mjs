@@ -1,4 +1,4 @@
-/** What this machine is, and what it can do at most: peaks are measured by `mome_bench` before and after every table. */
+/** Describes this machine. Its peak rates are measured by `mome_bench` before and after every table. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { freemem, release, totalmem } from 'node:os';

@@ -53,7 +53,7 @@ function write(result) {
   writeFileSync(join(folder, `${result.table}-${slugOf(machine)}.json`), `${printed(result)}\n`);
 }
 
-/** Folder of the bench's model; those of other commits, more than a gigabyte each, go. */
+/** Folder of the bench's model. Models of other commits, more than a gigabyte each, are removed. */
 function cacheOf(commit) {
   const folder = join(options.cache, `mome-${commit}`);
   mkdirSync(folder, { recursive: true });

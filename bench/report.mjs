@@ -1,5 +1,5 @@
 /**
- * `npm run bench:report`: tables and charts of docs/performance.md from bench/results. What stands outside the markers is kept.
+ * `npm run bench:report`: writes the tables and charts of docs/performance.md from bench/results. Text outside the markers is kept.
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -120,7 +120,7 @@ function rowLines({ rows }) {
   return lines;
 }
 
-/** Where the time of each row went, for those that were profiled. */
+/** Shares of the time by op, for rows that were profiled. */
 function profileLines({ rows }) {
   const profiled = rows.filter(({ profile }) => profile);
   if (profiled.length === 0) return [];
@@ -167,7 +167,7 @@ function memoryLines({ rows }) {
   return lines;
 }
 
-/** Rates of ours and the peers, and below them our shares of the peak; undefined for a table with nothing to draw. */
+/** Our rates and the peers' rates, and beside them our shares of the peak; undefined for a table with nothing to draw. */
 function chartOf(result) {
   const drawn = result.rows.filter((row) => isDrawn(result.table, row));
   const label = ({ name }) => (result.table === 'kernels' ? name.replace(/^linear.forward | float32.*$/g, '') : name);
@@ -201,18 +201,18 @@ function chartOf(result) {
   };
 }
 
-/** Of kernels, those that have peers; of the rest, every row with work. */
+/** Whether a chart shows a row: of kernels only rows with peers, of other tables every row with work. */
 function isDrawn(table, { work, threads, peers }) {
   if (table === 'memory' || !work) return false;
   return table !== 'kernels' || (threads > 1 && Object.keys(peers).length > 0);
 }
 
-/** Whether two rows stand beside one and the same measurement of a peer: most peers run once for all our types of weights. */
+/** Whether two rows are compared with the same measurement of a peer: most peers run once for all our weight types. */
 function sameMeasurement(a, b, peer) {
   return a.name === b.name && a.peers[peer]?.seconds.median === b.peers[peer]?.seconds.median;
 }
 
-/** Name of a peer in a chart; it says the type of weights where the peer was measured once for each. */
+/** Name of a peer in a chart, with the weight type if the peer was measured once for each type. */
 function contestant(rows, row, peer) {
   const others = rows.filter(({ name, peers }) => name === row.name && peer in peers);
   return others.every((other) => sameMeasurement(other, row, peer)) ? peer : `${peer}, ${row.dtype}`;

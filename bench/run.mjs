@@ -1,4 +1,4 @@
-/** Sets up what the benches need (their own dependencies, the native bench program), then runs them. */
+/** Installs the dependencies of the benches, builds their native program, and runs them. */
 import { spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -1,6 +1,6 @@
 /**
- * Packs the package and loads it as its users do, from a folder of their own: hints, links, install script, ES module, CommonJS, examples,
- * command line. Nothing is taken from the network: dependencies are those of the clone.
+ * Packs the package and uses it from another folder, as users do: hints, links, install script, ES module, CommonJS, examples, command
+ * line. It works without a network: dependencies are linked from the clone.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import {

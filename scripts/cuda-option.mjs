@@ -1,10 +1,10 @@
-/** What the build does about the CUDA library: what it was asked for, and what became of it. */
+/** Whether the build is asked for the CUDA library, and why it was left out. */
 
 const values = ['AUTO', 'ON', 'OFF'];
 
 /**
- * The CMake option MOME_CUDA from the environment variable of that name; AUTO (the library is built where nvcc is found) where it is not set, so
- * that nothing of an earlier configuration stays.
+ * The CMake option MOME_CUDA, from the environment variable of that name. Unset means AUTO (build the library if nvcc is found), so that
+ * the choice of an earlier configuration does not stay.
  *
  * @param {Readonly<Record<string, string | undefined>>} environment
  * @throws {Error} for any value but ON, OFF and AUTO
@@ -15,7 +15,7 @@ export function cudaOption(environment) {
   return value;
 }
 
-/** Why the configuration builds no CUDA library, from what CMake printed; undefined where it builds one. */
+/** The reason in CMake's output for building no CUDA library; undefined if it builds one. */
 export function withoutCuda(output) {
   return /mome: no CUDA library: (.*)/.exec(output)?.[1].trim();
 }

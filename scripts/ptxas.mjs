@@ -1,11 +1,11 @@
-/** Reads what the CUDA assembler says of the kernels, and takes back a build that it says it of. */
+/** Finds problems in the output of the CUDA assembler, and removes a build that has any. */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
- * What the CUDA assembler says that no kernel may have: more than 8 bytes of spill stores, anywhere in it, since nothing is said of where they are;
- * products of a warpgroup that wait for one another; registers that warpgroups cannot hand over to each other. 8 bytes are two registers: tiles
- * that need nearly all of them are worth that.
+ * Lines of the CUDA assembler's output that no kernel may cause: more than 8 bytes of spill stores, products of a warpgroup that wait for one
+ * another, and registers that warpgroups cannot hand over. 8 bytes, two registers, are allowed: tiles that use nearly all registers gain more
+ * than these spills cost. The assembler does not say where in a kernel it spills, so the limit holds for the whole kernel.
  */
 export function ptxasProblems(output) {
   const allowedBytes = 8;
@@ -19,8 +19,8 @@ export function ptxasProblems(output) {
 }
 
 /**
- * Removes the CUDA library and what it is linked from: objects that stay would be linked by the next build, and the assembler, which is not
- * asked again, would say nothing of them.
+ * Removes the CUDA library and its objects. The next build would otherwise link these objects without running the assembler again, and
+ * report no problem.
  */
 export function discardKernels(build) {
   rmSync(join(build, 'Release', 'mome_cuda.so'), { force: true });

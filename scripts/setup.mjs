@@ -1,7 +1,7 @@
 /**
- * Everything a fresh clone needs, and nothing that is there already: dependencies, the addon, dist. Needs Node, g++, make and
- * CMake; takes from the network only what npm's registry has. With `--bench` only what benches and tests against other runtimes need
- * besides.
+ * Sets up a fresh clone: dependencies, the addon and dist. Steps that were done before are skipped. Needs Node, g++, make and CMake; from
+ * the network it uses npm's registry alone. With `--bench` it installs only the further dependencies of benches and of tests against other
+ * runtimes.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';

@@ -13,14 +13,14 @@ export function fasterPeer(seconds, secondsOnOne, ours) {
   return one && one.ratio < all.ratio ? one : all;
 }
 
-/** What inference may need beside packed weights, arena and what the process held before it loaded the model. */
+/** Bytes that inference may need besides packed weights, the arena, and the memory of the process before it loaded the model. */
 const allowance = 60e6;
-/** Packed weights over the parameters in their type: panels are filled up, and 8-bit weights have scales and sums. */
+/** Size of packed weights relative to the parameters in their type: panels are padded, and 8-bit weights have scales and sums. */
 const packing = 1.06;
 
 /**
- * Peak memory beside its limit. The limit goes by the parameters as well as by what the engine says it holds: a second copy of the
- * weights would show in both what is held and what is said.
+ * Peak memory beside its limit. The limit uses the number of parameters as well as the engine's own count: a second copy of the weights
+ * would raise both the peak and that count.
  *
  * @param bytes { baseline, peak, weights, arena, parameters }
  */

@@ -46,7 +46,7 @@ export async function trainingTable({ folder, seed, rounds, threads, log }) {
       threads,
       items: pairs,
       unit: 'pairs',
-      // Computing again is no progress: it does not count as work.
+      // Activations that are computed a second time do not count as work.
       flops: trainingFlops(pairs),
       note: `arena ${Math.round(trainer.engine.memory().arenaBytes / 2 ** 20)} MiB`,
     };

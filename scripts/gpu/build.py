@@ -1,6 +1,6 @@
-"""The stages of run.py that bring programs and the CUDA library: those that were brought along, and the ones this machine builds beside them.
+"""The stages of run.py that provide the test programs and the CUDA library: prebuilt ones first, then those that this machine builds meanwhile.
 
-    python3 scripts/gpu/build.py <folder>    builds what to bring along, and copies the four files that run.py needs to <folder>
+    python3 scripts/gpu/build.py <folder>    builds the prebuilt files, and copies the four that run.py needs to <folder>
 """
 import gzip
 import os
@@ -98,7 +98,7 @@ def begin(run, content):
 
 
 def judge(run, content, code):
-    """What came of this machine's own build. One that failed leaves the end of what it said."""
+    """Records whether this machine's own build succeeded; if it failed, with the end of its output."""
     building, run.building = run.building, None
     if code is None:
         building.stop()
@@ -150,7 +150,7 @@ def keep(place, text):
 
 
 def functions_of(listing):
-    """(name, text) of each function in what cuobjdump prints."""
+    """(name, text) of each function in cuobjdump's output."""
     name, lines = None, []
     for line in listing.splitlines(keepends=True):
         begun = re.match(r"\s*Function : (\S+)", line)

@@ -48,18 +48,18 @@ def compared(said):
 
 
 def failures(done):
-    """The first cases that failed and the end of what was said: whatever comes between is a list of cases and maps of errors."""
+    """The first cases that failed and the end of the output. Between them are only lists of cases and maps of errors."""
     lines = [line for line in done.stdout.splitlines() if not line.startswith("{")]
     return "\n".join([line[:600] for line in lines if line.startswith("FAILED")][:10] + ["..."] + [line[:600] for line in lines[-3:]] + [done.stderr[-1000:]])
 
 
 def maps(done, most=4):
-    """Where the wrong elements lie, of the first outputs that are wrong."""
+    """The error maps of the first wrong outputs."""
     return [line["map"] for line in whole_lines(done.stdout) if "map" in line][:most]
 
 
 def by_op(said, counts):
-    """Adds to `counts` (op to type to how many cases were compared and failed) what mome_kernels said. A case it did not get beyond has failed."""
+    """Adds the cases in mome_kernels' output to `counts`: op to type to numbers of compared and failed cases. A case during which it ended has failed."""
     case = failed = None
     for line in said.splitlines():
         begun = re.match(r"case (\w+) (float32|bfloat16) ", line)
@@ -82,7 +82,7 @@ def mome_kernels(run, *words, timeout=60, **environment):
 # ---- the smoke gate
 
 def smoke_of(run, content, families):
-    """A few small bfloat16 products with every tile, ten seconds for each, in processes of their own. Whether all passed; what failed is said."""
+    """Runs a few small bfloat16 products with every tile, each tile in a process of its own, for ten seconds at most. Returns whether all passed and the failures."""
     slow = run.options.emulation  # one tile of each is enough to rehearse with, and takes its time
     tiles = [(family, tile) for family in families for tile in range(1 if slow else FAMILIES[family])]
     one = lambda each: mome_kernels(run, "--mode", "cuda-smoke", timeout=6 * SMOKE_SECONDS if slow else SMOKE_SECONDS, MOME_GEMM_FAMILY=each[0], MOME_GEMM_TILE=str(each[1]))
@@ -311,8 +311,9 @@ def sanitized(done):
 
 
 def sanitizer(run, content, tools, decides):
-    """Small cases of every kernel under each tool. What memcheck says decides where no warpgroup products run (MOME_GEMM_FAMILY=sm80); of those it can
-    report what is none, so there it is recorded alone, as are racecheck and synccheck: they do not know every way in which a warpgroup waits for a copy."""
+    """Runs small cases of every kernel under each tool. Memcheck decides only for kernels without warpgroup products (MOME_GEMM_FAMILY=sm80). With them it
+    may report false errors, so its output is only recorded. The output of racecheck and synccheck is only recorded too: they do not know every way in which
+    a warpgroup waits for a copy."""
     runs = [(tool, name, environment) for tool in tools for name, environment in SANITIZED[tool]]
 
     def one(each):

@@ -27,16 +27,16 @@ CLOCKS = "clocks.sm,clocks.mem,power.draw,temperature.gpu,clocks_throttle_reason
 
 class Run:
     def __init__(self, options, judge):
-        """`judge`: from the result to the bounds its figures are held to."""
+        """`judge` takes the result and returns the bounds with their verdicts."""
         self.options, self.judge = options, judge
         self.started = time.monotonic()
-        # "table" is what bench/cuda-report.mjs knows such a file by; a rehearsal says nothing of a GPU.
+        # bench/cuda-report.mjs finds these files by "table"; it skips rehearsals on the emulation.
         self.result = {"table": "cuda", "emulation": options.emulation, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                        "verdicts": {}, "stages": {}}
         self.environment = dict(os.environ, MOME_REQUIRE="cuda")
         self.environment["PATH"] += os.pathsep + "/usr/local/cuda/bin"
         self.use_build(options.build)
-        self.family = "sm90"  # of bfloat16 products: what the device is taken to have, until the smoke gate says otherwise
+        self.family = "sm90"  # of bfloat16 products; assumed until the smoke gate finds that it fails
         self.building = None  # a build beside other stages (build.py)
         self.children = []    # processes with sessions of their own, ended with the run
 
@@ -53,14 +53,14 @@ class Run:
         self.result["passed"] = all(verdicts.get(name, False) for name in self.options.required) and all(verdicts.values())
         out = Path(self.options.out)
         out.parent.mkdir(parents=True, exist_ok=True)
-        # Renamed into place: whoever ends this process leaves a whole file.
+        # Renamed into place: if this process is ended, a whole file stays.
         part = out.with_name(out.name + ".part")
         part.write_text(json.dumps(plain(self.result), indent=1, allow_nan=False) + "\n")
         part.replace(out)
 
     def command(self, *words, timeout=60, **environment):
-        """Runs a program. One that hangs is ended with all it has started, gives exit code 124 and keeps what it had said; one that is not there
-        gives 127."""
+        """Runs a program. If it hangs, it is ended with all processes it started; the exit code is 124 and its output so far is kept. A missing
+        program gives exit code 127."""
         timeout = min(timeout, self.left())
         if timeout < 1:
             return subprocess.CompletedProcess(words, 124, "", "no time left")
@@ -82,7 +82,7 @@ class Run:
             end_group(process)
 
     def stage(self, name, body, least_seconds=10):
-        """Runs body(content), which fills the stage's content as it goes; what fails ends the stage, keeps what it had, and the next one begins."""
+        """Runs body(content), which fills the stage's content step by step. An exception ends the stage but keeps its content, and the next stage begins."""
         content = self.result["stages"].setdefault(name, {})
         if self.left() < least_seconds:
             content["skipped"] = "no time left"
@@ -114,7 +114,7 @@ class Run:
 
     @contextlib.contextmanager
     def clocks(self, content):
-        """The card's clocks, and what held them back, while the body runs: once a second, since an idle card says nothing of a busy one."""
+        """Records the card's clocks, and the reasons for slower ones, once a second while the body runs: an idle card has other clocks than a busy one."""
         try:
             watch = subprocess.Popen(["nvidia-smi", f"--query-gpu={CLOCKS}", "--format=csv,noheader,nounits", "-l", "1"], text=True, stdout=subprocess.PIPE,
                                      stderr=subprocess.STDOUT, env=self.environment)
@@ -130,7 +130,7 @@ class Run:
 
 
 def end_group(process):
-    """Ends a process that has a session of its own, and what it has started."""
+    """Ends a process that has a session of its own, and the processes it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -160,7 +160,7 @@ def clocks_of(said):
 
 
 def ends(done, length=2500):
-    """Beginning and end of what a program said: the first failure and the last."""
+    """The beginning and the end of a program's output, which show its first and its last failure."""
     text = done.stdout + done.stderr
     return text if len(text) <= 2 * length else f"{text[:length]}\n...\n{text[-length:]}"
 
@@ -182,7 +182,7 @@ class Tensor(typing.NamedTuple):
 
 
 def numbers(raw, kind):
-    """Little-endian numbers of struct's `kind`; floats of any width as those of 32 bits."""
+    """Little-endian numbers of struct's `kind`. Floats of any width become floats of 32 bits."""
     values = struct.unpack(f"<{len(raw) // struct.calcsize(kind)}{kind}", raw)
     return array.array("f" if kind in "efd" else kind, values)
 
@@ -280,8 +280,8 @@ WARM_UP = 3
 
 
 def model_runs(run, file, rounds, dtype="bfloat16", options=(), timeout=60, **environment):
-    """Runs a stored program at the shapes of `rounds` (name to times, after the warm-up), all in one process. Yields what mome_run says of each that
-    came to its end; raises behind them when one did not."""
+    """Runs a stored program at the shapes of `rounds` (name to times, after the warm-up), all in one process. Yields mome_run's output for each
+    shape that finished; if one did not finish, raises an error after the others."""
     stored = json.loads((PROGRAMS / f"{file}.json").read_text())
     runs = []
     for shape, times in rounds.items():

@@ -1,12 +1,12 @@
-"""Everything a GPU machine is needed for, in one command and without Node: builds, checks and measures the CUDA kernels.
+"""Builds, checks and measures the CUDA kernels on a GPU machine, in one command and without Node.
 
     python3 scripts/gpu/run.py --out result.json [--minutes 8.8] [--build build-gpu] [--prebuilt prebuilt-gpu] [--node node] [--emulation] [--stages a,b]
 
-Needs a GPU and its driver, Python with PyTorch, and CMake, g++ and nvcc or a folder that build.py made. Most important first; the result is written
-after every figure, so that a run that is cut off keeps what it had. Exit code 0 only if every check that ran passed. docs/cuda.md says what each stage does, and what
-a failure leaves behind.
+Needs a GPU and its driver, Python with PyTorch, and either CMake, g++ and nvcc or a folder that build.py made. The most important stages run first, and
+the result is written after every figure, so that a run that is cut off keeps its figures so far. The exit code is 0 only if every check that ran passed.
+docs/cuda.md describes each stage, and the traces that a failure leaves.
 
-With --emulation the kernels run on this processor (native/cuda/emulation): the checks of this script itself, no GPU, no PyTorch and no figures.
+With --emulation the kernels run on this processor (native/cuda/emulation), without a GPU, PyTorch or figures: this checks the script itself.
 """
 import argparse
 import json
@@ -23,10 +23,10 @@ PREBUILT = ROOT / "prebuilt-gpu"
 
 
 def stages(options):
-    """Name, what it does, and the seconds it needs at least, in order."""
+    """The stages in order, each as (name, function, least seconds it needs)."""
     memcheck = lambda run, content: checks.sanitizer(run, content, ["memcheck"], decides=True)
     others = lambda run, content: checks.sanitizer(run, content, ["synccheck", "racecheck"], decides=False)
-    # What is left behind it: the rest of the checks, and the diagnosis where there is something to diagnose.
+    # Leaves this many seconds for the later checks, and for the diagnosis if the smoke gate found faults.
     compiled = lambda run, content: figures.compiled(run, content, reserve=75 if run.family == "sm90" else 140)
     # Tuning begins with the build and ends before anything is measured.
     adopt = lambda run, content: content.update(tunedMeanwhile=run.warm_up.stop() if run.warm_up else []) or build.adopt(run, content)
@@ -38,7 +38,7 @@ def stages(options):
                    ("compiled", compiled, 45), ("full_size", checks.full_size, 20), ("mixed", figures.mixed, 15), ("listing", build.listing, 5), ("diagnose", checks.diagnose, 5),
                    ("sanitizer", memcheck, 20), ("sanitizer_others", others, 20)]
     if options.node:
-        # Before the long ones: they take what is left.
+        # Before the long stages, which use up the remaining time.
         at = next((i for i, (name, _, _) in enumerate(chosen) if name == "listing"), len(chosen))
         chosen.insert(at, ("addon", checks.addon, 20))
     return [each for each in chosen if options.stages is None or each[0] in options.stages]

@@ -1,5 +1,5 @@
-"""The stages of run.py that say where a kernel's time goes: every tile at several numbers of rows beside cuBLAS with a fit of the tile model, and what
-the profiler counts in the main kernels."""
+"""The stages of run.py that show where a kernel's time goes: every tile at several numbers of rows beside cuBLAS, a fit of the tile model to them, and
+the profiler's counters of the main kernels."""
 import csv
 import io
 import math
@@ -15,7 +15,7 @@ SMALL = ("--sizes", "small", "--rounds", 1, "--launches", 1)
 # ---- tiles x families x rows x products
 
 def sweep(run, content):
-    """Seconds of every tile for the four products of a block, PyTorch's beside them, and what the tile model makes of them."""
+    """Measures every tile for the four products of a block, measures PyTorch beside them, and compares the times with the tile model."""
     options = SMALL if run.options.emulation else ("--rounds", 3, "--launches", 10)
     with run.clocks(content):
         done = run.command(run.build / "mome_device_bench", *options, "--sweep", "yes", timeout=75)
@@ -99,7 +99,7 @@ def least_squares(rows, values):
 
 SECTIONS = ("SpeedOfLight", "ComputeWorkloadAnalysis", "MemoryWorkloadAnalysis", "SchedulerStats", "WarpStateStats")
 METRICS = ("gpu__time_duration.sum", "sm__inst_executed_pipe_tensor.sum", "lts__t_bytes.sum", "dram__bytes.sum")
-# Of the many columns: tensor cores and issue slots that are busy, bytes of cache and memory, and what warps wait for.
+# The columns that are kept: busy tensor cores and issue slots, bytes of cache and memory, and the reasons why warps wait.
 WANTED = re.compile(r"pipe_tensor.*(active|cycles)|issue_active|inst_issued|lts__t_bytes|dram__bytes|gpu__time_duration|issue_stalled.*(ratio|pct)|stall", re.IGNORECASE)
 
 

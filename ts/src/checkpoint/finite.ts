@@ -1,5 +1,5 @@
 /**
- * Weights that are no numbers are refused when a file is read, with their name and place: what is computed with them is none either.
+ * Refuses weights that are NaN or infinite when a file is read, with the tensor's name and the index: no result could be finite.
  */
 import type { Hash } from 'node:crypto';
 import { addon } from '../runtime/addon.ts';
@@ -9,7 +9,7 @@ import { Pace } from '../runtime/pace.ts';
 import type { ParameterSource } from './beit.ts';
 import { elementBytes, type TensorEntry } from './tensors.ts';
 
-/** Bytes looked at in one go: a fraction of a millisecond. */
+/** Bytes checked at a time, which takes a fraction of a millisecond. */
 const pieceBytes = 2 ** 20;
 
 /** @throws MomeError `MOME_NON_FINITE` for the first value of a source that is NaN or infinite */
@@ -24,8 +24,7 @@ export async function requireFinite(values: Float32Array, source: ParameterSourc
 }
 
 /**
- * Reads a whole file once: its bytes go into `hash`, and the values of `entries`, tensors that are dense and of a float type, are looked at
- * on the way.
+ * Reads a whole file once. Its bytes go into `hash`, and the values of `entries`, which are dense tensors of a float type, are checked.
  *
  * @throws MomeError `MOME_NON_FINITE` naming the tensor and the index, `MOME_IO`, `MOME_ABORTED`
  */
@@ -44,7 +43,7 @@ export async function hashFile(
     next = readPiece(file, pieces.next().value);
     try {
       requireNotAborted(signal, 'load');
-      look(piece);
+      requireFinitePiece(piece);
       if (piece.isNew) hash.update(piece.bytes);
     } catch (error) {
       await next.catch(() => {});
@@ -59,11 +58,11 @@ interface Piece {
   readonly position: number;
   readonly length: number;
   readonly entry: TensorEntry | undefined;
-  /** Not in a piece before: tensors may share bytes. */
+  /** Whether no earlier piece had these bytes: tensors may share them. */
   readonly isNew: boolean;
 }
 
-/** The file from its start to its end, cut at the tensors' ends and between elements. */
+/** Cuts a file from start to end into pieces, at the ends of tensors and between elements. */
 function* piecesOf(file: InputFile, entries: Iterable<TensorEntry>): Generator<Piece, undefined> {
   const cut = function* (from: number, to: number, entry?: TensorEntry, isNew = true): Generator<Piece> {
     for (let position = from; position < to; position += pieceBytes)
@@ -74,7 +73,7 @@ function* piecesOf(file: InputFile, entries: Iterable<TensorEntry>): Generator<P
   for (const entry of sorted) {
     const end = entry.offset + elementBytes[entry.dtype] * entry.shape.reduce((product, size) => product * size, 1);
     if (entry.offset < done) {
-      // Shares bytes with one before: looked at again by its own type.
+      // Shares bytes with an earlier tensor: checked again by its own type.
       yield* cut(entry.offset, end, entry, false);
       continue;
     }
@@ -93,7 +92,7 @@ async function readPiece(
   return piece && { ...piece, bytes: await file.read(piece.position, piece.length) };
 }
 
-function look({ entry, position, bytes }: Piece & { readonly bytes: Uint8Array }): void {
+function requireFinitePiece({ entry, position, bytes }: Piece & { readonly bytes: Uint8Array }): void {
   if (entry === undefined) return;
   const size = elementBytes[entry.dtype];
   const index = addon().firstNonFinite(bytes, entry.dtype);
@@ -102,7 +101,7 @@ function look({ entry, position, bytes }: Piece & { readonly bytes: Uint8Array }
   throw nonFinite(entry, (position - entry.offset) / size + index, numberIn(view, entry.dtype));
 }
 
-/** NaN or an infinity. */
+/** The value of an element that is NaN or infinite. */
 function numberIn(view: DataView, dtype: TensorEntry['dtype']): number {
   if (dtype === 'F32') return view.getFloat32(0, true);
   const bits = view.getUint16(0, true);

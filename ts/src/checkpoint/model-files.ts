@@ -28,33 +28,33 @@ const isPart = (name: string): boolean =>
   checkpointName.test(name) ||
   name.endsWith(shardsEnding) ||
   [configName, answersName, ...vocabularyNames].includes(name);
-/** Largest vocabulary taken in, in bytes. */
+/** Size limit of a vocabulary file. */
 export const vocabularyOptions = { what: 'a vocabulary', maxBytes: 8 * 2 ** 20 } as const;
-/** How often files that change while they are opened are opened again, and the pause before, in milliseconds. */
+/** How often files are opened again that change meanwhile, and the pause before each time, in milliseconds. */
 const maxOpenings = 100;
 const pause = 10;
 
-/** The parts of a model, open: all of one moment, also where others replace the files meanwhile. */
+/** The open files of a model. All belong together, even if another process replaces the files meanwhile. */
 export interface ModelFiles {
   /** Path of the weights. */
   readonly weights: string;
   readonly weightsFile: InputFile;
-  /** What `config.json` says; undefined when there is none. @throws MomeError `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE` */
+  /** The sizes in `config.json`; undefined without that file. @throws MomeError `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE` */
   readonly readConfig: () => Promise<VlmoConfig | undefined>;
-  /** How both encoders order candidates, where `config.json` says so. @throws MomeError `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE` */
+  /** Settings of re-ranking in `config.json`, or their defaults. @throws MomeError `MOME_INVALID_CONFIG`, `MOME_INVALID_FILE` */
   readonly readFusion: () => Promise<FusionSettings>;
   /** Path of the vocabulary. */
   readonly vocabulary: string | undefined;
   /** The vocabulary, read once. @throws MomeError `MOME_INVALID_FILE`, `MOME_TOO_LARGE`, `MOME_IO` */
   readonly readVocabulary: () => Promise<TextFile | undefined>;
   readonly answers: readonly string[] | undefined;
-  /** Closes the files. What is dropped without it closes them when it is collected. */
+  /** Closes the files. Otherwise they are closed when the garbage collector frees this object. */
   close(): void;
 }
 
 /**
- * Opens a model's files: `path` is a folder, or a checkpoint whose neighbours are looked at. Where files are replaced meanwhile, as a
- * deployment does, they are opened again until all are of one moment.
+ * Opens a model's files. `path` is a folder, or a checkpoint with other files beside it. If another process replaces files meanwhile, as a
+ * deployment does, they are opened again until all belong together.
  *
  * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_TOO_LARGE`, `MOME_IO`
  */
