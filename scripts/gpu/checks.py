@@ -82,13 +82,13 @@ def mome_kernels(run, *words, timeout=60, **environment):
 # ---- the smoke gate
 
 def smoke_of(run, content, families):
-    """Runs a few small bfloat16 products with every tile, each tile in a process of its own, for ten seconds at most. Returns whether all passed and the failures."""
+    """Runs a few small bfloat16 products with every tile, each in a process of its own and for ten seconds at most. Records failures; returns whether all passed."""
     slow = run.options.emulation  # one tile of each is enough to rehearse with, and takes its time
     tiles = [(family, tile) for family in families for tile in range(1 if slow else FAMILIES[family])]
     one = lambda each: mome_kernels(run, "--mode", "cuda-smoke", timeout=6 * SMOKE_SECONDS if slow else SMOKE_SECONDS, MOME_GEMM_FAMILY=each[0], MOME_GEMM_TILE=str(each[1]))
     done = side_by_side(one, tiles)
-    # A kernel that hangs ends before this limit. What did not may have had too little of the processor, which others use: it gets a second try alone, until
-    # one shows that more time does not help.
+    # A kernel that hangs gives up before this limit. A process that reached the limit may have had too little of a shared processor: it gets a second try
+    # alone. Once a second try fails too, the others get none.
     for i, each in enumerate(tiles):
         if done[i].returncode == 124:
             done[i] = one(each)
@@ -104,7 +104,7 @@ SMOKE_SECONDS = 10
 
 
 def smoke(run, content):
-    """Whether products come out right at all. Where Hopper's do not, everything else goes on with Ampere's, and `diagnose` looks at Hopper's at the end."""
+    """Checks whether products are right at all. If those for Hopper are wrong, later stages use those for Ampere, and `diagnose` examines Hopper's at the end."""
     passed = {family: smoke_of(run, content, [family]) for family in FAMILIES}
     if not passed["sm90"]:
         run.family = run.environment["MOME_GEMM_FAMILY"] = "sm80"
