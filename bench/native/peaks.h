@@ -1,4 +1,4 @@
-// Loops that do nothing but what a processor can do most of.
+// Loops of one kind of instruction, which measure its peak rate on this processor.
 #pragma once
 
 #include <cstdint>

@@ -7,7 +7,8 @@
 namespace mome {
 namespace {
 
-constexpr int64_t kMaxElements = int64_t{1} << 40;  // of one value; catches overflow long before it happens
+// Most elements of one value: a product of sizes is refused long before it overflows.
+constexpr int64_t kMaxElements = int64_t{1} << 40;
 
 size_t align(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -44,7 +45,7 @@ Status plan_arena(const Program& program, std::span<const int64_t> dims, std::sp
     for (const int64_t size : plan.shapes[index]) elements *= static_cast<size_t>(size);
     return elements * element_bytes(index);
   };
-  // Largest first, each at the lowest offset where nothing alive at the same time lies.
+  // Places the largest buffer first, and each at the lowest offset that no buffer alive at the same time occupies.
   std::stable_sort(own.begin(), own.end(), [&](int a, int b) { return bytes_of(a) > bytes_of(b); });
   std::vector<int> placed;
   for (const int index : own) {

@@ -17,8 +17,8 @@ struct ArenaPlan {
   size_t bytes = 0;
 };
 
-// Places every buffer so that no two that are alive at the same instruction overlap. `types`: what the elements of each
-// buffer are, f32 or bf16; none = all float32.
+// Places every buffer so that no two that are alive at the same instruction overlap. `types`: the element type of each
+// buffer, f32 or bf16; empty if all are float32.
 Status plan_arena(const Program& program, std::span<const int64_t> dims, std::span<const WeightType> types,
                   ArenaPlan& plan);
 

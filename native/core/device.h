@@ -1,5 +1,6 @@
-// Accelerators: what the engine asks of one, and the library that brings it. The library is loaded when first asked
-// for, so that the same program runs where there is no driver and can say why.
+// Accelerators: the interface that the engine uses, and the library that implements it. The library is loaded when a
+// device is first asked for, so that the same program also runs where there is no driver, and can say why there is no
+// device.
 #pragma once
 
 #include <cstddef>
@@ -55,22 +56,23 @@ class Device {
   virtual void release_host(void* memory) = 0;
   virtual Status upload(void* to, const void* from, size_t bytes) = 0;
   virtual Status download(void* to, const void* from, size_t bytes) = 0;
-  // Like upload, but does not wait for the work given before; what is given after it waits for the copy.
+  // Like upload, but does not wait for earlier work. Later work waits for the copy.
   virtual Status upload_ahead(void* to, const void* from, size_t bytes) = 0;
   virtual Status finish() = 0;
 
-  // Marks the end of what was given so far, to be waited for by any thread while others give more. Made and released by
-  // the caller.
+  // Marks the end of the work given so far. Any thread may wait for a mark while others give more work. The caller
+  // makes and releases marks.
   virtual Status make_mark(void*& mark) = 0;
   virtual Status set_mark(void* mark) = 0;
   virtual Status wait_mark(void* mark) = 0;
   virtual void release_mark(void* mark) = 0;
-  // A mark that also tells when it was reached, and the device's own seconds from one such mark to a later one, both
-  // waited for.
+  // A mark that also records when it was reached. `seconds_between` gives the seconds, by the device's clock, between
+  // two marks that were waited for.
   virtual Status make_timed_mark(void*& mark) = 0;
   virtual Status seconds_between(void* begin, void* end, double& seconds) = 0;
 
-  // Work given between the two calls is recorded, not run; a recording runs as one piece, as often as wanted.
+  // Work given between begin_recording and end_recording is recorded, not run. `replay` runs a recording as one piece,
+  // as often as wanted.
   virtual Status begin_recording() = 0;
   virtual Status end_recording(void*& recording) = 0;
   virtual Status replay(void* recording) = 0;

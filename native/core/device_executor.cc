@@ -21,7 +21,7 @@ size_t align(size_t bytes) { return (bytes + kDeviceAlignment - 1) / kDeviceAlig
 size_t element_bytes(ElementType type) { return type == ElementType::u8 ? 1 : 4; }
 size_t element_bytes(WeightType type) { return type == WeightType::bf16 ? 2 : 4; }
 
-// MOME_TRACE=recordings says what became of each run's launches.
+// MOME_TRACE=recordings prints for each run whether its work was launched, recorded or replayed.
 void trace(const char* what, size_t kept) {
   const char* wanted = std::getenv("MOME_TRACE");
   if (wanted != nullptr && std::strcmp(wanted, "recordings") == 0)

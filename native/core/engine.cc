@@ -66,7 +66,7 @@ void Engine::coordinate() {
     lock.unlock();
     if (turn) turn->begin();
     task.work();
-    task.work = nullptr;  // what it holds ends before the next begins
+    task.work = nullptr;  // frees what the task holds before the next task begins
     lock.lock();
     running_--;
     running_alone_ = false;
@@ -153,7 +153,7 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
   }
   arena_bytes_.store(arena_.bytes(), std::memory_order_relaxed);
 
-  // Run. Loops of kernels end early once the run is cancelled: what they leave is not used.
+  // Run. Once the run is cancelled, loops of kernels end early, and their results are discarded.
   std::vector<Call>& calls = decoded->calls;
   const ThreadPool::StopScope stop(pool_, request.cancelled.get(), &closing_);
   OpContext context{pool_, arena_.data() == nullptr ? nullptr : arena_.data() + align(plan.bytes), workspace};

@@ -30,9 +30,9 @@ class Engine {
   Target target() const { return target_; }
   ThreadPool& pool() { return pool_; }
 
-  // Queues work for the coordinators. Tasks begin in order and run one at a time, but for `shared` ones on a device:
-  // those may overlap with each other. On a processor each waits for its turn at the cores (core/thread_lease.h), so
-  // that several engines of a process never run more threads together than there are cores, and none waits for long.
+  // Queues work for the coordinators. Tasks begin in order and run one at a time, except that `shared` tasks on a
+  // device may overlap each other. On a processor each task waits for its turn at the cores (core/thread_lease.h). The
+  // engines of a process together therefore never run more threads than there are cores, and none waits for long.
   void post(std::function<void()> task, bool shared = false);
   // True once the engine is being destroyed: queued tasks should give up.
   bool closing() const { return closing_.load(std::memory_order_relaxed); }

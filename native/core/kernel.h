@@ -96,8 +96,8 @@ class KernelTable {
 // until its library was loaded (core/device.h).
 const KernelTable& kernel_table(Target target);
 
-// Whether this build has `target`'s kernels: all builds but those without AVX-512 (the CMake option MOME_AVX512) have
-// those of every processor.
+// Whether this build has `target`'s kernels. Every build has those of all processors, except that the CMake option
+// MOME_AVX512=OFF leaves AVX-512 out.
 bool target_built(Target target);
 // Whether this build has `target`'s kernels and this machine can run them.
 bool target_supported(Target target);

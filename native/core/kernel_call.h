@@ -11,8 +11,8 @@ namespace mome {
 
 class KernelCall {
  public:
-  // Finds the kernel of `target` for these arguments and reserves its workspace. The arguments are copied; what they
-  // point to must live as long as the call is used, and so must the pool. `guard_bytes` of memory follow the workspace.
+  // Finds the kernel of `target` for these arguments and reserves its workspace. The arguments are copied. The memory
+  // they point to, and the pool, must live as long as the call is used. `guard_bytes` of memory follow the workspace.
   // Fails with unsupported where there is no such kernel, and with out_of_memory.
   template <typename Args>
   Status prepare(Target target, ThreadPool& pool, const Args& args, size_t guard_bytes = 0) {

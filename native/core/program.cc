@@ -9,7 +9,7 @@
 namespace mome {
 namespace {
 
-// Sizes no honest program reaches; they bound what a damaged text can ask for.
+// Limits far above the sizes of any real program: a damaged text cannot ask for more.
 constexpr size_t kMaxText = size_t{64} << 20;
 constexpr size_t kMaxItems = 1 << 20;
 constexpr int64_t kMaxExtent = int64_t{1} << 40;

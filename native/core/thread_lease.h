@@ -8,11 +8,11 @@
 namespace mome {
 
 // A turn: asked for by the constructor, begun by `begin`, over with the destructor. Each turn that was asked for must
-// begin, or later ones wait.
+// begin; otherwise all later turns wait for ever.
 class ThreadLease {
  public:
-  // Asks for so many threads. Engines together run no more threads than there are cores, but for a single engine that
-  // has more by itself. A lease of 0 threads waits for nobody.
+  // Asks for so many threads. All engines together run no more threads than there are cores, except that a single
+  // engine may have more by itself. A lease of 0 threads waits for nobody.
   explicit ThreadLease(int threads);
   ~ThreadLease();
   ThreadLease(const ThreadLease&) = delete;

@@ -91,7 +91,7 @@ int available_cores() {
   return quota > 0 ? std::max(1, std::min(cores, quota)) : cores;
 }
 
-// A loop is open while there are items to take. Workers enter it, and only those that did are waited for: one that the
+// A loop is open while there are items to take. The loop waits only for workers that entered it: a worker that the
 // system has not run yet holds nobody up.
 struct ThreadPool::Shared {
   static constexpr uint32_t kOpen = 1u << 31;
@@ -175,7 +175,7 @@ ThreadPool::ThreadPool(int threads)
     for (int worker = 1; worker < threads_; worker++) {
       shared_->workers.emplace_back([shared = shared_.get(), worker] { shared->work(worker); });
     }
-  } catch (const std::system_error&) {  // the system gives no more: those there are do
+  } catch (const std::system_error&) {  // the system gives no more threads: the pool works with those it has
     threads_ = 1 + static_cast<int>(shared_->workers.size());
   }
 }

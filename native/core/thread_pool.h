@@ -40,8 +40,8 @@ class ThreadPool {
   bool stopped() const;
 
   // Calls body(item, worker) once for each item in [0, items), handing items out dynamically; worker < threads() names
-  // the thread, for its scratch. Returns when all are done, or those begun when it was stopped (StopScope). `body` must
-  // not throw and must not call parallel_for.
+  // the thread, for its scratch. Returns when all items are done or, after a stop (StopScope), when the items that had
+  // begun are done. `body` must not throw and must not call parallel_for.
   template <typename Body>
   void parallel_for(int64_t items, Body&& body) {
     using Plain = std::remove_reference_t<Body>;

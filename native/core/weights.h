@@ -89,10 +89,10 @@ struct Parameter {
 
 class WeightStore {
  public:
-  // `type` is what matrices are kept as where their op allows it (OpSpec::matrix_type).
+  // Matrices are kept as `type` where their op allows it (OpSpec::matrix_type).
   explicit WeightStore(WeightType type = WeightType::f32) : type_(type) {}
   WeightType type() const { return type_; }
-  // Raised whenever values or the memory they lie in change. Calls that were decoded before are void then.
+  // Raised whenever values or the memory they lie in change. Calls that were decoded earlier are invalid then.
   uint64_t generation() const { return generation_; }
 
   // Copies `count` values of `data`.

@@ -18,10 +18,10 @@ namespace mome {
 bool resize_bicubic_rgb(const uint8_t* source, int64_t width, int64_t height, uint8_t* target, int64_t target_width,
                         int64_t target_height);
 
-// The same in parts: whoever lends the pixels may take them back between two calls of `run`.
+// The same in parts. The pixels need to stay valid only during each call of `run`, not in between.
 class BicubicResize {
  public:
-  // What every target position of one axis reads: source samples [first, first + count) with their weights.
+  // One axis: each target position reads source samples [first, first + count) with their weights.
   struct Axis {
     int64_t stride = 0;     // weights per target position, even; unused ones are zero
     int64_t most_taps = 0;  // largest count
@@ -33,7 +33,7 @@ class BicubicResize {
 
   // False where `resize_bicubic_rgb` would be.
   bool prepare(int64_t width, int64_t height, int64_t target_width, int64_t target_height);
-  // Writes the next `count` rows of `target`, or those that are left; both arrays are whole and the same each time.
+  // Writes the next `count` rows of `target`, or fewer at the end. Every call takes the same two whole arrays.
   void run(const uint8_t* source, uint8_t* target, int64_t count);
 
  private:

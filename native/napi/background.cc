@@ -72,7 +72,7 @@ class Queue {
   const int most_ = std::min(4, available_cores());
 };
 
-// Queues `work` and settles `pending` with what it returns; memory trouble becomes a status.
+// Queues `work` and settles `pending` with its result. A failed allocation becomes a status.
 template <typename Work>
 void in_background(std::shared_ptr<PendingPromise> pending, Work work) {
   const bool queued = Queue::shared().post([pending, work = std::move(work)] {

@@ -34,7 +34,7 @@ class TextList {
   std::vector<char*> pointers_;
 };
 
-// Both ends of a pipe; what is not taken is closed.
+// Both ends of a pipe. Ends that nobody took are closed.
 struct Pipe {
   int ends[2] = {-1, -1};
   Pipe() { (void)!pipe2(ends, O_CLOEXEC); }

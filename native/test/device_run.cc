@@ -37,8 +37,8 @@ void* DeviceMover::place(void* host, int64_t count, size_t element, bool halves,
   const float* floats = static_cast<const float*>(host);
   if (halves) {
     for (int64_t i = 0; i < count; i++) {
-      const uint16_t half =
-          static_cast<uint16_t>(std::bit_cast<uint32_t>(floats[i]) >> 16);  // callers give bfloat16 values
+      // Callers give values that bfloat16 holds.
+      const uint16_t half = static_cast<uint16_t>(std::bit_cast<uint32_t>(floats[i]) >> 16);
       std::memcpy(values.data() + 2 * i, &half, sizeof half);
     }
   } else {

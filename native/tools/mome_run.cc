@@ -1,8 +1,8 @@
 // mome_run <manifest> [--device cpu|cuda] [--target T] [--dtype float32|bfloat16] [--repeat N] [--out FILE] [--profile]
 // [--overlap]
 //
-// Runs a lowered program without Node: what a GPU machine needs to check and measure. The manifest is text, one item
-// per line:
+// Runs a lowered program without Node, so that machines that have a GPU and no Node can check and measure it. The
+// manifest is text, one item per line:
 //   program <file>                      a lowered graph (core/program.h)
 //   blob <file>                         raw values, little-endian, that offsets below count from
 //   dim <name> <value>

@@ -51,7 +51,7 @@ class Bench {
   Bench(const Bench&) = delete;
   Bench& operator=(const Bench&) = delete;
 
-  // So many copies of what a launch touches as outgrow the second-level cache.
+  // As many copies of the memory of a launch as outgrow the second-level cache.
   int copies(size_t bytes) const {
     return static_cast<int>(std::clamp<size_t>((rotated_bytes_ + bytes - 1) / bytes, 1, kMostCopies));
   }
@@ -162,7 +162,7 @@ class Bench {
 
 float* as_rows(void* pointer) { return static_cast<float*>(pointer); }
 
-// args(i) for each of so many copies as what one launch touches asks for.
+// Makes args(i) for each copy of the memory of a launch.
 template <typename Make>
 auto copies_of(const Bench& bench, size_t bytes, Make make) {
   std::vector<decltype(make(0))> all;

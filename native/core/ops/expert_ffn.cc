@@ -68,8 +68,8 @@ void decode_backward(Decoder& d, ExpertFfnBackward& a) {
   }
 }
 
-// The row range of expert `e`, or what is wrong with it. `begin` and `end` are null without a failure behind the last
-// expert.
+// Finds the row range of expert `e`; fails if the range is incomplete. Behind the last expert, `begin` and `end` become
+// null.
 Status find_range(const Instruction& instruction, int e, const Operand*& begin, const Operand*& end) {
   const std::string i = std::to_string(e);
   begin = instruction.find("begin" + i);

@@ -1,31 +1,29 @@
 #include "cpu/register.h"
 
+// Calls X(name) for each file that defines register_<name>.
+#define MOME_REF_KERNELS(X) \
+  X(attention)              \
+  X(elementwise)            \
+  X(expert_ffn)             \
+  X(gather_rows)            \
+  X(layer_norm)             \
+  X(linear)                 \
+  X(losses)                 \
+  X(optimizer)              \
+  X(patch_embed)            \
+  X(proj_residual)          \
+  X(text_embed)
+
 namespace mome::ref {
 
-void register_layer_norm(KernelTable& table);
-void register_attention(KernelTable& table);
-void register_text_embed(KernelTable& table);
-void register_gather_rows(KernelTable& table);
-void register_elementwise(KernelTable& table);
-void register_losses(KernelTable& table);
-void register_optimizer(KernelTable& table);
-void register_linear(KernelTable& table);
-void register_proj_residual(KernelTable& table);
-void register_expert_ffn(KernelTable& table);
-void register_patch_embed(KernelTable& table);
+#define MOME_DECLARE(name) void register_##name(KernelTable& table);
+MOME_REF_KERNELS(MOME_DECLARE)
+#undef MOME_DECLARE
 
 void register_kernels(KernelTable& table) {
-  register_layer_norm(table);
-  register_attention(table);
-  register_text_embed(table);
-  register_gather_rows(table);
-  register_elementwise(table);
-  register_losses(table);
-  register_optimizer(table);
-  register_linear(table);
-  register_proj_residual(table);
-  register_expert_ffn(table);
-  register_patch_embed(table);
+#define MOME_REGISTER(name) register_##name(table);
+  MOME_REF_KERNELS(MOME_REGISTER)
+#undef MOME_REGISTER
 }
 
 }  // namespace mome::ref

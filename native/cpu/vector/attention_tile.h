@@ -150,9 +150,9 @@ inline int64_t head_bias_floats(const RelativePosition& position) {
   return round_up(position.image_offsets() + 2 * position.text_init_length, 16);
 }
 
-// Copies one head's columns of the table to `memory` in that order: of the text part what texts of at most
-// `longest_text` tokens use, and the image part where there are `images`. (For a short text all of it would take as
-// long as the attention itself.)
+// Copies one head's columns of the table to `memory` in that order: the rows of the text part that texts of up to
+// `longest_text` tokens use, and the image part if there are `images`. (Copying everything for a short text would take
+// as long as its attention.)
 template <typename Args>
 inline void read_head_bias(const Args& a, int64_t head, int64_t longest_text, bool images, float* memory) {
   const RelativePosition& p = a.position;

@@ -5,11 +5,11 @@
 //
 // 2 rows columns depth FLOPs. Work is handed out as (block of row tiles) x (group of panels). Inside an item the depth
 // is cut into blocks; for each, panels run outside and row tiles inside: the block's A (at most 224 x 768 floats, 672
-// KiB) stays in the second-level cache while every panel of B passes by once. What C is so far waits in the thread's
-// scratch, in float32, so the cuts do not show in the bits. An epilogue gets a finished tile while it is in the
-// first-level cache:
+// KiB) stays in the second-level cache while every panel of B passes by once. The unfinished sums of C wait in the
+// thread's scratch, in float32, so cutting the depth does not change the bits of the result. An epilogue gets a
+// finished tile while it is in the first-level cache:
 //   epilogue(row, rows, column, columns, tile)   tile is [rows][kPanel], of which `columns` are real.
-// One that also has prefetch(row, rows, column, columns) is told of a tile before it is multiplied.
+// An epilogue may also have prefetch(row, rows, column, columns), which is called before a tile is multiplied.
 #pragma once
 
 #include <cstddef>
@@ -24,14 +24,14 @@
 namespace mome::MOME_ISA {
 namespace {
 
-inline constexpr int64_t kDepthBlock =
-    768;  // A tile x depth block: 42 KiB of the first-level cache; a panel of B: 96 KiB of the second
+// A tile of A takes 42 KiB of the first-level cache, a panel of B 96 KiB of the second.
+inline constexpr int64_t kDepthBlock = 768;
 inline constexpr int64_t kBlockTiles = 16;     // tiles of A per item, 224 rows: with kDepthBlock two thirds of 1 MiB
 inline constexpr int64_t kItemPanels = 8;      // panels per item: A is read again once per item
 inline constexpr int64_t kItemsPerThread = 4;  // enough to even out threads that run at different speeds
 inline constexpr int64_t kRowBlock = 512;      // rows packed at a time: bounds the workspace
-inline constexpr int64_t kSumRowBlock =
-    2048;  // the same where rows are summed over: every block adds to all of the result
+// The same where rows are summed over: every block adds to all of the result.
+inline constexpr int64_t kSumRowBlock = 2048;
 inline constexpr int64_t kRowBlockFloats = 4 << 20;  // and for very deep products 16 MiB
 inline constexpr int64_t kOutputBlock = 4096;        // outputs packed at a time in gemm_over_rows
 

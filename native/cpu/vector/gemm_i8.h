@@ -162,8 +162,8 @@ struct QuantisedRows {
   float* tile_scales(int64_t first_row) const { return scales + first_row * ceil_div(depth, block); }
 };
 
-inline constexpr int64_t kGroupBytes =
-    400 << 10;  // weights of an item: they stay in the second-level cache while tiles pass by
+// Weights of an item: they stay in the second-level cache while tiles pass by.
+inline constexpr int64_t kGroupBytes = 400 << 10;
 inline constexpr int64_t kBlockPanels = kQuantBlock / kPanel;
 inline constexpr int64_t kRowBlockTiles = 16;  // tiles of an item, as in gemm.h
 

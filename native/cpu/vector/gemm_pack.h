@@ -153,8 +153,8 @@ inline void transpose(Vec (&m)[8]) {
 
 // ---- Packing ----------------------------------------------------------------------------------------------------------------
 
-// `rows` <= kLanes rows from `row` on, transposed: out[k * stride + r] for k < depth. Writes kLanes floats per k where
-// the next steps overwrite what is too much, and exactly min(stride, kLanes) at the end.
+// `rows` <= kLanes rows from `row` on, transposed: out[k * stride + r] for k < depth. Writes kLanes floats per k, of
+// which the next steps overwrite those beyond the stride; the last steps write exactly min(stride, kLanes).
 template <typename Source>
 inline void pack_transposed(const Source& source, int64_t row, int64_t rows, int64_t depth, float* out,
                             int64_t stride) {

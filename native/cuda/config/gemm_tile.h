@@ -18,7 +18,7 @@ struct GemmTile {
   double efficiency;  // share of the tensor cores' rate its main loop is taken to reach
 };
 
-// bfloat16 on tensor cores; index i of a family is what its kernel variant i computes.
+// bfloat16 on tensor cores; tile i of a family belongs to its kernel variant i.
 //   sm80  mma.sync, any device from Ampere on
 //   sm90  wgmma with a warpgroup that fetches, Hopper
 enum class GemmFamily { sm80, sm90 };

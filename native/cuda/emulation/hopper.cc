@@ -23,7 +23,7 @@ uint64_t* trap_report() { return nullptr; }  // run_grid returns the word
 namespace emulation {
 namespace {
 
-// As the bits of a 64-bit word in shared memory.
+// The state of a barrier, stored as the bits of a 64-bit word in shared memory.
 struct Phase {
   uint32_t bytes;    // still to come
   uint16_t pending;  // arrivals
@@ -44,8 +44,8 @@ void store(uint64_t* barrier, Phase phase) {
 
 float element(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 
-// Element (row, column) of an operand of 16 columns, as the hardware finds it: the chunk's bits of the address xor-ed
-// with the row's.
+// Element (row, column) of an operand of 16 columns, found as the hardware does: address bits 4 to 6, which name a
+// chunk of 16 bytes, are xor-ed with the row modulo 8.
 float operand(uint64_t descriptor, int row, int column) {
   const uint64_t start = (descriptor & 0x3fff) << 4, stride = (descriptor >> 32 & 0x3fff) << 4;
   const uint64_t linear = start + static_cast<uint64_t>(row / 8) * stride + static_cast<uint64_t>(row % 8) * 128 +
@@ -92,7 +92,7 @@ void land(const Box& box) {
   store(box.barrier, phase);
 }
 
-// The boxes that this barrier's phase waits for.
+// Copies the boxes that this barrier's phase waits for.
 void land_boxes(const uint64_t* barrier) {
   const auto waited_for = [&](const Box& box) { return box.barrier == barrier; };
   for (const Box& box : block().boxes) {

@@ -1,6 +1,6 @@
-// Emulation of what primitives/hopper.h offers. Copies land at once or when their barrier is waited for, by chance:
-// what is read too early shows in the one case, what is overwritten too early in the other. Products run when they are
-// waited for, so that sums read too early show.
+// Emulation of what primitives/hopper.h offers. A random choice lets each copy land at once or when its barrier is
+// waited for: the first shows memory that is overwritten too early, the second shows memory that is read too early.
+// Products run when they are waited for, so sums that are read too early show.
 #pragma once
 
 #include <cstdint>

@@ -15,11 +15,11 @@ MOME_DEVICE int64_t token_row(const Sequence& s, int64_t token) {
   return token < s.text_length ? s.text_begin + token : s.image_begin + token - s.text_length;
 }
 
-// The row of the bias table for a pair of tokens (core/relative_position.h has the layout), made so that little is left
-// to do per pair:
+// The row of the bias table for a pair of tokens (core/relative_position.h has the layout), split so that a pair costs
+// two operations:
 //   row = (base of the query & mask of the key) + add of the key
-// where mask and add also depend on what kind of token the query is. Two patches, or two words, differ by a subtraction
-// of offsets; CLS and the other modality have rows of their own, and there the mask is 0.
+// where mask and add also depend on the kind of the query token. For two patches, or two words, the row is a difference
+// of offsets. Pairs with CLS or with the other modality have rows of their own, so their mask is 0.
 enum QueryKind : int { kTextQuery, kTextClsQuery, kImageQuery, kImageClsQuery };
 inline constexpr int kQueryKinds = 4;
 

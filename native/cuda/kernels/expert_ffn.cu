@@ -3,12 +3,16 @@
 // Three launches, each over all experts at once: the normalisation, fc1 with bias and GELU in its epilogue, fc2 with
 // bias, layer scale and residual in its own. Tiles never cross a range, so a range costs at most one part-filled row of
 // tiles. Where the ranges lie is read on the device (row_groups.h); rows of none are left alone.
+#include "core/ops/expert_ffn.h"
+
 #include "cuda/kernels/layer_norm.h"
 #include "cuda/kernels/register.h"
 #include "cuda/kernels/residual.h"
 
 namespace mome::cuda {
 namespace {
+
+static_assert(kMaxExperts <= kMaxGroups);
 
 template <typename T>
 struct HiddenEpilogue {

@@ -11,7 +11,7 @@
 namespace mome::cuda {
 
 struct NormGroups {
-  RowGroups rows;  // those of no group are left out
+  RowGroups rows;  // rows of no group are skipped
   const float* gamma[kMaxGroups];
   const float* beta[kMaxGroups];
 };

@@ -1,5 +1,5 @@
-// linear: y = x W^T + bias, y in float32: heads are small, and what comes out of them is ranked. Rows of another type
-// than the weight are converted first.
+// linear: y = x W^T + bias, y in float32: heads are small, and their results are ranked, so their precision matters.
+// Rows of another type than the weight are converted first.
 #include "core/ops/linear.h"
 
 #include "cuda/kernels/gemm.h"

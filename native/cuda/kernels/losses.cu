@@ -12,7 +12,7 @@ namespace {
 inline constexpr int kThreads = 256;
 inline constexpr int kWarps = kThreads / 32;
 
-// What one row brings: its loss and what it counts in the mean.
+// One row of a mean: its loss and its weight.
 struct Term {
   double loss, weight;
 };

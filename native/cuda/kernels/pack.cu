@@ -50,17 +50,9 @@ void pack(const float* weight, int64_t rows, int64_t columns, Form, WeightType t
 const Packer kPacker = {packed_bytes, pack};
 
 void register_kernels(KernelTable& table) {
-  register_layer_norm(table);
-  register_linear(table);
-  register_qkv(table);
-  register_proj_residual(table);
-  register_expert_ffn(table);
-  register_attention(table);
-  register_patch_embed(table);
-  register_text_embed(table);
-  register_gather_rows(table);
-  register_elementwise(table);
-  register_losses(table);
+#define MOME_REGISTER(name) register_##name(table);
+  MOME_CUDA_KERNELS(MOME_REGISTER)
+#undef MOME_REGISTER
   table.set_packer(Target::cuda, kPacker);
 }
 

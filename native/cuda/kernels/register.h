@@ -3,19 +3,25 @@
 
 #include "core/kernel.h"
 
+// Calls X(name) for each file that defines register_<name>.
+#define MOME_CUDA_KERNELS(X) \
+  X(attention)               \
+  X(elementwise)             \
+  X(expert_ffn)              \
+  X(gather_rows)             \
+  X(layer_norm)              \
+  X(linear)                  \
+  X(losses)                  \
+  X(patch_embed)             \
+  X(proj_residual)           \
+  X(qkv)                     \
+  X(text_embed)
+
 namespace mome::cuda {
 
-void register_layer_norm(KernelTable& table);
-void register_linear(KernelTable& table);
-void register_qkv(KernelTable& table);
-void register_proj_residual(KernelTable& table);
-void register_expert_ffn(KernelTable& table);
-void register_attention(KernelTable& table);
-void register_patch_embed(KernelTable& table);
-void register_text_embed(KernelTable& table);
-void register_gather_rows(KernelTable& table);
-void register_elementwise(KernelTable& table);
-void register_losses(KernelTable& table);
+#define MOME_DECLARE(name) void register_##name(KernelTable& table);
+MOME_CUDA_KERNELS(MOME_DECLARE)
+#undef MOME_DECLARE
 
 // All of them and the packer.
 void register_kernels(KernelTable& table);

@@ -1,5 +1,5 @@
 // text_embed: out = layer_norm(word[id] + segment (+ position[index])) * gamma + beta, dropped out, + type. One warp
-// per row; the sum is formed anew in each of the three passes, from tables that the cache holds.
+// per row; each of the three passes computes the sum again, from tables that the cache holds.
 #include "core/ops/text_embed.h"
 
 #include "core/random.h"

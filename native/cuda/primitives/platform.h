@@ -84,14 +84,15 @@ MOME_DEVICE T* shared_memory() {
 MOME_DEVICE void block_barrier() { __syncthreads(); }
 MOME_DEVICE void warp_barrier() { __syncwarp(); }
 
-// Keeps the compiler from moving memory accesses across: without it, it loads for many steps of an unrolled loop at
-// once and runs out of registers.
+// Keeps the compiler from moving memory accesses across this point. Otherwise it loads for many steps of an unrolled
+// loop at once and runs out of registers.
 MOME_DEVICE void keep_order() { asm volatile("" ::: "memory"); }
-// Keeps the compiler from computing what depends on `value` before this point, or from keeping it for later.
+// Keeps the compiler from computing values that depend on `value` before this point, and from delaying `value` beyond
+// it.
 MOME_DEVICE void keep_here(int& value) { asm volatile("" : "+r"(value)); }
 MOME_DEVICE void keep_here(float& value) { asm volatile("" : "+f"(value)::"memory"); }
 
-// What a failed call of the runtime means to us.
+// The status of a runtime call; `what` names the call in the message.
 Status cuda_status(cudaError_t code, const char* what);
 // Lets `kernel` be launched on the current device with all the shared memory a block can have.
 Status allow_shared_memory(const void* kernel);

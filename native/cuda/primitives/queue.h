@@ -16,7 +16,7 @@ Status with_element(const Queue& queue, Body&& body) {
   return queue.rows == WeightType::bf16 ? body(bf16()) : body(float());
 }
 
-// A pointer of an argument struct, as what it points to.
+// A pointer of an argument struct with the type of the elements there.
 template <typename T>
 const T* as(const void* pointer) {
   return static_cast<const T*>(pointer);

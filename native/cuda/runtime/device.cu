@@ -24,7 +24,8 @@ namespace mome::cuda {
 
 namespace {
 
-// Mistakes of a call leave the device as it was; what is not known to be one is taken for a lost device.
+// An error that is known to be a mistake in the call leaves the device usable. Any other error is taken to mean that
+// the device is lost.
 constexpr Code code_of(cudaError_t code) {
   if (code >= cudaErrorStreamCaptureUnsupported && code <= cudaErrorStreamCaptureWrongThread) return Code::internal;
   switch (code) {
@@ -155,7 +156,7 @@ class CudaDevice final : public Device {
     device = std::move(fresh);
     return {};
   }
-  // Here and below: what is held of a lost device ends with the process.
+  // Here and below: the resources of a lost device are freed by the end of the process.
   ~CudaDevice() override {
     const DeviceScope scope(options_.index);
     if (!scope.status().ok()) return;
