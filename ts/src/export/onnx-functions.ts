@@ -7,7 +7,7 @@ import { type DenseLayout, emitOnnx, type OnnxGraph, type Part } from '../graph/
 import { batchDims, type HeadInputs } from '../model/contract.ts';
 import { dualOutputs, fusionOutputs, type ModelFunction } from '../model/functions.ts';
 
-/** What an export can hold. */
+/** The functions that can be exported. */
 export const onnxFunctionNames = ['image', 'text', 'fusion'] as const;
 export type OnnxFunctionName = (typeof onnxFunctionNames)[number];
 

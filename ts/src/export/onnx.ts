@@ -23,7 +23,7 @@ import { writeTogether } from '../runtime/files.ts';
 import { type OnnxFunctionName, onnxFunction, onnxFunctionNames } from './onnx-functions.ts';
 
 export interface ExportOptions extends Pick<LoadOptions, 'config' | 'imageSize'> {
-  /** What to export; default: everything the model has heads for. */
+  /** Functions to export; default: all that the model has heads for. */
   readonly only?: readonly OnnxFunctionName[];
   /** Stops the export; nothing is left behind. */
   readonly signal?: AbortSignal;
@@ -48,7 +48,7 @@ export interface ExportedFunction {
   readonly outputs: readonly OnnxValue[];
 }
 
-/** What {@link exportOnnx} wrote. */
+/** Result of {@link exportOnnx}. */
 export interface OnnxExport {
   readonly folder: string;
   readonly functions: readonly ExportedFunction[];
@@ -200,7 +200,7 @@ async function writeAt(file: FileHandle, bytes: Uint8Array, offset: number): Pro
   }
 }
 
-/** What a reader of the files needs to prepare inputs. */
+/** Description for readers of the files: how to prepare inputs. */
 function metadataOf(config: VlmoConfig): Readonly<Record<string, string>> {
   return { imageSize: String(config.imageSize), maxTextLength: String(config.maxTextLength) };
 }

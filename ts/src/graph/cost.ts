@@ -4,7 +4,7 @@
 import type { Graph } from './graph.ts';
 import type { Binding, Cost } from './ops/work.ts';
 
-/** What one machine can do. */
+/** Peak rates of a machine. */
 export interface Machine {
   /** Peak floating-point operations per second. */
   readonly flopsPerSecond: number;
@@ -17,7 +17,7 @@ export interface NodeCost extends Cost {
   readonly op: string;
   /** Share of the graph's least possible time on `machine`; 0 when no machine is given. */
   readonly share: number;
-  /** What bounds the node on `machine`. */
+  /** The peak rate that bounds the node on `machine`. */
   readonly bound: 'compute' | 'memory' | 'none';
 }
 

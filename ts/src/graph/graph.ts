@@ -67,7 +67,7 @@ export class Graph {
     this.nodes.push({ ...node, op } as GraphNode);
   }
 
-  /** Marks what `build` appends as one segment. */
+  /** Marks the nodes that `build` appends as one segment. */
   segment<T>(build: () => T): T {
     const first = this.nodes.length;
     const result = build();

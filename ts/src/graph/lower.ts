@@ -10,7 +10,7 @@ import type { Graph } from './graph.ts';
 import type { Attribute, Instruction, View } from './ops/op.ts';
 import type { Activation, Dim, Operand } from './value.ts';
 
-/** A lowered graph: what `NativeProgram` takes. */
+/** A lowered graph, as `NativeProgram` takes it. */
 export interface Lowered {
   readonly text: string;
   /** Per-run dimensions, in the order of the program's `dims` line. */

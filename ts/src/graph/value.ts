@@ -1,5 +1,5 @@
 /**
- * What flows through a graph: named dimensions, values and parameters.
+ * Named dimensions, values and parameters of a graph.
  *
  * Dimension names are types: `Value<['rows', 'width']>` cannot be passed where `Value<['rows', 'hidden']>` is expected, so a
  * wrong composition of ops does not compile. A dimension has a fixed size (the model's width) or is bound per run (rows).

@@ -17,7 +17,7 @@ export interface ImageItem {
   readonly type?: 1 | 2;
 }
 
-/** What a batch holds: any mix of the three kinds of sequence. */
+/** The items of a batch: any mix of the three kinds of sequence. */
 export interface BatchItems {
   /** Text-only sequences. */
   readonly texts?: readonly TokenIds[];
@@ -35,7 +35,7 @@ export interface BatchInputs<R extends Reader = never> {
 
 type KeptArrays<R extends Reader> = { readonly [K in R as `kept_${K}`]: Int32Array };
 
-/** Sizes, index inputs and row positions of a laid-out batch. What is kept are its CLS rows: `keepRows` chooses others. */
+/** Sizes, index inputs and row positions of a laid-out batch. Its CLS rows are kept; `keepRows` chooses others. */
 export interface Batch extends BatchInputs<'text' | 'pair' | 'image'> {
   readonly dims: BatchSizes & RunSizes<keyof typeof countDims>;
   /** Rows of `kept_text`, `kept_pair` and `kept_image` that are sequences, by the dimension that counts all: the first ones. */
@@ -48,14 +48,14 @@ export interface Batch extends BatchInputs<'text' | 'pair' | 'image'> {
   readonly pairImageCls: Int32Array;
   /** CLS row of each image-only sequence. */
   readonly imageCls: Int32Array;
-  /** Sum over sequences of tokens squared: what attention costs. */
+  /** Sum over sequences of tokens squared, which the cost of attention is proportional to. */
   readonly scorePairs: number;
 }
 
 /**
  * @param pictures number of distinct pictures whose pixels the run gives
  * @param inBuckets whether sizes are rounded up, so that a device meets them again. The rows added belong to no sequence and no expert: text
- *   rows lie before the first text, images behind the last, and what picks rows picks the first one more often
+ *   rows lie before the first text, images behind the last; padded index entries point at row 0
  * @throws MomeError `MOME_INVALID_ARGUMENT` for a text that is empty or too long, or a picture out of range
  */
 export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: number, inBuckets = false): Batch {
@@ -169,14 +169,14 @@ export interface KeptRows<R extends Reader> {
   readonly inputs: Pick<BatchArrays, 'kept'> & KeptArrays<R>;
 }
 
-/** Rows of one kind of sequence by the name of what reads them. */
+/** Rows of one kind of sequence by the name of their reader. */
 type Readers<R extends Reader> = { readonly [K in R]: Int32Array };
 
 /**
  * The rows that are read after the encoder, so that its last block can leave out all others: input `kept`, and for each reader the
  * places of its rows among them, `kept_<reader>`.
  *
- * @param rounded what the number of a reader's rows is rounded up to; what is added reads row 0 of the batch and place 0
+ * @param rounded rounds up the number of a reader's rows; padded entries point at row 0 of the batch and place 0
  */
 export function keepRows<T extends Reader = never, P extends Reader = never, I extends Reader = never>(
   parts: { readonly texts?: Readers<T>; readonly pairs?: Readers<P>; readonly images?: Readers<I> },

@@ -1,5 +1,6 @@
 /**
- * Sizes that a device meets again: what is launched for one batch is recorded and replayed for others of the same sizes.
+ * Rounds the sizes of batches up, so that a device meets few sizes: it records the launches of one batch and replays them for others of the same
+ * sizes.
  */
 
 /** Buckets between a power of two and the next, once `step` is no longer the coarser. */

@@ -1,5 +1,5 @@
 /**
- * What runs of VLMo's programs give. Every dimension and every input is declared here, once: graphs take them from here, batches are laid out
+ * The contract of runs of VLMo's programs. Every dimension and every input is declared here, once: graphs take them from here, batches are laid out
  * for them, and a run with another name or type of array does not compile.
  */
 import type { VlmoConfig } from '../architecture/config.ts';
@@ -48,7 +48,7 @@ export const headDims = runDims('tokens', 'statements');
 
 const objectiveDims = runDims('itm_rows', 'mlm_rows', 'vqa_rows', 'nlvr2_rows');
 
-/** What the encoder reads of a batch. */
+/** Inputs of the encoder. */
 export const batchInputs = {
   text_ids: i32([batchDims.text_rows]),
   /** Place of each row's token in its text. */
@@ -72,7 +72,7 @@ export function pictureInputs({ imageSize }: Pick<VlmoConfig, 'imageSize'>) {
   } as const;
 }
 
-/** What the heads of inference read: rows among the kept ones, or rows of the batch. */
+/** Inputs of the heads of inference: rows among the kept ones, or rows of the batch. */
 export const headInputs = {
   kept: batchInputs.kept,
   kept_text: i32([countDims.texts]),
@@ -84,7 +84,7 @@ export const headInputs = {
   mlm_rows: i32([headDims.tokens]),
 } as const;
 
-/** What objectives read: their rows among the kept ones, and what is right for each. */
+/** Inputs of objectives: their rows among the kept ones, and the right result for each. */
 export function objectiveInputs(answers: Dim<'answers'>) {
   const { itm_rows, mlm_rows, vqa_rows, nlvr2_rows } = objectiveDims;
   return {
@@ -119,7 +119,7 @@ export type HeadInputs = typeof headInputs;
 export type ObjectiveInputs = ReturnType<typeof objectiveInputs>;
 export type PictureArrays = RunArrays<ReturnType<typeof pictureInputs>>;
 
-/** What reads kept rows: `text` reads those of the input `kept_text`. */
+/** Readers of kept rows: `text` reads the rows of the input `kept_text`. */
 export type Reader = keyof (HeadInputs & ObjectiveInputs) extends infer K
   ? K extends `kept_${infer R}`
     ? R
@@ -131,7 +131,7 @@ export type BatchSizes = RunSizes<keyof typeof batchDims | keyof typeof keptDims
 /** Arrays that every batch has. */
 export type BatchArrays = RunArrays<typeof batchInputs>;
 
-/** Arguments of a training program: a batch, its pictures, and what the objectives of the program read. */
+/** Arguments of a training program: a batch, its pictures, and the inputs of the program's objectives. */
 export interface TrainingArguments {
   readonly dims: BatchSizes & Partial<RunSizes<RunDimsOf<ObjectiveInputs>>>;
   readonly inputs: BatchArrays & Partial<PictureArrays> & Partial<RunArrays<ObjectiveInputs>> & DropPathScales;

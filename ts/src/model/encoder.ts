@@ -56,7 +56,7 @@ export function encode(graph: Graph, config: VlmoConfig, options: EncoderOptions
 }
 
 /**
- * The same where only some rows are read afterwards, the `kept` rows of the run: the last block leaves out what none of them needs.
+ * The same where only the `kept` rows of the run are read afterwards: the last block skips all work for other rows.
  * `vlBranch` continues it.
  */
 export function encodeKept(graph: Graph, config: VlmoConfig, options: EncoderOptions): Encoded<'kept'> {

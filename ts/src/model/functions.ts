@@ -55,14 +55,14 @@ export interface ModelFunction<
 /** Part `K` of an object, which may be left out when there is nothing to give. */
 type Part<K extends string, T> = keyof T extends never ? { readonly [P in K]?: T } : { readonly [P in K]: T };
 
-/** What a run of `F` gives besides its batch and pictures. */
+/** Arguments of a run of `F` besides its batch and pictures. */
 export type OwnArguments<F> =
   F extends ModelFunction<infer I, infer D, string>
     ? Part<'dims', Omit<RunSizes<D | RunDimsOf<Pick<HeadInputs, I>>>, keyof Batch['dims']>> &
         Part<'inputs', Omit<RunArrays<Pick<HeadInputs, I>>, keyof Batch['inputs']>>
     : never;
 
-/** What a run of `F` gives. */
+/** Outputs of a run of `F`. */
 export type OutputsOf<F> =
   F extends ModelFunction<HeadInput, HeadDim, infer O> ? { readonly [K in O]: Float32Array } : never;
 
@@ -170,9 +170,9 @@ export const fillMask = modelFunction('fill_mask', {
   heads: ({ hidden, weights }, { mlm_rows }) => ({ mlm_logits: mlmLogits(hidden, mlm_rows, weights) }),
 });
 
-/** What a unimodal batch gives: all hidden rows, both embeddings and those of the VL branch. */
+/** Outputs of a unimodal batch: all hidden rows, both embeddings and the embeddings of the VL branch. */
 export type DualOutput = 'hidden' | 'text_embed' | 'image_embed' | 'text_embed_vl' | 'image_embed_vl';
-/** What a fused batch gives but the NLVR2 and MLM heads: all hidden rows, pooled rows, ITM and VQA logits. */
+/** Outputs of a fused batch, without the NLVR2 and MLM heads: all hidden rows, pooled rows, ITM and VQA logits. */
 export type FusionOutput = 'hidden' | 'pooled' | 'itm_logits' | 'vqa_logits';
 
 /** The outputs that `wanted` names; no others are built, because a model may lack their heads. */

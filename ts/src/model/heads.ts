@@ -1,5 +1,5 @@
 /**
- * What is read off the encoder: embeddings, pooled rows and classifier logits.
+ * The heads on the encoder: embeddings, pooled rows and classifier logits.
  */
 import {
   type Activation,

@@ -1,5 +1,5 @@
 /**
- * The training objectives, each a graph with a `loss` output (and what mining or logging reads), lowered with its backward.
+ * The training objectives, each a graph with a `loss` output (and outputs that mining or logging reads), lowered with its backward.
  */
 
 import type { VlmoConfig } from '../architecture/config.ts';
@@ -25,7 +25,7 @@ import { embedding, itmLogits, mlmLogits, nlvr2Logits, pooled, vqaLogits } from 
 export const objectiveNames = ['itc', 'irtr', 'itm', 'mlm', 'textmlm', 'vqa', 'nlvr2'] as const;
 export type Objective = (typeof objectiveNames)[number];
 
-/** What each loss counts in the sum that is differentiated, as in the original code. `itc` counts half for each of its two branches. */
+/** Weight of each loss in the sum that is differentiated, as in the original code. `itc` has half for each of its two branches. */
 export const defaultLossWeights: Readonly<Record<Objective, number>> = {
   itc: 1,
   irtr: 1,
@@ -43,7 +43,7 @@ export interface ObjectiveOptions extends EncoderOptions {
   readonly vlBranch?: boolean;
   /** Keep only the blocks' inputs for the backward pass and compute the rest again. */
   readonly checkpointActivations?: boolean;
-  /** What losses count in the sum that is differentiated; {@link defaultLossWeights} where one is not named. */
+  /** Weights of losses in the sum that is differentiated; default: {@link defaultLossWeights}. */
   readonly lossWeights?: Partial<Readonly<Record<Objective, number>>>;
 }
 

@@ -34,7 +34,7 @@ export interface ModelDims {
   readonly one: Dim<'one'>;
 }
 
-/** Weights of one block; `expert` names what a layer may not have (`vl` below the first VL layer). */
+/** Weights of one block. A layer may lack an expert, such as `vl` below the first VL layer. */
 export interface BlockWeights {
   readonly layer: number;
   readonly norm1: Norm<'width'>;
@@ -136,7 +136,7 @@ export class ModelWeights {
     };
   }
 
-  /** What every block's attention shares: heads, grid and the relative table with a column per layer and head. */
+  /** Shared by the attention of all blocks: heads, grid and the relative table with a column per layer and head. */
   get attentionOptions() {
     const { config, dims, graph } = this;
     return {

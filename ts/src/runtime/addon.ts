@@ -28,7 +28,7 @@ export interface RunOutputs {
 export type ParameterKind = 'value' | 'gradient' | 'm' | 'v';
 
 /**
- * What weight matrices are kept as. Arithmetic is in float32 with `bfloat16` weights; with `int8` the products of the blocks are
+ * The type in which weight matrices are kept. Arithmetic is in float32 with `bfloat16` weights; with `int8` the products of the blocks are
  * of 8-bit numbers, summed exactly, and everything else is in float32.
  */
 export const dtypes = ['float32', 'bfloat16', 'int8'] as const;
@@ -98,7 +98,7 @@ export interface NativeWeights {
 }
 
 export interface NativeProgram {
-  /** What a run takes, in order. */
+  /** Inputs of a run, in order. */
   readonly names: Readonly<Record<'dims' | 'scalars' | 'inputs', readonly string[]>>;
   run(
     dims: Float64Array,
@@ -123,7 +123,7 @@ export interface CpuInfo {
 /** A CUDA device. */
 export interface CudaDevice {
   readonly name: string;
-  /** Versions of CUDA's runtime and of what the driver knows. */
+  /** Versions of CUDA's runtime and of the driver. */
   readonly runtime: string;
   /** Compute capability, such as 9.0; 0 where the device could not be read. */
   readonly capability: number;
@@ -148,7 +148,7 @@ export interface KernelEntry {
 }
 
 /**
- * What the native side knows of an op besides its kernels (`native/core/ops/spec.h`). Keys of operands are the field names of the native argument
+ * The native description of an op (`native/core/ops/spec.h`). Keys of operands are the field names of the native argument
  * structs; a `#` in a key stands for one decimal digit.
  */
 export interface OpEntry {
@@ -242,7 +242,7 @@ export function packageRoot(): string {
 /**
  * Loads the addon: a prebuilt binary, or the one built here.
  *
- * @throws MomeError `MOME_NATIVE_LOAD` saying what to do
+ * @throws MomeError `MOME_NATIVE_LOAD` with advice
  */
 export function addon(): Addon {
   if (loaded) return loaded;
@@ -269,7 +269,7 @@ export function fromNative(error: unknown): unknown {
   return error;
 }
 
-/** Calls the addon, translating what it throws or rejects with. */
+/** Calls the addon and translates its errors. */
 export function native<T>(call: (addon: Addon) => T): T {
   try {
     const value = call(addon());

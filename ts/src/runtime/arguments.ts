@@ -1,5 +1,5 @@
 /**
- * What callers give, checked and copied before any work. JavaScript has no types: a misspelt option would be ignored, and a list that
+ * Checks and copies the arguments of callers before any work. JavaScript has no types: a misspelt option would be ignored, and a list that
  * changes during a call would give wrong results.
  */
 import { fileURLToPath } from 'node:url';
@@ -28,7 +28,7 @@ export function isObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null;
 }
 
-/** What the value of an option may be. */
+/** The accepted values of an option. */
 export interface Kind {
   /** Reads after "expected <option> to be". */
   readonly expected: string;
@@ -110,8 +110,8 @@ export function takeFields<T extends object>(where: string, name: string, value:
  * A copy of a caller's list, each item read once.
  *
  * @param where name of the call, for messages
- * @param items what the list holds, in the plural
- * @param kind what one of them is called
+ * @param items name of the items in messages, in the plural
+ * @param kind name of one item in messages
  * @throws MomeError `MOME_INVALID_ARGUMENT` unless `value` is an array, or for a place that holds nothing, with its index
  */
 export function takeList(where: string, value: unknown, items: string, kind: string): unknown[] {
@@ -152,7 +152,7 @@ export function takeText(where: string, value: unknown, kind: string, index?: nu
 /**
  * A path: a text, or a `file:` URL.
  *
- * @param what what lies there
+ * @param what names the file in messages
  * @throws MomeError `MOME_INVALID_ARGUMENT` for anything else, an empty text, or one with a NUL in it
  */
 export function takePath(where: string, value: unknown, what: string): string {

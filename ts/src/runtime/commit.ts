@@ -1,5 +1,5 @@
 /**
- * The moment at which several files of a folder change: names of temporary files, the list `.mome-commit`, and what killed runs leave.
+ * The moment at which several files of a folder change: names of temporary files, the list `.mome-commit`, and files that killed runs leave.
  * Writers use `writeTogether` of files.ts.
  */
 import { createHash, randomBytes } from 'node:crypto';
@@ -24,7 +24,7 @@ import { type JsonLimits, parseJson } from './json.ts';
 import { Pace } from './pace.ts';
 
 const commitName = '.mome-commit';
-/** What a list of files to rename may hold. */
+/** Limits of a list of files to rename. */
 const commitLimits: JsonLimits = { bytes: 2 ** 20, depth: 4, values: 2 ** 14 };
 
 /** `<name>.<machine>-<process>-<its start>-<random>.tmp`: whose file it is, and whether they can still be at work. */
@@ -129,7 +129,7 @@ export async function readCommit(folder: string): Promise<Commit | undefined> {
   }
 }
 
-/** Finishes a change that began in `folder`, whoever began it. */
+/** Finishes a change that this or another process began in `folder`. */
 export async function takeOverCommit(folder: string): Promise<void> {
   const commit = await readCommit(folder);
   if (commit) await rollForward(folder, commit);
@@ -153,7 +153,7 @@ async function rollForward(folder: string, { owner, temporaries }: Commit): Prom
   if ((await readCommit(folder))?.owner === owner) await rm(join(folder, commitName), { force: true });
 }
 
-/** Removes temporary files of processes that have ended. Files of others, and those of a change to be finished, stay. */
+/** Removes temporary files of processes that have ended. Files of running processes and of an unfinished change stay. */
 export async function removeLeftovers(folder: string): Promise<void> {
   const kept = new Set((await readCommit(folder))?.temporaries.values());
   try {

@@ -23,7 +23,7 @@ export function deviceName(device: Device): 'cpu' | `cuda:${number}` {
 /**
  * Decides where to run.
  *
- * @param wanted what the user asked for; default: `auto`
+ * @param wanted the device that the user asked for; default: `auto`
  * @param options a processor's kernel set or 8-bit weights make `auto` take the processor
  * @throws MomeError `MOME_INVALID_ARGUMENT` for a name that is none, `MOME_UNSUPPORTED` for int8 on a CUDA device
  */

@@ -1,4 +1,4 @@
-/** `mome doctor`: what this machine offers, and whether the addon runs on it. */
+/** `mome doctor`: lists this machine's devices and kernel sets, and checks whether the addon runs on it. */
 import { addon, type CpuInfo } from './addon.ts';
 import { cudaInfo, deviceName, resolveDevice } from './device.ts';
 import { Engine, type EngineOptions } from './engine.ts';

@@ -27,17 +27,17 @@ export interface EngineOptions {
   readonly target?: string;
   /** Where runs take place; default: this processor. */
   readonly device?: Device;
-  /** Bytes a CUDA device may hold for this engine, weights and arena together; default: what there is. */
+  /** Bytes a CUDA device may hold for this engine, weights and arena together; default: all its memory. */
   readonly memoryLimit?: number;
 }
 
-/** What an engine holds outside JavaScript's heap. */
+/** Bytes that an engine holds outside JavaScript's heap. */
 interface Held {
   readonly engine: NativeEngine;
   readonly weights: NativeWeights[];
 }
 
-/** Frees what a dropped engine holds, as soon as its object was collected. */
+/** Frees the native memory of a dropped engine once its object was collected. */
 const dropped = new FinalizationRegistry<Held>(free);
 
 function free({ engine, weights }: Held): void {
@@ -80,7 +80,7 @@ export class Engine {
     this.target = this.#native.target;
   }
 
-  /** @param dtype what matrices are kept as; only float32 ones can be trained */
+  /** @param dtype type of matrices in memory; only float32 weights can be trained */
   createWeights(dtype: DType = 'float32'): Weights {
     this.#requireAlive();
     const weights = native((a) => new a.NativeWeights(this.#native, dtype));
@@ -284,7 +284,7 @@ export class Program<A extends RunArguments = RunArguments, O extends Outputs = 
     return (await this.#start({ ...args, profile: true })) as Required<RunOutputs>;
   }
 
-  // What a call passes on the way back is cold after a run, whose weights fill the caches: one step, and no copies that can be kept.
+  // After a run its weights fill the caches and the code of the way back is cold: keep this to one step, without copies.
   async #start(
     { dims, scalars = {}, inputs, profile = false }: RunArguments,
     signal?: AbortSignal,

@@ -37,7 +37,7 @@ export function clip(text: string, most: number = maxNameLength): string {
 
 /** The item of a call that an error is about. */
 export interface ErrorItem {
-  /** What it is: `picture`, `text`, `pair`, `candidate`, `query`, `question` or `statement`. */
+  /** One of `picture`, `text`, `pair`, `candidate`, `query`, `question` or `statement`. */
   readonly kind?: string;
   /** Its place in the caller's list, from 0. */
   readonly index?: number;
@@ -82,7 +82,7 @@ export function ofOuterCall(error: unknown, where: string, about: ErrorItem): un
   return new MomeError(error.code, `${where}: ${name}: ${expectation(error)}`, options);
 }
 
-/** What an error says without the names of call and item: "expected ..., got ...". */
+/** The message of an error without the names of call and item: "expected ..., got ...". */
 export function expectation({ message }: Error): string {
   return /(?:^|: )(expected .*)$/s.exec(message)?.[1] ?? message;
 }

@@ -45,7 +45,7 @@ export async function makeFolder(path: string, made: string[] = []): Promise<voi
   }
 }
 
-/** What a failure of the file system means for the person who reads of it; undefined where its code tells nothing more. */
+/** Explains an error code of the file system to its reader; undefined for codes that need no explanation. */
 function reasonOf(error: unknown): string | undefined {
   const { code, path } = error as NodeJS.ErrnoException;
   const folder = path === undefined ? 'the folder' : dirname(path);
@@ -81,7 +81,7 @@ export function writeError(error: unknown, path: string): MomeError {
 }
 
 /**
- * Writes several files of a folder that change together or not at all, and removes what killed runs left behind.
+ * Writes several files of a folder that change together or not at all, and removes files that killed runs left behind.
  *
  * `write` makes each file under the temporary name that `fileIn` gives. When it returns, all of them are synced and one file,
  * `.mome-commit`, is put into the folder: it lists the temporary names and what they stand for. From then on the new files count,

@@ -37,7 +37,7 @@ export class InputFile {
   }
 
   /**
-   * Opens a regular file. What would hang or have no end, such as a named pipe or a device, is refused before it is opened.
+   * Opens a regular file. A named pipe or a device, which could hang or never end, is refused before it is opened.
    *
    * @param what names the file in messages, such as "a checkpoint"
    * @throws MomeError `MOME_NOT_FOUND` where there is nothing, or a link to nothing; `MOME_INVALID_FILE` for a folder, pipe, socket or
@@ -137,7 +137,7 @@ function requireRegular(stats: fs.BigIntStats, path: string, what: string): void
   check(stats.isFile(), 'MOME_INVALID_FILE', `${path}: expected ${what}, got ${kindOf(stats)}`);
 }
 
-/** What something in a folder is, in words. */
+/** The type of an entry of a folder, in words. */
 export function kindOf(stats: fs.BigIntStats | fs.Stats): string {
   if (stats.isFile()) return 'a file';
   if (stats.isDirectory()) return 'a folder';

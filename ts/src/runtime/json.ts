@@ -6,7 +6,7 @@ import { check, MomeError } from './errors.ts';
 import { readText } from './input-file.ts';
 import { Pace } from './pace.ts';
 
-/** What a text may hold. */
+/** Limits of a text. */
 export interface JsonLimits {
   /** Most bytes of the text in UTF-8. */
   readonly bytes: number;
@@ -23,7 +23,7 @@ const maxTextLength = 2 ** 20;
 /** Values between two looks at the clock. */
 const valuesPerPiece = 128;
 
-/** What is open around the place that is read: a list, or an object and the name of its next value. */
+/** A list that is being read, or an object and the name of its next value. */
 type Open = unknown[] | { readonly object: Record<string, unknown>; name: string };
 
 /**

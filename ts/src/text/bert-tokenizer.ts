@@ -7,7 +7,7 @@ import type { Tokenizer } from './tokenizer.ts';
 /** Most characters of a text that are looked at: some hundredths of a second where they hold no pieces. */
 const maxCharacters = 2 ** 17;
 
-/** What a vocabulary file of BERT's kind says. */
+/** The contents of a vocabulary file of BERT's kind. */
 export interface BertVocabulary extends WordPieceTables {
   /** Pieces by id, with holes where no piece has an id. */
   readonly pieces: readonly (string | undefined)[];

@@ -1,7 +1,7 @@
 /**
  * BERT's tokenizer: texts to words, words to word pieces.
  *
- * Words come one at a time, so that a long text costs what its first pieces cost.
+ * Words come one at a time, so that a long text, which is cut, costs no more than its first pieces.
  */
 
 /** How BERT's normalizer changes words. */

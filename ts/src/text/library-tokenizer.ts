@@ -13,7 +13,7 @@ const maxCharacters = 2 ** 14;
 /** Pieces at the end that a cut may have changed: those of a word and of a special piece that it goes through. */
 const maxCutPieces = 2 * longestWord;
 
-/** What this file uses of the library, whose own types do not resolve from CommonJS. */
+/** The part of the library's types that this file uses: the library's own do not resolve from CommonJS. */
 interface Library {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
   decode(ids: number[], options: { skip_special_tokens: boolean }): string;

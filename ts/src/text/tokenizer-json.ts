@@ -1,4 +1,4 @@
-/** What a `tokenizer.json` may hold. */
+/** The accepted contents of a `tokenizer.json`. */
 import { z } from 'zod';
 import { check, MomeError } from '../runtime/errors.ts';
 import { type JsonLimits, parseJson } from '../runtime/json.ts';

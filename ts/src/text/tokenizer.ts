@@ -83,7 +83,7 @@ export async function createTokenizer(
   return bertTokenizer(source, options, maxLength, where);
 }
 
-/** What both kinds of files tell. */
+/** The contents of either kind of file. */
 interface VocabularySource {
   readonly pieces: readonly (readonly [piece: string, id: number])[];
   readonly added: readonly (readonly [piece: string, id: number])[];

@@ -1,6 +1,6 @@
 /**
  * From ragged rows to dense tensors. The graph's rows are one matrix, sorted by modality, of any mix of sequences; an ONNX graph takes
- * one kind of sequence, as [batch, tokens, width]. A `DenseLayout` says what the row ranges and indices of the graph become there.
+ * one kind of sequence, as [batch, tokens, width]. A `DenseLayout` translates the row ranges and indices of the graph.
  */
 import { check, MomeError } from '../../runtime/errors.ts';
 import type { Graph } from '../graph.ts';
@@ -8,7 +8,7 @@ import type { GraphNode } from '../ops/op.ts';
 import type { Dim, Parameter, Value } from '../value.ts';
 import { OnnxBuilder, type OnnxGraph, type OnnxValue, type ReadParameter, type Tensor } from './builder.ts';
 
-/** What the tokens of a sequence come from. */
+/** The source of a sequence's tokens. */
 export type Part = 'image' | 'text';
 
 /**
@@ -49,7 +49,7 @@ export class Emission {
     }
   }
 
-  /** The dense tensor of a value; emits what computes it when nobody has asked before. */
+  /** The dense tensor of a value; the first request emits the nodes that compute it. */
   tensor(value: Value): Tensor {
     if (value.kind === 'input') throw unsupported(`input "${value.name}" as data of an op`);
     const known = this.#tensors.get(value.id);

@@ -16,10 +16,10 @@ export type { DenseLayout, Part } from './emission.ts';
 export { decodeModel, encodeModel, type ModelProto } from './proto.ts';
 
 /**
- * Writes some outputs of a graph, and what they need, as an ONNX graph over one kind of sequence.
+ * Writes some outputs of a graph, with all nodes they depend on, as an ONNX graph over one kind of sequence.
  *
  * @param outputs names of outputs of `graph`, each one row per sequence
- * @throws MomeError `MOME_UNSUPPORTED` when an output needs what only training or another kind of sequence has
+ * @throws MomeError `MOME_UNSUPPORTED` when an output depends on a value that only training or another kind of sequence has
  */
 export function emitOnnx(graph: Graph, layout: DenseLayout, outputs: readonly string[]): OnnxGraph {
   const emission = new Emission(graph, layout);

@@ -143,7 +143,7 @@ export function encodeModel(model: ModelProto): Uint8Array {
   return modelType.encode(modelType.fromObject(model)).finish();
 }
 
-/** What an `.onnx` file of this library says; messages and fields it does not write are skipped. */
+/** Reads an `.onnx` file of this library. Messages and fields that the library does not write are skipped. */
 export function decodeModel(bytes: Uint8Array): ModelProto {
   return modelType.toObject(modelType.decode(bytes), { longs: Number, arrays: true }) as ModelProto;
 }

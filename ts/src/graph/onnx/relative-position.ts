@@ -3,7 +3,7 @@
  * `native/core/relative_position.h` is the same layout for kernels; tests hold both to the recorded cases.
  */
 
-/** What sizes the table. */
+/** The sizes that the table follows from. */
 interface RelativeTable {
   /** Patches along one side of the picture. */
   readonly grid: number;

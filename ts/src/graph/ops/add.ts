@@ -1,5 +1,5 @@
 /**
- * add: `y = a + b`. Differentiation sums with it what several readers of a value leave as its gradient.
+ * add: `y = a + b`. Differentiation sums the gradients from several readers of a value with it.
  */
 import type { Activation, Dims, Names, Value } from '../value.ts';
 import type { KernelOp, Node } from './op.ts';

@@ -20,7 +20,7 @@ type AttentionNode = Node<
   }
 >;
 
-/** What attention needs to know besides the rows. */
+/** Arguments of attention besides the rows. */
 export interface AttentionOptions {
   readonly heads: number;
   /** Index of the block: selects its columns of the relative table. */
@@ -138,7 +138,7 @@ function relativeBias(node: AttentionNode, emission: Emission): Tensor | undefin
   return onnx.op('Slice', [bias, onnx.ints(0, 0), ends, onnx.ints(2, 3)]);
 }
 
-/** What is added to the scores of every key, [batch, 1, 1, tokens]: 0, and much less for padding. */
+/** Added to the scores of every key, [batch, 1, 1, tokens]: 0, and much less for padding. */
 function keyMask(emission: Emission): Tensor | undefined {
   const { onnx, layout } = emission;
   if (layout.maxTextTokens === 0) return undefined;

@@ -1,5 +1,5 @@
 /**
- * The table of ops: one object each. What lacks a part of its op, or stands under another name, does not compile.
+ * The table of ops: one object each. An object that lacks a part of its op, or stands under another name, does not compile.
  */
 import { addOp } from './add.ts';
 import { attentionOp } from './attention.ts';

@@ -1,5 +1,5 @@
 /**
- * What the graph knows about an op: one object that builds its nodes, differentiates, costs and writes them as ONNX.
+ * The description of an op: one object that builds its nodes, differentiates, costs and writes them as ONNX.
  */
 import { check } from '../../runtime/errors.ts';
 import type { Tensor } from '../onnx/builder.ts';
@@ -47,7 +47,7 @@ interface Rules<K extends string, N extends Node> {
 
 /** An op that runs as a kernel. */
 export interface KernelOp<K extends string = string, N extends Node = Node> extends Rules<K, N> {
-  /** What each operand is to the kernel. */
+  /** The role of each operand for the kernel. */
   readonly operands: { readonly [Key in keyof N['operands']]-?: Role<N['operands'][Key]> };
   /** How the forward kernel treats the memory of each result. */
   readonly results: { readonly [Key in keyof N['results']]: ResultMemory<keyof N['operands'] & string> };
@@ -111,7 +111,7 @@ export interface BackwardCall extends Pick<Instruction, 'operands' | 'attributes
   readonly gradients: Readonly<Record<string, Value>>;
 }
 
-/** What a gradient rule may ask and say. */
+/** The interface of gradient rules. */
 export interface GradientContext {
   /** Gradient of a result; undefined when no loss depends on it. */
   gradient(result: Activation): Activation | undefined;
@@ -120,16 +120,16 @@ export interface GradientContext {
   /** Whether anything wants the gradient of `value`. */
   wants(value: Value): boolean;
   /**
-   * `d<key>` for each parameter among the operands that is not frozen: what a backward kernel adds its gradient to.
+   * `d<key>` for each parameter among the operands that is not frozen: the memory to which a backward kernel adds its gradient.
    *
    * @param rows the rows that the gradients sum over, for kernels that may have none to do in a run
    */
   parameterGradients(operands: Operands, rows?: RowRange): Operands;
-  /** Appends a backward kernel call, and adds each of its results to what is known of the gradient of that value. */
+  /** Appends a backward kernel call, and adds each of its results to the gradient of that value so far. */
   emit(op: Op, call: BackwardCall): void;
   /** The same for a kernel that, when `accumulate_dx` is set, adds `dx` to the gradient that other readers of `x` left. */
   emitInto(x: Value, op: Op, call: Pick<BackwardCall, 'operands' | 'attributes'>): void;
-  /** Adds `gradient` to what is known of `value`'s gradient. */
+  /** Adds `gradient` to the gradient of `value` so far. */
   add(value: Value, gradient: Activation): void;
   /** The rows of `whole` from row `begin` on, without copying. */
   rowsOf(whole: Activation, begin: Dim | number, shape: readonly Dim[]): Activation;
