@@ -8,8 +8,11 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstring>
 #include <string>
+#include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -74,6 +77,19 @@ int spawn(const std::string& file, const TextList& arguments, const TextList& en
   return failure;
 }
 
+// Ends and collects a process whose environment ends first, such as a worker thread that is terminated: nobody else
+// would, and it would stay in the system's table as long as this process lives. Waiting is left to another thread.
+void abandon(void* number) {
+  const auto pid = static_cast<pid_t>(reinterpret_cast<intptr_t>(number));
+  kill(pid, SIGKILL);
+  try {
+    std::thread([pid] { waitpid(pid, nullptr, 0); }).detach();
+  } catch (const std::system_error&) {  // then it stays
+  }
+}
+
+void* as_pointer(pid_t pid) { return reinterpret_cast<void*>(static_cast<intptr_t>(pid)); }
+
 // startProcess(file, arguments, environment): { pid, input, output }: descriptors of the ends of its standard input and
 // output.
 Napi::Value StartProcess(const Napi::CallbackInfo& info) {
@@ -88,6 +104,7 @@ Napi::Value StartProcess(const Napi::CallbackInfo& info) {
                           ? spawn(info[0].As<Napi::String>().Utf8Value(), arguments, environment, input, output, pid)
                           : errno;
   if (failure != 0) return raise(env, Code::io, std::string("startProcess: ") + std::strerror(failure));
+  napi_add_env_cleanup_hook(env, abandon, as_pointer(pid));
   Napi::Object process = Napi::Object::New(env);
   process.Set("pid", Napi::Number::New(env, pid));
   process.Set("input", Napi::Number::New(env, input.take(1)));
@@ -101,8 +118,10 @@ Napi::Value EndOfProcess(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (!info[0].IsNumber()) return raise(env, Code::invalid_argument, "endOfProcess: expected the number of a process");
   int status = 0;
-  const pid_t ended = waitpid(info[0].As<Napi::Number>().Int32Value(), &status, WNOHANG);
+  const pid_t pid = info[0].As<Napi::Number>().Int32Value();
+  const pid_t ended = waitpid(pid, &status, WNOHANG);
   if (ended == 0) return env.Undefined();
+  napi_remove_env_cleanup_hook(env, abandon, as_pointer(pid));
   Napi::Object result = Napi::Object::New(env);
   result.Set("code", ended > 0 && WIFEXITED(status) ? Napi::Number::New(env, WEXITSTATUS(status)) : env.Null());
   result.Set("signal", ended > 0 && WIFSIGNALED(status) ? Napi::Number::New(env, WTERMSIG(status)) : env.Null());

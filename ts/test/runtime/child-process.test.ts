@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { ChildProcess } from '../../src/runtime/child-process.ts';
 import { expectCode } from '../helpers.ts';
@@ -48,6 +50,20 @@ describe('a child process', () => {
     expect(first.said()).toBe('done');
     second.child.kill();
     expect(await second.end).toEqual([null, 'SIGKILL']);
+  });
+
+  it('ends with the worker thread that started it, and is collected', async () => {
+    const worker = new Worker(
+      `const { parentPort, workerData } = require('node:worker_threads');
+       const { pid } = require('node-gyp-build')(workerData).startProcess('/bin/sleep', ['sleep', '60'], []);
+       parentPort.postMessage(pid);
+       setInterval(() => {}, 1000);`,
+      { eval: true, workerData: process.cwd() },
+    );
+    const pid = await new Promise<number>((resolve) => worker.once('message', resolve));
+    process.kill(pid, 0);
+    await worker.terminate();
+    await expect.poll(() => existsSync(`/proc/${pid}`)).toBe(false);
   });
 
   it('that cannot be started is an error with the reason', async () => {
