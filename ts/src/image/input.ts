@@ -42,17 +42,43 @@ export type ImageInput =
   | ByteStream
   | RawImage;
 
-/** Where a picture comes from, once a call has taken it over from its caller. */
-export type PictureSource = { readonly name: string } & (
+/** Where a picture comes from. */
+type Content =
   | { readonly kind: 'file'; readonly path: string }
   | { readonly kind: 'pixels'; readonly image: RawImage }
-  | { readonly kind: 'bytes'; readonly read: (signal?: AbortSignal) => Promise<Uint8Array> }
-  | { readonly kind: 'refused'; readonly error: MomeError }
-);
+  | { readonly kind: 'bytes'; readonly read: (signal?: AbortSignal) => Promise<Uint8Array> };
 
-/** All that `takePictures` made. */
-const sources = new WeakSet<object>();
+/** A picture that a call has taken over from its caller. Texts are looked at when their turn comes: a call may have hundreds of thousands. */
+export class PictureSource {
+  /** Sources of the same text have the same; others are the only ones of their kind. */
+  readonly key: unknown;
+  readonly #name: () => string;
+  readonly #content: () => Content;
 
+  constructor(name: () => string, content: () => Content, text?: string) {
+    this.key = text ?? this;
+    this.#name = name;
+    this.#content = content;
+  }
+
+  get name(): string {
+    return this.#name();
+  }
+
+  /** @throws MomeError `MOME_INVALID_ARGUMENT` for what is no picture, `MOME_NOT_FOUND` for a path that no file can have */
+  content(): Content {
+    try {
+      return this.#content();
+    } catch (error) {
+      if (error instanceof MomeError) throw error;
+      const message = `${this.name}: expected ${accepted}, could not read it`;
+      throw new MomeError('MOME_INVALID_ARGUMENT', message, { cause: error });
+    }
+  }
+}
+
+/** Most bytes of a path (a limit of the system). */
+const maxPathLength = 4096;
 /** Most characters of a path or URL in a message. */
 const shownCharacters = 100;
 /** Bytes that one call copies at once when it begins: fresh memory takes up to 3.5 ms for each MiB. */
@@ -68,7 +94,7 @@ export function shortName(input: unknown): string {
 }
 
 function nameOf(input: unknown): string {
-  if (isSource(input)) return input.name;
+  if (input instanceof PictureSource) return input.name;
   if (typeof input === 'string') return shortText(input);
   if (isUrl(input)) return shortText(input.href);
   if (isBuffer(input)) return `${className(input)} of ${input.byteLength} bytes`;
@@ -98,23 +124,33 @@ function className(value: object): string {
 
 /**
  * Takes pictures over from the caller of a call: relative paths are those of now, and what is done to buffers and pixels later changes
- * nothing. Of very large ones (together beyond 8 MiB) the rest is copied while other events run, or when its turn comes. The same string
- * or object given twice is the same source, and a source stays itself. What is no picture becomes a source that is refused when it is read.
+ * nothing. Of very large ones (together beyond 8 MiB) the rest is copied while other events run, or when its turn comes. The same object given
+ * twice is the same source, and a source stays itself. What is no picture becomes a source that is refused when it is read.
  */
 export function takePictures(inputs: readonly unknown[]): readonly PictureSource[] {
   const taken = new Map<unknown, PictureSource>();
+  const folder = workingFolder();
   let left = copiedAtOnce;
   return inputs.map((input) => {
-    if (isSource(input)) return input;
+    if (input instanceof PictureSource) return input;
+    if (typeof input === 'string') return sourceOfText(input, folder);
     const known = taken.get(input);
     if (known) return known;
     const bytes = bytesIn(input);
-    const source = sourceOf(input, bytes <= left);
-    sources.add(source);
+    const source = sourceOf(input, folder, bytes <= left);
     if (bytes <= left) left -= bytes;
     taken.set(input, source);
     return source;
   });
+}
+
+/** Empty where it was removed: absolute paths are still good. */
+function workingFolder(): string {
+  try {
+    return process.cwd();
+  } catch {
+    return '';
+  }
 }
 
 /** Bytes of memory that the caller shares. */
@@ -123,38 +159,59 @@ function bytesIn(input: unknown): number {
   return isBuffer(memory) ? memory.byteLength : 0;
 }
 
-function sourceOf(input: unknown, copyNow: boolean): PictureSource {
+function sourceOfText(text: string, folder: string): PictureSource {
+  return new PictureSource(
+    () => shortText(text),
+    () => contentOfText(text, folder),
+    text,
+  );
+}
+
+function sourceOf(input: unknown, folder: string, copyNow: boolean): PictureSource {
   const name = shortName(input);
+  const refused = (why: () => Error) =>
+    new PictureSource(
+      () => name,
+      () => {
+        throw why();
+      },
+    );
   try {
-    if (typeof input === 'string') return fromText(name, input);
-    if (isUrl(input)) return fromText(name, input.href);
-    if (isBuffer(input)) {
-      const view = viewOf(input);
-      const { length } = view;
-      if (!copyNow) return { kind: 'bytes', name, read: (signal) => copied(name, view, length, signal) };
-      const copy = view.slice();
-      return { kind: 'bytes', name, read: async () => copy };
-    }
-    if (isRaw(input)) {
-      const { data, width, height, channels } = input;
-      const own = copyNow ? copyOf(data) : data;
-      return { kind: 'pixels', name, image: { data: own, width, height, ...(channels !== undefined && { channels }) } };
-    }
-    if (isResponse(input)) return { kind: 'bytes', name, read: once((signal) => responseBytes(name, input, signal)) };
-    if (isBlob(input)) return { kind: 'bytes', name, read: (signal) => blobBytes(name, input, signal) };
-    if (isStream(input)) {
-      // A stream that fails before it is read must not end the process.
-      if ('on' in input && typeof input.on === 'function') input.on('error', () => {});
-      return { kind: 'bytes', name, read: once((signal) => streamBytes(name, input, signal)) };
-    }
-    throw new MomeError('MOME_INVALID_ARGUMENT', `${name}: expected ${accepted}, got ${kindOf(input)}`);
+    if (isUrl(input)) return sourceOfText(input.href, folder);
+    const content = contentOf(name, input, copyNow);
+    if (content === undefined)
+      return refused(
+        () => new MomeError('MOME_INVALID_ARGUMENT', `${name}: expected ${accepted}, got ${kindOf(input)}`),
+      );
+    return new PictureSource(
+      () => name,
+      () => content,
+    );
   } catch (error) {
-    const failure =
-      error instanceof MomeError
-        ? error
-        : new MomeError('MOME_INVALID_ARGUMENT', `${name}: expected ${accepted}, could not read it`, { cause: error });
-    return { kind: 'refused', name, error: failure };
+    return refused(() => error as Error);
   }
+}
+
+/** Undefined for what is no picture. */
+function contentOf(name: string, input: unknown, copyNow: boolean): Content | undefined {
+  if (isBuffer(input)) {
+    const view = viewOf(input);
+    const { length } = view;
+    if (!copyNow) return { kind: 'bytes', read: (signal) => copied(name, view, length, signal) };
+    const copy = view.slice();
+    return { kind: 'bytes', read: async () => copy };
+  }
+  if (isRaw(input)) {
+    const { data, width, height, channels } = input;
+    const own = copyNow ? copyOf(data) : data;
+    return { kind: 'pixels', image: { data: own, width, height, ...(channels !== undefined && { channels }) } };
+  }
+  if (isResponse(input)) return { kind: 'bytes', read: once((signal) => responseBytes(name, input, signal)) };
+  if (isBlob(input)) return { kind: 'bytes', read: (signal) => blobBytes(name, input, signal) };
+  if (!isStream(input)) return undefined;
+  // A stream that fails before it is read must not end the process.
+  if ('on' in input && typeof input.on === 'function') input.on('error', () => {});
+  return { kind: 'bytes', read: once((signal) => streamBytes(name, input, signal)) };
 }
 
 /** A copy of pixels. (`slice` of a Buffer shares its memory.) */
@@ -177,10 +234,11 @@ function kindOf(input: unknown): string {
   return `an object${keys === '' ? '' : ` { ${keys.slice(0, shownCharacters)} }`}`;
 }
 
-function fromText(name: string, text: string): PictureSource {
-  if (isDataUrl(text)) return { kind: 'bytes', name, read: (signal) => dataUrlBytes(name, text, signal) };
+function contentOfText(text: string, folder: string): Content {
+  const name = shortText(text);
+  if (isDataUrl(text)) return { kind: 'bytes', read: (signal) => dataUrlBytes(name, text, signal) };
   const scheme = /^\s*([a-z][a-z\d+.-]+):/i.exec(text.slice(0, 64))?.[1]?.toLowerCase();
-  if (scheme === 'file') return { kind: 'file', name, path: pathOfUrl(name, text.trim()) };
+  if (scheme === 'file') return { kind: 'file', path: pathOfUrl(name, text.trim()) };
   const isUrl =
     scheme !== undefined &&
     (text
@@ -197,7 +255,12 @@ function fromText(name: string, text: string): PictureSource {
   );
   check(text !== '', 'MOME_INVALID_ARGUMENT', 'picture: expected a path, got an empty text');
   check(!text.includes('\0'), 'MOME_INVALID_ARGUMENT', `${name}: expected a path, got one with a NUL character`);
-  return { kind: 'file', name, path: resolve(text) };
+  check(
+    text.length < maxPathLength,
+    'MOME_NOT_FOUND',
+    `${name}: expected a picture file, found none: no path has ${text.length} characters`,
+  );
+  return { kind: 'file', path: resolve(folder, text) };
 }
 
 function pathOfUrl(name: string, url: string): string {
@@ -242,10 +305,6 @@ function once(read: (signal?: AbortSignal) => Promise<Uint8Array>): (signal?: Ab
 
 function isBuffer(input: unknown): input is ArrayBufferView | ArrayBufferLike {
   return ArrayBuffer.isView(input) || types.isAnyArrayBuffer(input);
-}
-
-function isSource(input: unknown): input is PictureSource {
-  return isObject(input) && sources.has(input);
 }
 
 /** Also one of another realm. */

@@ -52,17 +52,17 @@ async function fitted(
   const source = takePictures([input])[0]!;
   requireNotAborted(signal, 'picture');
   try {
-    switch (source.kind) {
-      case 'refused':
-        throw source.error;
+    const { name } = source;
+    const content = source.content();
+    switch (content.kind) {
       case 'pixels':
-        return await resized(await rgbOf(source.name, source.image, signal), size, fit);
+        return await resized(await rgbOf(name, content.image, signal), size, fit);
       case 'file':
-        return await decoders.decode({ name: source.name, path: source.path, size, fit }, undefined, { signal, call });
+        return await decoders.decode({ name, path: content.path, size, fit }, undefined, { signal, call });
       case 'bytes': {
-        const bytes = await source.read(signal);
+        const bytes = await content.read(signal);
         requireNotAborted(signal, 'picture');
-        return await decoders.decode({ name: source.name, size, fit }, bytes, { signal, call });
+        return await decoders.decode({ name, size, fit }, bytes, { signal, call });
       }
     }
   } catch (error) {

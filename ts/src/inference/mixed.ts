@@ -3,6 +3,7 @@
  */
 import type { TokenIds } from '../model/batch.ts';
 import type { ErrorItem } from '../runtime/errors.ts';
+import { Pace } from '../runtime/pace.ts';
 import type { TakenItems } from './arguments.ts';
 import type { PictureSource } from './pictures.ts';
 import type { Embeddings } from './results.ts';
@@ -62,7 +63,7 @@ export interface Part {
  * Cuts a call into runs of at most `rowsPerRun` token rows, or of a single item that has more. Items are taken so that each kind comes
  * to its end at the same time: every run holds an even share of each.
  */
-export function cut(items: TokenizedItems, imageTokens: number, rowsPerRun: number): readonly Part[] {
+export async function cut(items: TokenizedItems, imageTokens: number, rowsPerRun: number): Promise<readonly Part[]> {
   const rowsOf = {
     images: () => imageTokens,
     texts: (index: number) => items.texts[index]!.length,
@@ -71,6 +72,7 @@ export function cut(items: TokenizedItems, imageTokens: number, rowsPerRun: numb
   const names = ['images', 'texts', 'pairs'] as const;
   const end = { images: 0, texts: 0, pairs: 0 };
   const parts: Part[] = [];
+  const pace = new Pace();
   let first: Counts = { ...end };
   let rows = 0;
   for (let left = items.images.length + items.texts.length + items.pairs.length; left > 0; left--) {
@@ -82,6 +84,7 @@ export function cut(items: TokenizedItems, imageTokens: number, rowsPerRun: numb
       parts.push({ first, end: { ...end } });
       first = { ...end };
       rows = 0;
+      await pace.rest();
     }
     rows += own;
     end[name]++;

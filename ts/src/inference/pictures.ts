@@ -43,11 +43,11 @@ export class PictureSet {
     disposed?: AbortSignal,
   ): Promise<PictureSet> {
     requireNotAborted(signal, 'vlmo');
-    const places = new Map<PictureSource, number>();
+    const places = new Map<unknown, number>();
     const sources = takePictures(images);
-    const items = sources.map((source) => {
-      const place = places.get(source) ?? places.size;
-      places.set(source, place);
+    const items = sources.map(({ key }) => {
+      const place = places.get(key) ?? places.size;
+      places.set(key, place);
       return { picture: place };
     });
     const stride = 3 * size * size;
@@ -60,13 +60,14 @@ export class PictureSet {
     });
     const ended = [signal, disposed].map((each) => onAbort(each, () => call.abort(each?.reason)));
     try {
-      const prepared = [...places].map(([source, place]) =>
+      const prepared = [...places.values()].map((place) =>
         limit(async () => {
           call.signal.throwIfAborted();
+          const index = items.findIndex(({ picture }) => picture === place);
           try {
-            bytes.set(await prepareImage(source, size, { signal: call.signal, call }), place * stride);
+            bytes.set(await prepareImage(sources[index]!, size, { signal: call.signal, call }), place * stride);
           } catch (error) {
-            throw named(error, sources.indexOf(source));
+            throw named(error, index);
           }
         }),
       );

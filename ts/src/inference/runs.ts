@@ -137,7 +137,7 @@ export class Runs {
       texts: new Float32Array(taken.texts.length * width),
       logits: new Float32Array(taken.pairs.length * 2),
     };
-    const parts = cut(tokenized, imageTokensOf(this.#config), rowsPerRun(this.#onDevice, width));
+    const parts = await cut(tokenized, imageTokensOf(this.#config), rowsPerRun(this.#onDevice, width));
     const total = counted.reduce((sum, each) => sum + taken[each].length, 0);
     // Stops the preparation of the next part where a run fails: where there is one part alone, nothing is prepared during a run.
     const preparing = parts.length > 1 ? new AbortController() : undefined;

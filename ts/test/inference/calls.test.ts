@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { type MixedItems, Vlmo } from '../../src/inference/vlmo.ts';
 import { MomeError } from '../../src/runtime/errors.ts';
 import { expectCode, testImage, tinyModel } from '../helpers.ts';
+import { expectShortTurns } from '../loop-gap.ts';
 
 let folder = '';
 let model: Vlmo;
@@ -374,6 +375,17 @@ describe('signals and callbacks', () => {
     await model.rerank({ text: 'a' }, images, { onProgress: (done, total) => seen.push([done, total]) });
     expect(seen.length).toBeGreaterThan(1);
     expect(seen.at(-1)).toEqual([90, 90]);
+  });
+});
+
+describe('the event loop', () => {
+  it('stays free while a call takes over a long list', async () => {
+    const paths = Array.from({ length: 50_000 }, (_, i) => `/nowhere/a/folder/with/a/long/name/picture-${i}.jpg`);
+    const texts = paths.map((path) => path.slice(-9));
+    await expectCode(() => model.embedImages(paths.slice(0, 1)), 'MOME_NOT_FOUND');
+    await expectShortTurns(() => expectCode(() => model.embedImages(paths), 'MOME_NOT_FOUND'));
+    const stopped = () => model.embedTexts(texts, { signal: AbortSignal.timeout(1500) });
+    await expectShortTurns(() => expectCode(stopped, 'MOME_ABORTED'));
   });
 });
 
