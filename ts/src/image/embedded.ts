@@ -18,7 +18,7 @@ export async function embeddedPixels(name: string, drawing: Uint8Array, depth = 
   const text = Buffer.from(drawing.buffer, drawing.byteOffset, drawing.byteLength).toString('latin1');
   const seen = new Map<string, number>();
   let total = 0;
-  for (const { 0: start, 1: quote, index } of text.matchAll(/(["'(])\s*data:/gi)) {
+  for (const { 0: start, 1: quote, index } of text.matchAll(startOfUrl)) {
     const end = text.indexOf(quote === '(' ? ')' : quote!, index + start.length);
     const url = unescaped(text.slice(index + 1, end < 0 ? undefined : end)).trim();
     const pixels = seen.get(url) ?? (await pixelsOf(name, url, depth));
@@ -52,6 +52,16 @@ async function pixelsOf(name: string, url: string, depth: number): Promise<numbe
   requireSize(`${name}, picture in it`, header.width, header.height);
   return header.width * header.height;
 }
+
+/** A character of a URL's scheme, also written as XML may: by its number. */
+const written = (character: string): string => {
+  const codes = [character, character.toUpperCase()].map((each) => each.charCodeAt(0));
+  return `(?:${character}|&#(?:${codes.map((code) => `0*${code}|x0*${code.toString(16)}`).join('|')});)`;
+};
+const startOfUrl = new RegExp(
+  `(["'(])(?:\\s|&#(?:9|10|13|32|x[9ad]|x20);)*${[...'data:'].map(written).join('')}`,
+  'gi',
+);
 
 /** XML's way to write characters of an attribute. */
 function unescaped(text: string): string {

@@ -105,7 +105,12 @@ describe('decodeFile', () => {
     const shown = (url: string) => drawing(`<image width="8" height="8" href="${url}"/>`);
     const url = `data:image/png;base64,${large}`;
     const within = `data:image/svg+xml;base64,${shown(url).toString('base64')}`;
-    for (const file of [shown(url), shown(within), shown(url.replace('data:', '\n DATA:')), gzipSync(shown(url))]) {
+    for (const file of [
+      shown(url),
+      shown(within),
+      ...['\n DATA:', '&#x64;&#65;ta&#058;'].map((start) => shown(url.replace('data:', start))),
+      gzipSync(shown(url)),
+    ]) {
       const error = await expectCode(() => decode(file), 'MOME_TOO_LARGE');
       expect(error.message).toMatch(/144000000|12000 x 12000/);
     }
