@@ -23,6 +23,7 @@ import {
   withModel,
   withModelFlags,
 } from './context.ts';
+import { addEvalTasks } from './eval-tasks.ts';
 import { print, printJson } from './output.ts';
 import { table } from './table.ts';
 
@@ -56,6 +57,7 @@ export function addEvalCommands(program: Command): void {
       .option('-k <n>', 'first candidates of each query that are judged', wholeNumber, 10)
       .option('--no-write', 'only print it'),
   ).action(calibration);
+  addEvalTasks(evaluate);
 }
 
 interface RetrievalFlags extends ModelFlags {

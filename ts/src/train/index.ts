@@ -27,6 +27,7 @@ export {
 } from './data/emoji.ts';
 export { openPairs, type PairFileOptions } from './data/pair-files.ts';
 export { batchesPerEpoch, everyCaption, type PairDataset, sampleBatches } from './data/pairs.ts';
+export { type Nlvr2Statement, readNlvr2, readVqa, type VqaQuestion } from './data/vqa.ts';
 export {
   type EvaluateOptions,
   evaluateRetrieval,
@@ -43,6 +44,16 @@ export {
   type PairsReport,
   type QueryResult,
 } from './evaluate-pairs.ts';
+export {
+  type AnsweredQuestion,
+  evaluateNlvr2,
+  evaluateVqa,
+  type JudgedStatement,
+  type Nlvr2Evaluation,
+  type Nlvr2Report,
+  type VqaEvaluation,
+  type VqaReport,
+} from './evaluate-tasks.ts';
 export { type MaskedText, type MaskingVocabulary, maskBudget, maskWords } from './masking.ts';
 export { drawHardNegatives } from './mining.ts';
 export { createRandom, type Random } from './random.ts';
@@ -59,3 +70,4 @@ export {
   type TrainerState,
   type TrainingBatch,
 } from './trainer.ts';
+export { normaliseAnswer, officialAccuracy } from './vqa-accuracy.ts';
