@@ -84,7 +84,8 @@ export function lower(graph: Graph, sequence: Sequence): Lowered {
   return { text, dims: [...dims], scalars: [...scalars], outputRows, instructions: plan.instructions };
 }
 
-function reference(operand: Operand): string {
+/** An operand as programs write it (`native/core/program.h`). */
+export function reference(operand: Operand): string {
   switch (operand.kind) {
     case 'activation':
       return `%${operand.id}`;

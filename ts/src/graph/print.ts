@@ -3,6 +3,7 @@
  */
 import { type GraphCost, graphCost } from './cost.ts';
 import type { Graph } from './graph.ts';
+import { reference } from './lower.ts';
 import type { Attribute } from './ops/op.ts';
 import type { Binding } from './ops/work.ts';
 import { formatShape, type Operand } from './value.ts';
@@ -40,22 +41,9 @@ export function printGraph(graph: Graph, binding?: Binding): string {
   return `${lines.join('\n')}\n`;
 }
 
-function printOperand(operand: Operand): string {
-  switch (operand.kind) {
-    case 'activation':
-      return `%${operand.id}`;
-    case 'input':
-      return `$${operand.name}`;
-    case 'parameter':
-      return operand.name;
-    case 'gradient':
-      return `^${operand.parameter.name}`;
-    default:
-      return operand satisfies never;
-  }
-}
-
 function printAttribute(value: Attribute): string {
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
   return 'scalar' in value ? `#${value.scalar}` : (value.size?.toString() ?? value.name);
 }
+
+const printOperand = (operand: Operand): string => (operand.kind === 'parameter' ? operand.name : reference(operand));
