@@ -1,6 +1,6 @@
 /**
- * Builds the addon (and, with --tests, the native tests, with --bench the bench program) with CMake through cmake-js. The one road of `npm run build:addon`,
- * of an installation for which there is no prebuilt addon, and of `prebuildify`, which comes here by binding.gyp.
+ * Builds the addon (and, with --tests, the native tests, with --bench the bench program) with CMake through cmake-js. The one road of
+ * `npm run build:addon`, of an installation for which there is no prebuilt addon, and of `prebuildify`, which comes here by binding.gyp.
  * The environment variable MOME_CUDA (ON, OFF or AUTO) says whether the CUDA library is built.
  */
 import { spawnSync } from 'node:child_process';

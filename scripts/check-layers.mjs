@@ -1,8 +1,8 @@
 /**
  * Checks that imports point one way only:
  *   TypeScript  cli -> {search, verify, train, export} -> inference -> {model, checkpoint, text, image} -> {graph, architecture} -> runtime
- *   native      napi -> {core, image, search}, {cpu, cuda} -> core; nothing in core knows Node, CUDA or a vector instruction, and the choice of
- *               tiles (cuda/config) is plain host code
+ *   native      napi -> {core, image, search}, {cpu, cuda} -> core; nothing in core knows Node, CUDA or a vector instruction, and the
+ *               choice of tiles (cuda/config) is plain host code
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, relative } from 'node:path';

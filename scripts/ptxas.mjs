@@ -3,9 +3,9 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
- * Lines of the CUDA assembler's output that no kernel may cause: more than 8 bytes of spill stores, products of a warpgroup that wait for one
- * another, and registers that warpgroups cannot hand over. 8 bytes, two registers, are allowed: tiles that use nearly all registers gain more
- * than these spills cost. The assembler does not say where in a kernel it spills, so the limit holds for the whole kernel.
+ * Lines of the CUDA assembler's output that no kernel may cause: more than 8 bytes of spill stores, products of a warpgroup that wait for
+ * one another, and registers that warpgroups cannot hand over. 8 bytes, two registers, are allowed: tiles that use nearly all registers
+ * gain more than these spills cost. The assembler does not say where in a kernel it spills, so the limit holds for the whole kernel.
  */
 export function ptxasProblems(output) {
   const allowedBytes = 8;

@@ -1,4 +1,5 @@
-"""The stages of run.py that provide the test programs and the CUDA library: prebuilt ones first, then those that this machine builds meanwhile.
+"""The stages of run.py that provide the test programs and the CUDA library: prebuilt ones first, then those that this machine builds
+meanwhile.
 
     python3 scripts/gpu/build.py <folder>    builds the prebuilt files, and copies the four that run.py needs to <folder>
 """
@@ -24,8 +25,8 @@ MAIN_KERNELS = {
 
 
 def assembler_problems(output):
-    """What scripts/ptxas.mjs stops at: more than 8 bytes of spill stores anywhere in a kernel, products of a warpgroup that wait for one another (said as
-    information), registers that cannot be handed over."""
+    """What scripts/ptxas.mjs stops at: more than 8 bytes of spill stores anywhere in a kernel, products of a warpgroup that wait for one
+    another (said as information), registers that cannot be handed over."""
     found = []
     for line in output.splitlines():
         spilled = re.search(r"spilled to local memory.* (\d+) bytes spill stores", line)
@@ -116,8 +117,8 @@ def judge(run, content, code):
 
 
 def adopt(run, content):
-    """The stage `built`, before anything is measured: takes the build that went on beside the checks, where it is done and its kernels pass the smoke
-    gate too. One that failed, or is not done, changes nothing but its verdict: what was brought along goes on."""
+    """The stage `built`, before anything is measured: takes the build that went on beside the checks, where it is done and its kernels
+    pass the smoke gate too. One that failed, or is not done, changes nothing but its verdict: what was brought along goes on."""
     if run.building is None:
         content["skipped"] = "built before"
         return

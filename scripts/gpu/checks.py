@@ -1,4 +1,5 @@
-"""The stages of run.py that pass or fail: the smoke gate, kernels against `ref`, the reference cases, the base model with every tile, sanitizers, the addon.
+"""The stages of run.py that pass or fail: the smoke gate, kernels against `ref`, the reference cases, the base model with every tile,
+sanitizers, the addon.
 
 None of them measures anything, so programs that check run side by side.
 """
@@ -59,7 +60,8 @@ def maps(done, most=4):
 
 
 def by_op(said, counts):
-    """Adds the cases in mome_kernels' output to `counts`: op to type to numbers of compared and failed cases. A case during which it ended has failed."""
+    """Adds the cases in mome_kernels' output to `counts`: op to type to numbers of compared and failed cases. A case during which it
+    ended has failed."""
     case = failed = None
     for line in said.splitlines():
         begun = re.match(r"case (\w+) (float32|bfloat16) ", line)
@@ -82,13 +84,14 @@ def mome_kernels(run, *words, timeout=60, **environment):
 # ---- the smoke gate
 
 def smoke_of(run, content, families):
-    """Runs a few small bfloat16 products with every tile, each in a process of its own and for ten seconds at most. Records failures; returns whether all passed."""
+    """Runs a few small bfloat16 products with every tile, each in a process of its own and for ten seconds at most. Records failures;
+    returns whether all passed."""
     slow = run.options.emulation  # one tile of each is enough to rehearse with, and takes its time
     tiles = [(family, tile) for family in families for tile in range(1 if slow else FAMILIES[family])]
     one = lambda each: mome_kernels(run, "--mode", "cuda-smoke", timeout=6 * SMOKE_SECONDS if slow else SMOKE_SECONDS, MOME_GEMM_FAMILY=each[0], MOME_GEMM_TILE=str(each[1]))
     done = side_by_side(one, tiles)
-    # A kernel that hangs gives up before this limit. A process that reached the limit may have had too little of a shared processor: it gets a second try
-    # alone. Once a second try fails too, the others get none.
+    # A kernel that hangs gives up before this limit. A process that reached the limit may have had too little of a shared processor: it
+    # gets a second try alone. Once a second try fails too, the others get none.
     for i, each in enumerate(tiles):
         if done[i].returncode == 124:
             done[i] = one(each)
@@ -104,7 +107,8 @@ SMOKE_SECONDS = 10
 
 
 def smoke(run, content):
-    """Checks whether products are right at all. If those for Hopper are wrong, later stages use those for Ampere, and `diagnose` examines Hopper's at the end."""
+    """Checks whether products are right at all. If those for Hopper are wrong, later stages use those for Ampere, and `diagnose` examines
+    Hopper's at the end."""
     passed = {family: smoke_of(run, content, [family]) for family in FAMILIES}
     if not passed["sm90"]:
         run.family = run.environment["MOME_GEMM_FAMILY"] = "sm80"
@@ -140,8 +144,8 @@ def listed_ops(run):
 
 
 def kernel_runs(run):
-    """Name to (words, environment): a process for each op and type, since after an error that a device does not recover from every later case of a process
-    fails; then all products with each tile. Fewer multiprocessors than tiles: what blocks that stay for several do."""
+    """Name to (words, environment): a process for each op and type, since after an error that a device does not recover from every later
+    case of a process fails; then all products with each tile. Fewer multiprocessors than tiles: what blocks that stay for several do."""
     emulation, runs = run.options.emulation, {}
     mode = "cuda-subset" if emulation else "cuda"  # the native tests run it in full
     for name, environment in {"as chosen": {}, "few multiprocessors": {"MOME_MULTIPROCESSORS": "4"}}.items():
@@ -268,8 +272,8 @@ def golden(run, content):
 
 
 def full_size(run, content):
-    """The base model at a size that keeps every multiprocessor busy for many tiles: every tile of both families the direction of float32. Whether tiles give
-    the same bits is recorded alone: warpgroup products may sum in another order where they are wider."""
+    """The base model at a size that keeps every multiprocessor busy for many tiles: every tile of both families the direction of float32.
+    Whether tiles give the same bits is recorded alone: warpgroup products may sum in another order where they are wider."""
     with tempfile.TemporaryDirectory() as folder:
         def outputs(variant):
             name, dtype, environment = variant
@@ -302,7 +306,8 @@ SANITIZED = {
 
 
 def sanitized(done):
-    """What a sanitizer found: passed only where it ran to its end, the kernels were compared with something, and it says that it found nothing."""
+    """What a sanitizer found: passed only where it ran to its end, the kernels were compared with something, and it says that it found
+    nothing."""
     said = done.stdout + done.stderr
     entry = {"compared": compared(said), "passed": done.returncode == 0 and compared(said) > 0 and bool(re.search(r"SUMMARY: 0 (errors|hazards)", said))}
     if done.returncode == 127 or (compared(said) == 0 and re.search(r"not supported", said, re.IGNORECASE)):
@@ -311,9 +316,9 @@ def sanitized(done):
 
 
 def sanitizer(run, content, tools, decides):
-    """Runs small cases of every kernel under each tool. Memcheck decides only for kernels without warpgroup products (MOME_GEMM_FAMILY=sm80). With them it
-    may report false errors, so its output is only recorded. The output of racecheck and synccheck is only recorded too: they do not know every way in which
-    a warpgroup waits for a copy."""
+    """Runs small cases of every kernel under each tool. Memcheck decides only for kernels without warpgroup products
+    (MOME_GEMM_FAMILY=sm80). With them it may report false errors, so its output is only recorded. The output of racecheck and synccheck
+    is only recorded too: they do not know every way in which a warpgroup waits for a copy."""
     runs = [(tool, name, environment) for tool in tools for name, environment in SANITIZED[tool]]
 
     def one(each):

@@ -42,8 +42,8 @@ def figure(said, shape):
 # ---- torch.compile's tuning, begun while this machine compiles
 
 class WarmUp:
-    """Fills torch.compile's cache on disk while the kernels are built. The device is idle then, so tuning is undisturbed and disturbs no measurement.
-    It ends before anything else uses the device."""
+    """Fills torch.compile's cache on disk while the kernels are built. The device is idle then, so tuning is undisturbed and disturbs no
+    measurement. It ends before anything else uses the device."""
 
     def __init__(self, run):
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -129,8 +129,8 @@ def model(run, content):
 
 
 def compiled(run, content, reserve=20):
-    """Measures torch.compile in each of its modes, each in a process of its own, since tuning takes long and may fail. The bounds compare with the
-    fastest mode; the others are recorded."""
+    """Measures torch.compile in each of its modes, each in a process of its own, since tuning takes long and may fail. The bounds compare
+    with the fastest mode; the others are recorded."""
     figures = run.result["stages"].setdefault("model", {})
 
     def measure(shape):
@@ -168,8 +168,8 @@ def mixed(run, content):
 # ---- bounds
 
 def bounds(result):
-    """The bounds of the figures: speed relative to PyTorch on the same device in the same run. They do not decide the exit code. A bound whose figure
-    was not measured has no value and is not met."""
+    """The bounds of the figures: speed relative to PyTorch on the same device in the same run. They do not decide the exit code. A bound
+    whose figure was not measured has no value and is not met."""
     found, stages = [], result["stages"]
 
     def hold(name, value, bound):

@@ -59,8 +59,8 @@ class Run:
         part.replace(out)
 
     def command(self, *words, timeout=60, **environment):
-        """Runs a program. If it hangs, it is ended with all processes it started; the exit code is 124 and its output so far is kept. A missing
-        program gives exit code 127."""
+        """Runs a program. If it hangs, it is ended with all processes it started; the exit code is 124 and its output so far is kept. A
+        missing program gives exit code 127."""
         timeout = min(timeout, self.left())
         if timeout < 1:
             return subprocess.CompletedProcess(words, 124, "", "no time left")
@@ -82,7 +82,8 @@ class Run:
             end_group(process)
 
     def stage(self, name, body, least_seconds=10):
-        """Runs body(content), which fills the stage's content step by step. An exception ends the stage but keeps its content, and the next stage begins."""
+        """Runs body(content), which fills the stage's content step by step. An exception ends the stage but keeps its content, and the
+        next stage begins."""
         content = self.result["stages"].setdefault(name, {})
         if self.left() < least_seconds:
             content["skipped"] = "no time left"
@@ -114,7 +115,8 @@ class Run:
 
     @contextlib.contextmanager
     def clocks(self, content):
-        """Records the card's clocks, and the reasons for slower ones, once a second while the body runs: an idle card has other clocks than a busy one."""
+        """Records the card's clocks, and the reasons for slower ones, once a second while the body runs: an idle card has other clocks
+        than a busy one."""
         try:
             watch = subprocess.Popen(["nvidia-smi", f"--query-gpu={CLOCKS}", "--format=csv,noheader,nounits", "-l", "1"], text=True, stdout=subprocess.PIPE,
                                      stderr=subprocess.STDOUT, env=self.environment)
@@ -243,7 +245,8 @@ def read_checkpoint(path):
 
 
 def write_manifest(folder, program, runs, weights=None):
-    """The text and the blob that mome_run reads. Each of `runs` has dims and arrays, and may have `random` inputs (bytes), `repeat`, and be `between`."""
+    """The text and the blob that mome_run reads. Each of `runs` has dims and arrays, and may have `random` inputs (bytes), `repeat`, and
+    be `between`."""
     blob, lines, offset = [], [], 0
 
     def put(values):
@@ -280,8 +283,8 @@ WARM_UP = 3
 
 
 def model_runs(run, file, rounds, dtype="bfloat16", options=(), timeout=60, **environment):
-    """Runs a stored program at the shapes of `rounds` (name to times, after the warm-up), all in one process. Yields mome_run's output for each
-    shape that finished; if one did not finish, raises an error after the others."""
+    """Runs a stored program at the shapes of `rounds` (name to times, after the warm-up), all in one process. Yields mome_run's output
+    for each shape that finished; if one did not finish, raises an error after the others."""
     stored = json.loads((PROGRAMS / f"{file}.json").read_text())
     runs = []
     for shape, times in rounds.items():

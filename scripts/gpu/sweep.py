@@ -1,5 +1,5 @@
-"""The stages of run.py that show where a kernel's time goes: every tile at several numbers of rows beside cuBLAS, a fit of the tile model to them, and
-the profiler's counters of the main kernels."""
+"""The stages of run.py that show where a kernel's time goes: every tile at several numbers of rows beside cuBLAS, a fit of the tile model
+to them, and the profiler's counters of the main kernels."""
 import csv
 import io
 import math
@@ -52,8 +52,9 @@ def best_of(lines, cublas):
 
 
 def fit(lines, multiprocessors, megahertz):
-    """The tile model of native/cuda/config/gemm_tile.h for each tile that was measured: seconds = first + perWave * waves + perStep * waves * depth by least
-    squares of the relative error, with whole waves. With clocks also in cycles and as multiply-adds a multiprocessor does in one."""
+    """The tile model of native/cuda/config/gemm_tile.h for each tile that was measured: seconds = first + perWave * waves + perStep *
+    waves * depth by least squares of the relative error, with whole waves. With clocks also in cycles and as multiply-adds a
+    multiprocessor does in one."""
     groups = {}
     for line in lines:
         if line["epilogue"]:

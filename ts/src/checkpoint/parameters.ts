@@ -72,7 +72,11 @@ export async function loadParameterValues(
   return values;
 }
 
-/** Values of a source, read when they are in a file. @throws MomeError `MOME_NON_FINITE` naming the tensor and the index; as `readTensor` */
+/**
+ * Values of a source, read when they are in a file.
+ *
+ * @throws MomeError `MOME_NON_FINITE` naming the tensor and the index; as `readTensor`
+ */
 export async function valuesOf(source: ParameterSource): Promise<Float32Array> {
   const values = 'values' in source ? source.values : await readTensor(source);
   await requireFinite(values, source);

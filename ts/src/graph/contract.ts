@@ -1,6 +1,6 @@
 /**
- * The contract of a run. Dimensions and inputs are declared once, by name: graphs take their inputs from the declarations, and the types of a
- * run's arguments follow from them.
+ * The contract of a run. Dimensions and inputs are declared once, by name: graphs take their inputs from the declarations, and the types
+ * of a run's arguments follow from them.
  */
 import type { Graph } from './graph.ts';
 import type { Dim, ElementType, Input } from './value.ts';

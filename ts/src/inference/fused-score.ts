@@ -25,8 +25,8 @@ export interface Judgement {
 }
 
 /**
- * The score that `rerank` and `search` order by, for those who keep vectors elsewhere: any real number, the higher the better. Scores of one
- * query can be compared with each other.
+ * The score that `rerank` and `search` order by, for those who keep vectors elsewhere: any real number, the higher the better. Scores of
+ * one query can be compared with each other.
  *
  * The matching head is trained on negatives drawn in proportion to exp(scale * cosine). At its best it therefore gives the log-odds of
  * a match over what the similarity already says, and the log-odds over an even draw are its logit plus scale * cosine. A young head is too

@@ -206,9 +206,9 @@ export class Vlmo implements Fusion {
   }
 
   /**
-   * Orders candidates by what both encoders say of them and the query: pictures for a text query, texts for a picture query. To a text query a
-   * string is the path of a picture, as everywhere. Cosines are computed, or taken from `similarities`: whoever keeps vectors elsewhere
-   * gives the cosines of the best few that were found there.
+   * Orders candidates by what both encoders say of them and the query: pictures for a text query, texts for a picture query. To a text
+   * query a string is the path of a picture, as everywhere. Cosines are computed, or taken from `similarities`: whoever keeps vectors
+   * elsewhere gives the cosines of the best few that were found there.
    *
    * @returns candidates best first, with the `score` they are ordered by; equal scores keep the order of the call
    * @throws MomeError as `match`, with the `index` of the candidate: `MOME_INVALID_ARGUMENT` when a picture query meets a candidate that
@@ -216,7 +216,8 @@ export class Vlmo implements Fusion {
    *   matching head, or, without `similarities`, the contrastive one
    * @example
    * const found = nearest(queryVector, 32); // [{ id, path, cosine }] of a vector database
-   * const ranked = await vlmo.rerank({ text: 'a cat' }, found.map(({ path }) => path), { similarities: found.map(({ cosine }) => cosine) });
+   * const similarities = found.map(({ cosine }) => cosine);
+   * const ranked = await vlmo.rerank({ text: 'a cat' }, found.map(({ path }) => path), { similarities });
    * console.log(found[ranked[0].index].id, ranked[0].score);
    */
   async rerank(query: RerankQuery, candidates: readonly ImageInput[], options?: RerankOptions): Promise<Ranked[]> {

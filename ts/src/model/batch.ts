@@ -54,8 +54,8 @@ export interface Batch extends BatchInputs<'text' | 'pair' | 'image'> {
 
 /**
  * @param pictures number of distinct pictures whose pixels the run gives
- * @param inBuckets whether sizes are rounded up, so that a device meets them again. The rows added belong to no sequence and no expert: text
- *   rows lie before the first text, images behind the last; padded index entries point at row 0
+ * @param inBuckets whether sizes are rounded up, so that a device meets them again. The rows added belong to no sequence and no expert:
+ *   text rows lie before the first text, images behind the last; padded index entries point at row 0
  * @throws MomeError `MOME_INVALID_ARGUMENT` for a text that is empty or too long, or a picture out of range
  */
 export function layoutBatch(config: VlmoConfig, items: BatchItems, pictures: number, inBuckets = false): Batch {

@@ -1,6 +1,6 @@
 /**
- * Rounds the sizes of batches up, so that a device meets few sizes: it records the launches of one batch and replays them for others of the same
- * sizes.
+ * Rounds the sizes of batches up, so that a device meets few sizes: it records the launches of one batch and replays them for others of
+ * the same sizes.
  */
 
 /** Buckets between a power of two and the next, once `step` is no longer the coarser. */

@@ -1,6 +1,6 @@
 /**
- * The contract of runs of VLMo's programs. Every dimension and every input is declared here, once: graphs take them from here, batches are laid out
- * for them, and a run with another name or type of array does not compile.
+ * The contract of runs of VLMo's programs. Every dimension and every input is declared here, once: graphs take them from here, batches
+ * are laid out for them, and a run with another name or type of array does not compile.
  */
 import type { VlmoConfig } from '../architecture/config.ts';
 import {

@@ -20,8 +20,8 @@ export type InitialScheme = 'mome' | 'original';
 /**
  * Starting values of all parameters.
  *
- * `mome`: truncated normal weights (0.02 at width 768, cut at two deviations), biases and the relative table 0, norms 1, layer scale at its configured
- * value; projections that end a residual branch are divided by `sqrt(2 (layer + 1))`; logit scales start at ln(1 / 0.07).
+ * `mome`: truncated normal weights (0.02 at width 768, cut at two deviations), biases and the relative table 0, norms 1, layer scale at
+ * its configured value; projections that end a residual branch are divided by `sqrt(2 (layer + 1))`; logit scales start at ln(1 / 0.07).
  *
  * `original`: the same biases, norms and scales. All weights are normal with a deviation of 0.02 at any width and depth, but for the patch
  * projection, which is uniform in +-1 / sqrt(3 patchSize^2), bias included.

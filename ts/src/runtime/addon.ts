@@ -187,7 +187,10 @@ export interface Addon {
   kernels(): KernelEntry[];
   /** Every op of the native side, in the order of its table. */
   ops(): OpEntry[];
-  /** The first element of `bytes` that is NaN or infinite, counted in elements; -1 where there is none, or for other types than F32, F16, BF16. */
+  /**
+   * The first element of `bytes` that is NaN or infinite, counted in elements; -1 where there is none, or for other types than F32,
+   * F16, BF16.
+   */
   firstNonFinite(bytes: Uint8Array, dtype: string): number;
   /**
    * RGB bytes [height, width, 3] to [targetHeight, targetWidth, 3] as the original preprocessing resizes. `source` must stay unchanged

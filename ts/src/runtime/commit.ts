@@ -1,6 +1,6 @@
 /**
- * The moment at which several files of a folder change: names of temporary files, the list `.mome-commit`, and files that killed runs leave.
- * Writers use `writeTogether` of files.ts.
+ * The moment at which several files of a folder change: names of temporary files, the list `.mome-commit`, and files that killed runs
+ * leave. Writers use `writeTogether` of files.ts.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import {

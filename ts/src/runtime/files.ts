@@ -147,7 +147,8 @@ async function prepare(temporary: string, target: string): Promise<void> {
  * Writes one file that changes as a whole or not at all. A link is followed to the file it names.
  *
  * @param write makes the file under the temporary name that it gets
- * @throws MomeError `MOME_IO` saying why, with the old file as it was, also where a folder, pipe or device has the name; what `write` throws
+ * @throws MomeError `MOME_IO` saying why, with the old file as it was, also where a folder, pipe or device has the name; what `write`
+ *   throws
  */
 export async function replaceFile(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
   const target = await followLinks(path);

@@ -148,9 +148,9 @@ export class SearchIndex {
    * Embeds picture files.
    *
    * @param files paths; the same file given twice is kept once
-   * @throws MomeError of the first file that cannot be read, unless `onError` is given, `MOME_NON_FINITE` naming a picture whose embedding is
-   *   not finite; `MOME_TOO_LARGE` for more pictures than an index can hold, `MOME_INVALID_ARGUMENT` and `MOME_INVALID_FILE` where `file` must
-   *   not be written, `MOME_ABORTED`, `MOME_DISPOSED`, `MOME_OUT_OF_MEMORY`
+   * @throws MomeError of the first file that cannot be read, unless `onError` is given, `MOME_NON_FINITE` naming a picture whose
+   *   embedding is not finite; `MOME_TOO_LARGE` for more pictures than an index can hold, `MOME_INVALID_ARGUMENT` and `MOME_INVALID_FILE`
+   *   where `file` must not be written, `MOME_ABORTED`, `MOME_DISPOSED`, `MOME_OUT_OF_MEMORY`
    */
   static async build(model: Vlmo, files: readonly string[], options?: BuildOptions): Promise<SearchIndex> {
     requireModel('build', model);

@@ -56,7 +56,8 @@ export async function loadTokenizer(path: string, options: { readonly maxLength:
 /**
  * Makes a tokenizer from the text of a `tokenizer.json` or a `vocab.txt`, while other events run.
  *
- * @throws MomeError `MOME_INVALID_FILE`, `MOME_UNSUPPORTED` for parts that BERT's tokenizers do not have, such as patterns, `MOME_TOO_LARGE`
+ * @throws MomeError `MOME_INVALID_FILE`, `MOME_UNSUPPORTED` for parts that BERT's tokenizers do not have, such as patterns,
+ *   `MOME_TOO_LARGE`
  */
 export async function createTokenizer(
   text: string,

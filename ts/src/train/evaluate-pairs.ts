@@ -1,6 +1,6 @@
 /**
- * `mome eval retrieval --data`: recall on any set of pictures with captions, by the protocol of Karpathy's splits: all captions or the first
- * few of each picture, the whole set or the mean of folds, by the dual encoder alone and after re-ranking.
+ * `mome eval retrieval --data`: recall on any set of pictures with captions, by the protocol of Karpathy's splits: all captions or the
+ * first few of each picture, the whole set or the mean of folds, by the dual encoder alone and after re-ranking.
  */
 import type { RerankOptions } from '../inference/results.ts';
 import type { Vlmo } from '../inference/vlmo.ts';

@@ -121,8 +121,8 @@ export interface MatchCalibrationFit extends MatchCalibration {
 }
 
 /**
- * Fits what makes probabilities of the matching head's log-odds, on pairs as a search shows them: for every second held-out query the first `k`
- * candidates of the dual encoder (default 10), both ways. The other half of the queries says what it is worth.
+ * Fits what makes probabilities of the matching head's log-odds, on pairs as a search shows them: for every second held-out query the
+ * first `k` candidates of the dual encoder (default 10), both ways. The other half of the queries says what it is worth.
  */
 export async function fitMatchCalibration(options: EvaluateOptions): Promise<MatchCalibrationFit> {
   const { model, k = 10 } = options;

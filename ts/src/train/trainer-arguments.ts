@@ -133,8 +133,8 @@ function checkObjectives(objectives: readonly Objective[]): void {
 /**
  * A batch that is no longer the caller's: a step reads it more than once.
  *
- * @throws MomeError `MOME_INVALID_ARGUMENT` for another kind of value, `MOME_INVALID_SHAPE` for pixels, groups, answers or truth that do not fit
- *   the texts
+ * @throws MomeError `MOME_INVALID_ARGUMENT` for another kind of value, `MOME_INVALID_SHAPE` for pixels, groups, answers or truth that do
+ *   not fit the texts
  */
 export function takeBatch(batch: TrainingBatch, config: VlmoConfig, options: TrainerOptions): TrainingBatch {
   const anything = { expected: 'there', accepts: () => true };

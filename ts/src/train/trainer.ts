@@ -2,8 +2,9 @@
  * The trainer: contrastive learning, image-text matching with hard negatives, masked language modelling on pairs or on texts alone, answers
  * to questions, and statements about two pictures.
  *
- * One step runs the programs of its objectives on the same weights. The contrastive one reads texts and pictures apart, and its similarities
- * choose the hard negatives of the fused one behind it. Gradients accumulate, are clipped by their joint norm, and AdamW follows.
+ * One step runs the programs of its objectives on the same weights. The contrastive one reads texts and pictures apart, and its
+ * similarities choose the hard negatives of the fused one behind it. Gradients accumulate, are clipped by their joint norm, and AdamW
+ * follows.
  */
 import type { VlmoConfig } from '../architecture/config.ts';
 import { parameterShapes } from '../architecture/parameters.ts';

@@ -50,7 +50,8 @@ const weightsName = 'weights.pt';
 /**
  * Runs the case in `folder` and compares everything it holds, but for what the report lists as skipped.
  *
- * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG` for a folder that is no case, `MOME_ABORTED`
+ * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG` for a folder that is no case,
+ *   `MOME_ABORTED`
  */
 export async function verifyCase(path: string | URL, given?: VerifyOptions): Promise<CaseReport> {
   const folder = takePath('verify', path, 'a folder with a reference case');

@@ -221,7 +221,10 @@ class Pickler {
   }
 }
 
-/** A zip archive of stored entries below 4 GiB, each starting at a multiple of 64 bytes. Checksums are left out: no reader of tensors looks. */
+/**
+ * A zip archive of stored entries below 4 GiB, each starting at a multiple of 64 bytes. Checksums are left out: no reader of tensors
+ * looks.
+ */
 class ZipWriter {
   readonly #file: FileHandle;
   readonly #directory: Buffer[] = [];

@@ -1,6 +1,6 @@
 /**
- * Lowered programs as files, for machines without Node (native/tools/mome_run.cc, scripts/gpu/run.py): the reference cases and the base model
- * at the sizes that are measured. `vitest run ts/test/inference/programs.test.ts -u` writes them anew after a change of the graph.
+ * Lowered programs as files, for machines without Node (native/tools/mome_run.cc, scripts/gpu/run.py): the reference cases and the base
+ * model at the sizes that are measured. `vitest run ts/test/inference/programs.test.ts -u` writes them anew after a change of the graph.
  */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';

@@ -8,7 +8,10 @@ import { cudaOption, withoutCuda } from '../../../scripts/cuda-option.mjs';
 import { packageRoot } from '../../src/runtime/addon.ts';
 import { temporaryFolder } from '../helpers.ts';
 
-/** A folder with a compiler and a CMake that say what the real ones would with MOME_CUDA=OFF, if they are asked for it, and build nothing. */
+/**
+ * A folder with a compiler and a CMake that say what the real ones would with MOME_CUDA=OFF, if they are asked for it, and build
+ * nothing.
+ */
 async function fakeTools(): Promise<string> {
   const folder = await temporaryFolder();
   const cmake = `case "$*" in

@@ -1,6 +1,6 @@
 /**
- * The script for GPU machines where there is none: its own judgement on made-up results, and all its stages that need no GPU on the emulation that the
- * native tests build.
+ * The script for GPU machines where there is none: its own judgement on made-up results, and all its stages that need no GPU on the
+ * emulation that the native tests build.
  */
 import { spawnSync } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';

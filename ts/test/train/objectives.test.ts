@@ -298,8 +298,8 @@ describe('a budget of masked pieces', () => {
 
   it('is a share of the padded length, of which padding takes most', () => {
     for (const { positions } of draws) expect(positions.length).toBeLessThanOrEqual(6);
-    // Of 36 words, 32 are padding and one is unknown. That of three pieces is taken, and then three others, where it is among the first four
-    // drawn. Else six others are.
+    // Of 36 words, 32 are padding and one is unknown. That of three pieces is taken, and then three others, where it is among the first
+    // four drawn. Else six others are.
     const share = 2 / 35;
     const expected = (4 / 36) * (3 + 3 * share) + (32 / 36) * 6 * share;
     const mean = draws.reduce((sum, { positions }) => sum + positions.length, 0) / draws.length;

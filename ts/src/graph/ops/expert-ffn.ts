@@ -53,8 +53,8 @@ type ExpertFfnNode = Node<
  * Sends every row through the feed-forward expert of its modality and adds the result to the residual stream.
  *
  * @param x rows x width, the residual stream
- * @param ranges row ranges in ascending order without gaps; a range may be empty. On a processor they cover all rows, on a device the results
- *   of others are undefined
+ * @param ranges row ranges in ascending order without gaps; a range may be empty. On a processor they cover all rows, on a device the
+ *   results of others are undefined
  * @returns rows x width
  * @see arXiv 2111.02358, section 2.2 (MoME Transformer)
  */

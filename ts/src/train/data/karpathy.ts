@@ -42,8 +42,8 @@ const pictureSchema = z.object({
  * @param file such as `dataset_coco.json`
  * @param options.splits parts, such as `test`; the original trains COCO on `train` and `restval`
  * @param options.folder where the pictures lie
- * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE` with the number of the picture, `MOME_TOO_LARGE`; `MOME_INVALID_ARGUMENT` for a part
- *   that the file does not have
+ * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE` with the number of the picture, `MOME_TOO_LARGE`; `MOME_INVALID_ARGUMENT` for a
+ *   part that the file does not have
  */
 export async function readKarpathy(
   file: string,
