@@ -15,7 +15,6 @@ import {
 } from '../../src/checkpoint/index.ts';
 import { Vlmo } from '../../src/inference/vlmo.ts';
 import { type ErrorCode, MomeError } from '../../src/runtime/errors.ts';
-import { writeTogether } from '../../src/runtime/files.ts';
 import { loadTokenizer } from '../../src/text/tokenizer.ts';
 import { openPairs } from '../../src/train/data/pair-files.ts';
 import { readRecipe } from '../../src/train/recipe.ts';
@@ -103,21 +102,6 @@ describe('in place of a file of a model', () => {
     expect((await expectCode(() => load(dangling), 'MOME_NOT_FOUND')).message).toMatch(/a link to nothing/);
     expect((await expectCode(() => load(itself), 'MOME_IO')).message).toMatch(/ELOOP/);
     expect((await expectCode(() => load(join(folder, 'none')), 'MOME_NOT_FOUND')).message).toMatch(/found nothing/);
-  });
-
-  it('files of this library are read at any moment of a change', async () => {
-    const copy = await copyOfModel();
-    let writing = true;
-    const written = (async () => {
-      for (let i = 0; i < 60; i++)
-        await writeTogether(copy, async (fileIn) => {
-          for (const part of parts) await copyFile(join(source, part), fileIn(part));
-        });
-    })().finally(() => {
-      writing = false;
-    });
-    while (writing) (await openModelFiles(copy)).close();
-    await written;
   });
 
   it('a text in another encoding is refused', async () => {

@@ -1,6 +1,6 @@
 /** Files that change together: a process that is killed at any call leaves the old or the new ones, and a full disk the old ones. */
 import { spawn, spawnSync } from 'node:child_process';
-import { cp, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, cp, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -110,6 +110,26 @@ describe('a model that is written over another', () => {
     expect(order.slice(change).every((each) => each === 'new')).toBe(true);
     expect(left.size).toBeGreaterThan(2);
   }, 300_000);
+
+  it('is read whole at any moment of a change', async () => {
+    const path = await target();
+    const other = await temporaryFolder();
+    await convertCheckpoint(after, other, { dtype: 'bfloat16' });
+    const parts = clean.filter((name) => name !== 'somebody.tmp');
+    let writing = true;
+    const written = (async () => {
+      for (let i = 0; i < 60; i++)
+        await writeTogether(path, async (fileIn) => {
+          for (const part of parts) await copyFile(join(i % 2 === 0 ? other : before, part), fileIn(part));
+        });
+    })().finally(() => {
+      writing = false;
+    });
+    const seen = new Set<string>();
+    while (writing) seen.add(await found(path));
+    await written;
+    expect([...seen].sort()).toEqual(['new', 'old']);
+  });
 
   it('is not read with the tokenizer of another', async () => {
     const path = await target();
