@@ -111,6 +111,25 @@ describe('a model that is written over another', () => {
     expect(left.size).toBeGreaterThan(2);
   }, 300_000);
 
+  it('is on the disk before it counts, and the list of its files before they are renamed', async () => {
+    const path = await target();
+    const log = join(folder, 'log');
+    expect((await convert(path, { LOG_IN: log })).code).toBe(0);
+    const calls = JSON.parse(await readFile(log, 'utf8')) as string[];
+    const first = (start: string) => calls.findIndex((call) => call.startsWith(start));
+    const link = first(`link ${path}`);
+    const folderSyncs = calls.flatMap((call, i) => (call === `sync ${path}` ? [i] : []));
+    const renames = calls.flatMap((call, i) => (call.startsWith('rename ') ? [i] : []));
+    expect(renames.length).toBe(4);
+    expect(first(`writeFile, flushed ${join(path, '.mome-commit')}`)).toBeGreaterThan(-1);
+    const synced = renames.map((i) => calls.indexOf(calls[i]!.replace('rename', 'sync')));
+    expect(Math.min(...synced)).toBeGreaterThan(-1);
+    const between = (a: number, b: number) => folderSyncs.some((sync) => sync > a && sync < b);
+    expect(between(Math.max(...synced), link), 'names of the temporary files').toBe(true);
+    expect(between(link, renames[0]!), 'the list').toBe(true);
+    expect(between(renames.at(-1)!, calls.lastIndexOf(`rm ${join(path, '.mome-commit')}`)), 'the renames').toBe(true);
+  });
+
   it('is read whole at any moment of a change', async () => {
     const path = await target();
     const other = await temporaryFolder();
