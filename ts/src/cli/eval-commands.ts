@@ -164,10 +164,10 @@ function describe({ n, dual, reranked }: RetrievalReport): string {
 }
 
 function describePairs({ pictures, captions, folds, leftOut, dual, reranked }: PairsReport): string {
-  const cut = folds > 1 ? `, the mean of ${folds} folds` : '';
-  const rest = leftOut > 0 ? `; ${leftOut} pictures fill no fold and are left out` : '';
+  const cut = folds > 1 ? `, mean of ${folds} folds` : '';
+  const rest = leftOut > 0 ? `, left out because they fill no fold: ${leftOut}` : '';
   const mean = reranked ? `${share(dual.mean)}, re-ranked ${share(reranked.mean)}` : share(dual.mean);
-  const heading = `${pictures} pictures, ${captions} captions${cut}${rest}`;
+  const heading = `pictures: ${pictures}, captions: ${captions}${cut}${rest}`;
   return `${heading}\n${recallTable(dual, reranked)}\nmean of the six: ${mean}`;
 }
 

@@ -71,8 +71,9 @@ async function vqa(flags: VqaFlags): Promise<void> {
       ...Object.entries(report.accuracies).map(([type, accuracy]) => [type, percent(accuracy)]),
       ['soft score', percent(report.softScore)],
     ];
-    const judged = report.judged === 0 ? 'nobody answered them: no accuracy' : table(['', 'accuracy'], rows);
-    print(`${report.questions} questions\n${judged}`);
+    const judged =
+      report.judged === 0 ? 'no accuracy, because no answers of people were given' : table(['', 'accuracy'], rows);
+    print(`questions: ${report.questions}\n${judged}`);
   } finally {
     progress.stop();
   }
@@ -97,7 +98,7 @@ async function nlvr2(flags: Nlvr2Flags): Promise<void> {
     if (flags.json) return printJson(report);
     const { accuracy, consistency } = report;
     print(
-      `${report.statements} statements: accuracy ${percent(accuracy)}, consistency ${percent(consistency)} (sentences judged right beside all their pictures)`,
+      `statements: ${report.statements}, accuracy: ${percent(accuracy)}, consistency: ${percent(consistency)} (sentences judged right beside all their pictures)`,
     );
   } finally {
     progress.stop();

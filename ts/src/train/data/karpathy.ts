@@ -40,16 +40,16 @@ const pictureSchema = z.object({
  * `filepath`, as that of Flickr30k, at `folder/filename`.
  *
  * @param file such as `dataset_coco.json`
- * @param options.splits parts, such as `test`; the original trains COCO on `train` and `restval`
+ * @param options.splits parts, such as `test`; unless named, `train` and, where the file has it, COCO's `restval`
  * @param options.folder where the pictures lie
  * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE` with the number of the picture, `MOME_TOO_LARGE`; `MOME_INVALID_ARGUMENT` for a
  *   part that the file does not have
  */
 export async function readKarpathy(
   file: string,
-  options: { readonly splits: readonly string[]; readonly folder: string },
+  options: { readonly splits?: readonly string[]; readonly folder: string },
 ): Promise<PairItem[]> {
-  const { splits, folder } = options;
+  const { splits = ['train', 'restval'], folder } = options;
   const items: PairItem[] = [];
   const known = new Map<string, number>();
   let index = 0;
@@ -72,7 +72,7 @@ export async function readKarpathy(
     check(captions.length > 0, 'MOME_INVALID_FILE', `${origin}: expected a caption of one character or more, got none`);
     items.push({ file: path.resolve(folder, filepath, filename), captions, origin });
   }
-  for (const split of splits)
+  for (const split of options.splits ?? ['train'])
     check(
       known.has(split),
       'MOME_INVALID_ARGUMENT',

@@ -18,7 +18,7 @@ export interface PairFileOptions {
   readonly checkFiles?: boolean;
   /** Folder that a `.json` file names pictures in; its own folder unless named. */
   readonly images?: string;
-  /** Parts of a `.json` file; `train` and `restval`, as the original trains, unless named. */
+  /** Parts of a `.json` file; unless named `train` and, where the file has it, COCO's `restval`. */
   readonly splits?: readonly string[];
 }
 
@@ -70,7 +70,7 @@ export async function openPairs(source: string, options: PairFileOptions): Promi
   else if (extension === '.csv') items = await readCsv(source);
   else if (extension === '.json') {
     items = await readKarpathy(source, {
-      splits: options.splits ?? ['train', 'restval'],
+      ...(options.splits && { splits: options.splits }),
       folder: options.images ?? path.dirname(source),
     });
   } else {
