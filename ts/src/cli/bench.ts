@@ -1,4 +1,4 @@
-/** `mome bench`: what a model does on this machine, without peers; `npm run bench` in a clone compares. */
+/** `mome bench`: the speed of a model on this machine, without peers; `npm run bench` in a clone compares. */
 import type { Command } from 'commander';
 import { imageTokensOf } from '../architecture/config.ts';
 import type { Vlmo } from '../inference/vlmo.ts';

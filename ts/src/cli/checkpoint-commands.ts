@@ -1,4 +1,4 @@
-/** `mome inspect`, `convert` and `verify`: what a file is, and whether the numbers are right. */
+/** `mome inspect`, `convert` and `verify`: explain a file, convert it, and check its numbers. */
 import type { Command } from 'commander';
 import { presets } from '../architecture/config.ts';
 import { type CheckpointReport, convertCheckpoint, inspectCheckpoint } from '../checkpoint/index.ts';

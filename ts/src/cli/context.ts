@@ -1,5 +1,5 @@
 /**
- * What every command shares: model options, JSON or text output, progress, interruption, exit codes.
+ * Shared by all commands: model options, JSON or text output, progress, interruption, exit codes.
  */
 import { SingleBar } from 'cli-progress';
 import { type Command, InvalidArgumentError } from 'commander';

@@ -1,4 +1,4 @@
-/** What the command prints: results, notes and failures, with nothing in them that acts on a terminal. */
+/** The output of commands: results, notes and failures, without control characters that would act on a terminal. */
 import { CommanderError } from 'commander';
 import { type ErrorCode, MomeError } from '../runtime/errors.ts';
 import { printable, printableJson, printableLines } from '../runtime/printable.ts';
@@ -34,7 +34,7 @@ function writeError(text: string): void {
   }
 }
 
-/** Prints what went wrong and gives the exit code. */
+/** Prints an error and returns the exit code. */
 export function reportFailure(error: unknown, json: boolean): number {
   if (error instanceof CommanderError && error.exitCode === 0) return exitCodes.ok;
   const { code, message } = failureOf(error);

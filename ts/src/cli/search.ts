@@ -28,7 +28,7 @@ interface SearchFlags extends ModelFlags {
   readonly html?: string;
 }
 
-/** What to look for, and how it is called in the output. */
+/** A query, and its name in the output. */
 interface Query {
   readonly label: string;
   readonly text?: string;
@@ -129,7 +129,7 @@ function reportIndex(folder: string, { index, isKept }: Opened, skipped: readonl
 const nothingIn = (folder: string, skipped: readonly Skipped[]): string =>
   `no pictures found in ${printable(folder)}${skipped.length > 0 ? `, skipped ${skipped.length}` : ''}`;
 
-/** Prints what is found for each query; the page is written after that, so that its failure loses nothing. */
+/** Prints the results of each query; the page is written after that, so that its failure loses nothing. */
 async function answerQueries(
   index: SearchIndex,
   queries: readonly Query[],

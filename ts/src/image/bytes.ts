@@ -11,7 +11,7 @@ const pieceLength = 2 ** 20;
 /** A stream of bytes: of the web (also of a `Response` or `Blob`), or of Node. */
 export type ByteStream = AsyncIterable<unknown> | WebStream;
 
-/** What is used of a web stream; any library's will do. */
+/** The part of a web stream that is used: streams of any library have it. */
 interface WebStream {
   getReader(): {
     read(): Promise<{ readonly done: boolean; readonly value?: unknown }>;
@@ -161,7 +161,7 @@ function sourceOf(name: string, stream: ByteStream): PieceSource {
   };
 }
 
-/** What Node's readable streams have. */
+/** The part of Node's readable streams that is used. */
 interface NodeStream {
   readonly destroyed: boolean;
   readonly readableEnded: boolean;

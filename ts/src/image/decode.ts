@@ -15,17 +15,17 @@ const svgDensity = 72;
 const maxSvgDensity = 2400;
 /** Longest side at which drawings are rendered (a limit of the loader). */
 const maxSvgSide = 32_767;
-/** What may be decoded: sharp may have been built with more loaders than these. */
+/** The loaders that may be used: sharp may have been built with more. */
 const formats = new Set(['jpeg', 'png', 'webp', 'gif', 'svg', 'heif', 'avif', 'tiff']);
 
-/** The limit of pixels is checked by numbers from the header, instead of by what a failure says. */
+/** The limit of pixels is checked by the numbers in the header, not by the text of a failure. */
 const options = { limitInputPixels: false, failOn: 'error', pages: 1, ignoreIcc: true } as const satisfies SharpOptions;
 
 /**
  * Decodes a picture file: first frame of an animation, upright by its EXIF orientation, transparency laid over white, colour profiles not
  * applied (as in the original preprocessing).
  *
- * @param name what errors call it
+ * @param name its name in errors
  * @param svgSide drawings without pixels are rendered so that their shorter side is at least this long, as far as the limits allow
  * @param onSize called with the number of pixels before they are decoded
  * @throws MomeError `MOME_INVALID_IMAGE`, `MOME_TOO_LARGE`

@@ -23,7 +23,7 @@ class DecoderPool {
    *
    * @param bytes the file, where the request has no path; nobody changes them until the promise settles
    * @returns the picture, in the size that the request asks for
-   * @throws MomeError what the decoder says; `MOME_TOO_LARGE` beyond its time or memory; `MOME_IO` where none could be started;
+   * @throws MomeError the decoder's error; `MOME_TOO_LARGE` beyond its time or memory; `MOME_IO` where none could be started;
    *   `MOME_ABORTED`
    */
   async decode(
@@ -58,7 +58,7 @@ class DecoderPool {
     decoder.end();
   }
 
-  /** Starts what may be started now. */
+  /** Starts the decodings that may start now. */
   #share(): void {
     for (;;) {
       const busy = [...this.#decoders].filter(({ job }) => job);

@@ -1,5 +1,5 @@
 /**
- * Which kind of file bytes are, so that a refused picture can be named with what to do about it.
+ * Tells the kind of a file from its bytes, so that a message about a refused picture can name the kind and the remedy.
  */
 
 /** Formats that are decoded. */
@@ -54,7 +54,7 @@ export function formatOf(bytes: Uint8Array): string | undefined {
   return text !== '' && /^[\t\n\r\x20-\x7e\x80-\xff]*$/.test(text) ? 'text' : undefined;
 }
 
-/** "expected a JPEG, ... picture, got ...": what a file that cannot be decoded is, and what helps. */
+/** "expected a JPEG, ... picture, got ...": names the kind of a file that cannot be decoded, and the remedy. */
 export function refusal(bytes: Uint8Array): string {
   const format = formatOf(bytes);
   switch (format) {

@@ -2,7 +2,7 @@
  * Messages between this process and its picture decoders, on pipes: two lengths, a JSON header, bytes.
  */
 
-/** What a decoder is asked for. Without `path` the bytes of the message are the file. */
+/** A request to a decoder. Without `path` the bytes of the message are the file. */
 export interface DecodeRequest {
   /** How errors call the picture. */
   readonly name: string;
@@ -16,7 +16,7 @@ export interface DecodeRequest {
 /** How a picture is put into a square: stretched to fill it, or in its own proportions inside it. */
 export type Fit = 'fill' | 'inside';
 
-/** What a decoder says: that it is ready, how many pixels it is about to decode, the picture (its bytes follow), or why there is none. */
+/** A message of a decoder: it is ready, the pixels it is about to decode, the picture (its bytes follow), or why there is none. */
 export type DecodeReply =
   | { readonly kind: 'ready' }
   | { readonly kind: 'pixels'; readonly count: number }

@@ -1,5 +1,5 @@
 /**
- * What callers may give as a picture, and what messages call it.
+ * The pictures that callers may give, and their names in messages.
  */
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -65,7 +65,7 @@ export class PictureSource {
     return this.#name();
   }
 
-  /** @throws MomeError `MOME_INVALID_ARGUMENT` for what is no picture, `MOME_NOT_FOUND` for a path that no file can have */
+  /** @throws MomeError `MOME_INVALID_ARGUMENT` for a value that is no picture, `MOME_NOT_FOUND` for a path that no file can have */
   content(): Content {
     try {
       return this.#content();
@@ -84,7 +84,7 @@ const shownCharacters = 100;
 /** Bytes that one call copies at once when it begins: fresh memory takes up to 3.5 ms for each MiB. */
 const copiedAtOnce = 8 * 2 ** 20;
 
-/** A short name for messages: the path or its end, a URL without what it holds, the kind and size of anything else. Never throws. */
+/** A short name for messages: the path or its end, a `data:` URL without its data, the kind and size of anything else. Never throws. */
 export function shortName(input: unknown): string {
   try {
     return nameOf(input);
@@ -192,7 +192,7 @@ function sourceOf(input: unknown, folder: string, copyNow: boolean): PictureSour
   }
 }
 
-/** Undefined for what is no picture. */
+/** Undefined for a value that is no picture. */
 function contentOf(name: string, input: unknown, copyNow: boolean): Content | undefined {
   if (isBuffer(input)) {
     const view = viewOf(input);
@@ -294,7 +294,7 @@ async function responseBytes(name: string, response: ResponseLike, signal?: Abor
   return isStream(response.body) ? streamBytes(name, response.body, signal) : new Uint8Array(0);
 }
 
-/** What can be read once only is read once for all places where the call shows it. */
+/** A stream can be read only once: it is read for all places of the call that show it. */
 function once(read: (signal?: AbortSignal) => Promise<Uint8Array>): (signal?: AbortSignal) => Promise<Uint8Array> {
   let bytes: Promise<Uint8Array> | undefined;
   return (signal) => {

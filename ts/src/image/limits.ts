@@ -1,4 +1,4 @@
-/** What one picture may be and cost. */
+/** Limits of one picture: its size, and the time and memory of decoding it. */
 
 /** Bytes of a file, a stream or a `data:` URL. */
 export const maxFileBytes = 256 * 2 ** 20;

@@ -1,5 +1,5 @@
 /**
- * Pixels in memory: what callers may give, and how they become RGB bytes.
+ * Pixels in memory: the forms that callers may give, and how they become RGB bytes.
  */
 import { types } from 'node:util';
 import { check, MomeError } from '../runtime/errors.ts';

@@ -25,7 +25,7 @@ export interface PairsEvaluation {
   readonly fold?: number;
   /** Candidates of each query that the fusion encoder re-ranks; 32 unless named, 0 leaves it out. */
   readonly k?: number;
-  /** What re-ranking orders by, as in `Vlmo.rerank`. */
+  /** The rule that re-ranking orders by, as in `Vlmo.rerank`. */
   readonly rule?: NonNullable<RerankOptions['rule']>;
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
@@ -52,7 +52,7 @@ export interface MeanScores extends RetrievalScores {
   readonly mean: number;
 }
 
-/** What `mome eval retrieval --data --json` prints. */
+/** Output of `mome eval retrieval --data --json`. */
 export interface PairsReport {
   /** Pictures and captions of all folds together. */
   readonly pictures: number;

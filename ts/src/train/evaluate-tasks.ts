@@ -33,7 +33,7 @@ export interface AnsweredQuestion {
   readonly accuracy: number | null;
 }
 
-/** What `mome eval vqa --json` prints. */
+/** Output of `mome eval vqa --json`. */
 export interface VqaReport {
   readonly questions: number;
   /** Questions with people's answers: the numbers below are means over them, or null without any. */
@@ -98,7 +98,7 @@ export interface JudgedStatement {
   readonly isRight: boolean | null;
 }
 
-/** What `mome eval nlvr2 --json` prints. */
+/** Output of `mome eval nlvr2 --json`. */
 export interface Nlvr2Report {
   readonly statements: number;
   /** Statements of which it is known whether they are true: the numbers below are shares of them, or null without any. */

@@ -27,14 +27,14 @@ export interface EvaluateOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-/** What `mome eval retrieval --json` prints. */
+/** Output of `mome eval retrieval --json`. */
 export interface RetrievalReport {
   readonly n: number;
   readonly dual: RetrievalScores;
   readonly reranked: RetrievalScores | null;
 }
 
-/** What both encoders say of the first candidates of every query. */
+/** Similarities and matches of the first candidates of every query. */
 interface Judged {
   readonly ranked: RankedAll;
   /** [queries * k] what `match` gives, or undefined when nothing is re-ranked. */
@@ -60,7 +60,7 @@ export async function evaluateRetrieval(options: EvaluateOptions): Promise<Retri
   return { n, dual, reranked };
 }
 
-/** What {@link fitFusionWeight} found. */
+/** Result of {@link fitFusionWeight}. */
 export interface FusionWeightFit {
   readonly weight: number;
   /** Mean R@1 of both directions over the queries it was fitted on, and over the others, before and after re-ranking. */
@@ -103,7 +103,7 @@ export async function fitFusionWeight(
   };
 }
 
-/** What {@link fitMatchCalibration} found. */
+/** Result of {@link fitMatchCalibration}. */
 export interface MatchCalibrationFit extends MatchCalibration {
   /** Candidates of each query that were judged, and the share of right pairs among them. */
   readonly candidates: number;

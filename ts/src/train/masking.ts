@@ -3,7 +3,7 @@
  */
 import type { Random } from './random.ts';
 
-/** What masking needs to know of a vocabulary. */
+/** The part of a vocabulary that masking uses. */
 export interface MaskingVocabulary {
   readonly vocabularySize: number;
   readonly maskId: number;
@@ -13,7 +13,7 @@ export interface MaskingVocabulary {
   isContinuation(id: number): boolean;
 }
 
-/** A text with some pieces replaced, and what stood there. */
+/** A text with some pieces replaced, and the original pieces. */
 export interface MaskedText {
   readonly ids: Int32Array;
   /** Positions to predict, ascending. */

@@ -60,7 +60,7 @@ function isPattern(text: string): boolean {
 const pairObjectives = ['itc', 'irtr', 'itm', 'mlm', 'textmlm'] as const;
 
 const recipeSchema = z.strictObject({
-  /** `original`: what is not named is as in the original code ({@link originalSettings}). */
+  /** `original`: settings that are not named are those of the original code ({@link originalSettings}). */
   preset: z.enum(['original']).optional(),
   /** A preset, or a configuration; `vocabularySize` may be left to the vocabulary. */
   model: z.union([z.enum(['base', 'base_plus', 'large']), z.record(z.string(), z.unknown())]),
@@ -86,7 +86,7 @@ const recipeSchema = z.strictObject({
     .array(
       z.strictObject({
         objectives: z.array(z.enum(pairObjectives)).min(1),
-        /** What losses count in their sum. */
+        /** Weights of losses in their sum. */
         lossWeights: z.partialRecord(z.enum(pairObjectives), strength).optional(),
         steps: count,
         learningRate: z.number().positive(),
@@ -146,7 +146,7 @@ const recipeSchema = z.strictObject({
   evaluateEvery: z.number().int().min(0).default(0),
 });
 
-/** What `"preset": "original"` sets where a recipe does not: the behaviour of the original code. `textDropout` follows `dropPath`. */
+/** Defaults under `"preset": "original"`: the behaviour of the original code. `textDropout` follows `dropPath`. */
 export const originalSettings = {
   captionItems: 'each',
   clipNorm: 0,

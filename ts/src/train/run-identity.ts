@@ -32,7 +32,7 @@ const identitySchema = z.object({
 /** A run's recipe, and hashes of what it reads. */
 export type RunIdentity = z.infer<typeof identitySchema>;
 
-/** What identifies a run. @param init hash of the weights that it starts from, empty for random ones */
+/** The identity of a run. @param init hash of the weights that it starts from, empty for random ones */
 export async function identityOf(
   recipe: Recipe,
   dataset: PairDataset,
@@ -81,9 +81,9 @@ export async function hashOfParameters(parameters: ReadonlyMap<string, Float32Ar
 const isCheckpoint = (name: string): boolean => /^checkpoint-\d+\.safetensors$/.test(name);
 
 /**
- * Makes a folder ready for a run that begins anew.
+ * Prepares a folder for a new run.
  *
- * @param overwrite remove what an older run left, in place of refusing it
+ * @param overwrite remove the files of an older run instead of refusing them
  * @throws MomeError `MOME_INVALID_ARGUMENT` where an older run's checkpoints lie in the folder
  */
 export async function requireFreshFolder(folder: string, overwrite: boolean): Promise<void> {
@@ -99,7 +99,7 @@ export async function requireFreshFolder(folder: string, overwrite: boolean): Pr
 }
 
 /**
- * Writes what a run is when it begins, and compares when it goes on.
+ * Writes the identity of a run when it begins, and compares it when the run goes on.
  *
  * @throws MomeError `MOME_INVALID_ARGUMENT` naming what differs; `MOME_INVALID_FILE` for checkpoints without a run
  */

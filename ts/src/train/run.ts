@@ -29,7 +29,7 @@ export interface RunOptions {
   readonly output: string;
   /** Go on from the folder's last checkpoint when there is one. Another recipe, vocabulary or data set is refused. */
   readonly resume?: boolean;
-  /** Begin anew where an older run's checkpoints lie, which are removed. */
+  /** Start a new run in the folder of an older one, whose checkpoints are removed. */
   readonly overwrite?: boolean;
   readonly signal?: AbortSignal;
   readonly quiet?: boolean;
@@ -39,7 +39,7 @@ export interface RunOptions {
   readonly onEvaluate?: (modelFolder: string, step: number) => Promise<Readonly<Record<string, number>>>;
 }
 
-/** What a finished run leaves. */
+/** Result of a finished run. */
 export interface RunResult {
   readonly output: string;
   readonly steps: number;
@@ -97,7 +97,7 @@ async function runRecipe(recipe: Recipe, folder: string, options: RunOptions): P
   }
 }
 
-/** What a run works with. */
+/** The parts of a run. */
 interface RunParts {
   readonly recipe: Recipe;
   readonly config: VlmoConfig;

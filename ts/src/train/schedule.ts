@@ -64,7 +64,7 @@ const isTunedHead = (parameter: string): boolean => /^(?:vqa|nlvr2)_classifier\.
 /**
  * Splits the parameters of an optimiser step into those that decay and those that do not, and both by their rate.
  *
- * @param headRate what the learning rate of the heads of answers and statements is multiplied with
+ * @param headRate factor of the learning rate of the heads of answers and statements
  */
 export function parameterGroups(names: Iterable<string>, weightDecay: number, headRate = 1): ParameterGroup[] {
   const groups: ParameterGroup[] = [];

@@ -1,5 +1,5 @@
 /**
- * What training starts from: a model's files, with fresh values for what they lack.
+ * The start of a training: a model's files, with fresh values for parameters that they lack.
  */
 
 import type { VlmoConfig } from '../architecture/config.ts';
@@ -10,7 +10,7 @@ import { check } from '../runtime/errors.ts';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { createRandom } from './random.ts';
 
-/** What `Trainer.create` takes, and what `writeModel` needs afterwards. */
+/** Arguments of `Trainer.create`, and those of `writeModel` afterwards. */
 export interface StartingModel {
   readonly config: VlmoConfig;
   /** All of the configuration's parameters in float32; those that the checkpoint lacks are random. */

@@ -10,7 +10,7 @@ import { check, MomeError } from '../runtime/errors.ts';
 import type { BatchPosition } from './data/pairs.ts';
 import type { Trainer, TrainerState } from './trainer.ts';
 
-/** Raised when what a checkpoint holds changes. */
+/** Raised when the contents of checkpoints change. */
 const stateVersion = 2;
 
 const versionSchema = z.object({ version: z.number() });

@@ -1,5 +1,5 @@
 /**
- * What a trainer is given, checked and copied before any work.
+ * Checks and copies the arguments of a trainer before any work.
  */
 import type { VlmoConfig } from '../architecture/config.ts';
 import { type Objective, objectiveNames } from '../model/objectives.ts';

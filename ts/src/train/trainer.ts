@@ -35,12 +35,12 @@ export interface TrainerOptions extends SamplingOptions {
   readonly trainable?: (parameter: string) => boolean;
   /** Highest value of `logit_scale` and `logit_vl_scale`: ln(100) as in CLIP unless named; Infinity for none, as in the original. */
   readonly maxLogitScale?: number;
-  /** What the learning rate of the heads of `vqa` and `nlvr2` is multiplied with; 1 unless named. */
+  /** Factor of the learning rate of the heads of `vqa` and `nlvr2`; default: 1. */
   readonly headRate?: number;
   readonly seed?: number;
 }
 
-/** What one step reports. */
+/** Report of one step. */
 export interface StepMetrics {
   /** Optimiser steps done, this one included. */
   readonly step: number;
@@ -59,7 +59,7 @@ export interface StepMetrics {
 }
 
 /**
- * What exact resume needs besides weights and moments: where the trainer stood after its last optimiser step. Gradients that have
+ * The state that exact resume needs besides weights and moments: where the trainer stood after its last optimiser step. Gradients that have
  * gathered since are not kept, so going on begins with the first micro-batch after that step.
  */
 export interface TrainerState {

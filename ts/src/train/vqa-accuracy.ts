@@ -72,7 +72,7 @@ export function normaliseAnswer(answer: string): string {
  * The accuracy of an answer, 0 to 1: the mean over all people of min(1, others who gave it / 3). Where all people agree, spellings are compared
  * as they are.
  *
- * @param people what each person answered; ten in VQA v2
+ * @param people the answer of each person; ten in VQA v2
  */
 export function officialAccuracy(answer: string, people: readonly string[]): number {
   const given = people.map(trimmed);

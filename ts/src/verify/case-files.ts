@@ -7,7 +7,7 @@ import { check } from '../runtime/errors.ts';
 import { exists } from '../runtime/files.ts';
 import { type JsonLimits, readJsonFile } from '../runtime/json.ts';
 
-/** What `config.json` of a case may hold: sizes, and lists of names. */
+/** Limits of a case's `config.json`, which has sizes and lists of names. */
 const configLimits: JsonLimits = { bytes: 2 ** 20, depth: 16, values: 2 ** 16 };
 
 /** Reads `config.json` of a case. @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE` */

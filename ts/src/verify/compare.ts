@@ -4,7 +4,7 @@
 import type { DType } from '../runtime/addon.ts';
 import { check } from '../runtime/errors.ts';
 
-/** What a bound is about. */
+/** The kind of value that a bound is about. */
 export type Measure = 'relL2' | 'maxAbs' | 'cosine';
 
 export type CheckKind = 'output' | 'loss' | 'gradient' | 'training' | 'resize' | 'convert' | 'preprocess';
@@ -17,7 +17,7 @@ export interface Check {
   /** Norm of the difference over the norm of the reference. */
   readonly relL2: number;
   readonly cosine: number;
-  /** What `relL2` (for `preprocess` `maxAbs`) must not exceed, or what `cosine` must reach where `measure` says so. */
+  /** The most that `relL2` may be (for `preprocess`: `maxAbs`), or the least that `cosine` may be where `measure` says so. */
   readonly bound: number;
   readonly measure: Measure;
   readonly passed: boolean;
@@ -39,12 +39,12 @@ export interface CaseReport {
   readonly device: string;
   readonly target: string;
   readonly dtype: string;
-  /** Whether something was compared and all of it passed; what is in `skipped` was not looked at. */
+  /** Whether something was compared and all of it passed; values in `skipped` were not compared. */
   readonly passed: boolean;
   readonly compared: number;
   readonly failed: number;
   readonly checks: readonly Check[];
-  /** What the case holds and this run did not compare; empty in float32 on the processor. */
+  /** Values of the case that this run did not compare; empty in float32 on the processor. */
   readonly skipped: readonly Skipped[];
 }
 

@@ -25,7 +25,7 @@ export interface VerifyOptions {
   readonly device?: DeviceName;
   /** Kernel set; default: the fastest of this processor. */
   readonly target?: string;
-  /** What weights are kept as. Losses, gradients and training are compared in float32 alone, and listed as skipped otherwise. */
+  /** Type of the weights. Losses, gradients and training are compared in float32 alone, and listed as skipped otherwise. */
   readonly dtype?: DType;
   /** Stops the comparison; it rejects with `MOME_ABORTED`. */
   readonly signal?: AbortSignal;
@@ -48,7 +48,7 @@ const preprocessSchema = z.object({
 const weightsName = 'weights.pt';
 
 /**
- * Runs the case in `folder` and compares everything it holds, but for what the report lists as skipped.
+ * Runs the case in `folder` and compares everything in it, except for the values that the report lists as skipped.
  *
  * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG` for a folder that is no case,
  *   `MOME_ABORTED`

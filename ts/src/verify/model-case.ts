@@ -33,7 +33,7 @@ export const bounds = { tiny: 2e-5, full: 1e-4, gradient: 1e-4, training: 5e-4, 
 const cosines = { bfloat16: 0.999, int8: 0.99 } as const;
 const fullWidth = 256;
 
-/** What a case feeds the model with. */
+/** The inputs of a case. */
 export interface CaseInputs {
   readonly batch: number;
   /** [B, 3, S, S] normalised pixels. */
@@ -57,7 +57,7 @@ export class ModelCase {
   readonly parameters: readonly string[];
   readonly outputBound: number;
   readonly outputMeasure: Measure;
-  /** Stops what the case runs. */
+  /** Stops the case. */
   readonly signal: AbortSignal | undefined;
 
   private constructor(
@@ -205,7 +205,7 @@ export async function checkOutputs(model: ModelCase, expected: CaseTensors): Pro
   };
   const imageLengths = texts.map(() => I);
 
-  // Only what the case has numbers for: its file may lack the heads of all else.
+  // Only outputs that the case has numbers for: its file may lack the other heads.
   const wanted = <Name extends string>(names: Readonly<Record<string, Name>>): Name[] => [
     ...new Set(Object.entries(names).flatMap(([name, output]) => (expected.has(name) ? [output] : []))),
   ];

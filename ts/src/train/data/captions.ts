@@ -2,7 +2,7 @@
 import { check } from '../../runtime/errors.ts';
 import type { Random } from '../random.ts';
 
-/** What a caption is made from. */
+/** The source of a caption. */
 export interface Labelled {
   readonly label: string;
   readonly tags: readonly string[];

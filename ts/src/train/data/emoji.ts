@@ -129,7 +129,7 @@ export function loadEmoji(options: { readonly style: EmojiStyle }): EmojiDrawing
  *
  * @param size side of the square in pixels, 1 to 1024; the drawing keeps its proportions and stands in the middle.
  * @returns RGB, [size, size, 3].
- * @throws MomeError `MOME_INVALID_IMAGE` for what is not an SVG document, `MOME_INVALID_ARGUMENT` for a bad size.
+ * @throws MomeError `MOME_INVALID_IMAGE` for a file that is no SVG document, `MOME_INVALID_ARGUMENT` for a bad size.
  */
 export async function rasterise(svg: string, size: number): Promise<Uint8Array> {
   return flattenOnWhite(await rasteriseRgba(svg, size));
@@ -212,7 +212,7 @@ export async function loadEmojiPictures(options: {
 export interface EmojiPairs extends PairDataset {
   readonly channels: 4;
   image(index: number): Uint8Array;
-  /** What {@link sampleCaption} takes. */
+  /** Argument of {@link sampleCaption}. */
   entry(index: number): EmojiDrawing;
   style(index: number): EmojiStyle;
 }

@@ -1,5 +1,5 @@
 /**
- * What a training step is made of: programs that run one after the other on the same weights and the same batch.
+ * The parts of a training step: programs that run one after the other on the same weights and the same batch.
  */
 import type { VlmoConfig } from '../../architecture/config.ts';
 import { dropoutSeed } from '../../graph/index.ts';
@@ -13,9 +13,9 @@ import type { Random } from '../random.ts';
 
 /** How the objectives of a step sample and what they read. */
 export interface SamplingOptions {
-  /** What a step trains. `itm` needs `itc` or `irtr`, whose similarities choose its negatives. */
+  /** Objectives of a step. `itm` needs `itc` or `irtr`, whose similarities choose its negatives. */
   readonly objectives: readonly Objective[];
-  /** What losses count in their sum; the original's 1, and 0.25 for `mlm`, where one is not named. */
+  /** Weights of losses in their sum; default: those of the original, 1, and 0.25 for `mlm`. */
   readonly lossWeights?: Partial<Readonly<Record<Objective, number>>>;
   /** Joint positives: pairs of the same group match each other. */
   readonly groups?: boolean;
@@ -37,7 +37,7 @@ export interface SamplingOptions {
   readonly checkpointActivations?: boolean;
 }
 
-/** Texts with their pictures, and what the objectives of a trainer read beside them. */
+/** Texts with their pictures, and the other inputs of a trainer's objectives. */
 export interface TrainingBatch {
   /**
    * [pictures, S, S, 3] raw pixels: a picture for each text; for `nlvr2` two, one after the other; none where `textmlm` is all that is
@@ -87,7 +87,7 @@ export interface StepProgram {
   readonly finish?: (outputs: Readonly<Record<string, Float32Array>>, context: StepContext) => void;
 }
 
-/** What an objective reads of a batch. */
+/** Inputs of an objective. */
 export interface ObjectiveNeeds {
   /** Pictures that belong to each text. */
   readonly picturesPerText: 0 | 1 | 2;
@@ -95,7 +95,7 @@ export interface ObjectiveNeeds {
   readonly truth?: true;
 }
 
-/** What each objective reads of a batch. */
+/** Inputs of each objective. */
 export const objectiveNeeds: Readonly<Record<Objective, ObjectiveNeeds>> = {
   itc: { picturesPerText: 1 },
   irtr: { picturesPerText: 1 },

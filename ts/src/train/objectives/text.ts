@@ -1,5 +1,5 @@
 /**
- * Masked language modelling on texts alone as a program of a step: what trains the text expert before pairs do.
+ * Masked language modelling on texts alone as a program of a step: it trains the text expert before training on pairs.
  */
 import { keepRows, layoutBatch } from '../../model/batch.ts';
 import type { TrainingArguments } from '../../model/contract.ts';
