@@ -95,6 +95,24 @@ describe('in place of a file of a model', () => {
     expect((await expectCode(() => load(copy), 'MOME_INVALID_FILE')).message).toMatch(/UTF-16/);
   });
 
+  it('another vocabulary or configuration makes another model', async () => {
+    const fingerprints: string[] = [];
+    for (const [part, from, to] of [
+      ['vocab.txt', '', ''],
+      ['vocab.txt', 'red', 'rot'],
+      ['config.json', '"layerScale": 0.1', '"layerScale": 0.2'],
+    ] as const) {
+      const copy = await copyOfModel();
+      const text = await readFile(join(copy, part), 'utf8');
+      expect(text).toContain(from);
+      await writeFile(join(copy, part), text.replace(from, to));
+      const model = await Vlmo.load(copy, { threads: 1 });
+      fingerprints.push(model.fingerprint);
+      await model.dispose();
+    }
+    expect(new Set(fingerprints).size).toBe(3);
+  });
+
   it('a path that leads nowhere is told from nothing', async () => {
     const [dangling, itself] = [join(folder, 'dangling'), join(folder, 'itself')];
     await symlink(join(folder, 'nowhere'), dangling);
