@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import sharp from 'sharp';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { prepareImage } from '../../src/image/prepare.ts';
 import { PictureSet } from '../../src/inference/pictures.ts';
 import { packageRoot } from '../../src/runtime/addon.ts';
@@ -90,8 +90,10 @@ describe('decoders', () => {
   it('stop what a call still decodes when one of its pictures fails', async () => {
     await goodPicture();
     const call = PictureSet.prepare([endless, new Uint8Array(0)], 16);
+    const kill = vi.spyOn(process, 'kill');
     await expectCode(() => call, 'MOME_INVALID_IMAGE');
-    await sleep(300);
+    await expect.poll(() => kill).toHaveBeenCalledWith(expect.any(Number), 'SIGKILL');
+    kill.mockRestore();
     await goodPicture();
   });
 
