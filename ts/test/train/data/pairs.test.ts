@@ -89,7 +89,8 @@ describe('openPairs', () => {
     ['cells.csv', 'image,caption\na,b,c\n', 'MOME_INVALID_FILE', 'cells.csv:2: expected 2 cells, got 3'],
     ['quote.csv', 'image,caption\na,"b\n\n', 'MOME_INVALID_FILE', 'quote.csv: expected comma-separated rows'],
     ['inner.csv', 'image,caption\na,b"c"\n', 'MOME_INVALID_FILE', 'inner.csv: expected comma-separated rows'],
-    ['other.json', '{}', 'MOME_UNSUPPORTED', 'expected a folder'],
+    ['other.yaml', '{}', 'MOME_UNSUPPORTED', 'expected a folder'],
+    ['other.json', '{}', 'MOME_INVALID_FILE', 'expected an object with a list "images"'],
   ])('refuses %s', async (name, text, code, message) => {
     const file = await write(name, text);
     await expect(openPairs(file, { size })).rejects.toMatchObject({ code, message: expect.stringContaining(message) });
