@@ -103,8 +103,9 @@ describe('the search', () => {
     ['MOME_INTERNAL', () => Promise.reject(new MomeError('MOME_INTERNAL', 'planted'))],
   ];
   const keep: Buffer[] = [];
+  /** Takes more than twice what a file may: meanwhile the garbage of the files before may be given back. */
   async function fillMemory(): Promise<void> {
-    for (let part = 0; part < 60; part++) {
+    for (let part = 0; part < 120; part++) {
       keep.push(Buffer.alloc(5 * 2 ** 20, 1));
       await setImmediate();
     }
