@@ -3,7 +3,6 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
-import type { VlmoConfig } from '../../src/architecture/config.ts';
 import type { Vlmo } from '../../src/inference/vlmo.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
 import { readNlvr2, readVqa } from '../../src/train/data/vqa.ts';
@@ -12,6 +11,7 @@ import { writeModel } from '../../src/train/index.ts';
 import { createRandom } from '../../src/train/random.ts';
 import { normaliseAnswer, officialAccuracy, softScore } from '../../src/train/vqa-accuracy.ts';
 import { expectCode, temporaryFolder } from '../helpers.ts';
+import { tinyConfig } from './tiny-model.ts';
 
 /** Made by the official evaluation's own code from random words, marks and people. */
 const official = JSON.parse(await readFile(new URL('./data/vqa-official.json', import.meta.url), 'utf8')) as {
@@ -180,21 +180,7 @@ describe('files of VQA', () => {
 
   it('are answered by the command line, with a submission', async () => {
     const { folder, questions: file, options } = await files(questions, annotations);
-    const config: VlmoConfig = {
-      imageSize: 16,
-      patchSize: 8,
-      width: 32,
-      layers: 2,
-      heads: 2,
-      hiddenRatio: 2,
-      firstVlLayer: 1,
-      positions: 'absolute',
-      layerScale: null,
-      maxTextLength: 12,
-      maxTextLengthOfInit: 12,
-      vocabularySize: 8,
-      answers: 2,
-    };
+    const config = { ...tinyConfig, vocabularySize: 8, answers: 2 };
     const model = join(folder, 'model');
     await mkdir(model);
     await writeFile(join(model, 'vocab.txt'), '[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nwhat\nis\nit\n');

@@ -1,7 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { VlmoConfig } from '../../src/architecture/config.ts';
 import { Vlmo } from '../../src/inference/vlmo.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
 import type { Objective } from '../../src/model/objectives.ts';
@@ -11,22 +10,9 @@ import { textProgram } from '../../src/train/objectives/text.ts';
 import { createRandom } from '../../src/train/random.ts';
 import { Trainer, type TrainerOptions, type TrainingBatch } from '../../src/train/trainer.ts';
 import { expectCode, temporaryFolder } from '../helpers.ts';
+import { tinyConfig } from './tiny-model.ts';
 
-const config: VlmoConfig = {
-  imageSize: 16,
-  patchSize: 8,
-  width: 32,
-  layers: 3,
-  heads: 2,
-  hiddenRatio: 2,
-  firstVlLayer: 2,
-  positions: 'absolute',
-  layerScale: null,
-  maxTextLength: 8,
-  maxTextLengthOfInit: 8,
-  vocabularySize: 40,
-  answers: 6,
-};
+const config = { ...tinyConfig, answers: 6 };
 const vocabulary = {
   vocabularySize: 40,
   maskId: 4,

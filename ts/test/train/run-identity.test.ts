@@ -8,23 +8,10 @@ import { everyCaption } from '../../src/train/data/pairs.ts';
 import { originalSettings, parseRecipe } from '../../src/train/recipe.ts';
 import { runTraining } from '../../src/train/run.ts';
 import { expectCode, temporaryFolder } from '../helpers.ts';
+import { tinyRecipeModel } from './tiny-model.ts';
 
-const model = {
-  imageSize: 16,
-  patchSize: 8,
-  width: 32,
-  layers: 3,
-  heads: 2,
-  hiddenRatio: 2,
-  firstVlLayer: 2,
-  positions: 'absolute',
-  layerScale: null,
-  maxTextLength: 8,
-  maxTextLengthOfInit: 8,
-  answers: 1,
-};
 const recipe = {
-  model,
+  model: tinyRecipeModel,
   vocabulary: { size: 60 },
   data: { pairs: 'pairs.jsonl' },
   batchSize: 2,
@@ -108,7 +95,7 @@ describe('going on', () => {
       [{ ...recipe, seed: 5 }, /seed \(0, now 5\)/],
       [{ ...recipe, batchSize: 1 }, /batchSize/],
       [{ ...recipe, phases }, /phases\.0\.learningRate/],
-      [{ ...recipe, model: { ...model, heads: 4 } }, /model\.heads \(2, now 4\)/],
+      [{ ...recipe, model: { ...tinyRecipeModel, heads: 4 } }, /model\.heads \(2, now 4\)/],
       [{ ...recipe, masking: 'budget' }, /masking/],
     ] as const) {
       await expectCode(() => run(own, { resume: true }), 'MOME_INVALID_ARGUMENT');

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import type { VlmoConfig } from '../../src/architecture/config.ts';
 import { parameterShapes } from '../../src/architecture/parameters.ts';
 import { openSafetensors, readTensor } from '../../src/checkpoint/index.ts';
 import { Vlmo } from '../../src/inference/vlmo.ts';
@@ -17,22 +16,9 @@ import { lockRun } from '../../src/train/run-lock.ts';
 import { loadRun, saveRun } from '../../src/train/state.ts';
 import { Trainer, type TrainerOptions, type TrainingBatch } from '../../src/train/trainer.ts';
 import { expectCode, temporaryFolder } from '../helpers.ts';
+import { tinyConfig, tinyRecipeModel } from './tiny-model.ts';
 
-const config: VlmoConfig = {
-  imageSize: 16,
-  patchSize: 8,
-  width: 32,
-  layers: 3,
-  heads: 2,
-  hiddenRatio: 2,
-  firstVlLayer: 2,
-  positions: 'absolute',
-  layerScale: null,
-  maxTextLength: 8,
-  maxTextLengthOfInit: 8,
-  vocabularySize: 40,
-  answers: 1,
-};
+const config = tinyConfig;
 const vocabulary = { vocabularySize: 40, maskId: 4, isSpecial: (id: number) => id < 5, isContinuation: () => false };
 const schedule = { learningRate: 2e-3, totalSteps: 100, warmupSteps: 5, decay: 'cosine' } as const;
 
@@ -334,9 +320,8 @@ describe('recipes', () => {
       lines.push(JSON.stringify({ image: `pictures/${name}.png`, caption: `a ${name} square` }));
     }
     await writeFile(join(folder, 'pairs.jsonl'), lines.join('\n'));
-    const { vocabularySize: _, ...model } = config;
     const recipe = {
-      model,
+      model: tinyRecipeModel,
       vocabulary: { size: 60 },
       data: { pairs: 'pairs.jsonl' },
       batchSize: 2,
@@ -386,11 +371,10 @@ describe('recipes', () => {
 
   it('do not start again where a checkpoint is too large for one read, or is none', async () => {
     const folder = await temporaryFolder();
-    const { vocabularySize: _, ...model } = config;
     await writeFile(join(folder, 'a.txt'), 'a red square');
     await sharp({ create: { width: 20, height: 20, channels: 3, background: '#f00' } }).toFile(join(folder, 'a.png'));
     const phases = [{ objectives: ['itc'], steps: 1, learningRate: 1e-3 }];
-    const recipe = { model, vocabulary: { size: 60 }, data: { pairs: '.' }, batchSize: 1, phases };
+    const recipe = { model: tinyRecipeModel, vocabulary: { size: 60 }, data: { pairs: '.' }, batchSize: 1, phases };
     await writeFile(join(folder, 'recipe.json'), JSON.stringify(recipe));
     const output = join(folder, 'run');
     const run = (extra = {}) => runTraining(join(folder, 'recipe.json'), { output, quiet: true, ...extra });
