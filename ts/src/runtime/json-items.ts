@@ -49,7 +49,7 @@ export async function* jsonItems(path: string, what: string, options: JsonItemsO
       limitDepth(path, depth),
       pick({
         filter: (stack) => {
-          const isList = stack.length === 1 && stack[0] === list;
+          const isList = stack[0] === list;
           found ||= isList;
           return isList;
         },

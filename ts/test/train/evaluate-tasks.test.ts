@@ -98,8 +98,8 @@ describe('statements', () => {
       ...(isTrue !== undefined && { isTrue }),
     });
     const statements = [
-      statement('1', 'one', true),
-      statement('2', 'one', false),
+      statement('1', 'one', false),
+      statement('2', 'one', true),
       statement('3', 'two', true),
       statement('4', 'half', false),
       statement('5', 'open'),
@@ -110,7 +110,7 @@ describe('statements', () => {
     } as unknown as Vlmo;
     const rights: (boolean | null)[] = [];
     const report = await evaluateNlvr2({ model, statements, onJudgement: ({ isRight }) => rights.push(isRight) });
-    expect(rights).toEqual([true, false, true, true, null]);
+    expect(rights).toEqual([false, true, true, true, null]);
     expect(report).toEqual({ statements: 5, judged: 4, accuracy: 0.75, consistency: 2 / 3 });
   });
 });
