@@ -5,7 +5,7 @@ export { type Conversion, type ConvertOptions, convertCheckpoint } from './conve
 export { hashFile } from './finite.ts';
 export { configOfFile, configToRun, inferConfig } from './infer-config.ts';
 export { type CheckpointReport, inspectCheckpoint } from './inspect.ts';
-export { type ModelFiles, openModelFiles } from './model-files.ts';
+export { type ModelFiles, openModelFiles, vocabularyOptions } from './model-files.ts';
 export type { MatchCalibration } from './model-settings.ts';
 export { loadParameterValues, type TakenParameters, takeParameters, valuesOf } from './parameters.ts';
 export { resizeAbsolutePositions, resizeRelativeTable } from './resize-positions.ts';

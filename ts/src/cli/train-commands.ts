@@ -1,69 +1,134 @@
 /** `mome train`. */
-import type { Command } from 'commander';
-import { Vlmo } from '../inference/vlmo.ts';
-import { evaluateRetrieval } from '../train/evaluate.ts';
-import { readRecipe } from '../train/recipe.ts';
-import type { Recall } from '../train/retrieval.ts';
+import { type Command, Option } from 'commander';
+import { presets } from '../architecture/config.ts';
+import { check } from '../runtime/errors.ts';
+import { recipeNames } from '../train/named-recipes.ts';
+import { isChain, parseChain, parseRecipe, readRecipeJson } from '../train/recipe.ts';
 import { runTraining } from '../train/run.ts';
+import type { StartPlan } from '../train/start-plan.ts';
 import { interruption } from './context.ts';
 import { print, printJson } from './output.ts';
+import { table } from './table.ts';
+
+/** What the data of each recipe are called in its JSON. */
+const dataFields = {
+  image: 'pictures',
+  text: 'texts',
+  pairs: 'pairs',
+  retrieval: 'pairs',
+  vqa: 'questions',
+  nlvr2: 'statements',
+} as const satisfies Record<(typeof recipeNames)[number], string>;
 
 export function addTrainCommands(program: Command): void {
   program
     .command('train')
-    .description('train a model from a recipe; writes metrics, checkpoints and the model folder')
-    .argument('<recipe>', 'JSON file')
-    .requiredOption('-o, --output <folder>', 'where everything is written')
+    .description('train a model from a recipe; writes metrics, a report, checkpoints and the model folder')
+    .argument('[recipe]', 'JSON file: a recipe, or a chain of them')
+    .option('-o, --output <folder>', 'where everything is written')
+    .addOption(
+      new Option('--recipe <name>', "one of the library's recipes, with the original's settings").choices(recipeNames),
+    )
+    .addOption(
+      new Option('--preset <size>', 'size of the model, where it starts from nothing').choices(Object.keys(presets)),
+    )
+    .option('--data <path...>', 'files or folders to learn from, with --recipe')
+    .option('--images <folder>', 'pictures that the data name')
+    .option('--annotations <path...>', 'answers to the questions of --data')
+    .option('--init <model>', 'checkpoint or model folder to start from, with --recipe')
+    .option('--vocabulary <file>', 'vocab.txt or tokenizer.json, with --recipe')
+    .option('--print', 'print the recipe as JSON and stop')
     .option('--checkpoint-activations', 'compute activations again in the backward pass: less memory, the same numbers')
     .option('--resume', 'go on from the last checkpoint in the output folder')
     .option('--overwrite', "begin anew where an older run's checkpoints lie, which are removed")
     .option('--json', 'print JSON')
-    .option('--quiet', 'no progress on standard error')
+    .option('--quiet', 'no table and no progress on standard error')
     .action(train);
 }
 
-async function train(
-  recipe: string,
-  flags: {
-    readonly output: string;
-    readonly checkpointActivations?: boolean;
-    readonly resume?: boolean;
-    readonly overwrite?: boolean;
-    readonly json?: boolean;
-    readonly quiet?: boolean;
-  },
-): Promise<void> {
-  const { data } = await readRecipe(recipe);
-  const result = await runTraining(recipe, {
+interface TrainFlags {
+  readonly output?: string;
+  readonly recipe?: (typeof recipeNames)[number];
+  readonly preset?: keyof typeof presets;
+  readonly data?: readonly string[];
+  readonly images?: string;
+  readonly annotations?: readonly string[];
+  readonly init?: string;
+  readonly vocabulary?: string;
+  readonly print?: boolean;
+  readonly checkpointActivations?: boolean;
+  readonly resume?: boolean;
+  readonly overwrite?: boolean;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+async function train(file: string | undefined, flags: TrainFlags): Promise<void> {
+  check(
+    (file === undefined) !== (flags.recipe === undefined),
+    'MOME_INVALID_ARGUMENT',
+    `train: expected the file of a recipe or --recipe, got ${file === undefined ? 'neither' : 'both'}`,
+  );
+  if (flags.print) return printRecipe(file, flags);
+  check(flags.output !== undefined, 'MOME_INVALID_ARGUMENT', 'train: expected --output, the folder to write to');
+  const result = await runTraining(file ?? recipeOf(flags), {
     output: flags.output,
     resume: flags.resume ?? false,
     overwrite: flags.overwrite ?? false,
     quiet: flags.quiet ?? false,
     ...(flags.checkpointActivations && { checkpointActivations: true }),
     signal: interruption(),
-    // The drawings held out say nothing about a model of other pictures, and need not be installed.
-    ...('emoji' in data && { onEvaluate: evaluateFolder }),
+    ...(!flags.quiet && { onStart: showPlan }),
   });
-  if (flags.json) printJson(result);
-  else
-    print(
-      `trained ${result.steps} steps at ${result.samplesPerSecond.toFixed(0)} samples/s; the model is in ${result.output}`,
-    );
+  if (flags.json) return printJson(result);
+  const waited = `${(100 * result.waitedShare).toFixed(1)} % of the time waiting for data`;
+  print(
+    `trained ${result.steps} steps at ${result.samplesPerSecond.toPrecision(3)} samples/s, ${waited}; the model is in ${result.output}`,
+  );
+  if (result.skipped > 0) print(`${result.skipped} damaged items were left out; metrics.jsonl names them`);
 }
 
-/** Dual-encoder recall of a model folder, as numbers for the metrics. */
-async function evaluateFolder(folder: string): Promise<Readonly<Record<string, number>>> {
-  const model = await Vlmo.load(folder);
-  try {
-    const { dual } = await evaluateRetrieval({ model, k: 0 });
-    return { ...named('textToImage', dual.textToImage), ...named('imageToText', dual.imageToText) };
-  } finally {
-    await model.dispose();
+/** The recipe that flags name. */
+function recipeOf(flags: TrainFlags): Readonly<Record<string, unknown>> {
+  const { recipe, preset, data, images, annotations, init, vocabulary } = flags;
+  const single = (paths: readonly string[]) => (paths.length === 1 ? paths[0] : paths);
+  const source = data && {
+    [dataFields[recipe!]]: single(data),
+    ...(images !== undefined && { images }),
+    ...(annotations && { annotations: single(annotations) }),
+  };
+  return {
+    recipe,
+    ...((preset !== undefined || init === undefined) && { model: preset ?? 'base' }),
+    ...(init !== undefined && { init }),
+    ...(vocabulary !== undefined && { vocabulary }),
+    ...(source && { data: source }),
+  };
+}
+
+/** Prints a recipe with all its settings: what a user may edit and give back. */
+async function printRecipe(file: string | undefined, flags: TrainFlags): Promise<void> {
+  if (file !== undefined) {
+    const json = await readRecipeJson(file);
+    return printJson(isChain(json) ? { stages: parseChain(json, file) } : parseRecipe(json, file));
   }
+  const own = recipeOf(flags);
+  if ('data' in own) return printJson(parseRecipe(own));
+  const { data: _, ...rest } = parseRecipe({ ...own, data: { texts: 'data' } });
+  printJson(rest);
 }
 
-const named = (direction: string, { r1, r5, r10 }: Recall) => ({
-  [`${direction}.r1`]: r1,
-  [`${direction}.r5`]: r5,
-  [`${direction}.r10`]: r10,
-});
+/** What a run does with each part of the model, on standard error. */
+function showPlan(plan: StartPlan, stage: string | undefined): void {
+  const rows = plan.rows.map(({ part, learning, from, tensors, values }) => [part, learning, from, tensors, values]);
+  const lines = [
+    ...(stage === undefined ? [] : [`stage ${stage}`]),
+    table(['part', 'learning', 'from', 'tensors', 'values'], rows),
+    ...plan.notes,
+    ...(plan.dropped.length > 0 ? [`dropped from the checkpoint: ${listed(plan.dropped)}`] : []),
+  ];
+  process.stderr.write(`${lines.join('\n')}\n`);
+}
+
+const listed = (names: readonly string[]) =>
+  names.length > 8 ? `${names.slice(0, 8).join(', ')} and ${names.length - 8} more` : names.join(', ');

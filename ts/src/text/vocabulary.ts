@@ -2,6 +2,7 @@
  * Learns a WordPiece vocabulary from texts: characters first, then the most frequent pairs of pieces are joined one by one.
  */
 import { check } from '../runtime/errors.ts';
+import { Pace } from '../runtime/pace.ts';
 
 /** The special pieces, which a vocabulary begins with. */
 export const specials = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'] as const;
@@ -17,8 +18,12 @@ export interface VocabularyOptions {
  * @returns the lines of a vocab.txt: special pieces, then characters, then joined pieces in the order they were made
  * @see arXiv 1508.07909 for joining by frequency
  */
-export function buildVocabulary(texts: Iterable<string>, { size, minFrequency }: VocabularyOptions): string[] {
-  const words = countWords(texts);
+export async function buildVocabulary(
+  texts: Iterable<string> | AsyncIterable<string>,
+  { size, minFrequency }: VocabularyOptions,
+): Promise<string[]> {
+  const pace = new Pace();
+  const words = await countWords(texts, pace);
   const pieces = new Set<string>();
   for (const { parts } of words) for (const part of parts) pieces.add(part);
   check(
@@ -37,6 +42,7 @@ export function buildVocabulary(texts: Iterable<string>, { size, minFrequency }:
       vocabulary.push(joined);
     }
     pairs.merge(pair, joined);
+    await pace.rest();
   }
   return vocabulary;
 }
@@ -47,9 +53,10 @@ interface Word {
 }
 
 /** Lower-cased words without accents, punctuation apart, as BERT's uncased tokenizer splits them. */
-function countWords(texts: Iterable<string>): Word[] {
+async function countWords(texts: Iterable<string> | AsyncIterable<string>, pace: Pace): Promise<Word[]> {
   const counts = new Map<string, number>();
-  for (const text of texts) {
+  for await (const text of texts) {
+    await pace.rest();
     const plain = text
       .toLowerCase()
       .normalize('NFD')

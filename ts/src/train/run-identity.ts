@@ -3,7 +3,7 @@
  * other ones is refused, and so is a new run where the checkpoints of an older one lie.
  */
 import { createHash } from 'node:crypto';
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { check, MomeError } from '../runtime/errors.ts';
@@ -12,12 +12,16 @@ import { readJsonFile } from '../runtime/json.ts';
 import { Pace } from '../runtime/pace.ts';
 import type { PairDataset } from './data/pairs.ts';
 import type { Recipe } from './recipe.ts';
+import { listCheckpoints } from './run-checkpoints.ts';
+import type { RunData } from './run-data.ts';
 
 /** Name of the file inside the output folder. */
 const identityName = 'run.json';
 const identityVersion = 1;
 /** Fields of a recipe that change nothing in the numbers of a run. */
-const freeFields = ['threads', 'checkpointEvery', 'checkpointActivations', 'evaluateEvery'];
+const freeFields = ['threads', 'checkpointEvery', 'checkpointActivations', 'evaluateEvery', 'keepCheckpoints'];
+/** Fields that name files: their contents are hashed. */
+const fileFields = ['init', 'vocabulary'];
 
 /** Values hashed between two looks at other events: 4 MiB. */
 const valuesAtOnce = 2 ** 20;
@@ -35,24 +39,23 @@ export type RunIdentity = z.infer<typeof identitySchema>;
 /** The identity of a run. @param init hash of the weights that it starts from, empty for random ones */
 export async function identityOf(
   recipe: Recipe,
-  dataset: PairDataset,
-  vocabularyFile: string,
+  data: Pick<RunData, 'fingerprint'>,
+  vocabulary: Uint8Array | undefined,
   init: string,
 ): Promise<RunIdentity> {
-  const named = Object.entries(recipe).filter(([field]) => !freeFields.includes(field));
+  const isFile = (field: string, value: unknown) => fileFields.includes(field) && typeof value === 'string';
+  const named = Object.entries(recipe).filter(([field, value]) => !freeFields.includes(field) && !isFile(field, value));
   return {
     version: identityVersion,
     recipe: JSON.parse(JSON.stringify(Object.fromEntries(named))),
-    vocabulary: createHash('sha256')
-      .update(await readFile(vocabularyFile))
-      .digest('hex'),
-    data: await hashOf(dataset),
+    vocabulary: vocabulary ? createHash('sha256').update(vocabulary).digest('hex') : '',
+    data: await data.fingerprint(),
     init,
   };
 }
 
 /** Of captions, groups and names of pictures; the pixels are not read. */
-async function hashOf(dataset: PairDataset): Promise<string> {
+export async function hashOf(dataset: PairDataset): Promise<string> {
   const hash = createHash('sha256').update(`${dataset.length} ${dataset.size} ${dataset.channels}`);
   const pace = new Pace();
   for (let index = 0; index < dataset.length; index++) {
@@ -78,8 +81,6 @@ export async function hashOfParameters(parameters: ReadonlyMap<string, Float32Ar
   return hash.digest('hex');
 }
 
-const isCheckpoint = (name: string): boolean => /^checkpoint-\d+\.safetensors$/.test(name);
-
 /**
  * Prepares a folder for a new run.
  *
@@ -87,15 +88,16 @@ const isCheckpoint = (name: string): boolean => /^checkpoint-\d+\.safetensors$/.
  * @throws MomeError `MOME_INVALID_ARGUMENT` where an older run's checkpoints lie in the folder
  */
 export async function requireFreshFolder(folder: string, overwrite: boolean): Promise<void> {
-  const left = (await readdir(folder)).filter((name) => isCheckpoint(name) || name === identityName);
+  const checkpoints = (await listCheckpoints(folder)).map(({ name }) => name);
+  const left = [...checkpoints, ...((await exists(join(folder, identityName))) ? [identityName] : [])];
   check(
     left.length === 0 || overwrite,
     'MOME_INVALID_ARGUMENT',
     `train: expected a folder without an older run, got ${left[0]} in ${folder}; go on with it by resume, or remove it by overwrite`,
   );
-  // The vocabulary and the metrics are the older run's too.
-  const removed = overwrite ? [...left, 'vocab.txt', 'metrics.jsonl'] : [];
-  for (const name of removed) await rm(join(folder, name), { force: true });
+  // The vocabulary, the metrics and the best model are the older run's too.
+  const removed = overwrite ? [...left, 'vocab.txt', 'metrics.jsonl', 'best'] : [];
+  for (const name of removed) await rm(join(folder, name), { force: true, recursive: true });
 }
 
 /**
@@ -106,11 +108,11 @@ export async function requireFreshFolder(folder: string, overwrite: boolean): Pr
 export async function claimFolder(folder: string, identity: RunIdentity): Promise<void> {
   const file = join(folder, identityName);
   if (!(await exists(file))) {
-    const checkpoint = (await readdir(folder)).find(isCheckpoint);
+    const [checkpoint] = await listCheckpoints(folder);
     check(
       checkpoint === undefined,
       'MOME_INVALID_FILE',
-      `${folder}: expected ${identityName} beside ${checkpoint}, found none`,
+      `${folder}: expected ${identityName} beside ${checkpoint?.name}, found none`,
     );
     await replaceFile(file, (temporary) => writeFile(temporary, `${JSON.stringify(identity, null, 2)}\n`));
     return;

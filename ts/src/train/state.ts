@@ -1,11 +1,13 @@
 /**
  * Saving and resuming a run exactly: weights, both moments, the trainer's counters and random state, and the place in the data.
  *
- * A checkpoint is one safetensors file: `param/<name>`, `m/<name>`, `v/<name>` and, in its metadata, a JSON state.
+ * A checkpoint is one safetensors file: `param/<name>`, `m/<name>`, `v/<name>`, for a run with a moving average `average/<name>`, and, in
+ * its metadata, a JSON state.
  */
 import { z } from 'zod';
+import type { VlmoConfig } from '../architecture/config.ts';
 import { parameterShapes } from '../architecture/parameters.ts';
-import { openSafetensors, readTensor, writeSafetensors } from '../checkpoint/index.ts';
+import { openSafetensors, readTensor, type SafetensorsFile, writeSafetensors } from '../checkpoint/index.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import type { BatchPosition } from './data/pairs.ts';
 import type { Trainer, TrainerState } from './trainer.ts';
@@ -33,8 +35,14 @@ const moments = ['m', 'v'] as const;
  * Writes a checkpoint that {@link loadRun} continues from bit for bit.
  *
  * @param position the place in the data after the trainer's last optimiser step: gradients gathered since are not kept
+ * @param average the moving average of the weights, where the run has one
  */
-export async function saveRun(path: string, trainer: Trainer, position: BatchPosition): Promise<void> {
+export async function saveRun(
+  path: string,
+  trainer: Trainer,
+  position: BatchPosition,
+  average?: ReadonlyMap<string, Float32Array>,
+): Promise<void> {
   const tensors: { name: string; dtype: 'F32'; shape: readonly number[]; data: Float32Array }[] = [];
   for (const [name, shape] of parameterShapes(trainer.config)) {
     tensors.push({ name: `param/${name}`, dtype: 'F32', shape, data: await trainer.weights.read(name) });
@@ -47,6 +55,8 @@ export async function saveRun(path: string, trainer: Trainer, position: BatchPos
       });
     }
   }
+  for (const [name, shape] of average ? parameterShapes(trainer.config) : [])
+    tensors.push({ name: `average/${name}`, dtype: 'F32', shape, data: average!.get(name)! });
   const state: RunState = { trainer: trainer.state, position };
   await writeSafetensors(path, tensors, { state: JSON.stringify({ version: stateVersion, ...state }) });
 }
@@ -63,15 +73,7 @@ export async function loadRun(path: string, trainer: Trainer): Promise<BatchPosi
     const state = parseState(path, file.metadata.state);
     for (const [name, shape] of parameterShapes(trainer.config)) {
       for (const kind of ['param', ...moments] as const) {
-        const entry = file.entries.get(`${kind}/${name}`);
-        check(entry !== undefined, 'MOME_INVALID_FILE', `${path}: expected tensor ${kind}/${name}, found none`);
-        const count = shape.reduce((product, dim) => product * dim, 1);
-        const data = await readTensor(entry);
-        check(
-          data.length === count,
-          'MOME_INVALID_FILE',
-          `${path}: expected ${count} values in ${kind}/${name}, got ${data.length}`,
-        );
+        const data = await readState(file, `${kind}/${name}`, shape);
         if (kind === 'param') await trainer.weights.write(name, data);
         else await trainer.weights.writeState(name, kind, data);
       }
@@ -81,6 +83,33 @@ export async function loadRun(path: string, trainer: Trainer): Promise<BatchPosi
   } finally {
     file.file.close();
   }
+}
+
+/**
+ * The moving average in a checkpoint, all of the model's parameters.
+ *
+ * @throws MomeError `MOME_INVALID_FILE` when the file has none of this model
+ */
+export async function loadAverage(path: string, config: VlmoConfig): Promise<Map<string, Float32Array>> {
+  const file = await openSafetensors(path);
+  try {
+    const average = new Map<string, Float32Array>();
+    for (const [name, shape] of parameterShapes(config))
+      average.set(name, await readState(file, `average/${name}`, shape));
+    return average;
+  } finally {
+    file.file.close();
+  }
+}
+
+async function readState(file: SafetensorsFile, name: string, shape: readonly number[]): Promise<Float32Array> {
+  const { path } = file;
+  const entry = file.entries.get(name);
+  check(entry !== undefined, 'MOME_INVALID_FILE', `${path}: expected tensor ${name}, found none`);
+  const count = shape.reduce((product, dim) => product * dim, 1);
+  const data = await readTensor(entry);
+  check(data.length === count, 'MOME_INVALID_FILE', `${path}: expected ${count} values in ${name}, got ${data.length}`);
+  return data;
 }
 
 function parseState(path: string, text: string | undefined): RunState {

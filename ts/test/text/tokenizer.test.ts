@@ -313,7 +313,7 @@ describe('tokenizer files', () => {
 
 describe('buildVocabulary', () => {
   it('joins the most frequent pairs first', async () => {
-    const built = buildVocabulary(['low low low lower lowest', 'newer wider'], { size: 40, minFrequency: 2 });
+    const built = await buildVocabulary(['low low low lower lowest', 'newer wider'], { size: 40, minFrequency: 2 });
     expect(built.slice(0, 5)).toEqual(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']);
     expect(built).toContain('low');
     expect(built).not.toContain('lowest');

@@ -77,7 +77,7 @@ describe('a folder with an older run', () => {
     await run();
     const stopped = AbortSignal.abort();
     await expectCode(() => run({ ...recipe, seed: 7 }, { overwrite: true, signal: stopped }), 'MOME_ABORTED');
-    await rm(join(output, 'checkpoint-0.safetensors'), { force: true });
+    await rm(join(output, 'checkpoint-0-0.safetensors'));
     const fresh = runner();
     await fresh.run({ ...recipe, seed: 7 });
     await run({ ...recipe, seed: 7 }, { resume: true });
@@ -179,7 +179,7 @@ describe('the settings of the original', () => {
       { ...original, phases: [null] },
       { ...recipe, preset: 'paper' },
       { ...recipe, phases: [{ ...recipe.phases[0], warmupSteps: 1.5 }] },
-      { ...recipe, phases: [{ ...recipe.phases[0], lossWeights: { vqa: 1 } }] },
+      { ...recipe, phases: [{ ...recipe.phases[0], lossWeights: { chess: 1 } }] },
     ])
       expect(() => parseRecipe(value)).toThrow(/recipe/);
   });

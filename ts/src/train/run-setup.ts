@@ -1,0 +1,193 @@
+/**
+ * One run from a recipe: its data, vocabulary, answers, starting weights and identity are settled before the first step.
+ */
+import { join, resolve } from 'node:path';
+import { presets, type VlmoConfig } from '../architecture/config.ts';
+import {
+  type Checkpoint,
+  configToRun,
+  inferConfig,
+  type ModelFiles,
+  openCheckpoint,
+  openModelFiles,
+} from '../checkpoint/index.ts';
+import { check } from '../runtime/errors.ts';
+import { createTokenizer } from '../text/tokenizer.ts';
+import { batchesPerEpoch } from './data/pairs.ts';
+import { MetricsLog, ProgressLine } from './metrics.ts';
+import { type Phase, type Recipe, recipeConfig } from './recipe.ts';
+import type { RunOptions } from './run.ts';
+import { openRunData } from './run-data.ts';
+import { evaluateModel } from './run-evaluation.ts';
+import { claimFolder, hashOfParameters, identityOf, requireFreshFolder } from './run-identity.ts';
+import { Run, type RunParts, trainerOptionsOf } from './run-loop.ts';
+import { vocabularyOf } from './run-vocabulary.ts';
+import { type PlannedPhase, type StartPlan, startPlan } from './start-plan.ts';
+import { startingParameters } from './starting-model.ts';
+
+/** Name of the metrics in the folder of a run. */
+export const metricsName = 'metrics.jsonl';
+
+/** A run that came to its end, and what this process did of it. */
+export interface FinishedRun {
+  readonly output: string;
+  readonly steps: number;
+  readonly samples: number;
+  readonly seconds: number;
+  readonly waited: number;
+  readonly skipped: number;
+}
+
+export interface RecipeRunOptions extends Omit<RunOptions, 'onStart'> {
+  /** Paths in the recipe are relative to it. */
+  readonly folder: string;
+  readonly signal: AbortSignal;
+  readonly onStart: (plan: StartPlan) => void;
+  /** Writes the report of the run, or of the chain that it is a stage of. */
+  readonly report: () => Promise<void>;
+}
+
+/** What a run starts from. */
+interface Start {
+  readonly files: ModelFiles;
+  readonly checkpoint: Checkpoint;
+  readonly config: VlmoConfig;
+}
+
+/** Runs a recipe in a folder that nobody else writes to. */
+export async function runRecipe(recipe: Recipe, options: RecipeRunOptions): Promise<FinishedRun> {
+  const start = recipe.init === undefined ? undefined : await openStart(resolve(options.folder, recipe.init));
+  try {
+    return await runFrom(start, recipe, options);
+  } finally {
+    start?.files.close();
+  }
+}
+
+async function openStart(path: string): Promise<Start> {
+  const files = await openModelFiles(path);
+  try {
+    const checkpoint = await openCheckpoint(files.weightsFile);
+    return { files, checkpoint, config: (await files.readConfig()) ?? inferConfig(checkpoint) };
+  } catch (error) {
+    files.close();
+    throw error;
+  }
+}
+
+async function runFrom(start: Start | undefined, recipe: Recipe, options: RecipeRunOptions): Promise<FinishedRun> {
+  const { output, folder, resume = false, overwrite = false, quiet = false } = options;
+  if (!resume) await requireFreshFolder(output, overwrite);
+  const data = await openRunData(recipe, folder, imageSizeOf(recipe, start));
+  try {
+    const vocabulary = await vocabularyOf(recipe, { folder, output, resume }, data, start?.files);
+    const tokenizerOf = (maxLength: number) =>
+      vocabulary && createTokenizer(vocabulary.text, { maxLength }, vocabulary.path);
+    const answers = data.answers ?? start?.files.answers;
+    const config = configOf(recipe, start, (await tokenizerOf(2))?.vocabularySize, data.answers);
+    const checkpoint = start && withoutOtherAnswers(start, config, answers);
+    const phaseSteps = recipe.phases.map((phase) => stepsOf(recipe, phase, data.items));
+    const plan = await startPlan(config, plannedPhases(recipe, phaseSteps), checkpoint);
+    options.onStart(plan);
+    const parameters = await startingParameters(config, checkpoint, recipe.seed, recipe.initialValues);
+    const startHash = checkpoint ? await hashOfParameters(parameters) : '';
+    await claimFolder(output, await identityOf(recipe, data, vocabulary?.bytes, startHash));
+    const total = phaseSteps.reduce((sum, steps) => sum + steps, 0);
+    const progress = new ProgressLine(total, { quiet });
+    const tokenizer = await tokenizerOf(config.maxTextLength);
+    const run = new Run({
+      recipe,
+      config,
+      tokenizer,
+      phaseSteps,
+      openBatches: (phase, from) => data.openBatches(phase, from, config, tokenizer),
+      log: new MetricsLog(join(output, metricsName)),
+      progress,
+      output,
+      resume,
+      checkpointActivations: options.checkpointActivations ?? recipe.checkpointActivations,
+      signal: options.signal,
+      vocabularyFiles: vocabulary ? [vocabulary] : [],
+      answers,
+      omit: (name) => plan.untrained.has(name) && isHead(name),
+      evaluate: evaluationOf(recipe, options),
+      report: options.report,
+    });
+    try {
+      const steps = await run.all(parameters);
+      return { output, steps, ...run.statistics, skipped: data.skipped };
+    } finally {
+      progress.stop();
+      await options.report();
+    }
+  } finally {
+    data.close();
+  }
+}
+
+/** Side of the model's pictures, known before its data are read. */
+function imageSizeOf({ imageSize, model }: Recipe, start: Start | undefined): number {
+  const sizes = typeof model === 'string' ? presets[model] : (model ?? start?.config);
+  return imageSize ?? Number((sizes as { readonly imageSize?: unknown } | undefined)?.imageSize ?? 224);
+}
+
+/** The sizes of the run's model. */
+function configOf(
+  recipe: Recipe,
+  start: Start | undefined,
+  vocabularySize: number | undefined,
+  answers: readonly string[] | undefined,
+): VlmoConfig {
+  // A model that goes on with its own vocabulary may have room for more pieces.
+  const size = recipe.vocabulary === undefined && start ? start.config.vocabularySize : vocabularySize;
+  const own = recipeConfig(recipe, size, start?.config);
+  const { tokenTypes, ...config } = start ? configToRun(own, start.checkpoint) : own;
+  // Statements are about two pictures, each with a type of its own.
+  const comparesPictures = recipe.phases.some(({ objectives }) => objectives.includes('nlvr2'));
+  const result: VlmoConfig = {
+    ...config,
+    ...(answers && { answers: answers.length }),
+    ...(tokenTypes !== undefined && !comparesPictures && { tokenTypes }),
+  };
+  check(
+    vocabularySize === undefined || vocabularySize <= result.vocabularySize,
+    'MOME_INVALID_CONFIG',
+    `train: expected a vocabulary of at most ${result.vocabularySize} pieces, got ${vocabularySize}`,
+  );
+  return result;
+}
+
+/** The checkpoint without a head of other answers: it starts fresh. */
+function withoutOtherAnswers(
+  { checkpoint, config, files }: Start,
+  own: VlmoConfig,
+  answers: readonly string[] | undefined,
+): Checkpoint {
+  const isSame = files.answers === undefined || JSON.stringify(files.answers) === JSON.stringify(answers);
+  if (own.answers === config.answers && isSame) return checkpoint;
+  const entries = new Map([...checkpoint.entries].filter(([name]) => !name.startsWith('vqa_classifier.3.')));
+  return { ...checkpoint, entries };
+}
+
+/** Optimiser steps of a phase. */
+function stepsOf({ batchSize, accumulate }: Recipe, { steps, epochs }: Phase, items: number): number {
+  if (steps !== undefined) return steps;
+  return Math.max(1, Math.round((epochs! * batchesPerEpoch({ length: items }, { batchSize })) / accumulate));
+}
+
+function plannedPhases(recipe: Recipe, phaseSteps: readonly number[]): PlannedPhase[] {
+  return recipe.phases.map((phase, index) => {
+    const { trainable, ...options } = trainerOptionsOf(recipe, phase, phaseSteps[index]!);
+    return { options, trainable };
+  });
+}
+
+/** How a run measures its model: as its caller does, on the recipe's held-out data, or on the held-out drawings. */
+function evaluationOf(recipe: Recipe, { onEvaluate, folder, signal }: RecipeRunOptions): RunParts['evaluate'] {
+  if (onEvaluate) return onEvaluate;
+  const data = recipe.evaluation ?? ('emoji' in recipe.data ? recipe.data : undefined);
+  return data && ((modelFolder) => evaluateModel(modelFolder, data, folder, signal));
+}
+
+/** Heads may be missing from a model; what the encoder has may not. */
+const isHead = (name: string): boolean => /^(?:pooler|itm_score|mlm_score|itc_|logit_|vqa_|nlvr2_)/.test(name);
