@@ -5,6 +5,7 @@ export type { Objective } from '../model/objectives.ts';
 export { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 export { expectedCalibrationError, fitCalibration } from './calibrate.ts';
 export { type Augmenter, type AugmentOptions, augmentDefaults, augmentOff, createAugmenter } from './data/augment.ts';
+export type { Augmentation, BatchOptions, SkippedItem } from './data/batch-maker.ts';
 export {
   type CaptionOptions,
   captionDefaults,
@@ -13,6 +14,7 @@ export {
   evaluationCaption,
   sampleCaption,
 } from './data/captions.ts';
+export { type Dataset, datasetOfPairs, everyText, type Item, joined, type Picture, textsOf } from './data/dataset.ts';
 export {
   type EmojiPairs,
   type EmojiStyle,
@@ -25,6 +27,8 @@ export {
   rasterise,
   rasteriseRgba,
 } from './data/emoji.ts';
+export { BatchLoader, type LoadedBatch, type LoaderOptions, type LoaderStatistics } from './data/loader.ts';
+export { type DataKind, type DataSource, dataKinds, openDataset } from './data/open.ts';
 export { openPairs, type PairFileOptions } from './data/pair-files.ts';
 export { batchesPerEpoch, everyCaption, type PairDataset, sampleBatches } from './data/pairs.ts';
 export { type Nlvr2Statement, readNlvr2, readVqa, type VqaQuestion } from './data/vqa.ts';

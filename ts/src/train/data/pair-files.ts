@@ -58,6 +58,16 @@ export async function openPairs(source: string, options: PairFileOptions): Promi
     'MOME_INVALID_ARGUMENT',
     `openPairs: expected a size in [1, 4096], got ${options.size}`,
   );
+  const { items, isFolder } = await readPairs(source, options);
+  if (options.checkFiles ?? true) await checkPictures(items);
+  return pictureFiles(items, options.images ?? (isFolder ? source : path.dirname(source)), options);
+}
+
+/** The items of what `source` names, in order; the pictures are not looked for. @throws MomeError as {@link openPairs} */
+export async function readPairs(
+  source: string,
+  options: Pick<PairFileOptions, 'images' | 'splits'>,
+): Promise<{ readonly items: readonly PairItem[]; readonly isFolder: boolean }> {
   const found = await stat(source).catch((error: unknown) => {
     throw new MomeError('MOME_NOT_FOUND', `openPairs: expected a file or folder, got ${source}, which is not there`, {
       cause: error,
@@ -78,8 +88,7 @@ export async function openPairs(source: string, options: PairFileOptions): Promi
     throw new MomeError('MOME_UNSUPPORTED', `openPairs: expected ${expected}, got ${source}`);
   }
   check(items.length > 0, 'MOME_INVALID_FILE', `${source}: expected at least one picture with a caption, got none`);
-  if (options.checkFiles ?? true) await checkPictures(items);
-  return pictureFiles(items, options.images ?? (found.isDirectory() ? source : path.dirname(source)), options);
+  return { items, isFolder: found.isDirectory() };
 }
 
 /** @param folder what `source` names pictures relative to */
