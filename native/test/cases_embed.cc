@@ -6,7 +6,8 @@
 namespace mome::test {
 namespace {
 
-OpCase patch_embed(const std::string& name, int64_t grid, int64_t patch, int64_t width, bool bytes, bool absolute) {
+OpCase patch_embed(const std::string& name, int64_t grid, int64_t patch, int64_t width, bool bytes, bool absolute,
+                   bool masked = false) {
   Random random(31);
   const int64_t size = grid * patch, pictures = 2, images = 3, depth = 3 * patch * patch,
                 rows = images * (1 + grid * grid), types = 3;
@@ -21,19 +22,23 @@ OpCase patch_embed(const std::string& name, int64_t grid, int64_t patch, int64_t
                  {"cls", random.normal(width)},
                  {"type", random.normal(types * width)}};
   if (absolute) test.inputs["position"] = random.normal((1 + grid * grid) * width);
+  const std::vector<int32_t> mask = random.integers(images * grid * grid, 0, 2);
+  if (masked) test.inputs["mask_token"] = random.normal(width);
   test.forward = [=](Runner& run, const Tensors& in, Tensors& out) {
     out["y"].resize(rows * width);
     return run.run(PatchEmbedForward{
         images, size, patch, width, bytes ? nullptr : pixels.data(), bytes ? raw.data() : nullptr, picture.data(),
         type_index.data(), run.matrix(in.at("weight"), width, depth), in.at("bias").data(), in.at("cls").data(),
-        absolute ? in.at("position").data() : nullptr, in.at("type").data(), types, out["y"].data()});
+        absolute ? in.at("position").data() : nullptr, in.at("type").data(), types, masked ? mask.data() : nullptr,
+        masked ? in.at("mask_token").data() : nullptr, out["y"].data()});
   };
   test.backward = [=](Runner& run, const Tensors& in, const Tensors&, const Tensors& dout, Tensors& g) {
     for (const auto& [key, values] : in) g[key].assign(values.size(), 0);
     return run.run(PatchEmbedBackward{images, size, patch, width, bytes ? nullptr : pixels.data(),
                                       bytes ? raw.data() : nullptr, picture.data(), type_index.data(), types,
-                                      dout.at("y").data(), g["weight"].data(), g["bias"].data(), g["cls"].data(),
-                                      absolute ? g["position"].data() : nullptr, g["type"].data()});
+                                      masked ? mask.data() : nullptr, dout.at("y").data(), g["weight"].data(),
+                                      g["bias"].data(), g["cls"].data(), absolute ? g["position"].data() : nullptr,
+                                      g["type"].data(), masked ? g["mask_token"].data() : nullptr});
   };
   return test;
 }
@@ -90,7 +95,10 @@ void add_embed_cases(std::vector<OpCase>& cases) {
   cases.push_back(patch_embed("bytes", 4, 8, 40, true, true));
   cases.push_back(patch_embed("pixels", 3, 16, 34, false, false));
   cases.push_back(patch_embed("one_patch", 1, 5, 7, false, true));
+  cases.push_back(patch_embed("masked_bytes", 4, 8, 40, true, true, true));
+  cases.push_back(patch_embed("masked_pixels", 3, 5, 34, false, false, true));
   cases.push_back(with_weights(patch_embed("bytes", 4, 8, 40, true, true), WeightType::bf16));
+  cases.push_back(with_weights(patch_embed("masked_bytes", 4, 8, 40, true, true, true), WeightType::bf16));
   cases.push_back(with_weights(patch_embed("pixels", 3, 16, 34, false, false), WeightType::bf16));
   cases.push_back(text_embed("absolute", 60, 34, true, 0));
   cases.push_back(text_embed("relative", 33, 48, false, 0));

@@ -60,7 +60,8 @@ void visit(PatchEmbedForward& a, Visitor& v) {
                 tokens = 1 + (a.image_size / a.patch_size) * (a.image_size / a.patch_size);
   v.plain(a.pixels, pixels), v.plain(a.bytes, pixels), v.plain(a.picture, a.images), v.plain(a.type_index, a.images),
       v.plain(a.bias, a.width), v.plain(a.cls, a.width);
-  v.plain(a.position, tokens * a.width), v.plain(a.type, a.type_rows * a.width),
+  v.plain(a.position, tokens * a.width), v.plain(a.type, a.type_rows * a.width);
+  v.plain(a.mask, a.images * (tokens - 1)), v.plain(a.mask_token, a.width),
       v.rows_out(a.out, a.images * tokens * a.width);
 }
 template <typename Visitor>

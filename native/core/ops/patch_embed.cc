@@ -19,6 +19,8 @@ void decode_pictures(Decoder& d, Args& a) {
   a.bytes = d.bytes("bytes", count);
   a.picture = d.integers("picture", a.images, 0, pictures);
   d.expect(a.images == 0 || pictures > 0, "expected at least one picture");
+  const int64_t grid = a.image_size / a.patch_size;
+  a.mask = d.integers("mask", a.images * grid * grid, 0, 2, Decoder::kNothingElse, true);
 }
 
 void decode_forward(Decoder& d, PatchEmbedForward& a) {
@@ -33,6 +35,8 @@ void decode_forward(Decoder& d, PatchEmbedForward& a) {
   a.cls = d.tensor("cls", a.width);
   a.position = d.tensor("position", tokens * a.width, true);
   a.type = d.tensor("type", a.type_rows * a.width);
+  a.mask_token = d.tensor("mask_token", a.width, true);
+  d.expect(d.has("mask") == d.has("mask_token"), "expected a mask and a mask token, or neither");
   a.out = d.output("out", a.images * tokens * a.width);
 }
 
@@ -49,6 +53,8 @@ void decode_backward(Decoder& d, PatchEmbedBackward& a) {
   a.dcls = d.gradient("dcls", a.width);
   a.dposition = d.gradient("dposition", tokens * a.width);
   a.dtype = d.gradient("dtype", d.has("dtype") ? a.type_rows * a.width : 0);
+  a.dmask_token = d.gradient("dmask_token", a.width);
+  d.expect(d.has("mask") || !d.has("dmask_token"), "expected a mask for the gradient of the mask token");
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 // patch_embed: pictures to token rows, a product of depth 3 P^2 whose A rows are read straight from the picture while
 // they are packed; no patch matrix is ever written. 2 rows width 3 P^2 FLOPs. Bytes are normalised with the same float
 // operations as on a float picture, (b / 255 - 0.5) / 0.5, so both inputs give the same bits. Float32 accumulators, see
-// gemm.h.
+// gemm.h. Masked patches are multiplied like the others and their products left unread: the whole product is some 1 %
+// of a base model's pass, and tiles that skip rows would be a second way through the GEMM.
 #include "core/ops/patch_embed.h"
 #include "cpu/vector/gemm.h"
 #include "cpu/vector/kernels.h"
@@ -44,14 +45,15 @@ struct PatchSource {
 
 // ---- Forward ----------------------------------------------------------------------------------------------------------------
 
-// out[token of the patch] = acc + bias + position + type.
+// out[token of the patch] = acc + bias + position + type, where acc + bias is the mask token for masked patches.
 struct PatchEpilogue {
   const PatchEmbedForward& args;
   int64_t patches;
   void operator()(int64_t row, int64_t rows, int64_t column, int64_t columns, const float* tile) const {
     for_each_vector(row, rows, column, columns, tile, [&](int64_t r, int64_t c, int64_t count, Vec value) {
       const int64_t image = r / patches, token = 1 + r % patches;
-      value = value + load_part(args.bias + c, count);
+      const bool masked = args.mask != nullptr && args.mask[r] != 0;
+      value = masked ? load_part(args.mask_token + c, count) : value + load_part(args.bias + c, count);
       if (args.position != nullptr) value = value + load_part(args.position + token * args.width + c, count);
       value = value + load_part(args.type + args.type_index[image] * args.width + c, count);
       store_part(args.out + (image * (1 + patches) + token) * args.width + c, value, count);
@@ -96,15 +98,18 @@ inline Status patch_embed_forward(const PatchEmbedForward& args, OpContext& cont
 
 // ---- Backward ---------------------------------------------------------------------------------------------------------------
 //
-// The pictures get no gradient. dweight and dbias sum over patch rows; dcls over rows 0, dposition over images, dtype
-// over all rows of the images of a type: these run per column over rows in ascending order.
+// The pictures get no gradient. dweight and dbias sum over the rows of patches that are not masked; dmask_token over
+// those of masked ones, dcls over rows 0, dposition over images, dtype over all rows of the images of a type: these run
+// per column over rows in ascending order.
 
-// The patch rows of dout, leaving out each image's row 0.
+// The patch rows of dout, leaving out each image's row 0; zeros for masked patches.
 struct PatchGradientSource {
   const float* dout;
+  const int32_t* mask;
   int64_t patches, width;
   void prepare(int64_t) const {}
   Vec load(int64_t row, int64_t column, int64_t count) const {
+    if (mask != nullptr && mask[row] != 0) return zero();
     return load_part(dout + (row + row / patches + 1) * width + column, count);
   }
 };
@@ -129,22 +134,25 @@ inline Status patch_embed_backward(const PatchEmbedBackward& args, OpContext& co
   const int64_t depth = 3 * args.patch_size * args.patch_size;
   if (args.dweight != nullptr || args.dbias != nullptr) {
     gemm_over_rows(context.pool, 0, args.images * patches, width, args.dweight == nullptr ? 0 : depth,
-                   PatchGradientSource{args.dout, patches, width},
+                   PatchGradientSource{args.dout, args.mask, patches, width},
                    PatchSource{args.pixels, args.bytes, args.picture, args.image_size, args.patch_size, grid},
                    args.dbias, workspace.product, AddEpilogue{args.dweight, depth});
   }
-  if (args.dcls == nullptr && args.dposition == nullptr && args.dtype == nullptr) return {};
+  if (args.dcls == nullptr && args.dposition == nullptr && args.dtype == nullptr && args.dmask_token == nullptr)
+    return {};
 
   context.pool.parallel_for(ceil_div(width, kLanes), [&](int64_t item, int) {
     const int64_t column = item * kLanes, count = smaller(kLanes, width - column);
     for (int64_t i = 0; i < args.images; ++i) {
-      Vec sum = zero();
+      Vec sum = zero(), masked = zero();
       for (int64_t token = 0; token <= patches; ++token) {
         const Vec value = load_part(args.dout + (i * (1 + patches) + token) * width + column, count);
         if (token == 0 && args.dcls != nullptr) accumulate_part(args.dcls + column, value, count);
         if (args.dposition != nullptr) accumulate_part(args.dposition + token * width + column, value, count);
         sum = sum + value;
+        if (args.mask != nullptr && token > 0 && args.mask[i * patches + token - 1] != 0) masked = masked + value;
       }
+      if (args.dmask_token != nullptr) accumulate_part(args.dmask_token + column, masked, count);
       if (args.dtype != nullptr) accumulate_part(args.dtype + args.type_index[i] * width + column, sum, count);
     }
   });

@@ -1,5 +1,5 @@
-// patch_embed: patches become the rows of one product; its epilogue adds bias, position and type and leaves room for
-// the CLS rows.
+// patch_embed: patches become the rows of one product; its epilogue adds bias, position and type, puts the mask token
+// in place of masked patches and leaves room for the CLS rows.
 //
 // Bytes stay whole numbers in bfloat16 (0 .. 255 are exact), and their normalisation moves to the other side of the
 // product:
@@ -51,10 +51,12 @@ struct PatchEpilogue {
     const int patches = static_cast<int>((a.image_size / a.patch_size) * (a.image_size / a.patch_size));
     const int image = row / patches, token = 1 + row % patches;
     const float* type = a.type + a.type_index[image] * a.width;
+    const bool masked = a.mask != nullptr && a.mask[row] != 0;
     for (int i = 0; i < count; i++) {
       const int64_t c = column + i;
       if (weight_sums != nullptr) values[i] = fmaf(values[i], 2.0f / 255.0f, -weight_sums[c]);
-      values[i] += a.bias[c] + type[c] + (a.position == nullptr ? 0.0f : a.position[token * a.width + c]);
+      values[i] = masked ? a.mask_token[c] : values[i] + a.bias[c];
+      values[i] += type[c] + (a.position == nullptr ? 0.0f : a.position[token * a.width + c]);
     }
     store_run(out + (int64_t{image} * (1 + patches) + token) * a.width + column, count, whole, values);
   }

@@ -17,7 +17,7 @@ export { layerNorm, type Norm } from './ops/layer-norm.ts';
 export { type Linear, linear } from './ops/linear.ts';
 export type { Loss } from './ops/loss.ts';
 export type { Instruction, View } from './ops/op.ts';
-export { type PatchEmbedding, type Pixels, patchEmbed } from './ops/patch-embed.ts';
+export { type PatchEmbedding, type PatchMask, type Pixels, patchEmbed } from './ops/patch-embed.ts';
 export { projResidual, type Residual } from './ops/proj-residual.ts';
 export { type Qkv, qkv } from './ops/qkv.ts';
 export { reshape } from './ops/reshape.ts';
