@@ -39,6 +39,11 @@ export interface VlmoConfig {
    * where they are tuned for NLVR2, else 2. Default: 3, or as many as the checkpoint holds.
    */
   readonly tokenTypes?: 2 | 3;
+  /**
+   * Visual tokens that masked patches are told apart by: with it, the model has a mask token and a head over them. Official files, which
+   * are trained on, lack both. Default: none.
+   */
+  readonly visualTokens?: number;
 }
 
 /** Largest sizes of a model. Official ones stay far below: 24 layers, width 1,024, 30,522 word pieces, 3,129 answers. */
@@ -54,6 +59,8 @@ export const configLimits = {
   maxTextLength: 4096,
   vocabularySize: 2 ** 18,
   answers: 100_000,
+  /** BEiT has 8,192. */
+  visualTokens: 2 ** 16,
   /** Values of a table of positions. */
   positionValues: 2 ** 27,
   /** Parameters of the model together. */
@@ -78,6 +85,7 @@ const configSchema = z.strictObject({
   vocabularySize: size.max(limits.vocabularySize),
   answers: size.max(limits.answers),
   tokenTypes: z.union([z.literal(2), z.literal(3)]).exactOptional(),
+  visualTokens: size.min(2).max(limits.visualTokens).exactOptional(),
 });
 
 /** Argument names of the original training code, as golden cases and official configurations use them. */
@@ -203,9 +211,10 @@ function checkConfig(config: VlmoConfig, where: string): VlmoConfig {
   return config;
 }
 
-/** Values of the large matrices: attention and up to three experts in each block, word pieces in and out, answers. */
-function roughSize({ width, layers, hiddenRatio, vocabularySize, answers }: VlmoConfig): number {
-  return layers * width ** 2 * (4 + 6 * hiddenRatio) + 2 * width * (vocabularySize + answers);
+/** Values of the large matrices: attention and up to three experts in each block, word pieces in and out, answers, visual tokens. */
+function roughSize(config: VlmoConfig): number {
+  const { width, layers, hiddenRatio, vocabularySize, answers, visualTokens = 0 } = config;
+  return layers * width ** 2 * (4 + 6 * hiddenRatio) + width * (2 * vocabularySize + 2 * answers + visualTokens);
 }
 
 function configError(where: string, error: z.ZodError): MomeError {

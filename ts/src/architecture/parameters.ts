@@ -10,7 +10,17 @@ export type Expert = keyof typeof expertNames;
 /** Name -> shape of every parameter of `config`; a checkpoint holds these and nothing else that matters. */
 export function parameterShapes(config: VlmoConfig): ReadonlyMap<string, readonly number[]> {
   const shapes = new Map<string, readonly number[]>();
-  const { width: D, layers, heads, positions, patchSize, maxTextLength, vocabularySize: V, answers } = config;
+  const {
+    width: D,
+    layers,
+    heads,
+    positions,
+    patchSize,
+    maxTextLength,
+    vocabularySize: V,
+    answers,
+    visualTokens,
+  } = config;
   const F = hiddenOf(config);
   const linear = (name: string, out: number, inputs: number, bias = true) => {
     shapes.set(`${name}.weight`, [out, inputs]);
@@ -27,6 +37,7 @@ export function parameterShapes(config: VlmoConfig): ReadonlyMap<string, readonl
   norm('text_embeddings.LayerNorm');
   shapes.set('token_type_embeddings.weight', [tokenTypesOf(config), D]);
   shapes.set('transformer.cls_token', [1, 1, D]);
+  if (visualTokens !== undefined) shapes.set('transformer.mask_token', [1, 1, D]);
   if (positions === 'absolute') shapes.set('transformer.pos_embed', [1, imageTokensOf(config), D]);
   shapes.set('transformer.patch_embed.proj.weight', [D, 3, patchSize, patchSize]);
   shapes.set('transformer.patch_embed.proj.bias', [D]);
@@ -58,6 +69,7 @@ export function parameterShapes(config: VlmoConfig): ReadonlyMap<string, readonl
   norm('mlm_score.transform.LayerNorm');
   linear('mlm_score.decoder', V, D, false);
   shapes.set('mlm_score.bias', [V]);
+  if (visualTokens !== undefined) linear('mim_score.fc', visualTokens, D);
   for (const head of ['itc_text_proj', 'itc_image_proj', 'itc_vl_text_proj', 'itc_vl_image_proj'])
     linear(`${head}.fc`, D, D, false);
   shapes.set('logit_scale', []);

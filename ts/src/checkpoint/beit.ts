@@ -30,15 +30,17 @@ export function isBeit(checkpoint: Checkpoint): boolean {
 
 /**
  * The tensors under VLMo's names. The bias tables of the layers stand side by side in the first rows of
- * `relative_position_bias_table`; the rows that BEiT does not know, those of text, are zero. BEiT's final norm and heads, which
- * VLMo trains anew, are left out.
+ * `relative_position_bias_table`; the rows that BEiT does not know, those of text, are zero. BEiT's classifiers are left out, and so are its
+ * mask token and its head over visual tokens where the model has none, or another number of them.
  *
  * @param textPositions rows of the table beyond BEiT's: two cross-modal ones and those of text offsets
+ * @param visualTokens of the model, see `VlmoConfig`
  * @throws MomeError `MOME_TOO_LARGE` for block numbers or tables beyond any model, `MOME_INVALID_SHAPE` for tables that differ
  */
 export async function takeOverBeit(
   checkpoint: Checkpoint,
   textPositions: number,
+  visualTokens: number | undefined,
 ): Promise<Map<string, ParameterSource>> {
   const sources = new Map<string, ParameterSource>();
   const tables = new Map<number, TensorEntry>();
@@ -55,14 +57,8 @@ export async function takeOverBeit(
     }
     const table = tableName.exec(name);
     if (table) tables.set(Number(table[1]), entry);
-    if (
-      table ||
-      !/^(?:blocks\.|cls_token$|pos_embed$|patch_embed\.)/.test(name) ||
-      name.endsWith('relative_position_index')
-    )
-      continue;
-    const renamed = `transformer.${name.replace(/\.mlp\./, '.mlp_imag.').replace(/\.norm2\./, '.norm2_imag.')}`;
-    sources.set(renamed, { ...entry, name: renamed });
+    const renamed = table ? undefined : renamedParameter(name, entry, visualTokens);
+    if (renamed !== undefined) sources.set(renamed, { ...entry, name: renamed });
   }
   const shared = checkpoint.entries.get(sharedTableName);
   const perLayer = Array.from({ length: layers }, (_, layer) => tables.get(layer) ?? shared);
@@ -70,6 +66,19 @@ export async function takeOverBeit(
     sources.set('relative_position_bias_table', await mergeTables(perLayer, textPositions));
   }
   return sources;
+}
+
+/** VLMo's name of a parameter; undefined for one that is left out. */
+function renamedParameter(name: string, { shape }: TensorEntry, visualTokens: number | undefined): string | undefined {
+  if (name.startsWith('lm_head.'))
+    return shape[0] === visualTokens ? name.replace(/^lm_head/, 'mim_score.fc') : undefined;
+  if (name === 'mask_token') return visualTokens === undefined ? undefined : `transformer.${name}`;
+  if (
+    !/^(?:blocks\.|cls_token$|pos_embed$|patch_embed\.|norm\.)/.test(name) ||
+    name.endsWith('relative_position_index')
+  )
+    return undefined;
+  return `transformer.${name.replace(/\.mlp\./, '.mlp_imag.').replace(/\.norm2\./, '.norm2_imag.')}`;
 }
 
 async function mergeTables(entries: readonly TensorEntry[], textPositions: number): Promise<ParameterSource> {

@@ -29,6 +29,7 @@ export function inferConfig(checkpoint: Checkpoint, known: Partial<VlmoConfig> =
   const firstVl = firstLayerWith(checkpoint, layers, 'mlp_vl.fc1.weight');
   const columns = beit ? beitTable(checkpoint)?.[1] : table && table[1]! / layers;
   const heads = known.heads ?? columns ?? headsOfWidth(width, where);
+  const visualTokens = shape('mim_score.fc.weight')?.[0];
   const grid = gridOfShapes(checkpoint, { table, absolute, textPositions, known }, where);
   return parseConfig(
     {
@@ -48,6 +49,7 @@ export function inferConfig(checkpoint: Checkpoint, known: Partial<VlmoConfig> =
       maxTextLengthOfInit: grid.initLength,
       vocabularySize: shape('text_embeddings.word_embeddings.weight')?.[0] ?? presets.base.vocabularySize,
       answers: shape('vqa_classifier.3.weight')?.[0] ?? presets.base.answers,
+      ...(visualTokens !== undefined && { visualTokens }),
       ...known,
     },
     where,

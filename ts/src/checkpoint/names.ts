@@ -8,7 +8,7 @@ const technical = /(?:_orig_mod|_forward_module|_fsdp_wrapped_module|_checkpoint
 
 /** Parameters of VLMo, of VLMo's transformer by itself, and of BEiT. */
 const known =
-  /^(?:text_embeddings\.|token_type_embeddings\.|relative_position_bias_table$|(?:transformer\.)?(?:cls_token$|pos_embed$|patch_embed\.|blocks\.\d+\.|norm\.|fc_norm\.)|pooler\.dense\.|itm_score\.|mlm_score\.|itc_(?:vl_)?(?:text|image)_proj\.|logit_(?:vl_)?scale$|(?:vqa|nlvr2)_classifier\.)/;
+  /^(?:text_embeddings\.|token_type_embeddings\.|relative_position_bias_table$|(?:transformer\.)?(?:cls_token$|mask_token$|pos_embed$|patch_embed\.|blocks\.\d+\.|norm\.|fc_norm\.)|pooler\.dense\.|itm_score\.|mlm_score\.|mim_score\.|itc_(?:vl_)?(?:text|image)_proj\.|logit_(?:vl_)?scale$|(?:vqa|nlvr2)_classifier\.)/;
 /** One name of each part that a model may be saved without the others. */
 const anchors = [
   'transformer.patch_embed.proj.weight',
@@ -19,7 +19,7 @@ const anchors = [
   'relative_position_bias_table',
 ];
 /** Parameters of the transformer, which some files name without `transformer.`. */
-const ofTransformer = /^(?:cls_token$|pos_embed$|patch_embed\.|blocks\.\d+\.|norm\.)/;
+const ofTransformer = /^(?:cls_token$|mask_token$|pos_embed$|patch_embed\.|blocks\.\d+\.|norm\.)/;
 const experts = /^blocks\.\d+\.mlp_(?:imag|text|vl)\./;
 const expertsOfTransformer = /^transformer\.blocks\.\d+\.mlp_(?:imag|text|vl)\./;
 

@@ -36,7 +36,7 @@ export async function takeParameters(checkpoint: Checkpoint, config: VlmoConfig)
   const shapes = parameterShapes(config);
   const beit = isBeit(checkpoint);
   const available: ReadonlyMap<string, ParameterSource> = beit
-    ? await takeOverBeit(checkpoint, 2 + 2 * config.maxTextLengthOfInit)
+    ? await takeOverBeit(checkpoint, 2 + 2 * config.maxTextLengthOfInit, config.visualTokens)
     : checkpoint.entries;
   const sources = new Map<string, ParameterSource>();
   const notes: string[] = beit ? ['a BEiT checkpoint: its FFN became the image expert'] : [];

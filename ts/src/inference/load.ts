@@ -66,7 +66,7 @@ const preprocessingVersion = 1;
 const defaultModel = 'emoji-tiny';
 
 /** Parameters without which nothing works; heads may be missing. */
-const core = /^(?:text_embeddings|token_type_embeddings|transformer|relative_position_bias_table)/;
+const core = /^(?:text_embeddings|token_type_embeddings|transformer(?!\.mask_token$)|relative_position_bias_table)/;
 
 /** A model's files and sizes, before any weight is read. */
 export interface OpenModel {

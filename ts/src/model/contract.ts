@@ -46,7 +46,7 @@ export const countDims = runDims('texts', 'pairs', 'image_count');
 /** Chosen text rows, and statements about two pictures. */
 export const headDims = runDims('tokens', 'statements');
 
-const objectiveDims = runDims('itm_rows', 'mlm_rows', 'vqa_rows', 'nlvr2_rows');
+const objectiveDims = runDims('itm_rows', 'mlm_rows', 'vqa_rows', 'nlvr2_rows', 'mim_rows');
 
 /** Inputs of the encoder. */
 export const batchInputs = {
@@ -72,6 +72,11 @@ export function pictureInputs({ imageSize }: Pick<VlmoConfig, 'imageSize'>) {
   } as const;
 }
 
+/** The patches of each image sequence that are masked: 1, else 0. */
+export function maskInputs(patches: Dim<'patches'>) {
+  return { patch_mask: i32([batchDims.images, patches]) } as const;
+}
+
 /** Inputs of the heads of inference: rows among the kept ones, or rows of the batch. */
 export const headInputs = {
   kept: batchInputs.kept,
@@ -86,7 +91,7 @@ export const headInputs = {
 
 /** Inputs of objectives: their rows among the kept ones, and the right result for each. */
 export function objectiveInputs(answers: Dim<'answers'>) {
-  const { itm_rows, mlm_rows, vqa_rows, nlvr2_rows } = objectiveDims;
+  const { itm_rows, mlm_rows, vqa_rows, nlvr2_rows, mim_rows } = objectiveDims;
   return {
     kept_text: i32([countDims.pairs]),
     kept_image: i32([countDims.pairs]),
@@ -99,6 +104,8 @@ export function objectiveInputs(answers: Dim<'answers'>) {
     vqa_targets: f32([vqa_rows, answers]),
     kept_nlvr2: i32([nlvr2_rows]),
     nlvr2_labels: i32([headDims.statements]),
+    kept_mim: i32([mim_rows]),
+    mim_labels: i32([mim_rows]),
   } as const;
 }
 
@@ -117,6 +124,7 @@ export type DropPathScales = { readonly [K in DropPathInput]: Float32Array };
 
 export type HeadInputs = typeof headInputs;
 export type ObjectiveInputs = ReturnType<typeof objectiveInputs>;
+export type MaskArrays = RunArrays<ReturnType<typeof maskInputs>>;
 export type PictureArrays = RunArrays<ReturnType<typeof pictureInputs>>;
 
 /** Readers of kept rows: `text` reads the rows of the input `kept_text`. */
@@ -134,6 +142,10 @@ export type BatchArrays = RunArrays<typeof batchInputs>;
 /** Arguments of a training program: a batch, its pictures, and the inputs of the program's objectives. */
 export interface TrainingArguments {
   readonly dims: BatchSizes & Partial<RunSizes<RunDimsOf<ObjectiveInputs>>>;
-  readonly inputs: BatchArrays & Partial<PictureArrays> & Partial<RunArrays<ObjectiveInputs>> & DropPathScales;
+  readonly inputs: BatchArrays &
+    Partial<PictureArrays> &
+    Partial<MaskArrays> &
+    Partial<RunArrays<ObjectiveInputs>> &
+    DropPathScales;
   readonly scalars?: { readonly [K in typeof dropoutSeed.scalar]?: number };
 }

@@ -26,6 +26,7 @@ import {
   batchInputs,
   dropPathInput,
   keptDims,
+  maskInputs,
   pictureInputs,
   type ResidualBranch,
   type Stream,
@@ -39,6 +40,8 @@ export interface EncoderOptions {
   readonly textDropout?: number;
   /** Whether runs give drop-path scales. */
   readonly dropPath?: boolean;
+  /** Whether runs give `patch_mask`, the patches that have the mask token in place of their projection. */
+  readonly maskPatches?: boolean;
 }
 
 /** Rows that the encoder leaves behind, before the final normalisation: all of them, or those that are kept. */
@@ -145,7 +148,19 @@ function embed(
   const pictures = pictureInputs(config);
   const pixels = options.pixels === 'u8' ? inputOf(graph, pictures, 'bytes') : inputOf(graph, pictures, 'pixels');
   const text = textEmbed(ids, index, weights.textEmbedding, options.textDropout ?? 0);
-  const image = patchEmbed(pixels, picture, typeIndex, batchDims.image_rows, weights.patchEmbedding, config);
+  const mask = options.maskPatches && {
+    flags: inputOf(graph, maskInputs(weights.dims.patches), 'patch_mask'),
+    token: weights.maskToken,
+  };
+  const image = patchEmbed(
+    pixels,
+    picture,
+    typeIndex,
+    batchDims.image_rows,
+    weights.patchEmbedding,
+    config,
+    mask || undefined,
+  );
   return concatRows(text, image, batchDims.rows);
 }
 

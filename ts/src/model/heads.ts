@@ -83,6 +83,24 @@ export function mlmLogits<N extends string>(
   });
 }
 
+/**
+ * Logits of the visual tokens of chosen image rows: final norm, one projection.
+ *
+ * @param visualTokens how many there are, `config.visualTokens`
+ * @see arXiv 2106.08254, section 2.3
+ */
+export function mimLogits<N extends string>(
+  hidden: Hidden,
+  rows: Input<[N], 'i32'>,
+  weights: ModelWeights,
+  visualTokens: number,
+): Activation<[N, 'visualTokens']> {
+  return linear(
+    finalNorm(gatherRows(hidden as Activation<[string, 'width']>, rows), weights),
+    weights.linear('mim_score.fc', weights.dims.width, fixed('visualTokens', visualTokens)),
+  );
+}
+
 /** Answer logits of pooled pairs. */
 export function vqaLogits<N extends string>(
   rows: Activation<[N, 'width']>,

@@ -18,11 +18,12 @@ import {
   softBce,
   trainingSequence,
 } from '../graph/index.ts';
+import { check } from '../runtime/errors.ts';
 import { type ObjectiveInputs, objectiveInputs, type TrainingArguments } from './contract.ts';
 import { type EncoderOptions, encodeKept, vlBranch } from './encoder.ts';
-import { embedding, itmLogits, mlmLogits, nlvr2Logits, pooled, vqaLogits } from './heads.ts';
+import { embedding, itmLogits, mimLogits, mlmLogits, nlvr2Logits, pooled, vqaLogits } from './heads.ts';
 
-export const objectiveNames = ['itc', 'irtr', 'itm', 'mlm', 'textmlm', 'vqa', 'nlvr2'] as const;
+export const objectiveNames = ['itc', 'irtr', 'itm', 'mlm', 'textmlm', 'mim', 'vqa', 'nlvr2'] as const;
 export type Objective = (typeof objectiveNames)[number];
 
 /** Weight of each loss in the sum that is differentiated, as in the original code. `itc` has half for each of its two branches. */
@@ -32,6 +33,7 @@ export const defaultLossWeights: Readonly<Record<Objective, number>> = {
   itm: 1,
   mlm: 0.25,
   textmlm: 1,
+  mim: 1,
   vqa: 1,
   nlvr2: 1,
 };
@@ -165,6 +167,32 @@ export function textMlmFunction(
 ): TrainingFunction {
   const builder = new Builder('textmlm', config, options);
   builder.maskedLanguage('textmlm');
+  return builder.finish(trainable);
+}
+
+/**
+ * Masked image modelling on pictures alone, of a configuration with visual tokens: `patch_mask`, `kept_mim`, `mim_labels`; outputs
+ * `loss.mim` and `mim_logits`.
+ *
+ * @throws MomeError `MOME_INVALID_ARGUMENT` for a configuration without visual tokens
+ * @see arXiv 2106.08254, section 2.3
+ */
+export function mimFunction(
+  config: VlmoConfig,
+  options: ObjectiveOptions,
+  trainable?: (parameter: string) => boolean,
+): TrainingFunction {
+  const { visualTokens } = config;
+  check(
+    visualTokens !== undefined,
+    'MOME_INVALID_ARGUMENT',
+    'mim: expected a configuration with visualTokens, whose head predicts them, got one without',
+  );
+  const builder = new Builder('mim', config, { ...options, maskPatches: true });
+  const { hidden, weights } = builder.encoded;
+  const logits = mimLogits(hidden, builder.input('kept_mim'), weights, visualTokens);
+  weights.graph.output('mim_logits', logits);
+  builder.loss('mim', 'loss.mim', crossEntropy(logits, builder.input('mim_labels')));
   return builder.finish(trainable);
 }
 

@@ -32,6 +32,7 @@ export interface ModelDims {
   readonly doubleWidth: Dim<'doubleWidth'>;
   readonly answers: Dim<'answers'>;
   readonly one: Dim<'one'>;
+  readonly patches: Dim<'patches'>;
 }
 
 /** Weights of one block. A layer may lack an expert, such as `vl` below the first VL layer. */
@@ -64,6 +65,7 @@ export class ModelWeights {
       doubleWidth: fixed('doubleWidth', 2 * width),
       answers: fixed('answers', answers),
       one: fixed('one', 1),
+      patches: fixed('patches', gridOf(config) ** 2),
     };
   }
 
@@ -134,6 +136,11 @@ export class ModelWeights {
           : undefined,
       type: this.typeTable,
     };
+  }
+
+  /** The embedding of masked patches, of a configuration with visual tokens. */
+  get maskToken(): Parameter<['one', 'one', 'width']> {
+    return this.graph.parameter('transformer.mask_token', [this.dims.one, this.dims.one, this.dims.width]);
   }
 
   /** Shared by the attention of all blocks: heads, grid and the relative table with a column per layer and head. */

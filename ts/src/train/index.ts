@@ -59,6 +59,7 @@ export {
   type VqaReport,
 } from './evaluate-tasks.ts';
 export { type MaskedText, type MaskingVocabulary, maskBudget, maskWords } from './masking.ts';
+export { type BlockMasking, blockMaskingDefaults, maskBlocks, mostMasked } from './masking-blocks.ts';
 export { drawHardNegatives } from './mining.ts';
 export { createRandom, type Random } from './random.ts';
 export { type RankedAll, type Recall, rankAll, recall, rerankAll } from './retrieval.ts';

@@ -1,7 +1,7 @@
 /**
  * Checks and copies the arguments of a trainer before any work.
  */
-import type { VlmoConfig } from '../architecture/config.ts';
+import { gridOf, type VlmoConfig } from '../architecture/config.ts';
 import { type Objective, objectiveNames } from '../model/objectives.ts';
 import {
   describe,
@@ -49,6 +49,10 @@ const trainerKinds: Kinds<TrainerOptions> = {
   fusedPairs: kinds.count,
   negativeSharpness: kinds.number,
   maskProbability: kinds.number,
+  maskedPatchShare: {
+    expected: 'a share above 0, at most 1',
+    accepts: (value) => typeof value === 'number' && value > 0 && value <= 1,
+  },
   textDropout: kinds.number,
   masking: oneOf(['words', 'budget']),
   dropPath: kinds.number,
@@ -94,6 +98,16 @@ export function takeTrainerOptions(
     `${where}: expected at least one objective, got none`,
   );
   checkObjectives(taken.objectives);
+  check(
+    !taken.objectives.includes('mim') || config.visualTokens !== undefined,
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected a configuration with visualTokens for "mim", whose head predicts them, got one without`,
+  );
+  check(
+    !taken.objectives.includes('mim') || gridOf(config) >= 2,
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected pictures of at least 2 x 2 patches for "mim", got ${config.imageSize} pixels by patches of ${config.patchSize}`,
+  );
   const weightKinds = Object.fromEntries(objectiveNames.map((name) => [name, atLeastZero])) as Kinds<
     Required<TrainerOptions>['lossWeights']
   >;
@@ -122,7 +136,8 @@ function checkObjectives(objectives: readonly Objective[]): void {
     'MOME_INVALID_ARGUMENT',
     `${where}: expected one of "itc" and "irtr", which compare the same embeddings, got both`,
   );
-  const counts = new Set(objectives.map((objective) => objectiveNeeds[objective].picturesPerText).filter((n) => n > 0));
+  const needs = objectives.map((objective) => objectiveNeeds[objective]).filter(({ withoutTexts }) => !withoutTexts);
+  const counts = new Set(needs.map(({ picturesPerText }) => picturesPerText).filter((n) => n > 0));
   check(
     counts.size < 2,
     'MOME_INVALID_ARGUMENT',
@@ -133,31 +148,49 @@ function checkObjectives(objectives: readonly Objective[]): void {
 /**
  * A batch that is no longer the caller's: a step reads it more than once.
  *
- * @throws MomeError `MOME_INVALID_ARGUMENT` for another kind of value, `MOME_INVALID_SHAPE` for pixels, groups, answers or truth that do
- *   not fit the texts
+ * @throws MomeError `MOME_INVALID_ARGUMENT` for another kind of value, `MOME_INVALID_SHAPE` for pixels, groups, answers, truth or visual
+ *   tokens that do not fit the texts or pictures
  */
 export function takeBatch(batch: TrainingBatch, config: VlmoConfig, options: TrainerOptions): TrainingBatch {
   const anything = { expected: 'there', accepts: () => true };
-  const known = { bytes: anything, texts: anything, groups: anything, answers: anything, truth: anything };
-  const { bytes, texts: given, groups, answers, truth } = takeFields<TrainingBatch>(where, 'batch', batch, known);
+  const known = {
+    bytes: anything,
+    texts: anything,
+    groups: anything,
+    answers: anything,
+    truth: anything,
+    visualTokens: anything,
+  };
+  const taken = takeFields<TrainingBatch>(where, 'batch', batch, known);
+  const { bytes, texts: given, groups, answers, truth, visualTokens } = taken;
   const texts = takeList(where, given, 'texts as Int32Arrays', 'text').map((text, index) => {
     if (text instanceof Int32Array) return text.slice();
     const message = `${where}: text ${index}: expected an Int32Array of ids, got ${describe(text)}`;
     throw new MomeError('MOME_INVALID_ARGUMENT', message, { kind: 'text', index });
   });
-  check(texts.length > 0, 'MOME_INVALID_ARGUMENT', `${where}: expected at least one text, got none`);
   const needs = options.objectives.map((objective) => objectiveNeeds[objective]);
-  const pictures = texts.length * Math.max(...needs.map(({ picturesPerText }) => picturesPerText));
+  const ofTexts = needs.filter(({ withoutTexts }) => !withoutTexts);
+  check(
+    texts.length > 0 || ofTexts.length === 0,
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected at least one text, got none`,
+  );
+  const picturesPerText = Math.max(0, ...ofTexts.map((each) => each.picturesPerText));
+  const alone = picturesPerText === 0 && ofTexts.length < needs.length;
+  const pictureBytes = 3 * config.imageSize ** 2;
+  const pictures = alone ? Math.max(1, Math.ceil((bytes?.length ?? 0) / pictureBytes)) : texts.length * picturesPerText;
   check(
     bytes instanceof Uint8Array || (bytes === undefined && pictures === 0),
     'MOME_INVALID_ARGUMENT',
     `${where}: expected pixels as a Uint8Array, got ${describe(bytes)}`,
   );
-  const pixels = pictures * 3 * config.imageSize ** 2;
+  const pixels = pictures * pictureBytes;
   check(
     (bytes?.length ?? 0) === pixels,
     'MOME_INVALID_SHAPE',
-    `${where}: expected ${pixels} pixel bytes for ${texts.length} texts, got ${bytes?.length}`,
+    alone
+      ? `${where}: expected ${pictureBytes} pixel bytes for each picture, got ${bytes?.length} in all`
+      : `${where}: expected ${pixels} pixel bytes for ${texts.length} texts, got ${bytes?.length}`,
   );
   const oneEach = (name: string, values: Int32Array | undefined, needed: boolean): Int32Array | undefined => {
     check(
@@ -185,8 +218,31 @@ export function takeBatch(batch: TrainingBatch, config: VlmoConfig, options: Tra
     ...(bytes && { bytes: new Uint8Array(bytes) }),
     ...(ownGroups && { groups: ownGroups }),
     ...(ownTruth && { truth: ownTruth }),
+    ...(needs.some((each) => each.visualTokens) && { visualTokens: takeVisualTokens(visualTokens, pictures, config) }),
     ...(needs.some((each) => each.answers) && { answers: takeAnswers(answers, texts.length, config.answers) }),
   };
+}
+
+function takeVisualTokens(given: unknown, pictures: number, config: VlmoConfig): Int32Array {
+  check(
+    given instanceof Int32Array,
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected visualTokens as an Int32Array, got ${describe(given)}`,
+  );
+  const patches = gridOf(config) ** 2;
+  check(
+    given.length === pictures * patches,
+    'MOME_INVALID_SHAPE',
+    `${where}: expected visualTokens of ${patches} patches for each of ${pictures} pictures, got ${given.length}`,
+  );
+  const known = config.visualTokens!;
+  const wrong = given.findIndex((token) => token < 0 || token >= known);
+  check(
+    wrong < 0,
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected visual tokens in [0, ${known}), got ${given[wrong]} at ${wrong}`,
+  );
+  return given.slice();
 }
 
 function takeAnswers(given: unknown, questions: number, known: number): AnswerTargets[] {

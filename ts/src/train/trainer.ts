@@ -1,6 +1,6 @@
 /**
- * The trainer: contrastive learning, image-text matching with hard negatives, masked language modelling on pairs or on texts alone, answers
- * to questions, and statements about two pictures.
+ * The trainer: contrastive learning, image-text matching with hard negatives, masked language modelling on pairs or on texts alone, masked
+ * image modelling on pictures alone, answers to questions, and statements about two pictures.
  *
  * One step runs the programs of its objectives on the same weights. The contrastive one reads texts and pictures apart, and its
  * similarities choose the hard negatives of the fused one behind it. Gradients accumulate, are clipped by their joint norm, and AdamW
@@ -52,7 +52,7 @@ export interface StepMetrics {
   readonly gradientNorm: number | undefined;
   /** Share of pairs whose ITM answer was right; undefined without `itm`. */
   readonly itmAccuracy: number | undefined;
-  /** Of `itm` and `nlvr2` the share of right judgements, of `vqa` the mean score of the best answers. */
+  /** Of `itm` and `nlvr2` the share of right judgements, of `mim` of right tokens, of `vqa` the mean score of the best answers. */
   readonly accuracies: Readonly<Partial<Record<Objective, number>>>;
   /** False when the gradients were not finite and the optimiser step was left out. */
   readonly applied: boolean;
@@ -180,7 +180,7 @@ export class Trainer {
       const outputs = await program.run(args, signal);
       for (const name of parametersWithGradient(training, args.dims)) this.#withGradient.add(name);
       collect(losses, training, outputs);
-      finish?.(outputs, context);
+      await finish?.(outputs, context, args);
     }
     const { accuracies } = context;
     const itmAccuracy = accuracies.itm;

@@ -6,7 +6,6 @@ import { z } from 'zod';
 import { configFromArch } from '../architecture/config.ts';
 import { configToRun, openCheckpoint, takeParameters, valuesOf } from '../checkpoint/index.ts';
 import { prepareImage } from '../image/prepare.ts';
-import { objectiveNames } from '../model/objectives.ts';
 import { addon, type DType, dtypes } from '../runtime/addon.ts';
 import { type Kinds, kinds, oneOf, takeOptions, takePath } from '../runtime/arguments.ts';
 import { cudaInfo, type Device, type DeviceName, deviceName, resolveDevice } from '../runtime/device.ts';
@@ -15,7 +14,7 @@ import { exists } from '../runtime/files.ts';
 import { CaseTensors, readCaseConfig } from './case-files.ts';
 import { type CaseReport, type Check, type CheckKind, compare, report, type Skipped } from './compare.ts';
 import { bounds, checkOutputs, ModelCase } from './model-case.ts';
-import { checkObjectives, checkTraining, gradientNames, trainingNames } from './objectives.ts';
+import { caseObjectives, checkObjectives, checkTraining, gradientNames, trainingNames } from './objectives.ts';
 
 export type { CaseReport, Check, Skipped } from './compare.ts';
 export { compare } from './compare.ts';
@@ -111,7 +110,7 @@ async function checksOf(
     checks.push(...(await checkOutputs(model, outputs)));
     refuseOthers(outputs, [
       ...checks.map((each) => each.name),
-      ...objectiveNames.map((objective) => `loss/${objective}`),
+      ...caseObjectives.map((objective) => `loss/${objective}`),
     ]);
     if (gradients) refuseOthers(gradients, gradientNames(model.config));
     if (training) refuseOthers(training, trainingNames(model.config));

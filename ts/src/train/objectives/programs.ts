@@ -4,6 +4,7 @@
 import type { Objective } from '../../model/objectives.ts';
 import { contrastiveProgram } from './contrastive.ts';
 import { fusedProgram } from './fused.ts';
+import { picturesProgram } from './pictures.ts';
 import { statementsProgram } from './statements.ts';
 import type { StepProgram, StepSetting } from './step.ts';
 import { textProgram } from './text.ts';
@@ -25,6 +26,7 @@ const programKinds: readonly ProgramKind[] = [
   kind(['itm', 'mlm', 'vqa'], fusedProgram),
   kind(['nlvr2'], statementsProgram),
   kind(['textmlm'], textProgram),
+  kind(['mim'], picturesProgram),
 ];
 
 /** The programs of a step, in the order in which they run. */

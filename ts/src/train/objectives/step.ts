@@ -28,6 +28,8 @@ export interface SamplingOptions {
   readonly maskProbability?: number;
   /** How words are chosen for `mlm` and `textmlm`: a share of the words of a text, or the original's budget of the padded length. */
   readonly masking?: 'words' | 'budget';
+  /** The most patches of a picture that `mim` masks, as a share; default: 75 of 196, as in BEiT. */
+  readonly maskedPatchShare?: number;
   readonly textDropout?: number;
   /** Probability of dropping a residual branch of a sequence, growing linearly with depth up to this. */
   readonly dropPath?: number;
@@ -41,9 +43,10 @@ export interface SamplingOptions {
 export interface TrainingBatch {
   /**
    * [pictures, S, S, 3] raw pixels: a picture for each text; for `nlvr2` two, one after the other; none where `textmlm` is all that is
-   * trained.
+   * trained; as many as there are where `mim` is.
    */
   readonly bytes?: Uint8Array;
+  /** Empty where `mim` is all that is trained. */
   readonly texts: readonly Int32Array[];
   /** Pairs of the same group are joint positives. */
   readonly groups?: Int32Array;
@@ -51,6 +54,8 @@ export interface TrainingBatch {
   readonly answers?: readonly AnswerTargets[];
   /** For `nlvr2`: 1 for each statement that is true, else 0. */
   readonly truth?: Int32Array;
+  /** For `mim`: [pictures, grid, grid] the visual token of each patch, row by row, below `config.visualTokens`. */
+  readonly visualTokens?: Int32Array;
 }
 
 /** Answers that are right for a question: places in the list of answers, and how right each is, 0 to 1. The others are wrong. */
@@ -74,7 +79,7 @@ export interface StepContext {
   readonly random: Random;
   /** Hard negatives of the first pairs, drawn by the contrastive program. */
   negatives?: Negatives;
-  /** Of objectives that judge or answer: the share that was right, or for `vqa` the mean score of the best answers. */
+  /** Of objectives that judge, answer or tell visual tokens: the share that was right, or for `vqa` the mean score of the best answers. */
   readonly accuracies: Partial<Record<Objective, number>>;
 }
 
@@ -83,16 +88,23 @@ export interface StepProgram {
   readonly training: TrainingFunction;
   /** Samples this step's arguments; draws from `context.random`. */
   readonly sample: (context: StepContext) => TrainingArguments;
-  /** Reads the outputs of the run into `context`. */
-  readonly finish?: (outputs: Readonly<Record<string, Float32Array>>, context: StepContext) => void;
+  /** Reads the outputs of the run with arguments `args` into `context`. */
+  readonly finish?: (
+    outputs: Readonly<Record<string, Float32Array>>,
+    context: StepContext,
+    args: TrainingArguments,
+  ) => void | Promise<void>;
 }
 
 /** Inputs of an objective. */
 export interface ObjectiveNeeds {
   /** Pictures that belong to each text. */
   readonly picturesPerText: 0 | 1 | 2;
+  /** Reads pictures alone, and as many as other objectives read or, where there are none, as the batch has. */
+  readonly withoutTexts?: true;
   readonly answers?: true;
   readonly truth?: true;
+  readonly visualTokens?: true;
 }
 
 /** Inputs of each objective. */
@@ -102,6 +114,7 @@ export const objectiveNeeds: Readonly<Record<Objective, ObjectiveNeeds>> = {
   itm: { picturesPerText: 1 },
   mlm: { picturesPerText: 1 },
   textmlm: { picturesPerText: 0 },
+  mim: { picturesPerText: 1, withoutTexts: true, visualTokens: true },
   vqa: { picturesPerText: 1, answers: true },
   nlvr2: { picturesPerText: 2, truth: true },
 };
