@@ -62,7 +62,7 @@ describe('blocks of masked patches', () => {
     expect(sides.length).toBeGreaterThan(1000);
     // Sides of an area of 16 are sqrt(16 * 0.3) = 2.19 to sqrt(16 / 0.3) = 7.3; a small block behind the first may make one longer.
     for (const side of sides.flat()) expect(side).toBeGreaterThanOrEqual(2);
-    expect(sides.filter((side) => Math.max(...side) > 7).length / sides.length).toBeLessThan(0.05);
+    expect(sides.filter((side) => Math.max(...side) > 7).length / sides.length).toBeLessThan(0.02);
     const tall = sides.filter(([height, width]) => height > width).length;
     const wide = sides.filter(([height, width]) => height < width).length;
     expect(Math.abs(tall - wide) / (tall + wide)).toBeLessThan(0.08);
