@@ -122,7 +122,7 @@ function* numbersOf(line: Readonly<Record<string, unknown>>): Generator<[string,
 function chartsOf(curves: Curves): Chart[] {
   const below = (group: string) => [...curves.keys()].filter((name) => name.startsWith(`${group}.`));
   const groups: [string, string[]][] = [
-    ['Loss', ['loss', ...below('losses')]],
+    ['Loss', below('losses').length === 1 ? ['loss'] : ['loss', ...below('losses')]],
     ['Accuracy while training', below('accuracies')],
     ['Evaluation', below('evaluation')],
     ['Norm of the gradients', ['gradientNorm']],
@@ -182,7 +182,7 @@ for (const element of document.querySelectorAll('[data-chart]')) {
   const series = [{ label: 'step' }, ...names.map((label, i) => ({
     label, stroke: colours[i % colours.length], width: 1.5, spanGaps: true, points: { show: data[0].length < 30 },
   }))];
-  const axes = [{}, { size: 70 }];
+  const axes = [{}, { size: 80, values: (_, ticks) => ticks.map((tick) => Number(tick.toPrecision(3))) }];
   new uPlot({ title, width: Math.min(900, innerWidth - 40), height: 280, scales: { x: { time: false } }, series, axes }, data, element);
 }`;
 

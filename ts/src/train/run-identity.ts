@@ -10,10 +10,9 @@ import { check, MomeError } from '../runtime/errors.ts';
 import { exists, replaceFile } from '../runtime/files.ts';
 import { readJsonFile } from '../runtime/json.ts';
 import { Pace } from '../runtime/pace.ts';
-import type { PairDataset } from './data/pairs.ts';
+import type { Dataset } from './data/dataset.ts';
 import type { Recipe } from './recipe.ts';
 import { listCheckpoints } from './run-checkpoints.ts';
-import type { RunData } from './run-data.ts';
 
 /** Name of the file inside the output folder. */
 const identityName = 'run.json';
@@ -39,7 +38,7 @@ export type RunIdentity = z.infer<typeof identitySchema>;
 /** The identity of a run. @param init hash of the weights that it starts from, empty for random ones */
 export async function identityOf(
   recipe: Recipe,
-  data: Pick<RunData, 'fingerprint'>,
+  data: Pick<Dataset, 'fingerprint'>,
   vocabulary: Uint8Array | undefined,
   init: string,
 ): Promise<RunIdentity> {
@@ -52,18 +51,6 @@ export async function identityOf(
     data: await data.fingerprint(),
     init,
   };
-}
-
-/** Of captions, groups and names of pictures; the pixels are not read. */
-export async function hashOf(dataset: PairDataset): Promise<string> {
-  const hash = createHash('sha256').update(`${dataset.length} ${dataset.size} ${dataset.channels}`);
-  const pace = new Pace();
-  for (let index = 0; index < dataset.length; index++) {
-    const item = [dataset.source?.(index), dataset.group(index), ...dataset.captions(index)];
-    hash.update(JSON.stringify(item));
-    await pace.rest();
-  }
-  return hash.digest('hex');
 }
 
 /** Of the weights that a run starts from. */

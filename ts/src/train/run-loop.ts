@@ -5,6 +5,7 @@ import { writeModel } from '../checkpoint/index.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import type { TextFile } from '../runtime/input-file.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
+import type { BatchLoader, LoadedBatch } from './data/loader.ts';
 import type { BatchPosition } from './data/pairs.ts';
 import type { MaskingVocabulary } from './masking.ts';
 import type { MetricsLog, ProgressLine } from './metrics.ts';
@@ -14,24 +15,7 @@ import type { Phase, Recipe } from './recipe.ts';
 import { checkpointName, keepNewest, listCheckpoints, type RunCheckpoint } from './run-checkpoints.ts';
 import type { Scores } from './run-evaluation.ts';
 import { loadAverage, loadRun, saveRun } from './state.ts';
-import { type StepMetrics, Trainer, type TrainerOptions, type TrainingBatch } from './trainer.ts';
-
-/** A batch with what a run notes of it. */
-export interface RunBatch {
-  readonly training: TrainingBatch;
-  /** Where the data go on behind it. */
-  readonly position: BatchPosition;
-  readonly epoch: number;
-  readonly items: number;
-  /** Names its first items, for messages. */
-  readonly origins: readonly string[];
-}
-
-/** Makes the batches of a phase, each as a function of the recipe and its position alone. */
-export interface BatchSource {
-  next(): Promise<RunBatch>;
-  close(): void;
-}
+import { type StepMetrics, Trainer, type TrainerOptions } from './trainer.ts';
 
 /** The parts of a run. */
 export interface RunParts {
@@ -40,7 +24,7 @@ export interface RunParts {
   readonly tokenizer: Tokenizer | undefined;
   /** Optimiser steps of each phase. */
   readonly phaseSteps: readonly number[];
-  readonly openBatches: (phase: Phase, from: BatchPosition) => BatchSource;
+  readonly openLoader: (phase: Phase, from: BatchPosition) => BatchLoader;
   readonly log: MetricsLog;
   readonly progress: ProgressLine;
   readonly output: string;
@@ -113,6 +97,7 @@ export class Run {
   #samples = 0;
   #seconds = 0;
   #waited = 0;
+  #skipped = 0;
   #failures = 0;
   #average: MovingAverage | undefined;
   #best = Number.NEGATIVE_INFINITY;
@@ -122,9 +107,9 @@ export class Run {
     this.#parts = parts;
   }
 
-  /** Samples, seconds of their steps, and seconds of these that waited for data. */
-  get statistics(): { readonly samples: number; readonly seconds: number; readonly waited: number } {
-    return { samples: this.#samples, seconds: this.#seconds, waited: this.#waited };
+  /** Samples, seconds of their steps, seconds of these that waited for data, and damaged items that were left out. */
+  get statistics(): Record<'samples' | 'seconds' | 'waited' | 'skipped', number> {
+    return { samples: this.#samples, seconds: this.#seconds, waited: this.#waited, skipped: this.#skipped };
   }
 
   /** @returns optimiser steps of all phases */
@@ -166,64 +151,54 @@ export class Run {
   }
 
   async #phase(trainer: Trainer, index: number, from: RunCheckpoint | undefined): Promise<void> {
-    const { recipe, phaseSteps, openBatches } = this.#parts;
+    const { recipe, phaseSteps, openLoader, signal } = this.#parts;
     const [phase, steps] = [recipe.phases[index]!, phaseSteps[index]!];
     if (from) {
       this.#position = await loadRun(from.path, trainer);
       this.#done += trainer.step;
     }
     if (trainer.step >= steps) return;
-    const batches = openBatches(phase, this.#position);
+    const loader = openLoader(phase, this.#position);
     try {
-      let upcoming = batches.next();
       while (trainer.step < steps) {
         const started = performance.now();
-        const batch = await upcoming;
-        this.#waited += (performance.now() - started) / 1000;
-        // The next batch is made while native code runs. Its failure counts when its turn comes.
-        upcoming = batches.next();
-        upcoming.catch(() => undefined);
-        const metrics = await this.#step(trainer, batch, index);
+        const batch = await loader.next(signal);
+        const metrics = await trainer.train(batch.training, signal);
         const seconds = (performance.now() - started) / 1000;
-        this.#samples += batch.items;
+        this.#samples += batch.origins.length;
         this.#seconds += seconds;
         if (metrics.gradientNorm !== undefined) await this.#afterStep(trainer, metrics, batch, index, seconds);
       }
-      await upcoming.catch(() => undefined);
-    } finally {
-      batches.close();
-    }
-  }
-
-  /** A call of the trainer; the run is saved when it is interrupted. */
-  async #step(trainer: Trainer, batch: RunBatch, index: number): Promise<StepMetrics> {
-    try {
-      return await trainer.train(batch.training, this.#parts.signal);
     } catch (error) {
       if (error instanceof MomeError && error.code === 'MOME_ABORTED') await this.#save(trainer, index);
       throw error;
+    } finally {
+      loader.close();
+      this.#waited += loader.statistics.waitedSeconds;
+      this.#skipped += loader.statistics.skippedCount;
     }
   }
 
   async #afterStep(
     trainer: Trainer,
     metrics: StepMetrics,
-    batch: RunBatch,
+    batch: LoadedBatch,
     index: number,
     seconds: number,
   ): Promise<void> {
     const { progress, log } = this.#parts;
     // The trainer goes on from its last optimiser step, and so must the data.
+    const { epoch } = this.#position;
     this.#position = batch.position;
     await this.#average?.update(trainer, this.#done);
     this.#done++;
-    const samplesPerSecond = batch.items / seconds;
+    const samplesPerSecond = batch.origins.length / seconds;
     progress.update(this.#done, { ...metrics, samplesPerSecond });
     await log.write({
       phase: index,
       ...metrics,
       step: this.#done,
-      epoch: batch.epoch,
+      epoch,
       samplesPerSecond: Number(samplesPerSecond.toPrecision(4)),
     });
     this.#countFailure(metrics, batch);
@@ -263,7 +238,7 @@ export class Run {
   }
 
   /** @throws MomeError `MOME_NON_FINITE` naming the batch, after too many steps without finite gradients */
-  #countFailure({ applied, gradientNorm, loss }: StepMetrics, batch: RunBatch): void {
+  #countFailure({ applied, gradientNorm, loss }: StepMetrics, batch: LoadedBatch): void {
     const { maxNonFiniteSteps } = this.#parts.recipe;
     this.#failures = applied ? 0 : this.#failures + 1;
     check(

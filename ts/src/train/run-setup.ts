@@ -13,11 +13,12 @@ import {
 } from '../checkpoint/index.ts';
 import { check } from '../runtime/errors.ts';
 import { createTokenizer } from '../text/tokenizer.ts';
+import type { Dataset } from './data/dataset.ts';
 import { batchesPerEpoch } from './data/pairs.ts';
 import { MetricsLog, ProgressLine } from './metrics.ts';
 import { type Phase, type Recipe, recipeConfig } from './recipe.ts';
 import type { RunOptions } from './run.ts';
-import { openRunData } from './run-data.ts';
+import { openLoader, openRunData } from './run-data.ts';
 import { evaluateModel } from './run-evaluation.ts';
 import { claimFolder, hashOfParameters, identityOf, requireFreshFolder } from './run-identity.ts';
 import { Run, type RunParts, trainerOptionsOf } from './run-loop.ts';
@@ -80,18 +81,18 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
   if (!resume) await requireFreshFolder(output, overwrite);
   const data = await openRunData(recipe, folder, imageSizeOf(recipe, start));
   try {
-    const vocabulary = await vocabularyOf(recipe, { folder, output, resume }, data, start?.files);
+    const vocabulary = await vocabularyOf(recipe, { folder, output, resume }, data.dataset, start?.files);
     const tokenizerOf = (maxLength: number) =>
       vocabulary && createTokenizer(vocabulary.text, { maxLength }, vocabulary.path);
     const answers = data.answers ?? start?.files.answers;
     const config = configOf(recipe, start, (await tokenizerOf(2))?.vocabularySize, data.answers);
     const checkpoint = start && withoutOtherAnswers(start, config, answers);
-    const phaseSteps = recipe.phases.map((phase) => stepsOf(recipe, phase, data.items));
+    const phaseSteps = recipe.phases.map((phase) => stepsOf(recipe, phase, data.dataset));
     const plan = await startPlan(config, plannedPhases(recipe, phaseSteps), checkpoint);
     options.onStart(plan);
     const parameters = await startingParameters(config, checkpoint, recipe.seed, recipe.initialValues);
     const startHash = checkpoint ? await hashOfParameters(parameters) : '';
-    await claimFolder(output, await identityOf(recipe, data, vocabulary?.bytes, startHash));
+    await claimFolder(output, await identityOf(recipe, data.dataset, vocabulary?.bytes, startHash));
     const total = phaseSteps.reduce((sum, steps) => sum + steps, 0);
     const progress = new ProgressLine(total, { quiet });
     const tokenizer = await tokenizerOf(config.maxTextLength);
@@ -100,7 +101,7 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
       config,
       tokenizer,
       phaseSteps,
-      openBatches: (phase, from) => data.openBatches(phase, from, config, tokenizer),
+      openLoader: (phase, from) => openLoader(data, recipe, phase, from, config, tokenizer),
       log: new MetricsLog(join(output, metricsName)),
       progress,
       output,
@@ -115,13 +116,13 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
     });
     try {
       const steps = await run.all(parameters);
-      return { output, steps, ...run.statistics, skipped: data.skipped };
+      return { output, steps, ...run.statistics };
     } finally {
       progress.stop();
       await options.report();
     }
   } finally {
-    data.close();
+    data.dataset.close();
   }
 }
 
@@ -170,9 +171,13 @@ function withoutOtherAnswers(
 }
 
 /** Optimiser steps of a phase. */
-function stepsOf({ batchSize, accumulate }: Recipe, { steps, epochs }: Phase, items: number): number {
+function stepsOf(
+  { batchSize, accumulate }: Recipe,
+  { steps, epochs }: Phase,
+  dataset: Pick<Dataset, 'length'>,
+): number {
   if (steps !== undefined) return steps;
-  return Math.max(1, Math.round((epochs! * batchesPerEpoch({ length: items }, { batchSize })) / accumulate));
+  return Math.max(1, Math.round((epochs! * batchesPerEpoch(dataset, { batchSize })) / accumulate));
 }
 
 function plannedPhases(recipe: Recipe, phaseSteps: readonly number[]): PlannedPhase[] {

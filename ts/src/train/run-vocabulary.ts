@@ -6,8 +6,8 @@ import { check } from '../runtime/errors.ts';
 import { exists, replaceFile } from '../runtime/files.ts';
 import { readText, type TextFile } from '../runtime/input-file.ts';
 import { buildVocabulary, type VocabularyOptions } from '../text/vocabulary.ts';
+import { type Dataset, textsOf } from './data/dataset.ts';
 import type { Recipe } from './recipe.ts';
-import type { RunData } from './run-data.ts';
 
 /** Name of a learned vocabulary in the folder of a run. */
 export const vocabularyName = 'vocab.txt';
@@ -28,13 +28,13 @@ export interface VocabularyPlace {
 export async function vocabularyOf(
   { vocabulary }: Recipe,
   { folder, output, resume }: VocabularyPlace,
-  data: RunData,
+  dataset: Dataset,
   start: ModelFiles | undefined,
 ): Promise<TextFile | undefined> {
   if (vocabulary === undefined) {
     const found = await start?.readVocabulary();
     check(
-      found !== undefined || !data.hasTexts,
+      found !== undefined || !(await hasTexts(dataset)),
       'MOME_INVALID_CONFIG',
       'recipe: vocabulary: expected a file, or the size of one to learn, got neither, and no vocabulary lies beside the weights to start from',
     );
@@ -42,8 +42,13 @@ export async function vocabularyOf(
   }
   if (typeof vocabulary === 'string') return readText(resolve(folder, vocabulary), vocabularyOptions);
   const file = join(output, vocabularyName);
-  if (!resume || !(await exists(file))) await learnVocabulary(file, vocabulary, data.texts());
+  if (!resume || !(await exists(file))) await learnVocabulary(file, vocabulary, textsOf(dataset));
   return readText(file, vocabularyOptions);
+}
+
+async function hasTexts(dataset: Dataset): Promise<boolean> {
+  for await (const _ of textsOf(dataset)) return true;
+  return false;
 }
 
 /** Learns word pieces and writes them to a file. */

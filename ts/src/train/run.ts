@@ -7,7 +7,7 @@ import { check } from '../runtime/errors.ts';
 import { exists, makeFolder } from '../runtime/files.ts';
 import { isChain, parseChain, parseRecipe, type Recipe, readRecipeJson, type Stage } from './recipe.ts';
 import { writeReport } from './report.ts';
-import { openRunData } from './run-data.ts';
+import { textsOfData } from './run-data.ts';
 import type { Scores } from './run-evaluation.ts';
 import { requireFreshFolder } from './run-identity.ts';
 import { lockRun } from './run-lock.ts';
@@ -141,19 +141,12 @@ async function chainVocabulary(chain: readonly Stage[], options: OwnOptions): Pr
   if (typeof wanted !== 'object') return undefined;
   const file = join(options.output, vocabularyName);
   if (options.resume && (await exists(file))) return file;
-  await learnVocabulary(file, wanted, textsOf(learning, options.folder));
+  await learnVocabulary(file, wanted, textsOfStages(learning, options.folder));
   return file;
 }
 
-async function* textsOf(stages: readonly Stage[], folder: string): AsyncGenerator<string, void> {
-  for (const { recipe } of stages) {
-    const data = await openRunData(recipe, folder, 1);
-    try {
-      yield* data.texts();
-    } finally {
-      data.close();
-    }
-  }
+async function* textsOfStages(stages: readonly Stage[], folder: string): AsyncGenerator<string, void> {
+  for (const { recipe } of stages) yield* textsOfData(recipe, folder);
 }
 
 function together(before: FinishedRun, run: FinishedRun): FinishedRun {
