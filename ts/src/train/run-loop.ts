@@ -70,6 +70,7 @@ export function trainerOptionsOf(recipe: Recipe, phase: Phase, steps: number): T
     betas: recipe.betas,
     eps: recipe.eps,
     weightDecay: recipe.weightDecay,
+    decayRule: recipe.decayRule,
     clipNorm: recipe.clipNorm,
     accumulate: recipe.accumulate,
     headRate: recipe.headRate,

@@ -51,6 +51,14 @@ const noDecay = [
 /** Whether weight decay applies to a parameter, by the rule of the original recipe. */
 export const decays = (parameter: string): boolean => !noDecay.some((part) => parameter.includes(part));
 
+/** Which parameters decay: as VLMo is trained, or as BEiT is trained on masked images. */
+export type DecayRule = 'vlmo' | 'beit';
+
+/** Whether weight decay applies to a parameter with `rank` dimensions. BEiT's rule leaves out vectors, positions and the CLS token. */
+function decaysBy(rule: DecayRule, parameter: string, rank: number): boolean {
+  return rule === 'vlmo' ? decays(parameter) : rank > 1 && !/(?:pos_embed|cls_token)$/.test(parameter);
+}
+
 /** Parameters that share the settings of an optimiser step. */
 export interface ParameterGroup {
   readonly names: string[];
@@ -64,16 +72,27 @@ const isTunedHead = (parameter: string): boolean => /^(?:vqa|nlvr2)_classifier\.
 /**
  * Splits the parameters of an optimiser step into those that decay and those that do not, and both by their rate.
  *
- * @param headRate factor of the learning rate of the heads of answers and statements
+ * @param options.headRate factor of the learning rate of the heads of answers and statements
+ * @param options.shapes of the parameters, which `beit` looks at
  */
-export function parameterGroups(names: Iterable<string>, weightDecay: number, headRate = 1): ParameterGroup[] {
+export function parameterGroups(
+  names: Iterable<string>,
+  weightDecay: number,
+  options: {
+    readonly headRate?: number;
+    readonly rule?: DecayRule;
+    readonly shapes?: ReadonlyMap<string, readonly number[]>;
+  } = {},
+): ParameterGroup[] {
+  const { headRate = 1, rule = 'vlmo', shapes } = options;
   const groups: ParameterGroup[] = [];
   for (const decay of [weightDecay, 0])
     for (const learningRateScale of headRate === 1 ? [1] : [1, headRate])
       groups.push({ names: [], weightDecay: decay, learningRateScale });
   const perDecay = groups.length / 2;
   for (const name of names) {
-    const group = (decays(name) ? 0 : perDecay) + (perDecay > 1 && isTunedHead(name) ? 1 : 0);
+    const decaying = decaysBy(rule, name, shapes?.get(name)?.length ?? 0);
+    const group = (decaying ? 0 : perDecay) + (perDecay > 1 && isTunedHead(name) ? 1 : 0);
     groups[group]!.names.push(name);
   }
   return groups;

@@ -43,6 +43,7 @@ const trainerKinds: Kinds<TrainerOptions> = {
   trainable: kinds.callback,
   maxLogitScale: { expected: 'a number', accepts: (value) => typeof value === 'number' && !Number.isNaN(value) },
   headRate: atLeastZero,
+  decayRule: oneOf(['vlmo', 'beit']),
   seed: kinds.number,
   groups: kinds.flag,
   vlBranch: kinds.flag,

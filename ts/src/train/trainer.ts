@@ -17,7 +17,7 @@ import type { MaskingVocabulary } from './masking.ts';
 import { programsOf } from './objectives/programs.ts';
 import type { SamplingOptions, StepContext, StepProgram, StepSetting, TrainingBatch } from './objectives/step.ts';
 import { createRandom, type Random, type RandomState } from './random.ts';
-import { learningRateAt, parameterGroups, type Schedule } from './schedule.ts';
+import { type DecayRule, learningRateAt, parameterGroups, type Schedule } from './schedule.ts';
 import { takeBatch, takeTrainerOptions } from './trainer-arguments.ts';
 
 export type { AnswerTargets, TrainingBatch } from './objectives/step.ts';
@@ -37,6 +37,8 @@ export interface TrainerOptions extends SamplingOptions {
   readonly maxLogitScale?: number;
   /** Factor of the learning rate of the heads of `vqa` and `nlvr2`; default: 1. */
   readonly headRate?: number;
+  /** Which parameters decay; default: `vlmo`. */
+  readonly decayRule?: DecayRule;
   readonly seed?: number;
 }
 
@@ -234,7 +236,11 @@ export class Trainer {
       beta2,
       eps: this.options.eps ?? 1e-8,
       gradientScale,
-      groups: parameterGroups(this.#withGradient, this.options.weightDecay ?? 0.01, this.options.headRate),
+      groups: parameterGroups(this.#withGradient, this.options.weightDecay ?? 0.01, {
+        headRate: this.options.headRate ?? 1,
+        rule: this.options.decayRule ?? 'vlmo',
+        shapes: parameterShapes(this.config),
+      }),
       limits: highest === Number.POSITIVE_INFINITY ? {} : Object.fromEntries(scales.map((name) => [name, highest])),
     });
   }

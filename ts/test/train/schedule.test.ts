@@ -1,10 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { parameterShapes } from '../../src/architecture/parameters.ts';
 import { maskWords } from '../../src/train/masking.ts';
 import { drawHardNegatives } from '../../src/train/mining.ts';
 import { createRandom } from '../../src/train/random.ts';
 import { rankAll, recall, rerankAll } from '../../src/train/retrieval.ts';
 import { decays, learningRateAt, parameterGroups } from '../../src/train/schedule.ts';
 import { expectCode } from '../helpers.ts';
+import { tinyConfig } from './tiny-model.ts';
 
 describe('learningRateAt', () => {
   const schedule = { learningRate: 1, totalSteps: 10, warmupSteps: 4, decay: 'polynomial', decayPower: 1 } as const;
@@ -42,12 +44,29 @@ it('groups parameters by decay, and the heads of answers and statements by their
     { names: [names[0], names[2], names[3]], weightDecay: 0.1, learningRateScale: 1 },
     { names: [names[1], names[4]], weightDecay: 0, learningRateScale: 1 },
   ]);
-  expect(parameterGroups(names, 0.1, 20)).toEqual([
+  expect(parameterGroups(names, 0.1, { headRate: 20 })).toEqual([
     { names: [names[3]], weightDecay: 0.1, learningRateScale: 1 },
     { names: [names[0], names[2]], weightDecay: 0.1, learningRateScale: 20 },
     { names: [names[4]], weightDecay: 0, learningRateScale: 1 },
     { names: [names[1]], weightDecay: 0, learningRateScale: 20 },
   ]);
+});
+
+it('decays what BEiT decays: no vectors, positions or CLS token, but the table of positions', () => {
+  const shapes = parameterShapes({ ...tinyConfig, positions: 'relative', layerScale: 0.1 });
+  const [decayed, others] = parameterGroups(shapes.keys(), 0.1, { rule: 'beit', shapes });
+  expect(decayed!.names).toContain('relative_position_bias_table');
+  expect(decayed!.names).toContain('transformer.blocks.0.attn.qkv.weight');
+  for (const name of [
+    'transformer.cls_token',
+    'transformer.blocks.0.gamma_1',
+    'transformer.blocks.0.norm2_text.weight',
+  ])
+    expect(others!.names).toContain(name);
+  expect(others!.names.every((name) => name === 'transformer.cls_token' || shapes.get(name)!.length < 2)).toBe(true);
+  const absolute = parameterShapes(tinyConfig);
+  const groups = parameterGroups(absolute.keys(), 0.1, { rule: 'beit', shapes: absolute });
+  expect(groups[1]!.names).toContain('transformer.pos_embed');
 });
 
 describe('maskWords', () => {
