@@ -124,6 +124,8 @@ export const recipeSchema = z.strictObject({
   maskProbability: z.number().min(0).max(1).default(0.15),
   /** Masks a share of the words of a text, or within the original's budget of the padded length. */
   masking: z.enum(['words', 'budget']).default('words'),
+  /** Largest share of the patches of a picture that `mim` masks; default: 75 of 196, as in BEiT. */
+  maskedPatchShare: z.number().positive().max(1).optional(),
   textDropout: z.number().min(0).max(0.9).default(0),
   dropPath: z.number().min(0).max(0.9).default(0),
   /** Below the first VL layer, drop the text and the image expert of a fused sequence apart. */

@@ -147,7 +147,9 @@ export function parseChain(value: Fields, where = 'recipe'): Stage[] {
 /** The recipe's model: its own or that of the weights it starts from, with the sizes that the recipe and the vocabulary name. */
 export function recipeConfig(recipe: Recipe, vocabularySize: number | undefined, init?: VlmoConfig): VlmoConfig {
   const { model, imageSize, maxTextLength, visualTokens, vlExperts } = recipe;
-  const base = typeof model === 'string' ? presets[model] : (model ?? init);
+  // Visual tokens are what one stage predicts: the next one's model has no head for them.
+  const { visualTokens: _, ...initSizes } = init ?? {};
+  const base = typeof model === 'string' ? presets[model] : (model ?? (init && initSizes));
   check(base !== undefined, 'MOME_INVALID_CONFIG', 'recipe: model: expected sizes, or weights to start from by init');
   const sized = {
     ...base,

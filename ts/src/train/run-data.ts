@@ -56,9 +56,10 @@ export async function* textsOfData(recipe: Recipe, folder: string): AsyncGenerat
 
 /** Whether any objective of a phase reads texts, and whether any reads pictures. */
 function needsOf({ objectives }: Phase): { readonly texts: boolean; readonly pictures: boolean } {
+  const needs = objectives.map((objective) => objectiveNeeds[objective]);
   return {
-    texts: true,
-    pictures: objectives.some((objective) => objectiveNeeds[objective].picturesPerText > 0),
+    texts: needs.some(({ withoutTexts }) => !withoutTexts),
+    pictures: needs.some(({ picturesPerText }) => picturesPerText > 0),
   };
 }
 

@@ -81,6 +81,7 @@ export function trainerOptionsOf(recipe: Recipe, phase: Phase, steps: number): T
     ...(phase.trainable !== undefined && { trainable: parameterFilter(phase.trainable) }),
     maskProbability: recipe.maskProbability,
     masking: recipe.masking,
+    ...(recipe.maskedPatchShare !== undefined && { maskedPatchShare: recipe.maskedPatchShare }),
     textDropout: recipe.textDropout,
     dropPath: recipe.dropPath,
     dropExpertsApart: recipe.dropExpertsApart,

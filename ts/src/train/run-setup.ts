@@ -195,4 +195,5 @@ function evaluationOf(recipe: Recipe, { onEvaluate, folder, signal }: RecipeRunO
 }
 
 /** Heads may be missing from a model; what the encoder has may not. */
-const isHead = (name: string): boolean => /^(?:pooler|itm_score|mlm_score|itc_|logit_|vqa_|nlvr2_)/.test(name);
+const isHead = (name: string): boolean =>
+  /^(?:pooler|itm_score|mlm_score|mim_score|itc_|logit_|vqa_|nlvr2_)/.test(name);
