@@ -184,8 +184,8 @@ export class ReferenceStage {
         random.requireUsedUp();
         return args;
       },
-      finish: (outputs, context) => {
-        program.finish?.(outputs, context);
+      finish: async (outputs, context, args) => {
+        await program.finish?.(outputs, context, args);
         if (context.negatives)
           context.negatives = {
             image: Int32Array.from(this.#drawn('negative_image')),
