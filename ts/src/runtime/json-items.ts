@@ -15,8 +15,8 @@ import { InputFile, refuseLfsPointer } from './input-file.ts';
 const turnBytes = 2 ** 12;
 
 export interface JsonItemsOptions {
-  /** Name of the list in the outermost object. */
-  readonly list: string;
+  /** Name of the list in the outermost object; where it is left out, the file is a list itself. */
+  readonly list?: string;
   /** Names whose values are not kept, wherever they stand. */
   readonly leftOut?: readonly string[];
   /** Most lists and objects inside each other. */
@@ -41,19 +41,23 @@ export async function* jsonItems(path: string, what: string, options: JsonItemsO
       `${path}: expected ${what} of at most ${bytes} bytes, got ${file.size}`,
     );
     refuseLfsPointer(await file.read(0, Math.min(file.size, 64)), path, what);
-    let found = false;
+    let found = list === undefined;
     const isIgnored = new Set(leftOut);
     const values = chain([
       Readable.from(turns(file), { objectMode: false, highWaterMark: 1 }),
       parser({ packValues: true, streamValues: false }),
       limitDepth(path, depth),
-      pick({
-        filter: (stack) => {
-          const isList = stack[0] === list;
-          found ||= isList;
-          return isList;
-        },
-      }),
+      ...(list === undefined
+        ? []
+        : [
+            pick({
+              filter: (stack) => {
+                const isList = stack[0] === list;
+                found ||= isList;
+                return isList;
+              },
+            }),
+          ]),
       ignore({ filter: (stack) => isIgnored.has(String(stack.at(-1))) }),
       streamArray(),
     ]);
@@ -61,13 +65,10 @@ export async function* jsonItems(path: string, what: string, options: JsonItemsO
     check(found, 'MOME_INVALID_FILE', `${path}: expected an object with a list "${list}", found none`);
   } catch (error) {
     if (error instanceof MomeError) throw error;
-    throw new MomeError(
-      'MOME_INVALID_FILE',
-      `${path}: expected ${what} in JSON with a list "${list}", got other text`,
-      {
-        cause: error,
-      },
-    );
+    const expected = list === undefined ? 'a list in JSON' : `JSON with a list "${list}"`;
+    throw new MomeError('MOME_INVALID_FILE', `${path}: expected ${what} as ${expected}, got other text`, {
+      cause: error,
+    });
   } finally {
     file.close();
   }

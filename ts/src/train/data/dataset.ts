@@ -40,6 +40,8 @@ export interface Dataset {
   readonly pixels?: { readonly size: number; readonly channels: 3 | 4 };
   /** First items of parts that lie together in a file, ascending from 0, such as record batches. Shuffling keeps to some of them at a time. */
   readonly chunkStarts?: Uint32Array;
+  /** Most chunks that are shuffled together, where each is read as a whole and kept meanwhile. */
+  readonly chunkWindow?: number;
   /**
    * @throws MomeError `MOME_INVALID_ARGUMENT` for an index beyond the last; `MOME_INVALID_FILE`, `MOME_NOT_FOUND` or `MOME_TOO_LARGE` for a
    *   damaged item, which a loader skips
@@ -125,12 +127,13 @@ export async function everyText(dataset: Dataset): Promise<Dataset> {
     const item = lastAtMost(starts, index);
     return [item, index - starts[item]!];
   };
-  const { chunkStarts, pixels } = dataset;
+  const { chunkStarts, chunkWindow, pixels } = dataset;
   return {
     length,
     picturesPerItem: dataset.picturesPerItem,
     ...(pixels && { pixels }),
     ...(chunkStarts && { chunkStarts: chunkStarts.map((first) => starts[first]!) }),
+    ...(chunkWindow !== undefined && { chunkWindow }),
     async item(index, withPictures) {
       const [at, text] = place(index);
       const { labelled: _, ...item } = await dataset.item(at, withPictures);
@@ -185,6 +188,7 @@ export function joined(parts: readonly Dataset[]): Dataset {
     const part = lastAtMost(starts, index);
     return [part, index - starts[part]!];
   };
+  const windows = parts.flatMap(({ chunkWindow }) => chunkWindow ?? []);
   const chunked = parts.some(({ chunkStarts }) => chunkStarts);
   const chunkStarts = parts.flatMap((part, i) =>
     part.length === 0 ? [] : Array.from(part.chunkStarts ?? [0], (at) => at + starts[i]!),
@@ -194,6 +198,7 @@ export function joined(parts: readonly Dataset[]): Dataset {
     picturesPerItem: first.picturesPerItem,
     ...(first.pixels && { pixels: first.pixels }),
     ...(chunked && { chunkStarts: Uint32Array.from(chunkStarts) }),
+    ...(windows.length > 0 && { chunkWindow: Math.min(...windows) }),
     async item(index, withPictures) {
       const [part, at] = place(index);
       const item = await parts[part]!.item(at, withPictures);

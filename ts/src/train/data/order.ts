@@ -24,7 +24,7 @@ export interface OrderOptions {
 
 /** Batches without end, epoch by epoch; the last incomplete one of an epoch is left out. The same as `sampleBatches` makes without chunks. */
 export async function* orderedBatches(
-  dataset: Pick<Dataset, 'length' | 'chunkStarts'>,
+  dataset: Pick<Dataset, 'length' | 'chunkStarts' | 'chunkWindow'>,
   options: OrderOptions,
 ): AsyncGenerator<Batch, never> {
   const { seed, batchSize, from, neighbours } = options;
@@ -64,15 +64,15 @@ export function checkOrder(dataset: Pick<Dataset, 'length'>, { batchSize, from, 
 
 /** All items of a data set, in the order of an epoch. */
 export async function epochOrder(
-  dataset: Pick<Dataset, 'length' | 'chunkStarts'>,
+  dataset: Pick<Dataset, 'length' | 'chunkStarts' | 'chunkWindow'>,
   seed: number,
   epoch: number,
   neighbours: number,
 ): Promise<Uint32Array> {
   const random = createRandom(seed, epoch);
-  const { length, chunkStarts } = dataset;
+  const { length, chunkStarts, chunkWindow = Number.POSITIVE_INFINITY } = dataset;
   return chunkStarts && chunkStarts.length > 1
-    ? shuffledChunks(length, chunkStarts, random)
+    ? shuffledChunks(length, chunkStarts, chunkWindow, random)
     : shuffledRuns(length, neighbours, random);
 }
 
@@ -90,18 +90,26 @@ async function shuffledRuns(length: number, neighbours: number, random: Random):
 }
 
 /** Chunks in random order; the items of as many chunks as fill a window are shuffled together, so that each chunk is read in one stretch. */
-async function shuffledChunks(length: number, chunkStarts: Uint32Array, random: Random): Promise<Uint32Array> {
+async function shuffledChunks(
+  length: number,
+  chunkStarts: Uint32Array,
+  chunkWindow: number,
+  random: Random,
+): Promise<Uint32Array> {
   const chunks = Uint32Array.from(chunkStarts, (_, chunk) => chunk);
   await shuffle(chunks, random);
   const order = new Uint32Array(length);
   let filled = 0;
   let begin = 0;
+  let together = 0;
   for (const [place, chunk] of chunks.entries()) {
     const end = chunkStarts[chunk + 1] ?? length;
     for (let item = chunkStarts[chunk]!; item < end; item++) order[filled++] = item;
-    if (filled - begin < windowItems && place < chunks.length - 1) continue;
+    together++;
+    if (filled - begin < windowItems && together < chunkWindow && place < chunks.length - 1) continue;
     await shuffle(order.subarray(begin, filled), random);
     begin = filled;
+    together = 0;
   }
   return order;
 }

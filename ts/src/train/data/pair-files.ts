@@ -40,7 +40,8 @@ const statsInFlight = 32;
 /**
  * Opens what `source` names: a `.jsonl` or `.ndjson` file, a `.csv` file, a `.json` file of Karpathy's splits, or a folder.
  *
- * - JSONL: one object a line, `{"image": "cat.jpg", "caption": "a cat"}` or `"captions": ["a cat", "a pet"]`.
+ * - JSONL: one object a line, `{"image": "cat.jpg", "caption": "a cat"}` or `"captions": ["a cat", "a pet"]`; also
+ *   `{"file_name": "cat.jpg", "text": "a cat"}`.
  * - CSV (RFC 4180): a header with `image` and `caption`; a picture may stand in several rows.
  * - JSON: `dataset_coco.json` and its like ({@link readKarpathy}), with `images` and `splits` among the options.
  * - Folder, read with its subfolders: `cat.jpg` with `cat.txt` beside it, one caption a line.
@@ -146,7 +147,8 @@ async function readJsonLines(source: string): Promise<PairItem[]> {
       'MOME_INVALID_FILE',
       `${origin}: expected a JSON object, got ${excerpt(content)}`,
     );
-    const { image, caption, captions } = value as Record<string, unknown>;
+    // The second names are those of Hugging Face's picture folders.
+    const { file_name, text: only, image = file_name, caption = only, captions } = value as Record<string, unknown>;
     check(
       (caption === undefined) !== (captions === undefined),
       'MOME_INVALID_FILE',

@@ -21,6 +21,8 @@ export interface VqaQuestion {
   readonly answers?: readonly string[];
   /** Such as "yes/no", "number" or "other". */
   readonly answerType?: string;
+  /** Number of the picture. */
+  readonly pictureId?: number;
 }
 
 /** A statement about two pictures. */
@@ -57,6 +59,9 @@ const statementSchema = z.object({
     .optional(),
   directory: z.union([z.string().max(64), z.number()]).optional(),
 });
+/** Pictures that are not there: refused, or given a name that no file has, for readers that skip what is missing. */
+type MissingPictures = 'refuse' | 'keep';
+
 /** What a line of NLVR2 may hold; those of the set have some 500 bytes. */
 const lineLimits: JsonLimits = { bytes: 2 ** 16, depth: 8, values: 2 ** 10 };
 
@@ -71,9 +76,9 @@ const lineLimits: JsonLimits = { bytes: 2 ** 16, depth: 8, values: 2 ** 10 };
  */
 export async function readVqa(
   questions: string,
-  options: { readonly images: string; readonly annotations?: string },
+  options: { readonly images: string; readonly annotations?: string; readonly missing?: MissingPictures },
 ): Promise<VqaQuestion[]> {
-  const { images, annotations } = options;
+  const { images, annotations, missing = 'refuse' } = options;
   const answersOf = annotations === undefined ? undefined : await readAnnotations(annotations);
   const pictures = await picturesByNumber(images);
   const items: VqaQuestion[] = [];
@@ -81,7 +86,7 @@ export async function readVqa(
     const origin = `${questions}: question ${items.length}`;
     check(items.length < maxQuestions, 'MOME_TOO_LARGE', `${origin}: expected at most ${maxQuestions} questions`);
     const { image_id, question, question_id } = parsed(questionSchema, value, origin);
-    const picture = pictures.get(image_id);
+    const picture = pictures.get(image_id) ?? (missing === 'keep' ? path.join(images, `${image_id}`) : undefined);
     check(
       picture !== undefined,
       'MOME_NOT_FOUND',
@@ -93,7 +98,7 @@ export async function readVqa(
       'MOME_INVALID_FILE',
       `${origin}: expected answers to question ${question_id} in ${annotations}, found none`,
     );
-    items.push({ id: question_id, question, picture, ...known });
+    items.push({ id: question_id, question, picture, pictureId: image_id, ...known });
   }
   check(items.length > 0, 'MOME_INVALID_FILE', `${questions}: expected at least one question, got none`);
   return items;
@@ -140,7 +145,10 @@ async function picturesIn(folder: string): Promise<string[]> {
  *
  * @throws MomeError `MOME_NOT_FOUND`, also for a picture; `MOME_INVALID_FILE` with the line, `MOME_TOO_LARGE`
  */
-export async function readNlvr2(source: string, options: { readonly images: string }): Promise<Nlvr2Statement[]> {
+export async function readNlvr2(
+  source: string,
+  options: { readonly images: string; readonly missing?: MissingPictures },
+): Promise<Nlvr2Statement[]> {
   const file = await InputFile.open(source, 'a file of statements');
   const items: Nlvr2Statement[] = [];
   try {
@@ -158,6 +166,7 @@ export async function readNlvr2(source: string, options: { readonly images: stri
           const found = await stat(path.join(options.images, place)).catch(() => undefined);
           if (found?.isFile()) return path.join(options.images, place);
         }
+        if (options.missing === 'keep') return path.join(options.images, places[0]!);
         throw new MomeError('MOME_NOT_FOUND', `${origin}: expected a picture ${name} in ${options.images}, found none`);
       };
       items.push({
@@ -175,7 +184,7 @@ export async function readNlvr2(source: string, options: { readonly images: stri
 }
 
 /** @throws MomeError `MOME_INVALID_FILE` naming the field that is wrong */
-function parsed<T>(schema: z.ZodType<T>, value: unknown, origin: string): T {
+export function parsed<T>(schema: z.ZodType<T>, value: unknown, origin: string): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const issue = result.error.issues[0];

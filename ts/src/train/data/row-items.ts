@@ -1,0 +1,274 @@
+/**
+ * Data sets of tables (Arrow, Parquet) by the names of their columns: those of the original's files, and those that are usual elsewhere.
+ */
+import { createHash } from 'node:crypto';
+import { check, MomeError } from '../../runtime/errors.ts';
+import type { AnswerTargets } from '../objectives/step.ts';
+import { type Dataset, hashTexts, type Item, lastAtMost, type Picture } from './dataset.ts';
+import type { Row, RowTable } from './row-table.ts';
+
+/** Columns that items are read from; those not named are looked for under their usual names. */
+export interface ColumnNames {
+  readonly image?: string;
+  readonly caption?: string;
+  readonly visualTokens?: string;
+}
+
+/** Usual names, the first that is there wins. */
+const usual = {
+  image: ['image', 'jpg', 'jpeg', 'png', 'img'],
+  caption: ['caption', 'captions', 'text', 'texts', 'sentences', 'txt'],
+  visualTokens: ['visual_tokens', 'visualTokens'],
+};
+const mostTexts = 10_000;
+
+/** How rows of a table become items. */
+interface Layout {
+  readonly pictures: readonly string[];
+  /** Column of a text or a list of texts. */
+  readonly text?: string;
+  /** Each text of a row is an item of its own, with the value in the same place of these lists. */
+  readonly each: boolean;
+  readonly labels?: string;
+  readonly scores?: string;
+  readonly truth?: string;
+  readonly visualTokens?: string;
+}
+
+/**
+ * - `image` (bytes, or `{ bytes, path }`) and `caption` (a text or a list): pairs. `image` that is no bytes column: text alone.
+ * - `image`, `questions`, `answer_labels`, `answer_scores`: the original's `vqav2_*`; each question with labels is an item.
+ * - `image_0`, `image_1`, `questions`, `answers` of "True" and "False": the original's `nlvr2_*`; each statement is an item.
+ *
+ * @throws MomeError `MOME_INVALID_FILE` for a table without such columns
+ */
+export async function datasetOfRows(
+  table: RowTable & { readonly chunkWindow?: number },
+  names: ColumnNames = {},
+): Promise<Dataset> {
+  const layout = await layoutOf(table, names);
+  const places = layout.each ? await placesOf(table, layout) : undefined;
+  const length = places ? places.rows.length : table.rows;
+  const place = (index: number): readonly [row: number, text: number | undefined] => {
+    check(
+      Number.isInteger(index) && index >= 0 && index < length,
+      'MOME_INVALID_ARGUMENT',
+      `${table.path}: expected an index below ${length}, got ${index}`,
+    );
+    return places ? [places.rows[index]!, places.texts[index]!] : [index, undefined];
+  };
+  const origin = (index: number): string => {
+    const [row, text] = place(index);
+    return `${table.path}: row ${row}${text === undefined ? '' : `, text ${text + 1}`}`;
+  };
+  const { chunkWindow } = table;
+  const chunkStarts = places ? table.chunkStarts.map((row) => firstAtLeast(places.rows, row)) : table.chunkStarts;
+  const chunks = chunkStarts.filter((start, i) => start < (chunkStarts[i + 1] ?? length));
+  const self: Dataset = {
+    length,
+    picturesPerItem: layout.pictures.length as 0 | 1 | 2,
+    ...(chunks.length > 1 && { chunkStarts: Uint32Array.from(chunks) }),
+    ...(chunkWindow !== undefined && { chunkWindow }),
+    async item(index, withPictures = true) {
+      const [row, text] = place(index);
+      const { pictures, labels, scores, truth, visualTokens } = layout;
+      const columns = [...(withPictures ? pictures : []), layout.text, labels, scores, truth, visualTokens];
+      const values = await table.read(
+        row,
+        columns.filter((name) => name !== undefined),
+      );
+      return itemOf(values, layout, withPictures, row, text, origin(index));
+    },
+    origin,
+    async *itemTexts() {
+      if (!layout.text) {
+        for (let index = 0; index < length; index++) yield [];
+        return;
+      }
+      let index = 0;
+      let row = 0;
+      for await (const part of table.scan([layout.text])) {
+        for (const values of part) {
+          const value = values[layout.text];
+          if (!places) yield textsOf(value) ?? [];
+          else
+            for (; index < length && places.rows[index] === row; index++)
+              yield textsOf(at(value, places.texts[index])) ?? [];
+          row++;
+        }
+      }
+    },
+    async fingerprint() {
+      const hash = createHash('sha256').update(JSON.stringify([table.description, layout, length]));
+      await hashTexts(hash, self);
+      return hash.digest('hex');
+    },
+    close: () => table.close(),
+  };
+  return self;
+}
+
+async function layoutOf(table: RowTable, names: ColumnNames): Promise<Layout> {
+  const has = (name: string) => table.columns.includes(name);
+  const column = (kind: keyof ColumnNames): string | undefined => {
+    const named = names[kind];
+    check(
+      named === undefined || has(named),
+      'MOME_INVALID_FILE',
+      `${table.path}: expected a column ${named}, got ${table.columns.slice(0, 20).join(', ')}`,
+    );
+    return named ?? usual[kind].find(has);
+  };
+  if (has('image_0') && has('image_1') && has('questions') && has('answers'))
+    return { pictures: ['image_0', 'image_1'], text: 'questions', each: true, truth: 'answers' };
+  const image = column('image');
+  if (image !== undefined && has('questions'))
+    return {
+      pictures: [image],
+      text: 'questions',
+      each: true,
+      ...(has('answer_labels') && has('answer_scores') && { labels: 'answer_labels', scores: 'answer_scores' }),
+    };
+  const text = column('caption');
+  const visualTokens = column('visualTokens');
+  check(
+    image !== undefined || text !== undefined,
+    'MOME_INVALID_FILE',
+    `${table.path}: expected columns such as image and caption, got ${table.columns.slice(0, 20).join(', ')}`,
+  );
+  const shown = image !== undefined && (await hasPictures(table, image));
+  check(shown || text !== undefined, 'MOME_INVALID_FILE', `${table.path}: expected pictures or texts, got neither`);
+  return {
+    pictures: shown ? [image] : [],
+    ...(text !== undefined && { text }),
+    each: false,
+    ...(visualTokens !== undefined && { visualTokens }),
+  };
+}
+
+/** The original's files of text alone have the word "None" for each picture. */
+async function hasPictures(table: RowTable, image: string): Promise<boolean> {
+  if (table.rows === 0) return true;
+  const value = (await table.read(0, [image]))[image];
+  return typeof value !== 'string';
+}
+
+/** The row and the place in it of each item, for rows with several. Questions that have labels, where there are any, and none. */
+async function placesOf(table: RowTable, layout: Layout) {
+  const rows: number[] = [];
+  const texts: number[] = [];
+  let row = 0;
+  const columns = [layout.text!, layout.labels].filter((name) => name !== undefined);
+  for await (const part of table.scan(columns)) {
+    for (const values of part) {
+      const questions = values[layout.text!];
+      const labels = layout.labels === undefined ? undefined : values[layout.labels];
+      const count = Array.isArray(questions) ? Math.min(questions.length, mostTexts) : 1;
+      for (let text = 0; text < count; text++) {
+        const known = Array.isArray(labels) ? labels[text] : undefined;
+        if (layout.labels !== undefined && Array.isArray(known) && known.length === 0) continue;
+        rows.push(row);
+        texts.push(text);
+      }
+      row++;
+    }
+  }
+  return { rows: Uint32Array.from(rows), texts: Uint32Array.from(texts) };
+}
+
+/** Index of the first of ascending `values` that is at least `value`; their number where there is none. */
+function firstAtLeast(values: Uint32Array, value: number): number {
+  if (values.length === 0 || values[values.length - 1]! < value) return values.length;
+  const at = value === 0 ? 0 : lastAtMost(values, value - 1);
+  return values[at]! >= value ? at : at + 1;
+}
+
+function itemOf(
+  values: Row,
+  layout: Layout,
+  withPictures: boolean,
+  row: number,
+  place: number | undefined,
+  origin: string,
+): Item {
+  const wrong = (what: string, got: unknown): MomeError =>
+    new MomeError('MOME_INVALID_FILE', `${origin}: expected ${what}, got ${kindOf(got)}`);
+  const pictures = (withPictures ? layout.pictures : []).map((name) => {
+    const picture = pictureOf(values[name]);
+    if (!picture) throw wrong(`the bytes of a picture in ${name}`, values[name]);
+    return picture;
+  });
+  let texts: readonly string[] = [];
+  if (layout.text !== undefined) {
+    const found = textsOf(at(values[layout.text], place));
+    if (!found) throw wrong(`a text or a list of texts in ${layout.text}`, values[layout.text]);
+    texts = found;
+  }
+  const pick = (name: string): unknown => at(values[name], place);
+  const answers = layout.labels === undefined ? undefined : answersOf(pick(layout.labels), pick(layout.scores!));
+  if (layout.labels !== undefined && !answers) throw wrong('labels with as many scores', pick(layout.labels));
+  const truth = layout.truth === undefined ? undefined : truthOf(pick(layout.truth));
+  if (layout.truth !== undefined && truth === undefined) throw wrong('"True" or "False"', pick(layout.truth));
+  const tokens = layout.visualTokens === undefined ? undefined : idsOf(values[layout.visualTokens]);
+  if (layout.visualTokens !== undefined && !tokens)
+    throw wrong('visual tokens as whole numbers', values[layout.visualTokens]);
+  return {
+    pictures,
+    texts,
+    group: row,
+    ...(answers && { answers }),
+    ...(truth !== undefined && { truth }),
+    ...(tokens && { visualTokens: Int32Array.from(tokens) }),
+  };
+}
+
+/** Bytes of a picture, or a record of them with a path as Hugging Face's files have it. */
+function pictureOf(value: unknown): Picture | undefined {
+  if (value instanceof Uint8Array && value.length > 0) return { encoded: value };
+  if (typeof value === 'object' && value !== null && 'bytes' in value) return pictureOf(value.bytes);
+  return undefined;
+}
+
+const utf8 = new TextDecoder();
+
+/** Texts that are not empty; undefined for a value of another kind. */
+function textsOf(value: unknown): string[] | undefined {
+  if (typeof value === 'string') return value.trim() === '' ? [] : [value.trim()];
+  // Some files do not say that a column of bytes is text.
+  if (value instanceof Uint8Array) return textsOf(utf8.decode(value));
+  if (!Array.isArray(value) || value.length > mostTexts) return undefined;
+  const texts = value.map(textsOf);
+  return texts.every((each) => each !== undefined) ? texts.flat() : undefined;
+}
+
+/** The value for one text of a row that has several. */
+function at(value: unknown, place: number | undefined): unknown {
+  return Array.isArray(value) && place !== undefined ? value[place] : value;
+}
+
+function answersOf(given: unknown, scores: unknown): AnswerTargets | undefined {
+  const labels = idsOf(given);
+  if (!labels || !Array.isArray(scores) || labels.length !== scores.length) return undefined;
+  return scores.every((score) => score >= 0 && score <= 1) ? { labels, scores } : undefined;
+}
+
+function truthOf(value: unknown): boolean | undefined {
+  const text = value instanceof Uint8Array ? utf8.decode(value) : value;
+  if (typeof text === 'boolean') return text;
+  if (typeof text !== 'string') return undefined;
+  return { true: true, false: false }[text.toLowerCase()];
+}
+
+/** Whole numbers of at least 0 as a file has them; undefined for other values. */
+function idsOf(value: unknown): number[] | undefined {
+  if (!Array.isArray(value)) return undefined;
+  const ids = value.map((each) => (typeof each === 'bigint' ? Number(each) : each));
+  return ids.every((each) => Number.isInteger(each) && each >= 0 && each < 2 ** 31) ? ids : undefined;
+}
+
+function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return 'nothing';
+  if (value instanceof Uint8Array) return `${value.length} bytes`;
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  return `a ${typeof value}`;
+}
