@@ -7,6 +7,7 @@ import sharp, { type Sharp, type SharpOptions } from 'sharp';
 import { check, MomeError } from '../runtime/errors.ts';
 import { embeddedPixels } from './embedded.ts';
 import { formatOf, refusal } from './file-kind.ts';
+import type { PictureRules } from './frames.ts';
 import { maxFileBytes, maxPixels } from './limits.ts';
 import { type RgbImage, requireSize, rgbOf } from './pixels.ts';
 
@@ -28,6 +29,7 @@ const options = { limitInputPixels: false, failOn: 'error', pages: 1, ignoreIcc:
  * @param name its name in errors
  * @param svgSide drawings without pixels are rendered so that their shorter side is at least this long, as far as the limits allow
  * @param onSize called with the number of pixels before they are decoded
+ * @param rules `original`: not turned upright, and transparency is dropped instead
  * @throws MomeError `MOME_INVALID_IMAGE`, `MOME_TOO_LARGE`
  */
 export async function decodeFile(
@@ -35,6 +37,7 @@ export async function decodeFile(
   file: Uint8Array,
   svgSide: number,
   onSize: (pixels: number) => void = () => {},
+  rules: PictureRules = 'upright',
 ): Promise<RgbImage> {
   check(file.byteLength > 0, 'MOME_INVALID_IMAGE', `${name}: expected a picture, got an empty file`);
   const bytes = formatOf(file) === 'gzip' ? await unpacked(name, file) : file;
@@ -47,8 +50,9 @@ export async function decodeFile(
     const scale = drawn === undefined ? 1 : drawn / svgDensity;
     const embedded = format === 'svg' ? await embeddedPixels(name, bytes) : 0;
     onSize(width * scale * height * scale + embedded);
-    const picture = sharp(bytes, { ...options, ...(drawn !== undefined && { density: drawn }) }).autoOrient();
-    return header.space === 'cmyk' ? await printed(name, picture) : await shown(name, picture);
+    const opened = sharp(bytes, { ...options, ...(drawn !== undefined && { density: drawn }) });
+    const picture = rules === 'upright' ? opened.autoOrient() : opened;
+    return header.space === 'cmyk' ? await printed(name, picture) : await shown(name, picture, rules);
   } catch (error) {
     if (error instanceof MomeError) throw error;
     if (/memory|allocat/i.test(String(error))) throw error;
@@ -78,9 +82,9 @@ function drawnDensity(width: number, height: number, side: number): number {
   return Math.min(wanted, svgDensity * most);
 }
 
-async function shown(name: string, picture: Sharp): Promise<RgbImage> {
-  const { data, info } = await picture
-    .flatten({ background: '#ffffff' })
+async function shown(name: string, picture: Sharp, rules: PictureRules): Promise<RgbImage> {
+  const opaque = rules === 'upright' ? picture.flatten({ background: '#ffffff' }) : picture.removeAlpha();
+  const { data, info } = await opaque
     .toColourspace('srgb')
     .raw({ depth: 'uchar' })
     .toBuffer({ resolveWithObject: true });

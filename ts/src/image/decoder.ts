@@ -13,6 +13,7 @@ import { decodeFile } from './decode.ts';
 import { type DecodeReply, type DecodeRequest, FrameReader, frameHeader } from './frames.ts';
 import { bytesPerPixel, decodeBytes, maxFileBytes, pixelsInTime } from './limits.ts';
 import { resized } from './resize.ts';
+import { transformed } from './transform.ts';
 
 /** At once: `process.exit` would wait for the thread that decodes. */
 const end = () => process.kill(process.pid, 'SIGKILL');
@@ -22,16 +23,19 @@ function reply(header: DecodeReply, bytes: Uint8Array = new Uint8Array(0)): void
   if (bytes.length > 0) process.stdout.write(bytes);
 }
 
-async function decode({ name, path, size, fit }: DecodeRequest, bytes: Uint8Array): Promise<void> {
+async function decode(request: DecodeRequest, bytes: Uint8Array): Promise<void> {
+  const { name, path, size, fit, transform, rules } = request;
   try {
     limitMemory(0);
     forgetMost();
     const file = path === undefined ? bytes : await fileBytes(name, path);
-    const picture = await decodeFile(name, file, size, (pixels) => {
+    const onSize = (pixels: number) => {
       limitMemory(pixels);
       if (pixels > pixelsInTime) reply({ kind: 'pixels', count: pixels });
-    });
-    const { data, width, height } = await resized(picture, size, fit);
+    };
+    const picture = await decodeFile(name, file, size, onSize, rules);
+    const made = transform ? transformed(picture, size, transform) : resized(picture, size, fit);
+    const { data, width, height } = await made;
     reply({ kind: 'picture', width, height }, data);
   } catch (error) {
     reply(errorReply(name, error));

@@ -2,6 +2,11 @@
  * Messages between this process and its picture decoders, on pipes: two lengths, a JSON header, bytes.
  */
 
+import type { PictureTransform } from './transform.ts';
+
+/** How files become pixels: as inference reads them, or as the original's training does, not turned upright and transparency dropped. */
+export type PictureRules = 'upright' | 'original';
+
 /** A request to a decoder. Without `path` the bytes of the message are the file. */
 export interface DecodeRequest {
   /** How errors call the picture. */
@@ -11,6 +16,10 @@ export interface DecodeRequest {
   readonly size: number;
   /** Whether the picture fills the square, or keeps its proportions inside it; default `fill`. */
   readonly fit?: Fit;
+  /** What training does to it instead. */
+  readonly transform?: PictureTransform;
+  /** Default `upright`. */
+  readonly rules?: PictureRules;
 }
 
 /** How a picture is put into a square: stretched to fill it, or in its own proportions inside it. */

@@ -3,10 +3,11 @@
  */
 import { requireNotAborted } from '../runtime/errors.ts';
 import { decoders } from './decoder-pool.ts';
-import type { Fit } from './frames.ts';
+import type { DecodeRequest, PictureRules } from './frames.ts';
 import { type ImageInput, type PictureSource, takePictures } from './input.ts';
 import { type RgbImage, rgbOf } from './pixels.ts';
 import { resized } from './resize.ts';
+import { type PictureTransform, transformed } from './transform.ts';
 
 export interface PrepareOptions {
   readonly signal?: AbortSignal | undefined;
@@ -27,7 +28,25 @@ export async function prepareImage(
   size: number,
   options: PrepareOptions = {},
 ): Promise<Uint8Array> {
-  return (await fitted(input, size, 'fill', options)).data;
+  return (await fitted(input, { size, fit: 'fill' }, options)).data;
+}
+
+/**
+ * Decodes a picture and makes a square of side `size` of it as training sees it.
+ *
+ * @returns bytes [size, size, 3]
+ * @throws MomeError as {@link prepareImage}
+ */
+export async function prepareTraining(
+  input: ImageInput | PictureSource,
+  size: number,
+  {
+    transform,
+    rules,
+    ...options
+  }: PrepareOptions & { readonly transform?: PictureTransform; readonly rules?: PictureRules },
+): Promise<Uint8Array> {
+  return (await fitted(input, { size, ...(transform && { transform }), ...(rules && { rules }) }, options)).data;
 }
 
 /**
@@ -40,13 +59,12 @@ export async function prepareThumbnail(
   size: number,
   options: PrepareOptions = {},
 ): Promise<RgbImage> {
-  return fitted(input, size, 'inside', options);
+  return fitted(input, { size, fit: 'inside' }, options);
 }
 
 async function fitted(
   input: ImageInput | PictureSource,
-  size: number,
-  fit: Fit,
+  wanted: Omit<DecodeRequest, 'name' | 'path'>,
   { signal, call = {} }: PrepareOptions,
 ): Promise<RgbImage> {
   const source = takePictures([input])[0]!;
@@ -56,17 +74,24 @@ async function fitted(
     const content = source.content();
     switch (content.kind) {
       case 'pixels':
-        return await resized(await rgbOf(name, content.image, signal), size, fit);
+        return await finished(await rgbOf(name, content.image, signal), wanted);
       case 'file':
-        return await decoders.decode({ name, path: content.path, size, fit }, undefined, { signal, call });
+        return await decoders.decode({ name, path: content.path, ...wanted }, undefined, { signal, call });
       case 'bytes': {
         const bytes = await content.read(signal);
         requireNotAborted(signal, 'picture');
-        return await decoders.decode({ name, size, fit }, bytes, { signal, call });
+        return await decoders.decode({ name, ...wanted }, bytes, { signal, call });
       }
     }
   } catch (error) {
     requireNotAborted(signal, 'picture');
     throw error;
   }
+}
+
+function finished(
+  picture: RgbImage,
+  { size, fit, transform }: Omit<DecodeRequest, 'name' | 'path'>,
+): Promise<RgbImage> {
+  return transform ? transformed(picture, size, transform) : resized(picture, size, fit);
 }

@@ -5,6 +5,7 @@ export type { Objective } from '../model/objectives.ts';
 export { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 export { expectedCalibrationError, fitCalibration } from './calibrate.ts';
 export { type Augmenter, type AugmentOptions, augmentDefaults, augmentOff, createAugmenter } from './data/augment.ts';
+export { drawTransform, type NamedAugmentation } from './data/augment-original.ts';
 export type { Augmentation, BatchOptions, SkippedItem } from './data/batch-maker.ts';
 export {
   type CaptionOptions,
@@ -31,6 +32,15 @@ export { BatchLoader, type LoadedBatch, type LoaderOptions, type LoaderStatistic
 export { type DataKind, type DataSource, dataKinds, openDataset } from './data/open.ts';
 export { openPairs, type PairFileOptions } from './data/pair-files.ts';
 export { batchesPerEpoch, everyCaption, type PairDataset, sampleBatches } from './data/pairs.ts';
+export {
+  answerTargets,
+  buildAnswers,
+  openVqa,
+  readAnswers,
+  type VqaDataset,
+  type VqaSource,
+  writeAnswers,
+} from './data/task-items.ts';
 export { type Nlvr2Statement, readNlvr2, readVqa, type VqaQuestion } from './data/vqa.ts';
 export {
   type EvaluateOptions,

@@ -1,20 +1,26 @@
 /** One batch: its items are read, damaged ones replaced, pictures decoded and augmented, texts cut into pieces. */
 import pLimit from 'p-limit';
 import type { VlmoConfig } from '../../architecture/config.ts';
-import { prepareImage } from '../../image/prepare.ts';
+import type { PictureRules } from '../../image/frames.ts';
+import { prepareTraining } from '../../image/prepare.ts';
+import type { PictureTransform } from '../../image/transform.ts';
 import { check, type ErrorCode, MomeError } from '../../runtime/errors.ts';
 import { Pace } from '../../runtime/pace.ts';
 import type { Tokenizer } from '../../text/tokenizer.ts';
 import type { TrainingBatch } from '../objectives/step.ts';
 import { createRandom, type Random } from '../random.ts';
 import { type Augmenter, type AugmentOptions, augmentOff, createAugmenter } from './augment.ts';
+import { drawTransform, type NamedAugmentation } from './augment-original.ts';
 import { type CaptionOptions, captionDefaults, sampleCaption } from './captions.ts';
 import type { Dataset, Item, Picture } from './dataset.ts';
 import { flattenOnWhite } from './emoji.ts';
 import type { Batch } from './pairs.ts';
 
-/** How pictures are changed by chance. Strengths are those of the drawing augmenter; those not named are off. */
-export type Augmentation = 'none' | Partial<AugmentOptions>;
+/**
+ * How pictures are changed by chance: not at all, as in the original's tasks, as in its first stage on pictures alone, or by the drawing
+ * augmenter with strengths, of which those not named are off.
+ */
+export type Augmentation = 'none' | NamedAugmentation | Partial<AugmentOptions>;
 
 export interface BatchOptions {
   readonly config: Pick<VlmoConfig, 'imageSize'>;
@@ -26,6 +32,8 @@ export interface BatchOptions {
   readonly captions?: CaptionOptions;
   /** Side at which pictures are kept for the drawing augmenter; 1.5 times the model's unless named. */
   readonly sourceSize?: number;
+  /** How files become pixels; `upright` unless named. */
+  readonly pictureRules?: PictureRules;
   /** Whether the step reads pictures; unless named, where the data set has some. */
   readonly pictures?: boolean;
   /** Whether the step reads texts; true unless named. */
@@ -50,7 +58,7 @@ export interface MadeBatch {
 }
 
 /** Streams of random numbers beside that of the order, which is named by seed and epoch. */
-const streams = { batch: 1, item: 2, replacement: 3 };
+const streams = { batch: 1, item: 2, replacement: 3, pictures: 4 };
 /** Items that are tried in the place of a damaged one. */
 const mostReplacements = 10;
 /** Items read at the same time. */
@@ -179,7 +187,7 @@ export class BatchMaker {
     for (let attempt = 0; ; attempt++) {
       try {
         this.#signal.throwIfAborted();
-        return await this.#readOne(at, own);
+        return await this.#readOne(at, epoch, own);
       } catch (error) {
         if (!(error instanceof MomeError) || !damaged.includes(error.code)) throw error;
         const origin = this.#dataset.origin(at);
@@ -195,7 +203,7 @@ export class BatchMaker {
     }
   }
 
-  async #readOne(index: number, own: boolean): Promise<ReadItem> {
+  async #readOne(index: number, epoch: number, own: boolean): Promise<ReadItem> {
     const item = await this.#dataset.item(index, own && this.#picturesPerItem > 0);
     check(
       this.#options.texts === false || item.texts.length > 0 || item.labelled !== undefined,
@@ -203,8 +211,22 @@ export class BatchMaker {
       `${this.#dataset.origin(index)}: expected a text, got none`,
     );
     if (!own) return { index, item, pictures: Array(this.#picturesPerItem).fill(new Uint8Array(0)) };
+    const { augment = 'none', seed } = this.#options;
+    check(
+      augment === 'none' || item.visualTokens === undefined || this.#picturesPerItem === 0,
+      'MOME_INVALID_CONFIG',
+      `${this.#dataset.origin(index)}: expected no augmentation of pictures whose visual tokens are in the data, got ${JSON.stringify(augment)}`,
+    );
+    const random = createRandom(seed, epoch, index, streams.pictures);
     const pictures = await Promise.all(
-      item.pictures.slice(0, this.#picturesPerItem).map((picture) => this.#picture(picture)),
+      item.pictures
+        .slice(0, this.#picturesPerItem)
+        .map((picture) =>
+          this.#picture(
+            picture,
+            typeof augment === 'string' && augment !== 'none' ? drawTransform(augment, random) : undefined,
+          ),
+        ),
     );
     check(
       pictures.length === this.#picturesPerItem,
@@ -214,15 +236,17 @@ export class BatchMaker {
     return { index, item, pictures };
   }
 
-  async #picture(picture: Picture): Promise<Uint8Array> {
-    const size = this.#augmenter?.sourceSize ?? this.#options.config.imageSize;
-    const options = { signal: this.#signal, call: this };
-    if ('file' in picture) return prepareImage(picture.file, size, options);
-    if ('encoded' in picture) return prepareImage(picture.encoded, size, options);
+  async #picture(picture: Picture, transform: PictureTransform | undefined): Promise<Uint8Array> {
+    const { config, pictureRules: rules } = this.#options;
+    const size = this.#augmenter?.sourceSize ?? config.imageSize;
+    const options = { signal: this.#signal, call: this, ...(transform && { transform }), ...(rules && { rules }) };
+    if ('file' in picture) return prepareTraining(picture.file, size, options);
+    if ('encoded' in picture) return prepareTraining(picture.encoded, size, options);
     if (this.#augmenter) return picture.pixels;
     const { size: side, channels } = this.#dataset.pixels!;
     const data = channels === 4 ? flattenOnWhite(picture.pixels) : picture.pixels;
-    return side === size ? data : prepareImage({ data, width: side, height: side, channels: 3 }, size, options);
+    if (side === size && !transform) return data;
+    return prepareTraining({ data, width: side, height: side, channels: 3 }, size, options);
   }
 }
 

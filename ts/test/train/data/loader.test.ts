@@ -197,10 +197,14 @@ describe('order', () => {
   });
 
   it('keeps to some chunks at a time, and has every item once', async () => {
-    const length = 200_000;
-    const chunkStarts = Uint32Array.from({ length: 100 }, (_, i) => i * 2000);
+    const length = 60_000;
+    const chunkStarts = Uint32Array.from({ length: 30 }, (_, i) => i * 2000);
     const order = await epochOrder({ length, chunkStarts }, 1, 0, 1);
-    expect(Uint32Array.from(order).sort()).toEqual(Uint32Array.from({ length }, (_, i) => i));
+    expect(
+      Uint32Array.from(order)
+        .sort()
+        .every((item, i) => item === i),
+    ).toBe(true);
     const chunksOf = (items: Uint32Array) => new Set(Array.from(items, (item) => Math.floor(item / 2000)));
     for (let at = 0; at < length; at += 18_000) expect(chunksOf(order.subarray(at, at + 18_000)).size).toBeLessThan(11);
     // Within a window, chunks are mixed, and their items in no order.
