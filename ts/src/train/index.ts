@@ -68,9 +68,15 @@ export {
   type VqaEvaluation,
   type VqaReport,
 } from './evaluate-tasks.ts';
+export {
+  type FitPatchTokenizerOptions,
+  fitPatchTokenizer,
+  type PatchTokenizerProgress,
+} from './fit-patch-tokenizer.ts';
 export { type MaskedText, type MaskingVocabulary, maskBudget, maskWords } from './masking.ts';
 export { type BlockMasking, blockMaskingDefaults, maskBlocks, mostMasked } from './masking-blocks.ts';
 export { drawHardNegatives } from './mining.ts';
+export { type PatchCentres, PatchTokenizer, type PatchTokenizerOptions } from './patch-tokenizer.ts';
 export { createRandom, type Random } from './random.ts';
 export { type RankedAll, type Recall, rankAll, recall, rerankAll } from './retrieval.ts';
 export { type RunOptions, type RunResult, runTraining } from './run.ts';
