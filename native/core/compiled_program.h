@@ -80,6 +80,12 @@ class CompiledProgram {
   std::vector<WeightType> types;      // per buffer; of a device only
   std::vector<WeightType> row_types;  // per instruction, the type of its rows; of a device only
   uint64_t prepared = 0;              // generation of the weights for which all are loaded and packed
+  // The memory of a run that stopped before its last instruction and is to go on; empty where there is none.
+  struct {
+    AlignedMemory arena;
+    std::vector<int64_t> dims;
+    size_t next = 0;  // the instruction it goes on with
+  } paused;
   Status plan(std::span<const int64_t> dims, std::shared_ptr<DecodedPlan>& plan);
 
  private:
@@ -96,6 +102,10 @@ struct RunRequest {
   std::vector<int64_t> dims;     // as Program::dims
   std::vector<double> scalars;   // as Program::scalars
   std::vector<RunInput> inputs;  // as Program::inputs
+  // The instructions to run, [first, end). A run from the first one may end early and `keep` its memory; the next run
+  // of the program, with the same sizes and other inputs only where no instruction read them yet, goes on from there.
+  size_t first = 0, end = SIZE_MAX;
+  bool keep = false;
   bool profile = false;
   std::chrono::steady_clock::time_point asked;  // when the run was asked for, where it is profiled
   std::shared_ptr<std::atomic<bool>> cancelled;

@@ -121,7 +121,22 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
     return (request.cancelled && request.cancelled->load(std::memory_order_relaxed)) || closing();
   };
   if (cancelled()) return error(Code::aborted, "run: aborted before it started");
-  if (device_) return device_->run(compiled, weights, request, cancelled, result);
+  if (device_) {
+    if (request.first > 0 || request.keep)
+      return error(Code::unsupported, "run: expected a run of all instructions on a device");
+    return device_->run(compiled, weights, request, cancelled, result);
+  }
+
+  // A run that goes on works in the memory it left; that of other runs, which came between, is smaller as a rule.
+  AlignedMemory paused = std::move(compiled.paused.arena);
+  if (request.first > 0) {
+    if (compiled.paused.next != request.first || compiled.paused.dims != request.dims)
+      return error(Code::invalid_argument, "run: expected to go on with a run of the same sizes that was stopped");
+    arena_ = std::move(paused);
+  } else if (paused.bytes() > arena_.bytes()) {
+    arena_ = std::move(paused);  // of a run that nobody went on with
+  }
+  compiled.paused.next = 0;
 
   // Bind sizes and inputs.
   std::vector<Located> inputs;
@@ -134,6 +149,7 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
   // Decode with the memory there is, to learn the workspace; once more where the arena has to grow for it.
   const auto reserve = [&](size_t bytes) -> Status {
     if (arena_.bytes() >= bytes) return {};
+    if (request.first > 0) return error(Code::internal, "run: expected the memory of a stopped run to suffice");
     if (arena_.reserve(bytes)) return {};
     arena_bytes_.store(0, std::memory_order_relaxed);
     return error(Code::out_of_memory, "run: no memory for an arena of %zu bytes", bytes);
@@ -158,7 +174,7 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
   const ThreadPool::StopScope stop(pool_, request.cancelled.get(), &closing_);
   OpContext context{pool_, arena_.data() == nullptr ? nullptr : arena_.data() + align(plan.bytes), workspace};
   if (request.profile) result.start_profile(request, calls.size());
-  for (size_t i = 0; i < calls.size(); i++) {
+  for (size_t i = request.first; i < std::min(calls.size(), request.end); i++) {
     if (cancelled()) return error(Code::aborted, "run: aborted");
     const auto started = std::chrono::steady_clock::now();
     MOME_RETURN_IF_ERROR(calls[i].kernel->run(calls[i].args, context));
@@ -175,6 +191,11 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
     const Located& located = decoded->buffers[program.outputs[i].buffer];
     const float* values = static_cast<const float*>(located.data);
     if (located.count() > 0) result.outputs[i].assign(values, values + located.count());
+  }
+  if (request.keep) {
+    compiled.paused.arena = std::move(arena_);
+    compiled.paused.dims = request.dims;
+    compiled.paused.next = request.end;
   }
   return {};
 }

@@ -231,6 +231,17 @@ Status read_inputs(const Napi::Value& value, const Program& program, OwnedInputs
   return {};
 }
 
+void read_part(const Napi::Object& part, RunRequest& request) {
+  const auto number = [&](const char* name, size_t absent) {
+    const Napi::Value value = part.Get(name);
+    const double given = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+    return given >= 0 && given < 0x1p40 ? static_cast<size_t>(given) : absent;
+  };
+  request.first = number("first", 0);
+  request.end = number("end", SIZE_MAX);
+  request.keep = part.Get("keep").ToBoolean().Value();
+}
+
 Napi::Array to_list(Napi::Env env, const std::vector<std::string>& names) {
   Napi::Array list = Napi::Array::New(env, names.size());
   for (size_t i = 0; i < names.size(); i++) list.Set(static_cast<uint32_t>(i), names[i]);
@@ -251,8 +262,8 @@ Napi::Value NativeProgram::Names(const Napi::CallbackInfo& info) {
   return names;
 }
 
-// run(dims: Float64Array, scalars: Float64Array, inputs: typed arrays, profile, cancelToken?): Promise<{ outputs,
-// nanoseconds?, startNanoseconds? }>
+// run(dims: Float64Array, scalars: Float64Array, inputs: typed arrays, profile, cancelToken?, { first?, end?, keep?
+// }?): Promise<{ outputs, nanoseconds?, startNanoseconds? }>
 Napi::Value NativeProgram::Run(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Engine* engine = owner_ == nullptr ? nullptr : owner_->engine();
@@ -271,6 +282,7 @@ Napi::Value NativeProgram::Run(const Napi::CallbackInfo& info) {
   if (info[4].IsObject() && info[4].As<Napi::Object>().InstanceOf(state->cancel_token.Value())) {
     owned->request.cancelled = CancelToken::Unwrap(info[4].As<Napi::Object>())->flag();
   }
+  if (info[5].IsObject()) read_part(info[5].As<Napi::Object>(), owned->request);
   return in_engine(
       env, *engine,
       [engine, owned, compiled = compiled_, store = owner_->store()](PendingPromise::Make& make) -> Status {

@@ -15,12 +15,32 @@ import type {
   Op,
   View,
 } from './ops/op.ts';
-import type { Activation, Dim, Names, Operand, ParameterGradient, RowRange, Value } from './value.ts';
+import type { Activation, Dim, Input, Names, Operand, ParameterGradient, RowRange, Value } from './value.ts';
 
 /** A loss and its weight in the sum that is differentiated; a weight can be a number given at each run. */
 export interface WeightedLoss {
   readonly loss: Activation<['one']>;
   readonly weight: number | { readonly scalar: string };
+}
+
+/** The gradient of an activation that the caller of a run computed elsewhere. */
+export interface Seed {
+  readonly value: Activation;
+  readonly gradient: Input<Names, 'f32'>;
+}
+
+export interface TrainingSequenceOptions {
+  /** Keep the input of each segment alone and compute the rest again. */
+  readonly checkpointActivations?: boolean;
+  /** Gradients that are given: differentiation begins at these values beside the losses. */
+  readonly seeds?: readonly Seed[];
+  /** Inputs whose gradients are wanted. */
+  readonly inputs?: readonly Input<Names, 'f32'>[];
+}
+
+/** Forward and backward, and the gradients of the inputs that were wanted, by their names. */
+export interface TrainingSequence extends Sequence {
+  readonly inputGradients: ReadonlyMap<string, Activation>;
 }
 
 /** Everything a program runs, in order, with the memory relations between values. */
@@ -50,20 +70,23 @@ function sequenceOf(nodes: readonly GraphNode[]): Sequence {
  *
  * With `checkpointActivations` every segment of the graph keeps its input alone and is computed again before it is differentiated:
  * the same numbers, less memory, one more forward pass.
+ *
+ * A loss that another program computes is differentiated through `seeds`, the gradients that it found; that other program gives them
+ * as gradients of its `inputs`.
  */
 export function trainingSequence(
   graph: Graph,
   losses: readonly WeightedLoss[],
   trainable: (parameter: string) => boolean = () => true,
-  { checkpointActivations = false }: { readonly checkpointActivations?: boolean } = {},
-): Sequence {
+  { checkpointActivations = false, seeds = [], inputs = [] }: TrainingSequenceOptions = {},
+): TrainingSequence {
   check(
-    losses.length > 0,
+    losses.length + seeds.length > 0,
     'MOME_INVALID_ARGUMENT',
     `graph ${graph.name}: expected at least one loss to differentiate, got none`,
   );
   const forward = forwardSequence(graph);
-  const context = new Reverse(graph, losses, trainable);
+  const context = new Reverse(graph, losses, trainable, seeds, inputs);
   const segmentByEnd = new Map(checkpointActivations ? graph.segments.map((segment) => [segment.end, segment]) : []);
   for (let end = graph.nodes.length; end > 0; ) {
     const first = segmentByEnd.get(end)?.first ?? end - 1;
@@ -76,6 +99,7 @@ export function trainingSequence(
   return {
     instructions: [...forward.instructions, ...context.instructions],
     views: [...forward.views, ...context.views],
+    inputGradients: context.inputGradients(),
   };
 }
 
@@ -105,24 +129,43 @@ class Reverse implements GradientContext {
   readonly instructions: Instruction[] = [];
   readonly views: View[] = [];
   readonly #graph: Graph;
-  readonly #gradients = new Map<number, Activation>();
+  /** By the id of an activation or the name of an input. */
+  readonly #gradients = new Map<number | string, Value>();
   /** Gradients that more than one value points to: nobody may add to them in place. */
   readonly #shared = new Set<number>();
   readonly #losses: ReadonlyMap<number, WeightedLoss['weight']>;
   readonly #trainable: (parameter: string) => boolean;
   readonly #needed: ReadonlySet<number>;
+  readonly #wantedInputs: ReadonlySet<string>;
   /** Recomputed value -> the value it repeats, under which gradients are known. */
-  readonly #original = new Map<number, number>();
+  readonly #original = new Map<number, number | string>();
 
-  constructor(graph: Graph, losses: readonly WeightedLoss[], trainable: (parameter: string) => boolean) {
+  constructor(
+    graph: Graph,
+    losses: readonly WeightedLoss[],
+    trainable: (parameter: string) => boolean,
+    seeds: readonly Seed[],
+    inputs: readonly Input<Names, 'f32'>[],
+  ) {
     this.#graph = graph;
     this.#losses = new Map(losses.map(({ loss, weight }) => [loss.id, weight]));
     this.#trainable = trainable;
     this.#needed = reachedFromTrainable(graph, trainable);
+    this.#wantedInputs = new Set(inputs.map(({ name }) => name));
+    for (const { value, gradient } of seeds) if (this.wants(value)) this.#gradients.set(value.id, gradient);
   }
 
+  /** A gradient that the run gives is an input: kernels read it alike, but it has no parts and nobody adds to it. */
   gradient(result: Activation): Activation | undefined {
-    return this.#gradients.get(this.#key(result));
+    return this.#gradients.get(this.#key(result)) as Activation | undefined;
+  }
+
+  inputGradients(): ReadonlyMap<string, Activation> {
+    const found = [...this.#wantedInputs].flatMap((name) => {
+      const gradient = this.#gradients.get(name);
+      return gradient?.kind === 'activation' ? [[name, gradient] as const] : [];
+    });
+    return new Map(found);
   }
 
   /** Whether a loss depends on a result of `node`, as far as differentiation has come. */
@@ -161,17 +204,19 @@ class Reverse implements GradientContext {
   #takePending(value: Value): Activation | undefined {
     if (value.kind !== 'activation') return undefined;
     const gradient = this.#gradients.get(this.#key(value));
-    if (gradient === undefined || this.#shared.has(gradient.id)) return undefined;
+    // One that the run gives belongs to its caller.
+    if (gradient?.kind !== 'activation' || this.#shared.has(gradient.id)) return undefined;
     this.#gradients.delete(this.#key(value));
     return gradient;
   }
 
-  #key(value: Activation): number {
-    return this.#original.get(value.id) ?? value.id;
+  #key(value: Value): number | string {
+    return value.kind === 'input' ? value.name : (this.#original.get(value.id) ?? value.id);
   }
 
   wants(value: Value): boolean {
-    return value.kind === 'activation' && this.#needed.has(this.#key(value));
+    const key = this.#key(value);
+    return typeof key === 'string' ? this.#wantedInputs.has(key) : this.#needed.has(key);
   }
 
   parameterGradients(operands: Node['operands'], rows?: RowRange): Node['operands'] {
@@ -201,7 +246,7 @@ class Reverse implements GradientContext {
   }
 
   add(value: Value, gradient: Activation): void {
-    if (value.kind !== 'activation') return;
+    if (value.kind === 'input' && !this.#wantedInputs.has(value.name)) return;
     const key = this.#key(value);
     const known = this.#gradients.get(key);
     if (known === undefined) {
@@ -211,12 +256,17 @@ class Reverse implements GradientContext {
     }
     const sum = this.#like(value);
     this.instructions.push(
-      forwardInstruction(addOp, { operands: { a: known, b: gradient }, results: { y: sum }, attributes: {} }),
+      forwardInstruction(addOp, {
+        operands: { a: known as Activation, b: gradient },
+        results: { y: sum },
+        attributes: {},
+      }),
     );
     this.#gradients.set(key, sum);
   }
 
   rowsOf(whole: Activation, begin: Dim | number, shape: readonly Dim[]): Activation {
+    this.#requireComputed(whole);
     const value = this.#graph.activation<Names>(shape);
     this.views.push({ value, of: whole, begin });
     this.#shared.add(value.id);
@@ -225,11 +275,20 @@ class Reverse implements GradientContext {
   }
 
   reshaped(of: Activation, shape: readonly Dim[]): Activation {
+    this.#requireComputed(of);
     const value = this.#graph.activation<Names>(shape);
     this.views.push({ value, of, begin: undefined });
     this.#shared.add(value.id);
     this.#shared.add(of.id);
     return value;
+  }
+
+  #requireComputed(gradient: Value): void {
+    check(
+      gradient.kind === 'activation',
+      'MOME_INTERNAL',
+      'graph: expected a gradient that is computed, got one that is given',
+    );
   }
 
   lossWeight(loss: Activation): Attribute | undefined {

@@ -1,7 +1,14 @@
 /** The typed graph: build, differentiate, lower, print and cost it. */
 export * from './contract.ts';
 export { type GraphCost, graphCost, type Machine, type NodeCost } from './cost.ts';
-export { forwardSequence, parameterGradients, type Sequence, trainingSequence, type WeightedLoss } from './gradient.ts';
+export {
+  forwardSequence,
+  parameterGradients,
+  type Seed,
+  type Sequence,
+  trainingSequence,
+  type WeightedLoss,
+} from './gradient.ts';
 export { Graph } from './graph.ts';
 export { type Lowered, lower } from './lower.ts';
 export * from './onnx/index.ts';

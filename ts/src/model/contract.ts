@@ -109,6 +109,24 @@ export function objectiveInputs(answers: Dim<'answers'>) {
   } as const;
 }
 
+/** Embeddings that a loss compares, and the gradients that it found of them, which the encoder goes back from. */
+export function embeddingInputs(width: Dim<'width'>) {
+  const each = f32([countDims.pairs, width]);
+  return {
+    image_embed: each,
+    text_embed: each,
+    image_embed_vl: each,
+    text_embed_vl: each,
+    d_image_embed: each,
+    d_text_embed: each,
+    d_image_embed_vl: each,
+    d_text_embed_vl: each,
+  } as const;
+}
+
+/** The weight of a loss as a number of each run, by the name of its output. */
+export type LossWeightScalar = `weight.loss.${string}`;
+
 /** The stream of rows that a drop-path scale belongs to: the encoder, or the VL branch. */
 export type Stream = 'block' | 'branch';
 /** The residual branches of a block. */
@@ -125,6 +143,7 @@ export type DropPathScales = { readonly [K in DropPathInput]: Float32Array };
 export type HeadInputs = typeof headInputs;
 export type ObjectiveInputs = ReturnType<typeof objectiveInputs>;
 export type MaskArrays = RunArrays<ReturnType<typeof maskInputs>>;
+export type EmbeddingArrays = RunArrays<ReturnType<typeof embeddingInputs>>;
 export type PictureArrays = RunArrays<ReturnType<typeof pictureInputs>>;
 
 /** Readers of kept rows: `text` reads the rows of the input `kept_text`. */
@@ -146,6 +165,9 @@ export interface TrainingArguments {
     Partial<PictureArrays> &
     Partial<MaskArrays> &
     Partial<RunArrays<ObjectiveInputs>> &
+    Partial<EmbeddingArrays> &
     DropPathScales;
-  readonly scalars?: { readonly [K in typeof dropoutSeed.scalar]?: number };
+  readonly scalars?: { readonly [K in typeof dropoutSeed.scalar]?: number } & {
+    readonly [K in LossWeightScalar]: number;
+  };
 }

@@ -16,6 +16,16 @@ export interface RunArguments {
   readonly profile?: boolean;
 }
 
+/**
+ * Part of a run: instructions [first, end). A run from the first instruction may end early and keep its memory; the next run of the
+ * program, with the same sizes, goes on from there.
+ */
+export interface RunPart {
+  readonly first?: number;
+  readonly end?: number;
+  readonly keep?: boolean;
+}
+
 export interface RunOutputs {
   readonly outputs: Readonly<Record<string, Float32Array>>;
   /** Time of each instruction, when asked for. */
@@ -106,6 +116,7 @@ export interface NativeProgram {
     inputs: readonly (RunArguments['inputs'][string] | undefined)[],
     profile: boolean,
     cancel?: CancelToken,
+    part?: RunPart,
   ): Promise<RunOutputs>;
   releasePlain(): Promise<void>;
   dispose(): void;

@@ -15,6 +15,7 @@ import {
   type ParameterKind,
   type RunArguments,
   type RunOutputs,
+  type RunPart,
 } from './addon.ts';
 import { type Device, deviceName } from './device.ts';
 import { check, MomeError } from './errors.ts';
@@ -275,8 +276,8 @@ export class Program<A extends RunArguments = RunArguments, O extends Outputs = 
    *
    * @throws MomeError `MOME_INVALID_SHAPE`, `MOME_INVALID_ARGUMENT`, `MOME_OUT_OF_MEMORY`, `MOME_ABORTED`, `MOME_DISPOSED`
    */
-  async run(args: A, signal?: AbortSignal): Promise<O> {
-    return (await this.#start(args, signal)).outputs as O;
+  async run(args: A, signal?: AbortSignal, part?: RunPart): Promise<O> {
+    return (await this.#start(args, signal, part)).outputs as O;
   }
 
   /** Runs the program and times each instruction. */
@@ -288,6 +289,7 @@ export class Program<A extends RunArguments = RunArguments, O extends Outputs = 
   async #start(
     { dims, scalars = {}, inputs, profile = false }: RunArguments,
     signal?: AbortSignal,
+    part?: RunPart,
   ): Promise<RunOutputs> {
     if (signal?.aborted) throw aborted(signal);
     const cancel = signal && new (addon().CancelToken)();
@@ -300,6 +302,7 @@ export class Program<A extends RunArguments = RunArguments, O extends Outputs = 
         names.inputs.map((name) => inputs[name]),
         profile,
         cancel,
+        part,
       );
     } catch (error) {
       const failure = fromNative(error);

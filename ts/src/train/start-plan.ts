@@ -66,8 +66,8 @@ export async function startPlan(
   const trained = new Set<string>();
   for (const { options, trainable } of phases) {
     const vocabulary = { vocabularySize: 1, maskId: 0, isSpecial: () => true, isContinuation: () => false };
-    for (const { training } of programsOf({ config, vocabulary, options, trainable: undefined }))
-      for (const { parameter } of training.gradients) {
+    for (const { functions } of programsOf({ config, vocabulary, options, trainable: undefined }))
+      for (const { parameter } of functions.flatMap(({ gradients }) => gradients)) {
         read.add(parameter.name);
         if (trainable?.(parameter.name) ?? true) trained.add(parameter.name);
       }

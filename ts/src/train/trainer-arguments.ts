@@ -40,6 +40,8 @@ const trainerKinds: Kinds<TrainerOptions> = {
   weightDecay: kinds.number,
   clipNorm: kinds.number,
   accumulate: kinds.count,
+  microBatch: kinds.count,
+  processGroup: kinds.object,
   trainable: kinds.callback,
   maxLogitScale: { expected: 'a number', accepts: (value) => typeof value === 'number' && !Number.isNaN(value) },
   headRate: atLeastZero,

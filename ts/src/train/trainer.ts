@@ -12,13 +12,15 @@ import type { TrainingArguments } from '../model/contract.ts';
 import { type Objective, parametersWithGradient, type TrainingFunction } from '../model/objectives.ts';
 import { kinds, takeOptions } from '../runtime/arguments.ts';
 import { Engine, type Program, type Weights } from '../runtime/engine.ts';
-import { check, MomeError } from '../runtime/errors.ts';
+import { check } from '../runtime/errors.ts';
 import type { MaskingVocabulary } from './masking.ts';
 import { programsOf } from './objectives/programs.ts';
 import type { SamplingOptions, StepContext, StepProgram, StepSetting, TrainingBatch } from './objectives/step.ts';
+import { type ProcessGroup, singleProcess } from './process-group.ts';
 import { createRandom, type Random, type RandomState } from './random.ts';
 import { type DecayRule, learningRateAt, parameterGroups, type Schedule } from './schedule.ts';
 import { takeBatch, takeTrainerOptions } from './trainer-arguments.ts';
+import { WholeBatch } from './whole-batch.ts';
 
 export type { AnswerTargets, TrainingBatch } from './objectives/step.ts';
 
@@ -31,6 +33,14 @@ export interface TrainerOptions extends SamplingOptions {
   readonly clipNorm?: number;
   /** Micro-batches per optimiser step: gradients of this many calls of `train` are averaged. */
   readonly accumulate?: number;
+  /**
+   * Texts that one run reads at most: a batch is worked through in parts of this size, with the losses and gradients of the undivided
+   * batch (the contrastive loss compares all its pairs, hard negatives come from all of it). Less memory, for one more forward pass of
+   * the contrastive loss. Default: undivided.
+   */
+  readonly microBatch?: number;
+  /** Processes that train together: each gives `train` its part of the batch. Default: this process alone. */
+  readonly processGroup?: ProcessGroup;
   /** Which parameters learn; default all. The others are frozen: nothing is computed for them. */
   readonly trainable?: (parameter: string) => boolean;
   /** Highest value of `logit_scale` and `logit_vl_scale`: ln(100) as in CLIP unless named; Infinity for none, as in the original. */
@@ -69,18 +79,14 @@ export interface TrainerState {
   readonly random: RandomState;
 }
 
-/** A program of a step, compiled. */
-interface Compiled extends StepProgram {
-  readonly program: Program<TrainingArguments>;
-}
-
 /** Trains the weights of one model on one engine. */
 export class Trainer {
   readonly config: VlmoConfig;
   readonly engine: Engine;
   readonly weights: Weights;
   readonly options: TrainerOptions;
-  readonly #programs: readonly Compiled[];
+  readonly #steps: readonly StepProgram[];
+  readonly #programs = new Map<TrainingFunction, Program<TrainingArguments>>();
   readonly #random: Random;
   #step = 0;
   /** Micro-batches since the last optimiser step, and the generator as that step left it. */
@@ -96,10 +102,9 @@ export class Trainer {
     this.options = options;
     this.#random = createRandom(options.seed ?? 0, 0x7261696e);
     this.#randomAtStep = this.#random.save();
-    this.#programs = programsOf(setting).map((program) => ({
-      ...program,
-      program: engine.createProgram(weights, program.training.lowered.text),
-    }));
+    this.#steps = programsOf(setting);
+    for (const { functions } of this.#steps)
+      for (const each of functions) this.#programs.set(each, engine.createProgram(weights, each.lowered.text));
   }
 
   /**
@@ -124,7 +129,8 @@ export class Trainer {
         await weights.add(name, shape, values);
       }
       await weights.enableTraining();
-      const setting = { config, vocabulary, options, trainable: options.trainable };
+      const divided = options.microBatch !== undefined || (options.processGroup?.size ?? 1) > 1;
+      const setting = { config, vocabulary, options, trainable: options.trainable, divided };
       return new Trainer(setting, engine, weights, options);
     } catch (error) {
       engine.dispose();
@@ -175,16 +181,7 @@ export class Trainer {
       await this.weights.zeroGradients();
       this.#withGradient = new Set();
     }
-    const losses: Record<string, number> = {};
-    const context: StepContext = { batch, random: this.#random, accuracies: {} };
-    for (const { program, training, sample, finish } of this.#programs) {
-      const args = sample(context);
-      const outputs = await program.run(args, signal);
-      for (const name of parametersWithGradient(training, args.dims)) this.#withGradient.add(name);
-      collect(losses, training, outputs);
-      await finish?.(outputs, context, args);
-    }
-    const { accuracies } = context;
+    const { losses, accuracies } = await this.#runPrograms(batch, this.#microStep === accumulate - 1, signal);
     const itmAccuracy = accuracies.itm;
     const loss = Object.values(losses).reduce((sum, value) => sum + value, 0);
     const learningRate = learningRateAt(schedule, this.#step);
@@ -211,6 +208,43 @@ export class Trainer {
     this.#microStep = 0;
     this.#randomAtStep = this.#random.save();
     return { step: this.#step, loss, losses, learningRate, gradientNorm, itmAccuracy, accuracies, applied };
+  }
+
+  /** Forward and backward of all programs on all micro-batches; the losses and accuracies of the whole batch. */
+  async #runPrograms(
+    batch: TrainingBatch,
+    isLastOfStep: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<Pick<StepContext, 'losses' | 'accuracies'>> {
+    const { processGroup: group = singleProcess, microBatch } = this.options;
+    const pictureBytes = 3 * this.config.imageSize ** 2;
+    const whole = await WholeBatch.of(group, batch, pictureBytes, microBatch);
+    const context: StepContext = {
+      whole,
+      isLastProgram: false,
+      random: this.#random,
+      group,
+      losses: {},
+      accuracies: {},
+      run: async (training, args, { lastGradients: _unused, countsOnce = false, ...part } = {}) => {
+        const outputs = await this.#programs.get(training)!.run(args, signal, part);
+        const names = parametersWithGradient(training, args.dims);
+        for (const name of names) this.#withGradient.add(name);
+        if (countsOnce && group.rank > 0) for (const name of names) await this.#clearGradient(name);
+        return outputs;
+      },
+    };
+    for (const step of this.#steps) {
+      context.isLastProgram = isLastOfStep && step === this.#steps.at(-1);
+      await step.run(context);
+    }
+    return context;
+  }
+
+  async #clearGradient(name: string): Promise<void> {
+    const shape = parameterShapes(this.config).get(name)!;
+    const count = shape.reduce((product, size) => product * size, 1);
+    await this.weights.writeState(name, 'gradient', new Float32Array(count));
   }
 
   /** The weights as they are now, all of `parameterShapes(config)`: what `writeModel` takes. */
@@ -243,17 +277,5 @@ export class Trainer {
       }),
       limits: highest === Number.POSITIVE_INFINITY ? {} : Object.fromEntries(scales.map((name) => [name, highest])),
     });
-  }
-}
-
-function collect(
-  losses: Record<string, number>,
-  training: TrainingFunction,
-  outputs: Readonly<Record<string, Float32Array>>,
-): void {
-  for (const { objective, output, weight } of training.losses) {
-    const value = outputs[output]?.[0];
-    if (value === undefined) throw new MomeError('MOME_INTERNAL', `trainer: expected output ${output}, got none`);
-    losses[objective] = (losses[objective] ?? 0) + weight * value;
   }
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { presets } from '../../src/architecture/config.ts';
 import { keepRows, layoutBatch } from '../../src/model/batch.ts';
-import { dropPathScales } from '../../src/train/drop-path.ts';
+import { drawDropPath, dropPathRows } from '../../src/train/drop-path.ts';
 
 describe('drop path', () => {
   it('scales all rows of a sequence alike, and in the last block the kept rows of each', () => {
@@ -16,7 +16,11 @@ describe('drop path', () => {
     // Of each branch the second sequence is dropped.
     let draws = 0;
     const random = { chance: () => draws++ % 3 !== 1 };
-    const scales = dropPathScales(config, batch, 0.5, ['block', 'branch'], random);
+    const scales = dropPathRows(
+      config,
+      batch,
+      drawDropPath(config, [true, true, true], 0.5, ['block', 'branch'], random),
+    );
     expect(Object.keys(scales)).toHaveLength(2 * 3 + 2);
     const middle = scales['drop_path.block.1.attention']!;
     expect(middle).toHaveLength(layout.dims.rows!);
@@ -33,7 +37,11 @@ describe('drop path', () => {
     // Every second draw drops.
     let draws = 0;
     const random = { chance: () => draws++ % 2 === 0 };
-    const scales = dropPathScales(config, layout, 0.5, ['block'], random, true);
+    const scales = dropPathRows(
+      config,
+      layout,
+      drawDropPath(config, [false, true, false], 0.5, ['block'], random, true),
+    );
     const [alone, fusedText, fusedImage, image] = [
       layout.textCls[0]!,
       layout.pairTextCls[0]!,

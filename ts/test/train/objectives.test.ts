@@ -2,13 +2,16 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Vlmo } from '../../src/inference/vlmo.ts';
+import type { TrainingArguments } from '../../src/model/contract.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
 import type { Objective } from '../../src/model/objectives.ts';
 import { writeModel } from '../../src/train/index.ts';
 import { maskBudget, maskWords } from '../../src/train/masking.ts';
 import { textProgram } from '../../src/train/objectives/text.ts';
+import { singleProcess } from '../../src/train/process-group.ts';
 import { createRandom } from '../../src/train/random.ts';
 import { Trainer, type TrainerOptions, type TrainingBatch } from '../../src/train/trainer.ts';
+import { WholeBatch } from '../../src/train/whole-batch.ts';
 import { expectCode, temporaryFolder } from '../helpers.ts';
 import { tinyConfig } from './tiny-model.ts';
 
@@ -197,11 +200,23 @@ describe('statements about two pictures', () => {
 });
 
 describe('texts alone', () => {
-  it('are read at the pieces that are masked', () => {
+  it('are read at the pieces that are masked', async () => {
     const options = { objectives: ['textmlm'] as const, maskProbability: 0.5 };
     const batch = { texts: [Int32Array.of(2, 10, 11, 3), Int32Array.of(2, 12, 36, 13, 14, 3)] };
-    const { sample } = textProgram({ config, vocabulary, options, trainable: undefined });
-    const { inputs, dims } = sample({ batch, random: createRandom(1), accuracies: {} });
+    let args: TrainingArguments | undefined;
+    await textProgram({ config, vocabulary, options, trainable: undefined }).run({
+      whole: await WholeBatch.of(singleProcess, batch, 768),
+      random: createRandom(1),
+      group: singleProcess,
+      isLastProgram: true,
+      run: async (_, given) => {
+        args = given;
+        return { 'loss.textmlm': Float32Array.of(1) };
+      },
+      losses: {},
+      accuracies: {},
+    });
+    const { inputs, dims } = args!;
     const pieces = batch.texts.flatMap((text) => [...text]);
     const read = [...inputs.kept_mlm!].map((place) => pieces[inputs.kept[place]!]);
     expect(read).toEqual([...inputs.mlm_labels!]);

@@ -175,18 +175,15 @@ export class ReferenceStage {
 
   /** A program that takes its draws from this stage. */
   withDraws(program: StepProgram): StepProgram {
-    const pass = passes[program.training.losses[0]!.objective as keyof typeof passes];
+    const pass = passes[program.functions[0]!.losses[0]!.objective as keyof typeof passes];
     return {
       ...program,
-      sample: (context) => {
+      run: async (context) => {
         const random = this.#scripted(pass);
-        const args = program.sample(Object.assign(Object.create(context) as StepContext, { random }));
+        const own = Object.assign(Object.create(context) as StepContext, { random });
+        await program.run(own);
         random.requireUsedUp();
-        return args;
-      },
-      finish: async (outputs, context, args) => {
-        await program.finish?.(outputs, context, args);
-        if (context.negatives)
+        if (own.negatives)
           context.negatives = {
             image: Int32Array.from(this.#drawn('negative_image')),
             text: Int32Array.from(this.#drawn('negative_text')),

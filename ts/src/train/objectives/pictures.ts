@@ -7,31 +7,54 @@ import type { MaskArrays, TrainingArguments } from '../../model/contract.ts';
 import { mimFunction } from '../../model/objectives.ts';
 import { Pace } from '../../runtime/pace.ts';
 import { maskBlocks } from '../masking-blocks.ts';
-import { dropPathInputs, objectiveOptionsOf, type StepProgram, type StepSetting, scalarsOf } from './step.ts';
+import {
+  dropPaths,
+  indices,
+  meansProgram,
+  objectiveOptionsOf,
+  type Sampled,
+  type StepProgram,
+  type StepSetting,
+  scalarsOf,
+} from './step.ts';
 
 /** The program of `mim`. */
 export function picturesProgram(setting: StepSetting): StepProgram {
   const { config, options, trainable } = setting;
   const grid = gridOf(config);
-  return {
-    training: mimFunction(config, objectiveOptionsOf(options), trainable),
-    sample: ({ batch, random }): TrainingArguments => {
-      const tokens = batch.visualTokens!;
-      const masks = new Int32Array(tokens.length);
-      const share = options.maskedPatchShare;
-      for (let begin = 0; begin < masks.length; begin += grid ** 2)
-        masks.set(maskBlocks(grid, random, share === undefined ? undefined : { share }), begin);
-      const { dims, inputs } = maskedPictures(config, tokens, masks);
-      return {
-        dims,
-        inputs: { ...inputs, bytes: batch.bytes!, ...dropPathInputs(setting, { dims, inputs }, ['block'], random) },
-        scalars: scalarsOf(options, random),
-      };
-    },
-    finish: async ({ mim_logits }, { accuracies }, { inputs }) => {
-      accuracies.mim = await shareOfRight(mim_logits!, inputs.mim_labels!);
-    },
-  };
+  const patches = grid ** 2;
+  const training = mimFunction(config, objectiveOptionsOf(setting), trainable);
+  return meansProgram(training, ({ whole, random }): Sampled => {
+    const { own, ownPictures } = whole;
+    const share = options.maskedPatchShare;
+    const masks = new Int32Array(whole.pictures * patches);
+    for (let begin = 0; begin < masks.length; begin += patches)
+      masks.set(maskBlocks(grid, random, share === undefined ? undefined : { share }), begin);
+    const dropped = dropPaths(setting, new Array<boolean>(whole.pictures).fill(false), ['block'], random);
+    const scalars = scalarsOf(options, random);
+    return {
+      rows: { mim: masks.reduce((sum, each) => sum + each, 0) },
+      parts: whole.microBatches(ownPictures),
+      part: (range) => {
+        const tokens = own.visualTokens!.slice(
+          (range.begin - ownPictures.begin) * patches,
+          (range.end - ownPictures.begin) * patches,
+        );
+        const masked = masks.slice(range.begin * patches, range.end * patches);
+        const { dims, inputs } = maskedPictures(config, tokens, masked);
+        const places = indices(range);
+        const args: TrainingArguments = {
+          dims,
+          inputs: { ...inputs, bytes: whole.pixels(places), ...dropped.inputs({ dims, inputs }, places) },
+          scalars: scalars(range.begin),
+        };
+        return {
+          args,
+          accuracies: async ({ mim_logits }) => ({ mim: await shareOfRight(mim_logits!, inputs.mim_labels!) }),
+        };
+      },
+    };
+  });
 }
 
 /**

@@ -5,11 +5,15 @@ import type { VlmoConfig } from '../../architecture/config.ts';
 import { dropoutSeed } from '../../graph/index.ts';
 import type { BatchInputs } from '../../model/batch.ts';
 import type { DropPathScales, Stream, TrainingArguments } from '../../model/contract.ts';
-import type { Objective, ObjectiveOptions, TrainingFunction } from '../../model/objectives.ts';
-import { dropPathScales } from '../drop-path.ts';
+import { type Objective, type ObjectiveOptions, type TrainingFunction, weightScalar } from '../../model/objectives.ts';
+import type { RunPart } from '../../runtime/addon.ts';
+import { MomeError } from '../../runtime/errors.ts';
+import { type DropPathDraws, drawDropPath, dropPathRows } from '../drop-path.ts';
 import { type MaskedText, type MaskingVocabulary, maskBudget, maskWords } from '../masking.ts';
 import type { Negatives } from '../mining.ts';
-import type { Random } from '../random.ts';
+import type { ProcessGroup } from '../process-group.ts';
+import { createRandom, type Random } from '../random.ts';
+import type { Range, WholeBatch } from '../whole-batch.ts';
 
 /** How the objectives of a step sample and what they read. */
 export interface SamplingOptions {
@@ -71,29 +75,106 @@ export interface StepSetting {
   readonly options: SamplingOptions;
   /** Which parameters learn; undefined for all. */
   readonly trainable: ((parameter: string) => boolean) | undefined;
+  /** Whether a batch is read in parts, by several processes or one after the other. */
+  readonly divided?: boolean;
+}
+
+/** Outputs of a run by their names. */
+export type RunOutputs = Readonly<Record<string, Float32Array>>;
+
+/** How much of a program a run does, and whether its gradients are the last ones of the step. */
+export interface StepRun extends RunPart {
+  /** Its gradients are those of all processes already: they count in process 0 alone. */
+  readonly countsOnce?: boolean;
+  /** Nothing is added to gradients after this run: processes may sum them while it goes on. */
+  readonly lastGradients?: boolean;
 }
 
 /** One step: its batch, its random numbers, and the results that a program hands to the programs behind it. */
 export interface StepContext {
-  readonly batch: TrainingBatch;
+  readonly whole: WholeBatch;
+  /** Draws the same numbers in every process: for the whole batch, of which each takes its part. */
   readonly random: Random;
+  readonly group: ProcessGroup;
+  /** Whether the program that runs is the last one of the step. */
+  isLastProgram: boolean;
+  /** Runs a program of the step. */
+  readonly run: (training: TrainingFunction, args: TrainingArguments, part?: StepRun) => Promise<RunOutputs>;
   /** Hard negatives of the first pairs, drawn by the contrastive program. */
   negatives?: Negatives;
-  /** Of objectives that judge, answer or tell visual tokens: the share that was right, or for `vqa` the mean score of the best answers. */
+  /** Shares that the micro-batches of this process have in the weighted losses of the whole batch. */
+  readonly losses: Partial<Record<Objective, number>>;
+  /**
+   * The same of objectives that judge, answer or tell visual tokens: the share that was right, or for `vqa` the mean score of the best
+   * answers.
+   */
   readonly accuracies: Partial<Record<Objective, number>>;
 }
 
-/** A program of a step: a graph with its losses, the arguments of a run, and the use of its outputs. */
+/** A program of a step, or several that work together. */
 export interface StepProgram {
-  readonly training: TrainingFunction;
-  /** Samples this step's arguments; draws from `context.random`. */
-  readonly sample: (context: StepContext) => TrainingArguments;
-  /** Reads the outputs of the run with arguments `args` into `context`. */
-  readonly finish?: (
-    outputs: Readonly<Record<string, Float32Array>>,
-    context: StepContext,
-    args: TrainingArguments,
-  ) => void | Promise<void>;
+  /** What `context.run` is given. */
+  readonly functions: readonly TrainingFunction[];
+  /** Runs forward and backward on the micro-batches of this process and adds to `context.losses` and `accuracies`. */
+  readonly run: (context: StepContext) => Promise<void>;
+}
+
+/** What was drawn for the whole batch. */
+export interface Sampled {
+  /** How many rows each loss is the mean of. */
+  readonly rows: Partial<Readonly<Record<Objective, number>>>;
+  /** The items that this process reads, in micro-batches. */
+  readonly parts: readonly Range[];
+  /** The arguments of a run on some of the items, and the shares of right results among its outputs. */
+  readonly part: (range: Range) => {
+    readonly args: TrainingArguments;
+    readonly accuracies?: (outputs: RunOutputs) => Accuracies | Promise<Accuracies>;
+  };
+}
+type Accuracies = Partial<Readonly<Record<Objective, number>>>;
+
+/** A program whose losses are means over rows: those of a micro-batch count as its share of all rows. */
+export function meansProgram(training: TrainingFunction, sample: (context: StepContext) => Sampled): StepProgram {
+  return {
+    functions: [training],
+    run: async (context) => {
+      const { rows, parts, part } = sample(context);
+      for (const [place, range] of parts.entries()) {
+        const { args, accuracies } = part(range);
+        const sizes: Readonly<Record<string, number>> = args.dims;
+        const shareOf = (objective: Objective, own: number) => (rows[objective] ? own / rows[objective] : 0);
+        const weighed = training.losses.map((loss) => ({ ...loss, share: shareOf(loss.objective, sizes[loss.rows]!) }));
+        const weights = weighed.map(({ output, weight, share }) => [weightScalar(output), weight * share] as const);
+        const outputs = await context.run(
+          training,
+          { ...args, scalars: { ...args.scalars, ...Object.fromEntries(weights) } },
+          { lastGradients: context.isLastProgram && place === parts.length - 1 },
+        );
+        const right = (await accuracies?.(outputs)) ?? {};
+        for (const { objective, output, weight, share } of weighed) {
+          addLoss(context, objective, weight * share * numberOf(outputs, output));
+          if (right[objective] !== undefined)
+            context.accuracies[objective] = (context.accuracies[objective] ?? 0) + share * right[objective];
+        }
+      }
+    },
+  };
+}
+
+export function addLoss({ losses }: StepContext, objective: Objective, value: number): void {
+  losses[objective] = (losses[objective] ?? 0) + value;
+}
+
+/** The number that a run gives as an output. */
+export function numberOf(outputs: RunOutputs, output: string): number {
+  const value = outputs[output]?.[0];
+  if (value === undefined) throw new MomeError('MOME_INTERNAL', `trainer: expected output ${output}, got none`);
+  return value;
+}
+
+/** Whole numbers from `begin` on. */
+export function indices({ begin, end }: Range): number[] {
+  return Array.from({ length: Math.max(0, end - begin) }, (_, i) => begin + i);
 }
 
 /** Inputs of an objective. */
@@ -120,8 +201,9 @@ export const objectiveNeeds: Readonly<Record<Objective, ObjectiveNeeds>> = {
 };
 
 /** The options of a training graph. */
-export function objectiveOptionsOf(options: SamplingOptions): ObjectiveOptions {
+export function objectiveOptionsOf({ options, divided = false }: StepSetting): ObjectiveOptions {
   return {
+    runWeights: divided,
     pixels: 'u8',
     textDropout: options.textDropout ?? 0,
     dropPath: (options.dropPath ?? 0) > 0,
@@ -133,12 +215,12 @@ export function objectiveOptionsOf(options: SamplingOptions): ObjectiveOptions {
 }
 
 /** The groups of a batch where the options ask for joint positives. */
-export function groupsOf({ groups }: SamplingOptions, batch: TrainingBatch): Int32Array | undefined {
+export function groupsOf({ groups }: SamplingOptions, batch: Pick<WholeBatch, 'groups'>): Int32Array | undefined {
   return groups ? batch.groups : undefined;
 }
 
 /** How many pairs of a batch the fused objectives read. */
-export function fusedPairsOf({ fusedPairs }: SamplingOptions, { texts }: TrainingBatch): number {
+export function fusedPairsOf({ fusedPairs }: SamplingOptions, { texts }: Pick<WholeBatch, 'texts'>): number {
   return Math.min(fusedPairs ?? texts.length, texts.length);
 }
 
@@ -167,22 +249,34 @@ export function accuracyOf(logits: Float32Array, labels: Int32Array): number {
   return labels.length === 0 ? 0 : right / labels.length;
 }
 
-/** Scales of dropped residual branches as inputs of a run; none where nothing is dropped. */
-export function dropPathInputs(
-  { config, options: { dropPath = 0, dropExpertsApart = false, vlBranch } }: StepSetting,
-  batch: BatchInputs,
-  streams: readonly Stream[],
-  random: Random,
-): DropPathScales {
-  if (dropPath === 0) return {};
-  const used = streams.filter((stream) => stream === 'block' || vlBranch !== false);
-  return dropPathScales(config, batch, dropPath, used, random, dropExpertsApart);
+/** Scales of dropped residual branches, drawn for the whole batch. */
+export interface DroppedPaths {
+  /** The inputs of a run. @param places where its sequences stand in the whole batch */
+  readonly inputs: (batch: BatchInputs, places: readonly number[]) => DropPathScales;
 }
 
-/** The scalars of a run: the seed of text dropout where there is any. */
+/**
+ * @param fused for each sequence of the whole batch, whether it has both a text and a picture
+ * @returns what gives the inputs of a run; none where nothing is dropped
+ */
+export function dropPaths(
+  { config, options: { dropPath = 0, dropExpertsApart = false, vlBranch } }: StepSetting,
+  fused: readonly boolean[],
+  streams: readonly Stream[],
+  random: Random,
+): DroppedPaths {
+  if (dropPath === 0) return { inputs: () => ({}) };
+  const used = streams.filter((stream) => stream === 'block' || vlBranch !== false);
+  const draws: DropPathDraws = drawDropPath(config, fused, dropPath, used, random, dropExpertsApart);
+  return { inputs: (batch, places) => dropPathRows(config, batch, draws, places) };
+}
+
+/** The scalars of a run on the items from `begin` on: the seed of text dropout where there is any, another one for each part. */
 export function scalarsOf(
   { textDropout = 0 }: SamplingOptions,
   random: Random,
-): NonNullable<TrainingArguments['scalars']> {
-  return textDropout > 0 ? { [dropoutSeed.scalar]: random.integer(2 ** 31) } : {};
+): (begin: number) => { readonly [K in typeof dropoutSeed.scalar]?: number } {
+  if (textDropout === 0) return () => ({});
+  const seed = random.integer(2 ** 31);
+  return (begin) => ({ [dropoutSeed.scalar]: begin === 0 ? seed : createRandom(seed, begin).integer(2 ** 31) });
 }
