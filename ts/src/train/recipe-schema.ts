@@ -22,21 +22,37 @@ function strengthsOf<Name extends string>(defaults: Readonly<Record<Name, number
 
 const paths = z.union([z.string(), z.array(z.string()).min(1).max(10_000)]);
 
-/** Where items come from. What a file holds is told by its ending. */
+/** Columns of Arrow and Parquet files. */
+const columns = z
+  .strictObject({ image: z.string(), caption: z.string(), visualTokens: z.string() })
+  .partial()
+  .optional();
+
+/** Where items come from. What a file holds is told by its ending; patterns such as `part-*.tar` name several. */
 export const dataSchema = z.union([
   z.strictObject({ emoji: z.array(z.enum(emojiStyles)).min(1) }),
-  /** Pictures with captions; `images` and `splits` belong to a JSON file of Karpathy's splits. */
-  z.strictObject({ pairs: paths, images: z.string().optional(), splits: z.array(z.string()).min(1).optional() }),
+  /** Pictures with captions; `splits` belongs to a JSON file of Karpathy's splits, `images` to files that name pictures. */
+  z.strictObject({
+    pairs: paths,
+    kind: z.enum(['list']).optional(),
+    images: z.string().optional(),
+    splits: z.array(z.string()).min(1).optional(),
+    columns,
+  }),
   /** Pictures alone. */
-  z.strictObject({ pictures: paths }),
-  /** Texts alone, a line an item. */
-  z.strictObject({ texts: paths }),
-  /** Questions about pictures with people's answers, and the list of answers that the model knows. */
+  z.strictObject({ pictures: paths, columns }),
+  /** Texts alone: an item is a line, or a paragraph. */
+  z.strictObject({ texts: paths, unit: z.enum(['line', 'paragraph']).optional(), columns }),
+  /**
+   * Questions about pictures with people's answers, and the list of answers that a model chooses from: a file, or the answers that so many
+   * questions have. Left out, it is that of the model to start from, or as the original makes it.
+   */
   z.strictObject({
     questions: paths,
     annotations: paths.optional(),
     images: z.string().optional(),
-    answers: z.string().optional(),
+    answers: z.union([z.string(), z.strictObject({ fewest: count })]).optional(),
+    leaveOutLast: count.optional(),
   }),
   /** Statements about two pictures. */
   z.strictObject({ statements: paths, images: z.string().optional() }),
@@ -103,6 +119,8 @@ export const recipeSchema = z.strictObject({
   /** `original`: crops, mirror images and two random operations; `beit`: crops and colours; or strengths for drawings. */
   augment: z.union([z.enum(['none', 'original', 'beit']), strengthsOf(augmentDefaults)]).optional(),
   captions: strengthsOf(captionDefaults).optional(),
+  /** `upright`: as inference sees pictures. `original`: EXIF is ignored and transparency dropped. */
+  pictureRules: z.enum(['upright', 'original']).default('upright'),
   batchSize: count,
   /** Items that are computed at a time, with the losses of the whole batch: less memory. */
   microBatch: count.optional(),

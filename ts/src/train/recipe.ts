@@ -19,6 +19,7 @@ export const originalSettings = {
   initialValues: 'original',
   masking: 'budget',
   maxLogitScale: null,
+  pictureRules: 'original',
 } as const satisfies Partial<z.input<typeof recipeSchema>>;
 /** The same for each phase. */
 const originalPhase = { decay: 'polynomial', decayPower: 1, endLearningRate: 0 } as const;

@@ -15,7 +15,7 @@ import type { Phase, Recipe } from './recipe.ts';
 import { checkpointName, keepNewest, listCheckpoints, type RunCheckpoint } from './run-checkpoints.ts';
 import type { Scores } from './run-evaluation.ts';
 import { loadAverage, loadRun, saveRun } from './state.ts';
-import { type StepMetrics, Trainer, type TrainerOptions } from './trainer.ts';
+import { type StepMetrics, Trainer, type TrainerOptions, type TrainingBatch } from './trainer.ts';
 
 /** The parts of a run. */
 export interface RunParts {
@@ -165,7 +165,7 @@ export class Run {
       while (trainer.step < steps) {
         const started = performance.now();
         const batch = await loader.next(signal);
-        const metrics = await trainer.train(batch.training, signal);
+        const metrics = await trainer.train(trainingOf(batch), signal);
         const seconds = (performance.now() - started) / 1000;
         this.#samples += batch.origins.length;
         this.#seconds += seconds;
@@ -255,6 +255,11 @@ export class Run {
     const options = { dtype: recipe.dtype, vocabularyFiles, omit, ...(answers && { answers }) };
     await writeModel(folder, config, parameters, options);
   }
+}
+
+/** What a trainer takes of a batch. */
+function trainingOf({ training, visualTokens }: LoadedBatch): TrainingBatch {
+  return visualTokens ? { ...training, visualTokens } : training;
 }
 
 /** The score that the best model has the highest of. */

@@ -79,7 +79,7 @@ async function openStart(path: string): Promise<Start> {
 async function runFrom(start: Start | undefined, recipe: Recipe, options: RecipeRunOptions): Promise<FinishedRun> {
   const { output, folder, resume = false, overwrite = false, quiet = false } = options;
   if (!resume) await requireFreshFolder(output, overwrite);
-  const data = await openRunData(recipe, folder, imageSizeOf(recipe, start));
+  const data = await openRunData(recipe, folder, imageSizeOf(recipe, start), start?.files.answers);
   try {
     const vocabulary = await vocabularyOf(recipe, { folder, output, resume }, data.dataset, start?.files);
     const tokenizerOf = (maxLength: number) =>
