@@ -1,12 +1,16 @@
 /** `mome train`. */
+import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { presets } from '../architecture/config.ts';
 import { check } from '../runtime/errors.ts';
+import { makeFolder } from '../runtime/files.ts';
 import { recipeNames } from '../train/named-recipes.ts';
-import { isChain, parseChain, parseRecipe, readRecipeJson } from '../train/recipe.ts';
+import { isChain, parseChain, parseRecipe, readRecipeJson, recipeConfig } from '../train/recipe.ts';
 import { runTraining } from '../train/run.ts';
+import { openRunData } from '../train/run-data.ts';
+import { makePatchTokenizer, patchTokenizerName } from '../train/run-patch-tokenizer.ts';
 import type { StartPlan } from '../train/start-plan.ts';
-import { interruption } from './context.ts';
+import { countNumber, interruption, progressBar } from './context.ts';
 import { print, printJson } from './output.ts';
 import { table } from './table.ts';
 
@@ -27,7 +31,10 @@ export function addTrainCommands(program: Command): void {
     .argument('[recipe]', 'JSON file: a recipe, or a chain of them')
     .option('-o, --output <folder>', 'where everything is written')
     .addOption(
-      new Option('--recipe <name>', "one of the library's recipes, with the original's settings").choices(recipeNames),
+      new Option('--recipe <name>', "one of the library's recipes, with the original's settings").choices([
+        ...recipeNames,
+        'tokenizer',
+      ]),
     )
     .addOption(
       new Option('--preset <size>', 'size of the model, where it starts from nothing').choices(Object.keys(presets)),
@@ -37,6 +44,8 @@ export function addTrainCommands(program: Command): void {
     .option('--annotations <path...>', 'answers to the questions of --data')
     .option('--init <model>', 'checkpoint or model folder to start from, with --recipe')
     .option('--vocabulary <file>', 'vocab.txt or tokenizer.json, with --recipe')
+    .option('--patch-tokenizer <file>', 'gives the visual tokens of pictures, with --recipe image')
+    .option('--tokens <n>', 'how many visual tokens there are, with --recipe image or tokenizer', countNumber)
     .option('--print', 'print the recipe as JSON and stop')
     .option('--checkpoint-activations', 'compute activations again in the backward pass: less memory, the same numbers')
     .option('--resume', 'go on from the last checkpoint in the output folder')
@@ -48,13 +57,15 @@ export function addTrainCommands(program: Command): void {
 
 interface TrainFlags {
   readonly output?: string;
-  readonly recipe?: (typeof recipeNames)[number];
+  readonly recipe?: (typeof recipeNames)[number] | 'tokenizer';
   readonly preset?: keyof typeof presets;
   readonly data?: readonly string[];
   readonly images?: string;
   readonly annotations?: readonly string[];
   readonly init?: string;
   readonly vocabulary?: string;
+  readonly patchTokenizer?: string;
+  readonly tokens?: number;
   readonly print?: boolean;
   readonly checkpointActivations?: boolean;
   readonly resume?: boolean;
@@ -69,10 +80,12 @@ async function train(file: string | undefined, flags: TrainFlags): Promise<void>
     'MOME_INVALID_ARGUMENT',
     `train: expected the file of a recipe or --recipe, got ${file === undefined ? 'neither' : 'both'}`,
   );
-  if (flags.print) return printRecipe(file, flags);
+  if (flags.print && flags.recipe !== 'tokenizer') return printRecipe(file, flags);
   check(flags.output !== undefined, 'MOME_INVALID_ARGUMENT', 'train: expected --output, the folder to write to');
+  const { output } = flags;
+  if (flags.recipe === 'tokenizer') return trainTokenizer(output, flags);
   const result = await runTraining(file ?? recipeOf(flags), {
-    output: flags.output,
+    output,
     resume: flags.resume ?? false,
     overwrite: flags.overwrite ?? false,
     quiet: flags.quiet ?? false,
@@ -88,12 +101,40 @@ async function train(file: string | undefined, flags: TrainFlags): Promise<void>
   if (result.skipped > 0) print(`${result.skipped} damaged items were left out; metrics.jsonl names them`);
 }
 
+/** Makes a patch tokenizer of pictures. */
+async function trainTokenizer(output: string, flags: TrainFlags): Promise<void> {
+  check(flags.data !== undefined, 'MOME_INVALID_ARGUMENT', 'train: expected --data, the pictures to learn from');
+  const recipe = parseRecipe(recipeOf({ ...flags, recipe: 'image' }));
+  const { imageSize, patchSize, visualTokens } = recipeConfig(recipe, undefined);
+  const file = join(output, patchTokenizerName);
+  const { dataset } = await openRunData(recipe, '.', imageSize);
+  const bar = progressBar('k-means', flags.quiet);
+  try {
+    await makeFolder(output);
+    await makePatchTokenizer(
+      file,
+      dataset,
+      { imageSize, patchSize, ...(visualTokens !== undefined && { visualTokens }) },
+      {
+        ...recipe,
+        signal: interruption(),
+        onProgress: ({ iteration, iterations }) => bar.update(iteration, iterations),
+      },
+    );
+  } finally {
+    bar.stop();
+    dataset.close();
+  }
+  if (flags.json) printJson({ output: file, tokens: visualTokens });
+  else print(`${visualTokens} visual tokens; the patch tokenizer is ${file}`);
+}
+
 /** The recipe that flags name. */
 function recipeOf(flags: TrainFlags): Readonly<Record<string, unknown>> {
-  const { recipe, preset, data, images, annotations, init, vocabulary } = flags;
+  const { recipe, preset, data, images, annotations, init, vocabulary, patchTokenizer, tokens } = flags;
   const single = (paths: readonly string[]) => (paths.length === 1 ? paths[0] : paths);
   const source = data && {
-    [dataFields[recipe!]]: single(data),
+    [dataFields[recipe as keyof typeof dataFields]]: single(data),
     ...(images !== undefined && { images }),
     ...(annotations && { annotations: single(annotations) }),
   };
@@ -102,6 +143,8 @@ function recipeOf(flags: TrainFlags): Readonly<Record<string, unknown>> {
     ...((preset !== undefined || init === undefined) && { model: preset ?? 'base' }),
     ...(init !== undefined && { init }),
     ...(vocabulary !== undefined && { vocabulary }),
+    ...(patchTokenizer !== undefined && { patchTokenizer }),
+    ...(tokens !== undefined && { visualTokens: tokens }),
     ...(source && { data: source }),
   };
 }

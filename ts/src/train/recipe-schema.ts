@@ -110,7 +110,7 @@ export const recipeSchema = z.strictObject({
   data: dataSchema,
   /** Held-out data of the same kind, measured every `evaluateEvery` steps. */
   evaluation: dataSchema.optional(),
-  /** Patch tokenizer that gives visual tokens of pictures whose data have none. */
+  /** File of the patch tokenizer that gives visual tokens. Left out, those of the data are taken, or a tokenizer is made of their pictures. */
   patchTokenizer: z.string().optional(),
   /** Largest share of items that may be damaged and left out. */
   maxSkippedShare: z.number().min(0).max(1).default(0.01),

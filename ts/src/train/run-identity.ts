@@ -20,7 +20,7 @@ const identityVersion = 1;
 /** Fields of a recipe that change nothing in the numbers of a run. */
 const freeFields = ['threads', 'checkpointEvery', 'checkpointActivations', 'evaluateEvery', 'keepCheckpoints'];
 /** Fields that name files: their contents are hashed. */
-const fileFields = ['init', 'vocabulary'];
+const fileFields = ['init', 'vocabulary', 'patchTokenizer'];
 
 /** Values hashed between two looks at other events: 4 MiB. */
 const valuesAtOnce = 2 ** 20;
@@ -31,16 +31,23 @@ const identitySchema = z.object({
   vocabulary: z.string(),
   data: z.string(),
   init: z.string(),
+  patchTokenizer: z.string().default(''),
 });
 /** A run's recipe, and hashes of what it reads. */
 export type RunIdentity = z.infer<typeof identitySchema>;
 
-/** The identity of a run. @param init hash of the weights that it starts from, empty for random ones */
+/**
+ * The identity of a run.
+ *
+ * @param init hash of the weights that it starts from, empty for random ones
+ * @param patchTokenizer hash of its file, empty where there is none
+ */
 export async function identityOf(
   recipe: Recipe,
   data: Pick<Dataset, 'fingerprint'>,
   vocabulary: Uint8Array | undefined,
   init: string,
+  patchTokenizer = '',
 ): Promise<RunIdentity> {
   const isFile = (field: string, value: unknown) => fileFields.includes(field) && typeof value === 'string';
   const named = Object.entries(recipe).filter(([field, value]) => !freeFields.includes(field) && !isFile(field, value));
@@ -50,6 +57,7 @@ export async function identityOf(
     vocabulary: vocabulary ? createHash('sha256').update(vocabulary).digest('hex') : '',
     data: await data.fingerprint(),
     init,
+    patchTokenizer,
   };
 }
 
@@ -83,7 +91,7 @@ export async function requireFreshFolder(folder: string, overwrite: boolean): Pr
     `train: expected a folder without an older run, got ${left[0]} in ${folder}; go on with it by resume, or remove it by overwrite`,
   );
   // The vocabulary, the metrics and the best model are the older run's too.
-  const removed = overwrite ? [...left, 'vocab.txt', 'metrics.jsonl', 'best'] : [];
+  const removed = overwrite ? [...left, 'vocab.txt', 'patch-tokenizer.safetensors', 'metrics.jsonl', 'best'] : [];
   for (const name of removed) await rm(join(folder, name), { force: true, recursive: true });
 }
 

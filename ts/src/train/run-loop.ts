@@ -11,6 +11,7 @@ import type { MaskingVocabulary } from './masking.ts';
 import type { MetricsLog, ProgressLine } from './metrics.ts';
 import { MovingAverage } from './moving-average.ts';
 import { parameterFilter } from './parameter-filter.ts';
+import type { PatchTokenizer } from './patch-tokenizer.ts';
 import type { Phase, Recipe } from './recipe.ts';
 import { checkpointName, keepNewest, listCheckpoints, type RunCheckpoint } from './run-checkpoints.ts';
 import type { Scores } from './run-evaluation.ts';
@@ -22,6 +23,8 @@ export interface RunParts {
   readonly recipe: Recipe;
   readonly config: VlmoConfig;
   readonly tokenizer: Tokenizer | undefined;
+  /** Gives visual tokens where the data have none. */
+  readonly patchTokenizer: PatchTokenizer | undefined;
   /** Optimiser steps of each phase. */
   readonly phaseSteps: readonly number[];
   readonly openLoader: (phase: Phase, from: BatchPosition) => BatchLoader;
@@ -165,7 +168,7 @@ export class Run {
       while (trainer.step < steps) {
         const started = performance.now();
         const batch = await loader.next(signal);
-        const metrics = await trainer.train(trainingOf(batch), signal);
+        const metrics = await trainer.train(await this.#trainingOf(batch, phase), signal);
         const seconds = (performance.now() - started) / 1000;
         this.#samples += batch.origins.length;
         this.#seconds += seconds;
@@ -179,6 +182,14 @@ export class Run {
       this.#waited += loader.statistics.waitedSeconds;
       this.#skipped += loader.statistics.skippedCount;
     }
+  }
+
+  /** What a trainer takes of a batch, with the visual tokens of pictures whose patches it masks. */
+  async #trainingOf({ training, visualTokens }: LoadedBatch, { objectives }: Phase): Promise<TrainingBatch> {
+    const { patchTokenizer, config, signal } = this.#parts;
+    if (!objectives.includes('mim')) return training;
+    const tokens = visualTokens ?? (await patchTokenizer?.encode(training.bytes!, config.imageSize, signal));
+    return tokens ? { ...training, visualTokens: tokens } : training;
   }
 
   async #afterStep(
@@ -255,11 +266,6 @@ export class Run {
     const options = { dtype: recipe.dtype, vocabularyFiles, omit, ...(answers && { answers }) };
     await writeModel(folder, config, parameters, options);
   }
-}
-
-/** What a trainer takes of a batch. */
-function trainingOf({ training, visualTokens }: LoadedBatch): TrainingBatch {
-  return visualTokens ? { ...training, visualTokens } : training;
 }
 
 /** The score that the best model has the highest of. */

@@ -22,6 +22,7 @@ import { openLoader, openRunData } from './run-data.ts';
 import { evaluateModel } from './run-evaluation.ts';
 import { claimFolder, hashOfParameters, identityOf, requireFreshFolder } from './run-identity.ts';
 import { Run, type RunParts, trainerOptionsOf } from './run-loop.ts';
+import { patchTokenizerOf, type RunPatchTokenizer } from './run-patch-tokenizer.ts';
 import { vocabularyOf } from './run-vocabulary.ts';
 import { type PlannedPhase, type StartPlan, startPlan } from './start-plan.ts';
 import { startingParameters } from './starting-model.ts';
@@ -80,6 +81,7 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
   const { output, folder, resume = false, overwrite = false, quiet = false } = options;
   if (!resume) await requireFreshFolder(output, overwrite);
   const data = await openRunData(recipe, folder, imageSizeOf(recipe, start), start?.files.answers);
+  let patches: RunPatchTokenizer | undefined;
   try {
     const vocabulary = await vocabularyOf(recipe, { folder, output, resume }, data.dataset, start?.files);
     const tokenizerOf = (maxLength: number) =>
@@ -92,7 +94,8 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
     options.onStart(plan);
     const parameters = await startingParameters(config, checkpoint, recipe.seed, recipe.initialValues);
     const startHash = checkpoint ? await hashOfParameters(parameters) : '';
-    await claimFolder(output, await identityOf(recipe, data.dataset, vocabulary?.bytes, startHash));
+    patches = await patchTokenizerOf(recipe, data.dataset, config, { folder, output, resume, signal: options.signal });
+    await claimFolder(output, await identityOf(recipe, data.dataset, vocabulary?.bytes, startHash, patches?.hash));
     const total = phaseSteps.reduce((sum, steps) => sum + steps, 0);
     const progress = new ProgressLine(total, { quiet });
     const tokenizer = await tokenizerOf(config.maxTextLength);
@@ -100,6 +103,7 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
       recipe,
       config,
       tokenizer,
+      patchTokenizer: patches?.tokenizer,
       phaseSteps,
       openLoader: (phase, from) => openLoader(data, recipe, phase, from, config, tokenizer),
       log: new MetricsLog(join(output, metricsName)),
@@ -122,6 +126,7 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
       await options.report();
     }
   } finally {
+    patches?.tokenizer.dispose();
     data.dataset.close();
   }
 }
