@@ -16,7 +16,7 @@ import {
 } from '../../src/graph/index.ts';
 import { ops } from '../../src/graph/ops/index.ts';
 import type { KernelOp } from '../../src/graph/ops/op.ts';
-import { contrastiveFunction, fusedFunction, textMlmFunction } from '../../src/model/objectives.ts';
+import { contrastiveFunction, fusedFunction, mimFunction, textMlmFunction } from '../../src/model/objectives.ts';
 import { addon } from '../../src/runtime/addon.ts';
 
 const native = new Map(
@@ -60,6 +60,7 @@ function programs(): readonly Lowered[] {
       contrastiveFunction(config, 'itc', options).lowered,
       fusedFunction(config, ['itm', 'mlm', 'vqa', 'nlvr2'], options).lowered,
       textMlmFunction(config, options).lowered,
+      mimFunction({ ...config, visualTokens: 11 }, options).lowered,
     ];
   });
   return [...objectives, readTwice()];
