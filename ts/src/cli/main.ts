@@ -9,6 +9,7 @@ import { addCheckpointCommands } from './checkpoint-commands.ts';
 import { addDoctor } from './doctor.ts';
 import { addEvalCommands } from './eval-commands.ts';
 import { addExport } from './export.ts';
+import { takeLeadingFlags } from './leading-flags.ts';
 import { addModelCommands } from './model-commands.ts';
 import { guardProcess, reportFailure } from './output.ts';
 import { addSearch } from './search.ts';
@@ -37,6 +38,7 @@ addTrainCommands(program);
 addEvalCommands(program);
 addBench(program);
 addDoctor(program);
+takeLeadingFlags(program);
 
 try {
   await program.parseAsync();

@@ -106,6 +106,20 @@ export function takeFields<T extends object>(where: string, name: string, value:
   return taken as Partial<T>;
 }
 
+/** @throws MomeError `MOME_INVALID_ARGUMENT` unless `value`, the argument `name` of a call, is of the kind */
+export function checkKind(where: string, name: string, value: unknown, kind: Kind): void {
+  check(
+    kind.accepts(value),
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected ${name} to be ${kind.expected}, got ${describe(value)}`,
+  );
+}
+
+/** @throws MomeError `MOME_INVALID_ARGUMENT` unless `signal` is one or left out */
+export function checkSignal(where: string, signal: unknown): void {
+  if (signal !== undefined) checkKind(where, 'signal', signal, kinds.signal);
+}
+
 /**
  * A copy of a caller's list, each item read once.
  *

@@ -3,7 +3,7 @@ import type { Dirent } from 'node:fs';
 import { opendir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { endingOf, pictureKind } from '../image/formats.ts';
-import { takePath } from '../runtime/arguments.ts';
+import { checkSignal, takePath } from '../runtime/arguments.ts';
 import { MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { byCodeUnits, Pace, sortInPieces } from '../runtime/pace.ts';
 
@@ -31,10 +31,13 @@ const entriesAtOnce = 256;
  *
  * @returns with the reason also what is left out: hidden pictures and folders, folders and links that cannot be followed, pictures of a
  *   format without a decoder
- * @throws MomeError `MOME_NOT_FOUND` where there is no folder, `MOME_IO` for a folder that must not be read, `MOME_ABORTED`
+ * @throws MomeError `MOME_NOT_FOUND` where there is no folder, `MOME_IO` for a folder that must not be read, `MOME_ABORTED`,
+ *   `MOME_INVALID_ARGUMENT`
  */
 export async function scanFolder(folder: string | URL, signal?: AbortSignal): Promise<FolderPictures> {
   const top = resolve(takePath('scanFolder', folder, 'a folder of pictures'));
+  checkSignal('scanFolder', signal);
+  requireNotAborted(signal, 'scanFolder');
   const info = await stat(top).catch((error: unknown) => {
     throw new MomeError(codeOf(error), `${folder}: expected a folder of pictures, ${reasonOf(error)}`, {
       cause: error,
@@ -76,10 +79,10 @@ export async function scanFolder(folder: string | URL, signal?: AbortSignal): Pr
 /**
  * The pictures of {@link scanFolder} alone.
  *
- * @throws MomeError `MOME_NOT_FOUND`, `MOME_IO`
+ * @throws MomeError as `scanFolder`
  */
-export async function listImages(folder: string | URL): Promise<string[]> {
-  return [...(await scanFolder(folder)).pictures];
+export async function listImages(folder: string | URL, signal?: AbortSignal): Promise<string[]> {
+  return [...(await scanFolder(folder, signal)).pictures];
 }
 
 /** What an entry of a folder is; nothing for a file that is no picture by its name. */

@@ -65,6 +65,30 @@ describe('usage', () => {
     expect([status, stdout]).toEqual([2, '']);
     expect(JSON.parse(stderr).error.code).toBe('MOME_INVALID_ARGUMENT');
   });
+
+  it('takes flags that all commands have before the command too', () => {
+    const searched = mome(['--json', '--quiet', 'search', pictures, 'red', '-m', model, '-k', '2']);
+    expect([searched.status, searched.stderr]).toEqual([0, '']);
+    expect(JSON.parse(searched.stdout).results).toHaveLength(2);
+    expect(JSON.parse(mome(['--json', 'doctor']).stdout)).toHaveProperty('checks');
+    for (const args of [
+      ['--json', 'eval', 'retrieval', '--data', '/nowhere/pairs.jsonl', '-m', model],
+      ['eval', '--json', 'retrieval', '--data', '/nowhere/pairs.jsonl', '-m', model],
+    ])
+      expect(JSON.parse(mome(args).stderr).error.code).toBe('MOME_NOT_FOUND');
+  });
+
+  it.each([
+    { args: ['-m', 'x', 'search', '.'], place: "'-m'; it goes behind the command, as in mome <command> -m" },
+    {
+      args: ['eval', '--data', 'x', 'retrieval'],
+      place: "'--data'; it goes behind the command, as in mome eval <command> --data",
+    },
+  ])('says of $args where they go', ({ args, place }) => {
+    const { status, stderr } = mome(args);
+    expect(status).toBe(2);
+    expect(stderr).toContain(place);
+  });
 });
 
 describe('standard streams', () => {

@@ -8,7 +8,7 @@ import { openSafetensors, type TensorToWrite, writeSafetensors } from '../../src
 import { fusedScore } from '../../src/inference/fused-score.ts';
 import { Vlmo } from '../../src/inference/vlmo.ts';
 import { type ErrorCode, MomeError } from '../../src/runtime/errors.ts';
-import { listImages, renderResults, SearchIndex } from '../../src/search/index.ts';
+import { listImages, renderResults, SearchIndex, scanFolder } from '../../src/search/index.ts';
 import { readIndex, writeIndex } from '../../src/search/index-file.ts';
 import { expectCode, temporaryFolder, testImage, tinyModel } from '../helpers.ts';
 
@@ -41,6 +41,15 @@ describe('listImages', () => {
     ]);
     await expectCode(() => listImages(join(pictures, 'missing')), 'MOME_NOT_FOUND');
     await expectCode(() => listImages(join(pictures, '0.png')), 'MOME_NOT_FOUND');
+  });
+
+  it('takes file: URLs and signals, and refuses what is none', async () => {
+    expect(await listImages(pathToFileURL(pictures))).toEqual(await listImages(pictures));
+    for (const list of [listImages, scanFolder]) {
+      for (const wrong of [null, 'now', { aborted: false }, new AbortController()])
+        await expectCode(() => list(pictures, wrong as AbortSignal), 'MOME_INVALID_ARGUMENT');
+      await expectCode(() => list(pictures, AbortSignal.abort()), 'MOME_ABORTED');
+    }
   });
 });
 
