@@ -267,6 +267,19 @@ describe('a trainer on masked pictures', () => {
     again.dispose();
   });
 
+  it('learns from micro-batches as from the undivided batch', async () => {
+    const [whole, parts] = [await create({ dropPath: 0.2 }), await create({ dropPath: 0.2, microBatch: 3 })];
+    for (let step = 0; step < 3; step++) {
+      const batch = pictures(8, step);
+      const [a, b] = [await whole.train(batch), await parts.train(batch)];
+      expect(Math.abs(b.loss / a.loss - 1)).toBeLessThan(1e-6);
+      expect(Math.abs(b.gradientNorm! / a.gradientNorm! - 1)).toBeLessThan(1e-5);
+      expect(b.accuracies.mim).toBeCloseTo(a.accuracies.mim!, 6);
+    }
+    whole.dispose();
+    parts.dispose();
+  });
+
   it('reads pictures beside pairs, and beside texts alone', async () => {
     const four = pictures(4, 1);
     const texts = Array.from({ length: 4 }, (_, i) => Int32Array.of(2, 10 + i, 20, 3));
