@@ -74,6 +74,32 @@ function blockFlops(lengths, layers) {
   return flops;
 }
 
+/**
+ * Operations of one training step on one pass of the encoder and a head: each product is done once forward and, backward, once for its
+ * input and once for its weights.
+ *
+ * @param {object} pass
+ * @param {readonly number[]} pass.lengths tokens of each sequence
+ * @param {number} [pass.kept] rows of each sequence that are read after the encoder
+ * @param {number} [pass.images] pictures whose patches are projected
+ * @param {readonly { rows: number, weights: number }[]} [pass.heads] products of the head
+ * @param {boolean} [pass.trainsAttention] a frozen attention has no gradients of weights
+ */
+export function passFlops({ lengths, kept = 1, images = 0, heads = [], trainsAttention = true }) {
+  const { width, layers, patchSize } = config;
+  let [attention, experts, scores] = [0, 0, 0];
+  for (const tokens of lengths) {
+    const rows = (layers - 1) * tokens + kept;
+    attention += width ** 2 * (6 * layers * tokens + 2 * rows);
+    experts += 16 * width ** 2 * rows;
+    scores += 4 * layers * tokens ** 2 * width;
+  }
+  // Pixels have no gradient.
+  const patches = 2 * images * (imageTokens - 1) * width * 3 * patchSize ** 2;
+  const head = heads.reduce((sum, { rows, weights }) => sum + 2 * rows * weights, 0);
+  return (trainsAttention ? 3 : 2) * attention + 3 * (experts + scores + head) + 2 * patches;
+}
+
 /** Operations of one training step of ITC (with its VL branch), ITM and MLM: backward is twice forward. */
 export function trainingFlops(pairs) {
   const unimodal = [...Array(pairs).fill(imageTokens), ...Array(pairs).fill(realTokens)];

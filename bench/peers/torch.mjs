@@ -74,10 +74,25 @@ export function torchPeer(folder, images, threads) {
     text: (ids, length = paddedTokens) => fastest({ what: 'text', ...texts(ids, length) }, inference),
     fusion: (ids, length = paddedTokens) =>
       fastest({ what: 'fusion', ...pictures(ids.length), ...texts(ids, length) }, inference),
-    /** One optimiser step; a process that trained holds ten gigabytes, so there is one at a time. */
-    train: (ids) =>
+    /**
+     * One optimiser step of a stage (torch_stages.py) on these texts and the first `images` pictures; it answers with the loss. A process
+     * that trained holds up to ten gigabytes and the state of its stage, so there is one at a time, and it must be closed before another
+     * stage.
+     *
+     * @param {string} stage
+     * @param {readonly Int32Array[]} ids
+     * @param {number} images
+     * @param {Record<string, unknown>} [own] what else the stage is told
+     */
+    train: (stage, ids, images, own = {}) =>
       fastest(
-        { what: 'train', ...pictures(ids.length), ...texts(ids, ids[0].length) },
+        {
+          what: 'train',
+          stage,
+          ...own,
+          ...(images > 0 && pictures(images)),
+          ...(ids.length > 0 && texts(ids, ids[0].length)),
+        },
         { together: false, attempts: 1 },
       ),
     close: () => Promise.all([...programs.keys()].map(close)),

@@ -1,8 +1,8 @@
 """VLMo base in plain PyTorch modules, answering requests of bench/peers/torch.mjs: one line of JSON in, one out.
 
 The library's model with the very same weights, read from its safetensors file by their own names: patch and text embeddings, twelve
-blocks with shared attention, relative position bias and layer scale, experts by modality, heads. `train` is one AdamW step on ITC
-(with its VL branch), ITM and MLM.
+blocks with shared attention, relative position bias and layer scale, experts by modality, heads. `train` is one AdamW step of a stage
+(torch_stages.py).
 
 python3 torch_peer.py <threads> <folder with model.safetensors>
 """
@@ -15,10 +15,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-WIDTH, HEADS, LAYERS, FIRST_VL, GRID, VOCABULARY = 768, 12, 12, 10, 14, 30522
+import torch_stages
+
+WIDTH, HEADS, LAYERS, FIRST_VL, GRID, VOCABULARY, ANSWERS = 768, 12, 12, 10, 14, 30522, 3129
 IMAGE_TOKENS = 1 + GRID * GRID
 TEXT_INIT_LENGTH = 196
-MASK_ID = 103
 
 
 class Attention(nn.Module):
@@ -71,6 +72,10 @@ class Block(nn.Module):
         return torch.cat([self.expert(piece, name) for piece, (name, _) in zip(pieces, parts)], dim=1)
 
 
+def classifier(inputs, classes):
+    return nn.Sequential(nn.Linear(inputs, 2 * WIDTH), nn.LayerNorm(2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, classes))
+
+
 def module(**parts):
     """A module of nothing but named parts."""
     result = nn.Module()
@@ -106,6 +111,8 @@ class Model(nn.Module):
         )
         self.logit_scale = nn.Parameter(torch.tensor(0.0))
         self.logit_vl_scale = nn.Parameter(torch.tensor(0.0))
+        self.vqa_classifier = classifier(WIDTH, ANSWERS)
+        self.nlvr2_classifier = classifier(2 * WIDTH, 2)
         self.indices = {}
 
     def biases(self, text_tokens, image_tokens):
@@ -122,9 +129,13 @@ class Model(nn.Module):
         words = parts.LayerNorm(parts.word_embeddings(ids) + parts.token_type_embeddings.weight[0])
         return words + self.token_type_embeddings.weight[0]
 
-    def embed_image(self, pixels):
+    def embed_image(self, pixels, kind=1, masked=None):
+        """`kind` is 2 for the second picture of a statement; the first `masked` patches are hidden behind the mask token."""
         x = self.transformer.patch_embed.proj(pixels).flatten(2).transpose(1, 2)
-        return torch.cat([self.transformer.cls_token.expand(len(x), -1, -1), x], dim=1) + self.token_type_embeddings.weight[1]
+        if masked:
+            hidden = torch.arange(x.shape[1])[:, None] < masked
+            x = torch.where(hidden, self.transformer.mask_token, x)
+        return torch.cat([self.transformer.cls_token.expand(len(x), -1, -1), x], dim=1) + self.token_type_embeddings.weight[kind]
 
     def unimodal(self, x, expert, mask=None, branch=False):
         tokens = x.shape[1]
@@ -140,8 +151,8 @@ class Model(nn.Module):
             x = block(x, biases[layer], [(expert, tokens)])
         return self.transformer.norm(x), side
 
-    def fused(self, ids, pixels, mask=None):
-        text, image = self.embed_text(ids), self.embed_image(pixels)
+    def fused(self, ids, pixels, mask=None, kind=1):
+        text, image = self.embed_text(ids), self.embed_image(pixels, kind)
         x = torch.cat([text, image], dim=1)
         biases = self.biases(ids.shape[1], IMAGE_TOKENS)
         if mask is not None and not bool(mask.all()):
@@ -154,31 +165,15 @@ class Model(nn.Module):
     def embedding(self, rows, name):
         return F.normalize(getattr(self, f"itc_{name}_proj").fc(rows[:, 0]), dim=-1)
 
+    def pooled(self, rows):
+        return torch.tanh(self.pooler.dense(rows))
+
     def match(self, rows):
-        return self.itm_score.fc(torch.tanh(self.pooler.dense(rows)))
+        return self.itm_score.fc(self.pooled(rows))
 
     def words(self, rows):
         transform = self.mlm_score.transform
         return self.mlm_score.decoder(transform.LayerNorm(F.gelu(transform.dense(rows)))) + self.mlm_score.bias
-
-    def loss(self, ids, pixels):
-        pairs = len(ids)
-        text, text_side = self.unimodal(self.embed_text(ids), "text", branch=True)
-        image, image_side = self.unimodal(self.embed_image(pixels), "imag", branch=True)
-        norm = self.transformer.norm
-        target = torch.arange(pairs)
-        total = 0
-        for t, i, prefix, scale in ((text, image, "", self.logit_scale), (norm(text_side), norm(image_side), "vl_", self.logit_vl_scale)):
-            similarity = scale.exp() * self.embedding(i, prefix + "image") @ self.embedding(t, prefix + "text").t()
-            total = total + (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.t(), target)) / 4
-        other = target.roll(1)
-        masked_ids = ids.clone()
-        masked_ids[:, 1:3] = MASK_ID
-        rows = self.fused(torch.cat([ids, ids, ids[other], masked_ids]), torch.cat([pixels, pixels[other], pixels, pixels]))
-        labels = torch.cat([torch.ones(pairs), torch.zeros(2 * pairs)]).long()
-        masked = rows[3 * pairs :, 1:3].reshape(-1, WIDTH)
-        itm = F.cross_entropy(self.match(rows[: 3 * pairs, 0]), labels)
-        return total + itm + 0.25 * F.cross_entropy(self.words(masked), ids[:, 1:3].reshape(-1))
 
 
 def hidden_keys(mask, tokens):
@@ -258,13 +253,9 @@ def main():
         pixels, ids, mask = cached[line]
         if what == "train":
             if optimiser is None:
-                optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)
-            optimiser.zero_grad(set_to_none=True)
-            loss = model.loss(ids, pixels)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            print(json.dumps({"answer": [float(loss)]}), flush=True)
+                optimiser = torch_stages.optimiser_of(model, request)
+            loss = torch_stages.step(model, optimiser, request, ids, pixels)
+            print(json.dumps({"answer": [loss]}), flush=True)
             continue
         with torch.inference_mode():
             if what == "image":

@@ -1,64 +1,159 @@
-/** One optimiser step on image-text pairs, base model, against PyTorch. */
+/** One optimiser step of each stage of training, base model, against PyTorch. */
 import { createRandom, initialParameters, Trainer } from '../../dist/train.mjs';
-import { config, pictures, prepareBaseModel, realTokens, trainingFlops } from '../base-model.mjs';
+import {
+  config,
+  imageTokens,
+  passFlops,
+  pictures,
+  prepareBaseModel,
+  realTokens,
+  trainingFlops,
+} from '../base-model.mjs';
 import { alternate } from '../measure.mjs';
 import { torchPeer } from '../peers/torch.mjs';
 import { peerOf, rowOf } from './row.mjs';
 
-const pairs = 8;
+/** Sequences of a step: pairs, texts, pictures or questions, and half as many statements about two pictures. */
+const batchSize = 8;
+/** Tokens of the texts that the text expert learns from before it sees pairs, and how many are masked. */
+const longTokens = 196;
+const maskedTokens = 29;
+/** Patches that are masked of a picture, and visual tokens to choose from. */
+const maskedPatches = 75;
+const visualTokens = 8192;
+/** Largest relative difference of the first loss from PyTorch's, in stages that draw nothing. */
+const sameLoss = 1e-3;
+
+const vocabulary = {
+  vocabularySize: config.vocabularySize,
+  maskId: 103,
+  isSpecial: (id) => id < 200,
+  isContinuation: () => false,
+};
+
+const repeated = (count, value) => Array.from({ length: count }, () => value);
+
+/** The parameters that learn from texts alone. */
+const textParameters =
+  /text_embeddings|token_type_embeddings|mlp_text|norm2_text|mlm_score|relative_position_bias_table|transformer\.norm/;
+
+/**
+ * The stages: name of the row, items of a step, objectives, other options of the trainer and fields of the batch, what PyTorch is told
+ * beside texts and pictures, and the work of a step. `draws`: masks or negatives, which are not those of the peer.
+ */
+function stages(seed) {
+  const random = createRandom(seed, 2);
+  const { width } = config;
+  const textsOf = (count, tokens) =>
+    Array.from({ length: count }, () => Int32Array.from({ length: tokens }, () => 1000 + random.integer(1000)));
+  const fused = imageTokens + realTokens;
+  const words = [{ weights: width ** 2 }, { weights: width * config.vocabularySize }];
+  const pairs = {
+    name: `step of ITC + ITM + MLM, batch ${batchSize}`,
+    stage: 'pairs',
+    unit: 'pairs',
+    items: batchSize,
+    draws: true,
+    images: batchSize,
+    texts: textsOf(batchSize, realTokens),
+    options: { objectives: ['itc', 'itm', 'mlm'] },
+    flops: trainingFlops(batchSize),
+  };
+  const answers = Array.from({ length: batchSize }, () => random.integer(config.answers));
+  const truth = Array.from({ length: batchSize / 2 }, (_, i) => i % 2);
+  return [
+    pairs,
+    {
+      ...pairs,
+      name: `${pairs.name}, activations computed again`,
+      // Activations that are computed a second time do not count as work.
+      options: { ...pairs.options, checkpointActivations: true },
+      alone: true,
+    },
+    {
+      name: `step on masked pictures, batch ${batchSize}`,
+      stage: 'image',
+      unit: 'pictures',
+      items: batchSize,
+      draws: true,
+      images: batchSize,
+      texts: [],
+      config: { ...config, visualTokens },
+      options: { objectives: ['mim'] },
+      batch: { visualTokens: new Int32Array(batchSize * (imageTokens - 1)).map((_, i) => i % visualTokens) },
+      peer: { masked: maskedPatches, visualTokens },
+      flops: passFlops({
+        lengths: repeated(batchSize, imageTokens),
+        kept: maskedPatches,
+        images: batchSize,
+        heads: [{ rows: batchSize * maskedPatches, weights: width * visualTokens }],
+      }),
+    },
+    {
+      name: `step on masked texts of ${longTokens} tokens, batch ${batchSize}`,
+      stage: 'text',
+      unit: 'texts',
+      items: batchSize,
+      draws: true,
+      images: 0,
+      texts: textsOf(batchSize, longTokens),
+      config: { ...config, maxTextLength: longTokens },
+      options: { objectives: ['textmlm'], masking: 'budget', trainable: (name) => textParameters.test(name) },
+      peer: { masked: maskedTokens },
+      flops: passFlops({
+        lengths: repeated(batchSize, longTokens),
+        kept: maskedTokens,
+        heads: words.map((head) => ({ ...head, rows: batchSize * maskedTokens })),
+        trainsAttention: false,
+      }),
+    },
+    {
+      name: `step of retrieval, batch ${batchSize}`,
+      stage: 'retrieval',
+      unit: 'pairs',
+      items: batchSize,
+      images: batchSize,
+      texts: textsOf(batchSize, realTokens),
+      options: { objectives: ['irtr'] },
+      flops: passFlops({
+        lengths: [...repeated(batchSize, imageTokens), ...repeated(batchSize, realTokens)],
+        images: batchSize,
+      }),
+    },
+    {
+      name: `step of VQA, batch ${batchSize}`,
+      stage: 'vqa',
+      unit: 'questions',
+      items: batchSize,
+      images: batchSize,
+      texts: textsOf(batchSize, realTokens),
+      options: { objectives: ['vqa'], headRate: 20 },
+      batch: { answers: answers.map((label) => ({ labels: [label], scores: [0.9] })) },
+      peer: { answers, score: 0.9 },
+      flops: passFlops({ lengths: repeated(batchSize, fused), images: batchSize }),
+    },
+    {
+      name: `step of NLVR2, batch ${batchSize / 2}`,
+      stage: 'nlvr2',
+      unit: 'statements',
+      items: batchSize / 2,
+      images: batchSize,
+      texts: textsOf(batchSize / 2, realTokens),
+      options: { objectives: ['nlvr2'] },
+      batch: { truth: Int32Array.from(truth) },
+      peer: { truth },
+      flops: passFlops({ lengths: repeated(batchSize, fused), images: batchSize }),
+    },
+  ];
+}
 
 /** @returns rows of the table and what was absent */
 export async function trainingTable({ folder, seed, rounds, threads, log }) {
   const { model } = await prepareBaseModel(folder, seed);
-  const images = pictures(pairs, seed);
+  const images = pictures(batchSize, seed);
   const torch = torchPeer(model, images, threads);
-  const random = createRandom(seed, 2);
-  const batch = {
-    bytes: Buffer.concat(images.map(({ data }) => data)),
-    texts: Array.from({ length: pairs }, () =>
-      Int32Array.from({ length: realTokens }, () => 1000 + random.integer(1000)),
-    ),
-  };
-  const name = `step of ITC + ITM + MLM, batch ${pairs}`;
   const rows = [];
-  for (const checkpointActivations of [false, true]) {
-    log(checkpointActivations ? `${name}, activations computed again` : name);
-    const trainer = await Trainer.create(
-      config,
-      await initialParameters(config, createRandom(seed)),
-      { vocabularySize: config.vocabularySize, maskId: 103, isSpecial: (id) => id < 200, isContinuation: () => false },
-      {
-        objectives: ['itc', 'itm', 'mlm'],
-        schedule: { learningRate: 1e-5, totalSteps: 1000, warmupSteps: 1, decay: 'constant' },
-        clipNorm: 1,
-        seed,
-        checkpointActivations,
-      },
-      { threads },
-    );
-    const contestants = { ours: () => trainer.train(batch) };
-    const comparable = torch && !checkpointActivations;
-    if (comparable) contestants.torch = await torch.train(batch.texts);
-    const seconds = await alternate(contestants, rounds);
-    const work = {
-      name: checkpointActivations ? `${name}, activations computed again` : name,
-      dtype: 'float32',
-      threads,
-      items: pairs,
-      unit: 'pairs',
-      // Activations that are computed a second time do not count as work.
-      flops: trainingFlops(pairs),
-      note: `arena ${Math.round(trainer.engine.memory().arenaBytes / 2 ** 20)} MiB`,
-    };
-    rows.push(
-      rowOf(
-        work,
-        seconds.ours,
-        comparable ? { torch: peerOf(seconds.torch, seconds.ours, contestants.torch.settings) } : {},
-      ),
-    );
-    trainer.dispose();
-  }
+  for (const stage of stages(seed)) rows.push(await stageRow(stage, { images, torch, seed, rounds, threads, log }));
   const version = await torch?.version();
   await torch?.close();
   return {
@@ -66,4 +161,66 @@ export async function trainingTable({ folder, seed, rounds, threads, log }) {
     absent: torch ? [] : ['torch: no Python with torch was found'],
     versions: torch ? { torch: version } : {},
   };
+}
+
+/** The row of one stage. */
+async function stageRow(stage, { images, torch, seed, rounds, threads, log }) {
+  log(stage.name);
+  const own = stage.config ?? config;
+  const trainer = await Trainer.create(
+    own,
+    await initialParameters(own, createRandom(seed)),
+    vocabulary,
+    {
+      schedule: { learningRate: 1e-5, totalSteps: 1000, warmupSteps: 1, decay: 'constant' },
+      clipNorm: 1,
+      seed,
+      ...stage.options,
+    },
+    { threads },
+  );
+  const batch = {
+    texts: stage.texts,
+    ...(stage.images > 0 && { bytes: Buffer.concat(images.slice(0, stage.images).map(({ data }) => data)) }),
+    ...stage.batch,
+  };
+  const losses = {};
+  const contestants = {
+    ours: async () => {
+      const { loss } = await trainer.train(batch);
+      losses.ours ??= loss;
+    },
+  };
+  let settings;
+  if (torch && !stage.alone) {
+    const step = await torch.train(stage.stage, stage.texts, stage.images, stage.peer);
+    settings = step.settings;
+    contestants.torch = async () => {
+      const [loss] = await step();
+      losses.torch ??= loss;
+    };
+  }
+  try {
+    const seconds = await alternate(contestants, rounds);
+    if (contestants.torch && !stage.draws) requireSameLoss(stage.name, losses);
+    const work = {
+      name: stage.name,
+      dtype: 'float32',
+      threads,
+      items: stage.items,
+      unit: stage.unit,
+      flops: stage.flops,
+      note: `arena ${Math.round(trainer.engine.memory().arenaBytes / 2 ** 20)} MiB`,
+    };
+    return rowOf(work, seconds.ours, seconds.torch ? { torch: peerOf(seconds.torch, seconds.ours, settings) } : {});
+  } finally {
+    trainer.dispose();
+    await torch?.close();
+  }
+}
+
+/** @throws where both did not compute the same: their times could not be compared */
+function requireSameLoss(name, { ours, torch }) {
+  if (!(Math.abs(ours - torch) <= sameLoss * Math.abs(torch)))
+    throw new Error(`${name}: expected the first loss ${torch} of PyTorch, got ${ours}`);
 }

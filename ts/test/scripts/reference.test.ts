@@ -56,3 +56,9 @@ it.runIf(hasTorch)('the recorded files are what the script gives, and others are
   const others = output.split('\n').filter((line) => line && !line.endsWith(': the same'));
   expect(others).toEqual(['absolute/vqa.safetensors: other values of final/pooler.dense.bias']);
 });
+
+it.runIf(hasTorch)('the PyTorch of the benches has the losses of this one', async () => {
+  const { code, output } = await run('check_peer.py');
+  expect(output.match(/, off by/g)).toHaveLength(5);
+  expect(code).toBe(0);
+});
