@@ -7,10 +7,12 @@
 import { type ErrorCode, MomeError } from '../runtime/errors.ts';
 
 /**
- * Most steps of a pickle: some hundredths of a second of the library's work. A state of 2,000 tensors with its optimizer takes
- * 100,000.
+ * Most steps of a pickle in a small file: some hundredths of a second of the library's work. Larger files may have more: a large model with
+ * three averages of its weights and its optimizer takes 260,000 steps, in gigabytes.
  */
-const maxSteps = 200_000;
+const stepsOfSmall = 200_000;
+const bytesPerMoreStep = 256;
+const mostSteps = 600_000;
 /** Bytes of a text or of bytes that count as one step. */
 const bytesPerStep = 64;
 
@@ -77,9 +79,11 @@ function code(letter: string): number {
  * A copy of `bytes` that the library may read. State for an object (BUILD) is dropped in it: no tensor needs it, and the library
  * would assign it to whatever lies on the stack. Integers of more than 48 bits become bytes: no tensor needs them either.
  *
+ * @param fileBytes size of the file around the pickle, by which it may have more steps
  * @throws MomeError `MOME_INVALID_FILE` for other opcodes and lengths past the end, `MOME_TOO_LARGE` for too many steps
  */
-export function guardPickle(bytes: Uint8Array, path: string): Uint8Array {
+export function guardPickle(bytes: Uint8Array, path: string, fileBytes = bytes.length): Uint8Array {
+  const maxSteps = Math.min(mostSteps, stepsOfSmall + Math.floor(fileBytes / bytesPerMoreStep));
   const safe = new Uint8Array(bytes);
   const view = new DataView(safe.buffer);
   let steps = 0;

@@ -16,6 +16,10 @@ import { type ArchiveEntry, readArchive } from './zip-archive.ts';
 const maxPickleBytes = 4 * 2 ** 20;
 /** Longest name of a tensor, in characters. */
 const maxNameLength = 512;
+/**
+ * Largest tensors whose checksums are compared when they are read. For all of a file that would take as long again as reading it does.
+ */
+const mostCheckedBytes = 2 ** 20;
 /** Most bytes of the entry that names the byte order. */
 const maxByteOrderBytes = 64;
 /** Most arguments of a call: torch's have fewer than ten, and a list that many calls share would be copied by each. */
@@ -129,10 +133,7 @@ export interface PytorchFile {
   foreignTypeOf(value: PickledValue): string | undefined;
 }
 
-interface StoredFile {
-  readonly start: number;
-  readonly bytes: number;
-}
+type StoredFile = Pick<ArchiveEntry, 'name' | 'start' | 'bytes' | 'crc32'>;
 
 /**
  * Opens an archive, reads its pickle and finds its storages.
@@ -162,7 +163,7 @@ export async function openPytorch(file: InputFile): Promise<PytorchFile> {
         `${path}: expected stored tensors, ${clip(name)} is compressed; save it again with torch.save`,
       );
       checkFirst(storages.get(key), entry, path);
-      storages.set(key, { start: entry.start, bytes: entry.bytes });
+      storages.set(key, { name, start: entry.start, bytes: entry.bytes, crc32: entry.crc32 });
     }
     check(pickle !== undefined, 'MOME_INVALID_FILE', `${path}: expected data.pkl in the archive, found none`);
     check(
@@ -172,7 +173,7 @@ export async function openPytorch(file: InputFile): Promise<PytorchFile> {
     );
     return {
       path,
-      root: await unpickle(pickle, path),
+      root: await unpickle(pickle, path, size),
       fileBytes: size,
       isTensor: (value) => value instanceof PickledTensor,
       entryOf: (name, value) => locate(name, value, storages, file, size),
@@ -189,8 +190,8 @@ function checkFirst(seen: object | undefined, { name }: ArchiveEntry, path: stri
   check(seen === undefined, 'MOME_INVALID_FILE', `${path}: expected one entry of its kind, got another ${clip(name)}`);
 }
 
-async function unpickle(bytes: Uint8Array, path: string): Promise<PickledValue> {
-  const guarded = guardPickle(bytes, path);
+async function unpickle(bytes: Uint8Array, path: string, fileBytes: number): Promise<PickledValue> {
+  const guarded = guardPickle(bytes, path, fileBytes);
   // Both take some hundredths of a second for the longest pickles: other events run in between.
   await setImmediate();
   const parser = new pickleparser.Parser({
@@ -349,5 +350,8 @@ function locate(
     file,
     offset: stored.start + value.offset * size,
     ...(!dense && count > 0 && { strides }),
+    ...(dense &&
+      stored.bytes === count * size &&
+      stored.bytes <= mostCheckedBytes && { checksum: { name: stored.name, crc32: stored.crc32 } }),
   };
 }

@@ -4,6 +4,7 @@
 import { check, clip, MomeError } from '../runtime/errors.ts';
 import type { InputFile } from '../runtime/input-file.ts';
 import { inPieces } from '../runtime/pace.ts';
+import { requireChecksum } from './zip-archive.ts';
 
 /** Bytes of one element, by safetensors' names. */
 export const elementBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const;
@@ -21,6 +22,8 @@ export interface TensorEntry {
   readonly offset: number;
   /** Elements between neighbours of each dimension, when the tensor is not dense and row-major. */
   readonly strides?: readonly number[];
+  /** Of just these bytes, by the name of the archive's entry; left out for large ones. */
+  readonly checksum?: { readonly name: string; readonly crc32: number };
   /** The float32 scales of the rows of an 8-bit matrix. */
   readonly scale?: TensorEntry;
 }
@@ -111,7 +114,12 @@ export async function readIntegers(entry: TensorEntry): Promise<Int32Array> {
 export async function readElements(entry: TensorEntry): Promise<Uint8Array> {
   const size = elementBytes[entry.dtype];
   const count = elementCount(entry.shape, entry.path);
-  if (!entry.strides) return entry.file.read(entry.offset, count * size);
+  if (!entry.strides) {
+    const bytes = await entry.file.read(entry.offset, count * size);
+    const { checksum } = entry;
+    if (checksum) requireChecksum(bytes, checksum.crc32, `${entry.path}: ${clip(checksum.name)}`);
+    return bytes;
+  }
   const last = entry.shape.reduce((sum, dim, i) => sum + (dim - 1) * entry.strides![i]!, 0);
   const source = await entry.file.read(entry.offset, count === 0 ? 0 : (last + 1) * size);
   return gather(source, entry.shape, entry.strides, size);

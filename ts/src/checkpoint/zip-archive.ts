@@ -5,7 +5,7 @@
  * `try` and hands exceptions to the promise that waits.
  */
 import { promisify } from 'node:util';
-import { inflateRaw } from 'node:zlib';
+import { crc32, inflateRaw } from 'node:zlib';
 import * as yauzl from 'yauzl';
 import { check, clip, MomeError } from '../runtime/errors.ts';
 import type { InputFile } from '../runtime/input-file.ts';
@@ -25,7 +25,9 @@ export interface ArchiveEntry {
   readonly bytes: number;
   /** Where its bytes begin in the archive's file. */
   readonly start: number;
-  /** All bytes, inflated. @throws MomeError `MOME_TOO_LARGE` for more than `limit`, `MOME_INVALID_FILE` */
+  /** CRC-32 of the bytes; 0 where the writer left it out, as `torch.save` can be told to. */
+  readonly crc32: number;
+  /** All bytes, inflated and compared with their checksum. @throws MomeError `MOME_TOO_LARGE` for more than `limit`, `MOME_INVALID_FILE` */
   read(limit: number): Promise<Uint8Array>;
 }
 
@@ -85,16 +87,23 @@ export async function* readArchive(file: InputFile): AsyncGenerator<ArchiveEntry
       `${path}: expected at most ${maxEntries} archive entries, got ${zip.entryCount}`,
     );
     const entries = zip.eachEntry()[Symbol.asyncIterator]();
+    const places: Place[] = [];
     for (;;) {
       const next = await guard(entries.next());
-      if (next.done) return;
+      if (next.done) {
+        requireApart(places, path);
+        return;
+      }
       const entry = next.value;
       check(
         entry.fileNameLength <= maxNameBytes,
         'MOME_TOO_LARGE',
         `${path}: expected names of at most ${maxNameBytes} bytes in the archive, got one of ${entry.fileNameLength}`,
       );
-      yield await guard(describe(zip, entry, file));
+      const described = await guard(describe(zip, entry, file));
+      const { name, start } = described;
+      places.push({ name, begin: entry.relativeOffsetOfLocalHeader, end: start + entry.compressedSize });
+      yield described;
     }
   } catch (error) {
     if (error instanceof MomeError) throw error;
@@ -102,6 +111,41 @@ export async function* readArchive(file: InputFile): AsyncGenerator<ArchiveEntry
     const reason = error instanceof Error ? `: ${clip(error.message)}` : '';
     throw new MomeError('MOME_INVALID_FILE', `${path}: expected a PyTorch archive${reason}`, { cause: error });
   }
+}
+
+/** Where an entry lies in the file, its header included. */
+interface Place {
+  readonly name: string;
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** Entries that share bytes would be read in another way by each reader, and a small file would hold much. */
+function requireApart(places: Place[], path: string): void {
+  places.sort((a, b) => a.begin - b.begin);
+  for (const [i, { name, begin }] of places.entries()) {
+    const before = places[i - 1];
+    check(
+      before === undefined || before.end <= begin,
+      'MOME_INVALID_FILE',
+      `${path}: expected entries that lie apart, ${clip(name)} overlaps ${clip(before?.name ?? '')}`,
+    );
+  }
+}
+
+/**
+ * @param expected CRC-32 that the archive names; 0 for none
+ * @param where names the file and the entry
+ * @throws MomeError `MOME_INVALID_FILE` for bytes with another one
+ */
+export function requireChecksum(bytes: Uint8Array, expected: number, where: string): void {
+  if (expected === 0) return;
+  const got = crc32(bytes);
+  check(
+    got === expected,
+    'MOME_INVALID_FILE',
+    `${where}: expected bytes with the checksum ${expected.toString(16)}, got ${got.toString(16)}: the file is damaged`,
+  );
 }
 
 async function describe(zip: yauzl.ZipFile, entry: yauzl.Entry, file: InputFile): Promise<ArchiveEntry> {
@@ -124,7 +168,8 @@ async function describe(zip: yauzl.ZipFile, entry: yauzl.Entry, file: InputFile)
       'MOME_INVALID_FILE',
       `${path}: expected ${bytes} bytes of ${clip(name)}, got ${content.length}`,
     );
+    requireChecksum(content, entry.crc32, `${path}: ${clip(name)}`);
     return content;
   };
-  return { name, compressed: method !== 0 || entry.isEncrypted(), bytes, start, read };
+  return { name, compressed: method !== 0 || entry.isEncrypted(), bytes, start, crc32: entry.crc32, read };
 }

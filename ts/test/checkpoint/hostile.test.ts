@@ -216,6 +216,62 @@ describe('pickles', () => {
       await expect(openCheckpoint(path)).rejects.toThrow(/expected one entry of its kind/);
     }
   });
+
+  it('may have more steps in larger files', async () => {
+    // 240,000 steps, as those of a large model with averages and its optimizer.
+    const pickle = latin(`\x80\x02${'}0'.repeat(26_700)}N.`);
+    await expectCode(() => guardPickle(pickle, 'a.pt'), 'MOME_TOO_LARGE');
+    guardPickle(pickle, 'a.pt', 16 * 2 ** 20);
+    const longest = latin(`\x80\x02${'}0'.repeat(67_000)}N.`);
+    await expectCode(() => guardPickle(longest, 'a.pt', 2 ** 40), 'MOME_TOO_LARGE');
+    const files: [string, Buffer][] = [['a/data.pkl', pickle]];
+    const small = await put('small.pt', zip(files));
+    await expectCode(() => openCheckpoint(small), 'MOME_TOO_LARGE');
+    const large = await put('large.pt', zip([...files, ['a/data/0', Buffer.alloc(16 * 2 ** 20)]]));
+    expect((await expectCode(() => openCheckpoint(large), 'MOME_INVALID_FILE')).message).not.toMatch(/steps/);
+  });
+});
+
+describe('archives', () => {
+  const one = { storage: 'FloatStorage', shape: [2], strides: [1] } as const;
+  const archive = () => Buffer.from(torchArchive({ a: { ...one, values: [1, 2] }, b: { ...one, values: [3, 4] } }));
+  /** Where the central directory's record of an entry begins. */
+  const recordOf = (bytes: Buffer, name: string) => bytes.lastIndexOf(name) - 46;
+
+  it.each(['data.pkl', 'data/0', 'data/1'])('with a wrong checksum of %s are refused, naming it', async (name) => {
+    const bytes = archive();
+    bytes[recordOf(bytes, `archive/${name}`) + 16]! ^= 1;
+    const path = await put('checksum.pt', bytes);
+    const { message } = await expectCode(async () => {
+      const { entries } = await openCheckpoint(path);
+      for (const entry of entries.values()) await readTensor(entry);
+    }, 'MOME_INVALID_FILE');
+    expect(message).toContain(`archive/${name}: expected bytes with the checksum`);
+  });
+
+  it('without checksums are read', async () => {
+    const bytes = archive();
+    for (const name of ['data.pkl', 'data/0', 'data/1'])
+      bytes.writeUInt32LE(0, recordOf(bytes, `archive/${name}`) + 16);
+    const { entries } = await openCheckpoint(await put('unchecked.pt', bytes));
+    expect([...(await readTensor(entries.get('b')!))]).toEqual([3, 4]);
+  });
+
+  it('whose entries overlap are refused, naming one', async () => {
+    const bytes = archive();
+    const [first, second] = ['data/0', 'data/1'].map((name) => recordOf(bytes, `archive/${name}`)) as [number, number];
+    bytes.copyWithin(second + 42, first + 42, first + 46);
+    const shared = await expectCode(async () => openCheckpoint(await put('shared.pt', bytes)), 'MOME_INVALID_FILE');
+    expect(shared.message).toMatch(/archive\/data\/. overlaps archive\/data\/./);
+    const longer = archive();
+    const record = recordOf(longer, 'archive/data/0');
+    for (const at of [20, 24]) longer.writeUInt32LE(longer.readUInt32LE(record + at) + 1, record + at);
+    const reaching = await expectCode(
+      async () => openCheckpoint(await put('reaching.pt', longer)),
+      'MOME_INVALID_FILE',
+    );
+    expect(reaching.message).toMatch(/archive\/data\/1 overlaps archive\/data\/0/);
+  });
 });
 
 describe('small checkpoints of large tensors', () => {

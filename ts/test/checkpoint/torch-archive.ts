@@ -1,4 +1,5 @@
 /** Writes archives as `torch.save` does, and ones that `torch.save` never would. */
+import { crc32 } from 'node:zlib';
 
 /** A tensor of the archive: every tensor has a storage of its own. */
 export interface Pickled {
@@ -116,13 +117,4 @@ export function zip(files: readonly [string, Buffer][]): Uint8Array {
   end.writeUInt32LE(central.length, 12);
   end.writeUInt32LE(position, 16);
   return Buffer.concat([...parts, central, end]);
-}
-
-function crc32(data: Buffer): number {
-  let crc = ~0;
-  for (const byte of data) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
-  }
-  return ~crc >>> 0;
 }
