@@ -24,12 +24,15 @@ export function picturesProgram(setting: StepSetting): StepProgram {
   const grid = gridOf(config);
   const patches = grid ** 2;
   const training = mimFunction(config, objectiveOptionsOf(setting), trainable);
-  return meansProgram(training, ({ whole, random }): Sampled => {
+  return meansProgram(training, async ({ whole, random }): Promise<Sampled> => {
     const { own, ownPictures } = whole;
     const share = options.maskedPatchShare;
     const masks = new Int32Array(whole.pictures * patches);
-    for (let begin = 0; begin < masks.length; begin += patches)
+    const pace = new Pace();
+    for (let begin = 0; begin < masks.length; begin += patches) {
       masks.set(maskBlocks(grid, random, share === undefined ? undefined : { share }), begin);
+      await pace.rest();
+    }
     const dropped = dropPaths(setting, new Array<boolean>(whole.pictures).fill(false), ['block'], random);
     const scalars = scalarsOf(options, random);
     return {

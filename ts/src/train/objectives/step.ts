@@ -134,11 +134,14 @@ export interface Sampled {
 type Accuracies = Partial<Readonly<Record<Objective, number>>>;
 
 /** A program whose losses are means over rows: those of a micro-batch count as its share of all rows. */
-export function meansProgram(training: TrainingFunction, sample: (context: StepContext) => Sampled): StepProgram {
+export function meansProgram(
+  training: TrainingFunction,
+  sample: (context: StepContext) => Sampled | Promise<Sampled>,
+): StepProgram {
   return {
     functions: [training],
     run: async (context) => {
-      const { rows, parts, part } = sample(context);
+      const { rows, parts, part } = await sample(context);
       for (const [place, range] of parts.entries()) {
         const { args, accuracies } = part(range);
         const sizes: Readonly<Record<string, number>> = args.dims;
