@@ -63,10 +63,19 @@ STAGES = {
     "pairs_dropped": {"objectives": ["itc", "itm", "mlm"], **DROPPED},
     "nlvr2_dropped": {"objectives": ["nlvr2"], **DROPPED},
 }
-# Two runs of the preset `original`, the second from the weights that the first leaves.
+# Runs of the preset `original`: texts, pairs from the weights that texts leave, and each task from those that pairs leave.
 ORIGINAL = {
     "original_text": {"objectives": ["textmlm"], "trainable": TEXT_PARAMETERS},
     "original_pairs": {"objectives": ["itc", "itm", "mlm"]},
+    "original_retrieval": {"objectives": ["irtr"]},
+    "original_vqa": {"objectives": ["vqa"], "head_rate": 20},
+    "original_nlvr2": {"objectives": ["nlvr2"]},
+}
+STARTS = {
+    "original_pairs": "original_text",
+    "original_retrieval": "original_pairs",
+    "original_vqa": "original_pairs",
+    "original_nlvr2": "original_pairs",
 }
 ORIGINAL_SETTINGS = {"steps": 5, "total_steps": 5, "warmup_steps": 2, "drop_path": 0.1, "text_dropout": 0.1}
 DEFAULTS = {
@@ -256,11 +265,11 @@ def cases():
         if positions == "relative":
             stages.update({name: {**DEFAULTS, **ORIGINAL_SETTINGS, **own} for name, own in ORIGINAL.items()})
         yield f"{positions}/config.json", {"name": positions, "arch": arch, "stages": stages}
-        model = None
+        trained = {}
         for number, (name, settings) in enumerate(stages.items()):
-            if name != "original_pairs":
-                model = Vlmo(arch).double()
-                model.load_state_dict(start.state_dict())
+            model = Vlmo(arch).double()
+            model.load_state_dict(trained[STARTS[name]] if name in STARTS else start.state_dict())
+            trained[name] = model.state_dict()
             yield f"{positions}/{name}.safetensors", record(model, inputs, settings, numpy.random.default_rng((seed, number)))
 
 

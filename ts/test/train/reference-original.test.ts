@@ -1,8 +1,8 @@
 /**
- * Two runs of the preset `original`, one on texts alone and one on pairs that begins with its weights, beside PyTorch. The runs are those of
- * `mome train`; the batches are the recorded ones.
+ * Runs of the preset `original` beside PyTorch: one on texts alone, one on pairs that begins with its weights, and one for each task from
+ * those. The runs are those of `mome train`; the batches are the recorded ones.
  */
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterEach, expect, it, vi } from 'vitest';
@@ -27,19 +27,37 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** A folder with four captions of one picture, and a vocabulary. */
+/** A folder with a vocabulary, and with pairs, questions and statements on pictures of one colour. */
 async function dataFolder(): Promise<string> {
   const folder = await temporaryFolder();
+  const write = (name: string, value: unknown) => writeFile(join(folder, name), JSON.stringify(value));
   const pieces = Array.from({ length: vocabulary.vocabularySize }, (_, id) =>
     vocabulary.isContinuation(id) ? `##s${id}` : (['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'][id] ?? `word${id}`),
   );
   await writeFile(join(folder, 'vocab.txt'), `${pieces.join('\n')}\n`);
-  await writeFile(join(folder, 'a.txt'), 'word5\nword6\nword7\nword8\n');
-  await sharp({ create: { width: 24, height: 24, channels: 3, background: '#f00' } })
-    .png()
-    .toFile(join(folder, 'a.png'));
+  const picture = sharp({ create: { width: 24, height: 24, channels: 3, background: '#f00' } }).png();
+  await mkdir(join(folder, 'pairs'));
+  await writeFile(join(folder, 'pairs', 'a.txt'), 'word5\nword6\nword7\nword8\n');
+  for (const name of ['pairs/a', 'COCO_val2014_000000000001', 'dev-0-0-img0', 'dev-0-0-img1'])
+    await picture.toFile(join(folder, `${name}.png`));
+  const questions = ['one', 'red', 'blue', 'left', 'cat', 'dog', 'tree'].map((answer, i) => ({
+    question: { image_id: 1, question_id: i, question: 'word5' },
+    annotation: {
+      image_id: 1,
+      question_id: i,
+      multiple_choice_answer: answer,
+      answers: Array.from({ length: 10 }, (_, person) => ({ answer, answer_id: person + 1 })),
+    },
+  }));
+  await write('questions.json', { questions: questions.map(({ question }) => question) });
+  await write('annotations.json', { annotations: questions.map(({ annotation }) => annotation) });
+  const statements = [0, 1, 2, 3].map((i) => ({ identifier: `dev-0-0-${i}`, sentence: 'word5', label: 'True' }));
+  await writeFile(join(folder, 'statements.json'), statements.map((each) => `${JSON.stringify(each)}\n`).join(''));
   return folder;
 }
+
+const questions = { questions: 'questions.json', annotations: 'annotations.json', images: '.', answers: { fewest: 1 } };
+const statements = { statements: 'statements.json', images: '.' };
 
 /** Runs a recipe with the preset and the recorded batches of a stage: what it reported, began with and left. */
 async function run(stage: ReferenceStage, folder: string, init: string, changes: Record<string, unknown> = {}) {
@@ -51,7 +69,8 @@ async function run(stage: ReferenceStage, folder: string, init: string, changes:
     model,
     init,
     vocabulary: 'vocab.txt',
-    data: { pairs: '.' },
+    data: { pairs: 'pairs' },
+    headRate: settings.head_rate,
     batchSize: 4,
     phases: [
       {
@@ -87,7 +106,7 @@ async function run(stage: ReferenceStage, folder: string, init: string, changes:
 const failed = (stage: ReferenceStage, { metrics, left }: Awaited<ReturnType<typeof run>>) =>
   checksOfRun(stage, metrics, left).filter(({ passed }) => !passed);
 
-it('a run on texts and one on pairs after it are those of PyTorch, and the weights between them are exact', async () => {
+it('runs on texts, on pairs after it and on each task after that are those of PyTorch, from exact weights', async () => {
   const folder = await dataFolder();
   const texts = await ReferenceStage.open('relative', 'original_text');
   const first = await run(texts, folder, weightsOf('relative'));
@@ -99,6 +118,17 @@ it('a run on texts and one on pairs after it are those of PyTorch, and the weigh
   expect(second.types).toEqual(new Set(['F32']));
   expect(second.start).toEqual(first.left);
   expect(failed(pairs, second)).toEqual([]);
+
+  for (const [name, data] of [
+    ['original_retrieval', { pairs: 'pairs' }],
+    ['original_vqa', questions],
+    ['original_nlvr2', statements],
+  ] as const) {
+    const task = await ReferenceStage.open('relative', name);
+    const third = await run(task, folder, second.output, { data });
+    expect(third.start).toEqual(second.left);
+    expect(failed(task, third)).toEqual([]);
+  }
 });
 
 it.each([
