@@ -16,6 +16,7 @@ const mostDepth = 4;
  */
 export async function embeddedPixels(name: string, drawing: Uint8Array, depth = 0): Promise<number> {
   const text = Buffer.from(drawing.buffer, drawing.byteOffset, drawing.byteLength).toString('latin1');
+  requirePlainDeclarations(name, text);
   const seen = new Map<string, number>();
   let total = 0;
   for (const { 0: start, 1: quote, index } of text.matchAll(startOfUrl)) {
@@ -32,6 +33,31 @@ export async function embeddedPixels(name: string, drawing: Uint8Array, depth = 
   }
   return total;
 }
+
+/**
+ * Entities and default attributes that a drawing declares could hold pictures, or parts of their URLs, and be used many times. Drawing programs
+ * declare short names of namespaces in this way, which are web addresses.
+ *
+ * @throws MomeError `MOME_INVALID_IMAGE` for any other entity, and for a default of `href`
+ */
+function requirePlainDeclarations(name: string, text: string): void {
+  for (const { index } of text.matchAll(/<!ENTITY/g)) {
+    namespaceEntity.lastIndex = index;
+    check(
+      namespaceEntity.test(text),
+      'MOME_INVALID_IMAGE',
+      `${name}: expected a drawing whose entities are web addresses, got another one in its document type; save it without`,
+    );
+  }
+  check(
+    !/<!ATTLIST[^<]*href/i.test(text),
+    'MOME_INVALID_IMAGE',
+    `${name}: expected a drawing whose document type gives no default to href, got one; save it without`,
+  );
+}
+
+/** No character of the value can end an attribute or stand for another one. */
+const namespaceEntity = /<!ENTITY\s+[\w.-]+\s+(["'])https?:\/\/[\w./:#~-]*\1\s*>/y;
 
 async function pixelsOf(name: string, url: string, depth: number): Promise<number> {
   const bytes = await dataUrlBytes(name, url).catch(() => new Uint8Array(0));

@@ -20,6 +20,25 @@ const drawing = (body: string, attributes = 'width="8" height="8"') =>
 const plain = (width: number, height: number) =>
   sharp({ create: { width, height, channels: 3, background: '#fff' }, limitInputPixels: false });
 
+/** A TIFF of one pixel in CIE L*a*b*. */
+function labTiff(little: boolean): Buffer {
+  const tags = [256, 1, 257, 1, 258, 8, 259, 1, 262, 8, 273, 8, 277, 3, 278, 1, 279, 3];
+  const bytes = Buffer.alloc(12 + 2 + 12 * (tags.length / 2) + 4);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  bytes.write(little ? 'II' : 'MM', 'latin1');
+  view.setUint16(2, 42, little);
+  view.setUint32(4, 12, little);
+  view.setUint16(12, tags.length / 2, little);
+  for (let i = 0; i < tags.length; i += 2) {
+    const at = 14 + 6 * i;
+    view.setUint16(at, tags[i]!, little);
+    view.setUint16(at + 2, 3, little);
+    view.setUint32(at + 4, 1, little);
+    view.setUint16(at + 8, tags[i + 1]!, little);
+  }
+  return bytes;
+}
+
 describe('decodeFile', () => {
   it.each(['png', 'jpeg', 'webp', 'gif', 'avif'] as const)('reads %s', async (format) => {
     const { data, width, height } = await decode(await encoded(format));
@@ -118,6 +137,34 @@ describe('decodeFile', () => {
     expect(await decode(shown(`data:image/png;base64,${small}`), 8)).toMatchObject({ width: 8, height: 8 });
   });
 
+  it('refuses entities and defaults that could hold pictures', async () => {
+    const small = (await plain(8, 8).png().toBuffer()).toString('base64');
+    const url = `data:image/png;base64,${small}`;
+    const image = (href: string) => `<image width="8" height="8" href="${href}"/>`;
+    const declared = (declarations: string, body: string) =>
+      Buffer.concat([Buffer.from(`<?xml version="1.0"?>\n<!DOCTYPE svg [${declarations}]>`), drawing(body)]);
+    const hostile = [
+      declared(`<!ENTITY u "${url}">`, image('&u;')),
+      declared('<!ENTITY d "da">\n<!ENTITY\te \'&d;ta:\'>', image(`&e;${url.slice(5)}`)),
+      declared(`<!ENTITY x 'http://a'><!ENTITY c '${image(url).replaceAll('"', '&#34;')}'>`, '&c;'),
+      declared('<!ENTITY h "http://a&#34; href=&#34;d">', image(`&h;${url.slice(1)}`)),
+      declared(`<!ATTLIST image href CDATA "${url}">`, '<image width="8" height="8"/>'.repeat(3)),
+      declared(`<!ATTLIST image\n x CDATA "1"\n xlink:href CDATA "${url}">`, '<image width="8" height="8"/>'),
+    ];
+    const inner = `data:image/svg+xml;base64,${hostile[0]!.toString('base64')}`;
+    for (const file of [...hostile, gzipSync(hostile[0]!), drawing(image(inner))]) {
+      const { message } = await expectCode(() => decode(file, 8), 'MOME_INVALID_IMAGE');
+      expect(message).toMatch(/whose entities are web addresses|no default to href/);
+    }
+    // The loader knows none of these.
+    const parameter = declared(`<!ENTITY % p "<!ENTITY u '${url}'>"> %p;`, image('&u;'));
+    await expectCode(() => decode(parameter, 8), 'MOME_INVALID_IMAGE');
+    const namespaces =
+      '<!ENTITY ns_svg "http://www.w3.org/2000/svg"> <!ENTITY ns_flows \'https://ns.adobe.com/Flows/1.0/\' >';
+    const usual = declared(`${namespaces}<!ATTLIST g id ID #IMPLIED>`, '<path xmlns="&ns_svg;" d="M0 0h8v8H0z"/>');
+    expect(await decode(usual, 8)).toMatchObject({ width: 8, height: 8 });
+  });
+
   it('loads nothing from outside a drawing', async () => {
     const path = new URL('fixtures/animated.gif', import.meta.url);
     const { data } = await decode(drawing(`<image width="8" height="8" href="${path}"/>`), 8);
@@ -138,6 +185,12 @@ describe('decodeFile', () => {
     ['a film', Buffer.from('\0\0\0\x18ftypisom\0\0\0\0', 'latin1'), /got video$/],
     ['another archive', gzipSync('text'), /text|gzip/],
     ['half a PNG', encoded('png').then((bytes) => bytes.subarray(0, 700)), /whole PNG picture/],
+    ['PPM', Buffer.from('P6\n2 1\n255\n\xff\0\0\0\xff\0', 'latin1'), /got PPM; convert it/],
+    ['plain PGM', Buffer.from('P2 # made by hand\n1 1 255 7'), /got PPM; convert it/],
+    ['QOI', Buffer.from('qoif\0\0\0\x01\0\0\0\x01\x04\0', 'latin1'), /got QOI; convert it/],
+    ['a TIFF in L*a*b*', labTiff(true), /got a TIFF in CIE L\*a\*b\* colours, .*convert it/],
+    ['one of the other byte order', labTiff(false), /got a TIFF in CIE L\*a\*b\* colours, .*convert it/],
+    ['half a TIFF', labTiff(true).subarray(0, 30), /whole TIFF picture/],
     ['noise', testImage(1, 8).data, /another kind/],
   ])('says what %s is', async (_, bytes, message) => {
     const error = await expectCode(async () => decode(await bytes), 'MOME_INVALID_IMAGE');
