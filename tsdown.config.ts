@@ -22,7 +22,11 @@ export default defineConfig([
   },
   {
     ...shared,
-    entry: { cli: 'ts/src/cli/main.ts', decoder: 'ts/src/image/decoder.ts' },
+    entry: {
+      cli: 'ts/src/cli/main.ts',
+      decoder: 'ts/src/image/decoder.ts',
+      'parquet-reader': 'ts/src/train/data/parquet-reader.ts',
+    },
     format: 'esm',
     dts: false,
     clean: false,

@@ -1,4 +1,4 @@
-/** Tests of ts/src start decoder processes from dist: builds it anew where it is missing or older than its sources. */
+/** Tests of ts/src start decoder processes and a reader thread from dist: builds it anew where it is missing or older than their sources. */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,7 +11,10 @@ export default function setup(): void {
   const sources = ['ts/src/image', 'ts/src/runtime'].flatMap((folder) =>
     readdirSync(join(root, folder)).map((name) => changed(join(folder, name))),
   );
-  if (changed('dist/decoder.mjs') > Math.max(...sources)) return;
+  const reader = ['parquet-reader', 'parquet-file'].map((name) => changed(`ts/src/train/data/${name}.ts`));
+  const isNew =
+    changed('dist/decoder.mjs') > Math.max(...sources) && changed('dist/parquet-reader.mjs') > Math.max(...reader);
+  if (isNew) return;
   const { status, stderr } = spawnSync(process.execPath, [join(root, 'scripts', 'build-ts.mjs')], { encoding: 'utf8' });
   if (status !== 0) throw new Error(`dist could not be built:\n${stderr}`);
 }

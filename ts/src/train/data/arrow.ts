@@ -248,7 +248,7 @@ class ArrowTable implements RowTable {
     const where = `${this.path}: record batch ${index}, ${name}`;
     try {
       const field = this.#schema.fields.findIndex((each) => each.name === name);
-      const loader = bufferLoader(this.#arrow, header, this.#schema.fields.slice(0, field + 1));
+      const loader = bufferLoader(this.#arrow, header, this.#schema.fields.slice(0, field + 1), where);
       const type = this.#schema.fields[field]!.type as DataType;
       const wanted = loader.buffersOf(field);
       const isBytes = this.#arrow.DataType.isBinary(type) || this.#arrow.DataType.isLargeBinary(type);
@@ -292,13 +292,13 @@ class ArrowTable implements RowTable {
 }
 
 /** A column loader that knows which buffers of a batch belong to a column, and takes those alone. */
-function bufferLoader({ VectorLoader }: Arrow, header: RecordBatch, fields: Schema['fields']) {
+function bufferLoader({ VectorLoader }: Arrow, header: RecordBatch, fields: Schema['fields'], where: string) {
   class Loader extends VectorLoader {
     chunks: ReadonlyMap<number, Uint8Array> = new Map();
     taken: number[] = [];
 
     protected override readData(_type: DataType, region = this.nextBufferRange()): Uint8Array<ArrayBuffer> {
-      check(region, 'MOME_INVALID_FILE', 'a batch has fewer buffers than its columns need');
+      check(region, 'MOME_INVALID_FILE', `${where}: expected a buffer for each part of a column, got fewer`);
       this.taken.push(this.buffersIndex);
       return (this.chunks.get(this.buffersIndex) as Uint8Array<ArrayBuffer>) ?? new Uint8Array(0);
     }

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { decodeFile } from '../../../src/image/decode.ts';
 import { type Dataset, everyText, textsOf } from '../../../src/train/data/dataset.ts';
 import { openDataset } from '../../../src/train/data/open.ts';
+import { openParquet } from '../../../src/train/data/parquet.ts';
 
 const fixture = (name: string) => path.join(import.meta.dirname, 'fixtures', name);
 
@@ -133,6 +134,22 @@ describe('Parquet files of another program', () => {
       expect(await coloursOf(dataset, 4)).toEqual([[40, 5, 200]]);
     }),
   );
+});
+
+describe('Parquet files that were damaged', () => {
+  it('end with their time, and others are read afterwards', async () => {
+    // One byte of `plain.parquet` is another: its pages lead back to themselves.
+    const table = await openParquet(fixture('endless.parquet'), 2000);
+    await expect(table.read(0, ['jpg', 'captions'])).rejects.toMatchObject({
+      code: 'MOME_INVALID_FILE',
+      message: expect.stringContaining(
+        'endless.parquet: expected a Parquet file that can be read, it took longer than 2 s',
+      ),
+    });
+    await opened({ files: fixture('plain.parquet') }, async (dataset) => {
+      expect((await dataset.item(1)).texts.length).toBe(2);
+    });
+  });
 });
 
 describe('tar shards of another program', () => {
