@@ -62,6 +62,8 @@ STAGES = {
     "text_dropped": {"objectives": ["textmlm"], "trainable": TEXT_PARAMETERS, **DROPPED},
     "pairs_dropped": {"objectives": ["itc", "itm", "mlm"], **DROPPED},
     "nlvr2_dropped": {"objectives": ["nlvr2"], **DROPPED},
+    # Dropout of texts counts through the rows of a run, so that a batch in parts draws otherwise; drop path does not.
+    "pairs_drop_path": {"objectives": ["itc", "itm", "mlm"], "drop_path": 0.3},
 }
 # Runs of the preset `original`: texts, pairs from the weights that texts leave, and each task from those that pairs leave.
 ORIGINAL = {

@@ -175,7 +175,8 @@ export class ReferenceStage {
 
   /** A program that takes its draws from this stage. */
   withDraws(program: StepProgram): StepProgram {
-    const pass = passes[program.functions[0]!.losses[0]!.objective as keyof typeof passes];
+    const first = program.functions.flatMap(({ losses }) => losses)[0]!;
+    const pass = passes[first.objective as keyof typeof passes];
     return {
       ...program,
       run: async (context) => {
