@@ -76,6 +76,7 @@ export function trainerOptionsOf(recipe: Recipe, phase: Phase, steps: number): T
     decayRule: recipe.decayRule,
     clipNorm: recipe.clipNorm,
     accumulate: recipe.accumulate,
+    ...(recipe.microBatch !== undefined && { microBatch: recipe.microBatch }),
     headRate: recipe.headRate,
     groups: recipe.groups,
     vlBranch: phase.vlBranch,

@@ -240,7 +240,7 @@ describe('a run', () => {
     const { run } = runner();
     const phases = [{ ...recipe.phases[0], learningRate: 1e30 }];
     const error = await expectCode(() => run({ ...recipe, phases, maxNonFiniteSteps: 2 }), 'MOME_NON_FINITE');
-    expect(error.message).toMatch(/2 times in a row; the last batch, of step \d, has .*\d\.png/);
+    expect(error.message).toMatch(/2 times in a row; the last batch, of step \d, has .*pairs\.jsonl:\d/);
   });
 
   it('reports curves that need no network', async () => {
