@@ -105,7 +105,8 @@ async function runOne(recipe: Recipe, options: OwnOptions): Promise<RunResult> {
 
 async function runChain(chain: readonly Stage[], options: OwnOptions): Promise<RunResult> {
   const { output, signal, onStart } = options;
-  const folders = chain.map(({ name }) => join(output, name));
+  // Stages name each other's files, and paths in recipes are relative to another folder.
+  const folders = chain.map(({ name }) => resolve(output, name));
   const report = () =>
     writeReport(
       join(output, reportName),
@@ -139,7 +140,7 @@ async function chainVocabulary(chain: readonly Stage[], options: OwnOptions): Pr
   const learning = chain.filter(({ recipe }) => typeof recipe.vocabulary === 'object');
   const wanted = learning[0]?.recipe.vocabulary;
   if (typeof wanted !== 'object') return undefined;
-  const file = join(options.output, vocabularyName);
+  const file = resolve(options.output, vocabularyName);
   if (options.resume && (await exists(file))) return file;
   await learnVocabulary(file, wanted, textsOfStages(learning, options.folder));
   return file;

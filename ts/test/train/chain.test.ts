@@ -1,5 +1,5 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { presets } from '../../src/architecture/config.ts';
@@ -117,6 +117,13 @@ describe('a chain', () => {
     const started = await tensors(join(other.output, '2-both', 'checkpoint-0-1.safetensors'));
     for (const [name, values] of text) expect(started.get(`param/${name}`)).toEqual(values);
     expect(await readFile(join(output, 'report.html'), 'utf8')).toMatch(/1-text[\s\S]*2-both/);
+  });
+
+  it('writes to a folder that is named from elsewhere than its recipe', async () => {
+    const file = join(folder, 'chain.json');
+    await writeFile(file, JSON.stringify(chain));
+    const output = relative('.', join(folder, 'elsewhere'));
+    expect((await runTraining(file, { output, quiet: true })).steps).toBe(7);
   });
 
   it('keeps what a stage does not train to the last bit', async () => {
