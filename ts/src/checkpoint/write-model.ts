@@ -5,7 +5,8 @@ import { writeFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import type { VlmoConfig } from '../architecture/config.ts';
 import { isBlockMatrix, parameterShapes } from '../architecture/parameters.ts';
-import type { DType } from '../runtime/addon.ts';
+import { type DType, dtypes } from '../runtime/addon.ts';
+import { checkKind, checkSignal, kinds, oneOf, takePath } from '../runtime/arguments.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
 import { exists, replaceFile, writeTogether } from '../runtime/files.ts';
 import { readText, type TextFile } from '../runtime/input-file.ts';
@@ -45,6 +46,15 @@ export async function writeModel(
   parameters: ReadonlyMap<string, Float32Array>,
   options: WriteOptions,
 ): Promise<void> {
+  takePath('writeModel', folder, 'a folder');
+  checkKind('writeModel', 'parameters', parameters, kinds.map);
+  checkKind('writeModel', 'options', options, kinds.object);
+  checkKind('writeModel', 'dtype', options.dtype, oneOf(dtypes));
+  checkKind('writeModel', 'vocabularyFiles', options.vocabularyFiles, kinds.list);
+  if (options.answers !== undefined) checkKind('writeModel', 'answers', options.answers, kinds.list);
+  if (options.omit !== undefined) checkKind('writeModel', 'omit', options.omit, kinds.callback);
+  checkSignal('writeModel', options.signal);
+  checkKind('writeModel', 'config', config, kinds.object);
   const tensors: TensorToWrite[] = [];
   for (const [name, shape] of parameterShapes(config)) {
     requireNotAborted(options.signal, 'convert');

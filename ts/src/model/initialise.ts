@@ -3,6 +3,7 @@
  */
 import type { VlmoConfig } from '../architecture/config.ts';
 import { parameterShapes } from '../architecture/parameters.ts';
+import { checkKind, kinds, oneOf, withMethods } from '../runtime/arguments.ts';
 import { inPieces, Pace } from '../runtime/pace.ts';
 
 /** Standard deviation of the truncated normal: 0.02 at width 768, as in BERT and BEiT; products keep that scale at other widths. */
@@ -33,6 +34,9 @@ export async function initialParameters(
   random: NumberSource,
   scheme: InitialScheme = 'mome',
 ): Promise<Map<string, Float32Array>> {
+  checkKind('initialParameters', 'config', config, kinds.object);
+  checkKind('initialParameters', 'random', random, withMethods('a generator of createRandom', 'normal', 'uniform'));
+  checkKind('initialParameters', 'scheme', scheme, oneOf(['mome', 'original']));
   const parameters = new Map<string, Float32Array>();
   const pace = new Pace();
   for (const [name, shape] of parameterShapes(config)) {

@@ -50,7 +50,27 @@ export const kinds = {
   flag: { expected: 'true or false', accepts: (value) => typeof value === 'boolean' },
   object: { expected: 'an object', accepts: isObject },
   list: { expected: 'a list', accepts: Array.isArray },
+  map: { expected: 'a Map', accepts: (value) => isObject(value) && 'get' in value && typeof value.get === 'function' },
+  numbers: { expected: 'a list of numbers', accepts: isNumbers },
+  floats: { expected: 'a Float32Array', accepts: (value) => value instanceof Float32Array },
+  integers: { expected: 'an Int32Array', accepts: (value) => value instanceof Int32Array },
 } as const satisfies Readonly<Record<string, Kind>>;
+
+/** Whether `value` is a list of numbers or a typed array of them. */
+function isNumbers(value: unknown): boolean {
+  if (Array.isArray(value)) return value.every((each) => typeof each === 'number' || typeof each === 'boolean');
+  return ArrayBuffer.isView(value) && 'length' in value && !/^Big/.test(describe(value));
+}
+
+/** Anything with methods of these names. */
+export function withMethods(expected: string, ...names: readonly string[]): Kind {
+  return {
+    expected,
+    accepts: (value) =>
+      isObject(value) &&
+      names.every((name) => typeof (value as Readonly<Record<string, unknown>>)[name] === 'function'),
+  };
+}
 
 /** One of the values in a list. */
 export function oneOf(values: readonly unknown[]): Kind {

@@ -2,6 +2,7 @@
  * What the matching head's number means as a probability: Platt's sigmoid over its log-odds, fitted on held-out pairs.
  */
 import type { MatchCalibration } from '../checkpoint/index.ts';
+import { checkKind, kinds } from '../runtime/arguments.ts';
 import { check } from '../runtime/errors.ts';
 
 /** Newton steps; a dozen are enough. */
@@ -22,6 +23,8 @@ const groups = 15;
  * @see Platt, Probabilistic outputs for support vector machines (1999); Lin, Lin and Weng (2007)
  */
 export function fitCalibration(logOdds: ArrayLike<number>, isRight: ArrayLike<number>): MatchCalibration {
+  checkKind('fitCalibration', 'logOdds', logOdds, kinds.numbers);
+  checkKind('fitCalibration', 'isRight', isRight, kinds.numbers);
   const count = logOdds.length;
   check(
     count === isRight.length,
@@ -85,6 +88,8 @@ export function fitCalibration(logOdds: ArrayLike<number>, isRight: ArrayLike<nu
  * @returns 0 where the probabilities hold; at most 1
  */
 export function expectedCalibrationError(probabilities: ArrayLike<number>, isRight: ArrayLike<number>): number {
+  checkKind('expectedCalibrationError', 'probabilities', probabilities, kinds.numbers);
+  checkKind('expectedCalibrationError', 'isRight', isRight, kinds.numbers);
   const count = probabilities.length;
   check(
     count === isRight.length && count > 0,

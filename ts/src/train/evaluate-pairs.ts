@@ -4,8 +4,10 @@
  */
 import type { RerankOptions } from '../inference/results.ts';
 import type { Vlmo } from '../inference/vlmo.ts';
+import { checkKind, withMethods } from '../runtime/arguments.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
 import type { PairDataset } from './data/pairs.ts';
+import { checkEvaluation } from './evaluation-arguments.ts';
 import { type Rankings, type Recall, type RetrievalScores, rankAll, recall } from './retrieval.ts';
 
 /** Pictures of one call of the dual encoder, and texts. */
@@ -81,6 +83,13 @@ interface Picture {
  *   than the set; else as `embedImages` and `rerank`
  */
 export async function evaluatePairs(options: PairsEvaluation): Promise<PairsReport> {
+  checkEvaluation('evaluatePairs', options, 'embedImages', 'embedTexts');
+  checkKind(
+    'evaluatePairs',
+    'dataset',
+    options.dataset,
+    withMethods('a data set of openPairs', 'group', 'captions', 'image'),
+  );
   const { model, dataset, captions: most = Number.POSITIVE_INFINITY, k = 32, signal } = options;
   const isCount = (value: number) => value === Number.POSITIVE_INFINITY || (Number.isInteger(value) && value > 0);
   check(isCount(most), 'MOME_INVALID_ARGUMENT', `evaluatePairs: expected captions > 0, got ${most}`);

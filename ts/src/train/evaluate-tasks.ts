@@ -3,8 +3,10 @@
  */
 import pLimit from 'p-limit';
 import type { Vlmo } from '../inference/vlmo.ts';
+import { takeList } from '../runtime/arguments.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
 import type { Nlvr2Statement, VqaQuestion } from './data/vqa.ts';
+import { checkEvaluation } from './evaluation-arguments.ts';
 import { officialAccuracy, softScore } from './vqa-accuracy.ts';
 
 /** Calls that wait for the model, so that pictures are decoded while it computes. */
@@ -52,7 +54,9 @@ export interface VqaReport {
  * @throws MomeError as `Vlmo.answer`; `MOME_INVALID_ARGUMENT` without questions
  */
 export async function evaluateVqa(options: VqaEvaluation): Promise<VqaReport> {
-  const { questions, model, onAnswer } = options;
+  checkEvaluation('evaluateVqa', options, 'answer');
+  const questions = takeList('evaluateVqa', options.questions, 'questions', 'question') as VqaQuestion[];
+  const { model, onAnswer } = options;
   check(questions.length > 0, 'MOME_INVALID_ARGUMENT', 'evaluateVqa: expected at least one question, got none');
   const best = await eachInOrder(options, questions, async ({ picture, question }, call) => {
     const [first] = await model.answer(picture, question, { ...call, k: 1 });
@@ -114,7 +118,9 @@ export interface Nlvr2Report {
  * @throws MomeError as `Vlmo.reason`; `MOME_INVALID_ARGUMENT` without statements
  */
 export async function evaluateNlvr2(options: Nlvr2Evaluation): Promise<Nlvr2Report> {
-  const { statements, model, onJudgement } = options;
+  checkEvaluation('evaluateNlvr2', options, 'reason');
+  const statements = takeList('evaluateNlvr2', options.statements, 'statements', 'statement') as Nlvr2Statement[];
+  const { model, onJudgement } = options;
   check(statements.length > 0, 'MOME_INVALID_ARGUMENT', 'evaluateNlvr2: expected at least one statement, got none');
   const judgements = await eachInOrder(options, statements, ({ pictures, statement }, call) =>
     model.reason(pictures, statement, call),

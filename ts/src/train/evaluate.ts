@@ -5,10 +5,12 @@
 import type { MatchCalibration } from '../checkpoint/index.ts';
 import { type Fusion, fusedScore, matchLogOdds, matchProbability } from '../inference/fused-score.ts';
 import type { Vlmo } from '../inference/vlmo.ts';
+import { checkKind, kinds } from '../runtime/arguments.ts';
 import { check } from '../runtime/errors.ts';
 import { expectedCalibrationError, fitCalibration } from './calibrate.ts';
 import { evaluationCaption } from './data/captions.ts';
 import { type EmojiStyle, flattenOnWhite, loadEmojiPictures } from './data/emoji.ts';
+import { checkEvaluation } from './evaluation-arguments.ts';
 import { type RankedAll, type Rankings, type RetrievalScores, rankAll, recall, rerankAll } from './retrieval.ts';
 
 /** Most pairs of one fusion call: keeps progress moving and memory bounded. */
@@ -46,6 +48,7 @@ interface Judged {
  * first `k`.
  */
 export async function evaluateRetrieval(options: EvaluateOptions): Promise<RetrievalReport> {
+  checkEvaluation('evaluateRetrieval', options, 'embedImages', 'embedTexts');
   const { model, k = 32, fusionWeight = model.fusionWeight } = options;
   const { n, textToImage, imageToText } = await judge(options);
   const dual = {
@@ -77,6 +80,8 @@ export interface FusionWeightFit {
 export async function fitFusionWeight(
   options: EvaluateOptions & { readonly weights: readonly number[] },
 ): Promise<FusionWeightFit> {
+  checkEvaluation('fitFusionWeight', options, 'embedImages', 'embedTexts');
+  checkKind('fitFusionWeight', 'weights', options.weights, kinds.numbers);
   const { model, weights } = options;
   check(weights.length > 0, 'MOME_INVALID_ARGUMENT', 'fitFusionWeight: expected at least one weight, got none');
   const { textToImage, imageToText } = await judge(options);
@@ -125,6 +130,7 @@ export interface MatchCalibrationFit extends MatchCalibration {
  * first `k` candidates of the dual encoder (default 10), both ways. The other half of the queries says what it is worth.
  */
 export async function fitMatchCalibration(options: EvaluateOptions): Promise<MatchCalibrationFit> {
+  checkEvaluation('fitMatchCalibration', options, 'embedImages', 'embedTexts');
   const { model, k = 10 } = options;
   check(k > 0, 'MOME_INVALID_ARGUMENT', `fitMatchCalibration: expected k > 0, got ${k}`);
   const { captions, textToImage, imageToText } = await judge({ ...options, k });

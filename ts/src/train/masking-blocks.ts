@@ -2,8 +2,9 @@
  * Masked image modelling: rectangles of neighbouring patches are masked, as BEiT does it. Single patches would be guessed from the ones
  * beside them.
  */
+import { checkKind, kinds } from '../runtime/arguments.ts';
 import { check } from '../runtime/errors.ts';
-import type { Random } from './random.ts';
+import { type Random, randomKind } from './random.ts';
 
 /** How the patches of a picture are chosen. */
 export interface BlockMasking {
@@ -36,7 +37,10 @@ export function mostMasked(grid: number, share = blockMaskingDefaults.share): nu
  * @throws MomeError `MOME_INVALID_ARGUMENT` for a grid of one patch, or a share outside (0, 1]
  * @see arXiv 2106.08254, algorithm 1
  */
-export function maskBlocks(grid: number, random: Random, { share }: BlockMasking = blockMaskingDefaults): Int32Array {
+export function maskBlocks(grid: number, random: Random, options: BlockMasking = blockMaskingDefaults): Int32Array {
+  checkKind('maskBlocks', 'options', options, kinds.object);
+  const { share } = options;
+  checkKind('maskBlocks', 'random', random, randomKind);
   check(
     Number.isInteger(grid) && grid >= 2,
     'MOME_INVALID_ARGUMENT',

@@ -1,7 +1,8 @@
 /**
  * Masked language modelling: whole words are chosen, then replaced by [MASK], by a random piece, or left as they are.
  */
-import type { Random } from './random.ts';
+import { checkKind, kinds, withMethods } from '../runtime/arguments.ts';
+import { type Random, randomKind } from './random.ts';
 
 /** The part of a vocabulary that masking uses. */
 export interface MaskingVocabulary {
@@ -34,6 +35,7 @@ export function maskWords(
   random: Random,
   probability = 0.15,
 ): MaskedText {
+  checkMasking('maskWords', ids, vocabulary, random, probability);
   const words = wordsOf(ids, vocabulary, (_, id) => !vocabulary.isSpecial(id));
   random.shuffle(words);
   const chosen = words.slice(0, words.length === 0 ? 0 : Math.max(1, Math.round(words.length * probability)));
@@ -56,6 +58,8 @@ export function maskBudget(
   paddedLength: number,
   probability = 0.15,
 ): MaskedText {
+  checkMasking('maskBudget', ids, vocabulary, random, probability);
+  checkKind('maskBudget', 'paddedLength', paddedLength, kinds.size);
   const last = ids.length - 1;
   const words = wordsOf(ids, vocabulary, (position) => position > 0 && position < last);
   for (let position = ids.length; position < paddedLength; position++) words.push([position]);
@@ -68,6 +72,14 @@ export function maskBudget(
   }
   const predicted = chosen.filter((position) => position < ids.length && !vocabulary.isSpecial(ids[position]!));
   return replaced(ids, predicted, vocabulary, random, () => random.integer(vocabulary.vocabularySize));
+}
+
+/** @throws MomeError `MOME_INVALID_ARGUMENT` */
+function checkMasking(where: string, ids: unknown, vocabulary: unknown, random: unknown, probability: unknown): void {
+  checkKind(where, 'ids', ids, kinds.integers);
+  checkKind(where, 'vocabulary', vocabulary, withMethods('a MaskingVocabulary', 'isSpecial', 'isContinuation'));
+  checkKind(where, 'random', random, randomKind);
+  checkKind(where, 'probability', probability, kinds.number);
 }
 
 /** Positions of the pieces of each word, among the pieces that may be masked. */

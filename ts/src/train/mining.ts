@@ -1,7 +1,9 @@
 /**
  * Hard negatives of image-text matching: drawn by the softmax of the contrastive similarities of the same step.
  */
-import type { Random } from './random.ts';
+import { checkKind, kinds } from '../runtime/arguments.ts';
+import { check } from '../runtime/errors.ts';
+import { type Random, randomKind } from './random.ts';
 
 /** For each pair of the batch, a picture that does not fit its text and a text that does not fit its picture. */
 export interface Negatives {
@@ -15,6 +17,7 @@ export interface Negatives {
  * @param sharpness similarities are multiplied by this: 1 as in the paper, 0 draws evenly. A fusion encoder that starts from nothing
  *   learns on easy negatives first
  * @param group pairs of the same group match each other and are never drawn; undefined = only the own pair matches
+ * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_INVALID_SHAPE`
  * @see arXiv 2111.02358, section 2.3; ALBEF (arXiv 2107.07651)
  */
 export function drawHardNegatives(
@@ -25,6 +28,18 @@ export function drawHardNegatives(
   group?: Int32Array,
   sharpness = 1,
 ): Negatives {
+  const where = 'drawHardNegatives';
+  checkKind(where, 'similarity', similarity, kinds.floats);
+  checkKind(where, 'rows', rows, kinds.size);
+  checkKind(where, 'count', count, kinds.size);
+  checkKind(where, 'random', random, randomKind);
+  checkKind(where, 'sharpness', sharpness, kinds.number);
+  if (group !== undefined) checkKind(where, 'group', group, kinds.integers);
+  check(
+    count <= rows && similarity.length >= rows * rows && (group === undefined || group.length >= rows),
+    'MOME_INVALID_SHAPE',
+    `${where}: expected ${rows} x ${rows} similarities, at most as many pairs and a group for each, got ${similarity.length} and ${count}`,
+  );
   const image = new Int32Array(count);
   const text = new Int32Array(count);
   const scores = new Float64Array(rows);

@@ -1,4 +1,5 @@
 /** The one source of randomness of training: a small, fast generator whose state can be saved and restored exactly. */
+import { describe, type Kind, withMethods } from '../runtime/arguments.ts';
 import { check } from '../runtime/errors.ts';
 
 /** The whole state of a {@link Random}: four unsigned 32-bit words, not all zero. Plain JSON. */
@@ -28,7 +29,11 @@ export class Random {
     check(seed.length > 0, 'MOME_INVALID_ARGUMENT', 'Random.reseed: expected at least one seed, got none');
     let hash = 0x9e3779b9;
     for (const part of seed) {
-      check(Number.isSafeInteger(part), 'MOME_INVALID_ARGUMENT', `Random.reseed: expected integer seeds, got ${part}`);
+      check(
+        Number.isSafeInteger(part),
+        'MOME_INVALID_ARGUMENT',
+        `Random.reseed: expected integer seeds, got ${describe(part)}`,
+      );
       hash = mix(hash ^ (part >>> 0));
       hash = mix((hash + 0x632be5ab) ^ (Math.floor(part / 4294967296) >>> 0));
     }
@@ -67,7 +72,7 @@ export class Random {
     check(
       Number.isInteger(bound) && bound >= 1 && bound <= 4294967296,
       'MOME_INVALID_ARGUMENT',
-      `Random.integer: expected a bound in [1, 2^32], got ${bound}`,
+      `Random.integer: expected a bound in [1, 2^32], got ${describe(bound)}`,
     );
     const limit = 4294967296 - (4294967296 % bound);
     for (;;) {
@@ -120,12 +125,15 @@ export class Random {
         state.every((word) => Number.isInteger(word) && word >= 0 && word <= 0xffffffff) &&
         state.some((word) => word !== 0),
       'MOME_INVALID_ARGUMENT',
-      `Random.restore: expected four unsigned 32-bit words, not all zero, got ${JSON.stringify(state)}`,
+      `Random.restore: expected four unsigned 32-bit words, not all zero, got ${Array.isArray(state) ? `[${state.map(describe).join(', ')}]` : describe(state)}`,
     );
     [this.#a, this.#b, this.#c, this.#d] = state;
     return this;
   }
 }
+
+/** A generator among the arguments of a call. */
+export const randomKind: Kind = withMethods('a generator of createRandom', 'uniform', 'integer', 'shuffle');
 
 /**
  * A generator started from a seed, or from a stream named by several numbers.

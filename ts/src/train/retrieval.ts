@@ -4,6 +4,7 @@
  * A query is a hit at k when any of its true partners is among the first k results; ties are broken by the lower index. The mean
  * runs over queries.
  */
+import { checkKind, kinds } from '../runtime/arguments.ts';
 import { check } from '../runtime/errors.ts';
 import { topK } from '../runtime/top-k.ts';
 
@@ -24,6 +25,8 @@ export type Rankings = readonly Int32Array[];
 
 /** Recall of `rankings` where candidate `partner(query)` is the right answer. */
 export function recall(rankings: Rankings, isPartner: (query: number, candidate: number) => boolean): Recall {
+  checkKind('recall', 'rankings', rankings, kinds.list);
+  checkKind('recall', 'isPartner', isPartner, kinds.callback);
   const hits = { r1: 0, r5: 0, r10: 0 };
   for (const [query, ranking] of rankings.entries()) {
     const place = ranking.findIndex((candidate) => isPartner(query, candidate));
@@ -47,7 +50,7 @@ export interface RankedAll {
  *
  * @param queries queries x width, L2-normalised
  * @param items items x width, L2-normalised
- * @throws MomeError `MOME_INVALID_SHAPE`
+ * @throws MomeError `MOME_INVALID_SHAPE`, `MOME_INVALID_ARGUMENT`
  */
 export async function rankAll(
   queries: Float32Array,
@@ -55,6 +58,10 @@ export async function rankAll(
   width: number,
   k: number,
 ): Promise<RankedAll> {
+  checkKind('rankAll', 'queries', queries, kinds.floats);
+  checkKind('rankAll', 'items', items, kinds.floats);
+  checkKind('rankAll', 'width', width, kinds.count);
+  checkKind('rankAll', 'k', k, kinds.size);
   check(
     width > 0 && queries.length % width === 0,
     'MOME_INVALID_SHAPE',
@@ -76,6 +83,8 @@ export async function rankAll(
  * @param scores for each ranking, one score for each of its first candidates
  */
 export function rerankAll(rankings: Rankings, scores: readonly Float32Array[]): Rankings {
+  checkKind('rerankAll', 'rankings', rankings, kinds.list);
+  checkKind('rerankAll', 'scores', scores, kinds.list);
   return rankings.map((ranking, query) => {
     const own = scores[query] ?? new Float32Array(0);
     const order = Int32Array.from(own, (_, i) => i).sort((a, b) => own[b]! - own[a]! || a - b);

@@ -1,6 +1,7 @@
 /**
  * Learning rate over steps, and which parameters decay.
  */
+import { checkKind, kinds, takeText } from '../runtime/arguments.ts';
 import { check } from '../runtime/errors.ts';
 
 /** Warm-up from 0, then decay to `endLearningRate`. */
@@ -20,6 +21,8 @@ export interface Schedule {
  * The rate of step `step`, counted from 0: step 0 of a warm-up has rate 0, as in the original recipe.
  */
 export function learningRateAt(schedule: Schedule, step: number): number {
+  checkKind('learningRateAt', 'schedule', schedule, kinds.object);
+  checkKind('learningRateAt', 'step', step, kinds.number);
   const { learningRate, totalSteps, decay, decayPower = 1, endLearningRate = 0 } = schedule;
   const warmupSteps = schedule.warmupSteps < 1 ? Math.floor(totalSteps * schedule.warmupSteps) : schedule.warmupSteps;
   check(
@@ -49,7 +52,8 @@ const noDecay = [
 ];
 
 /** Whether weight decay applies to a parameter, by the rule of the original recipe. */
-export const decays = (parameter: string): boolean => !noDecay.some((part) => parameter.includes(part));
+export const decays = (parameter: string): boolean =>
+  !noDecay.some((part) => takeText('decays', parameter, 'parameter').includes(part));
 
 /** Which parameters decay: as VLMo is trained, or as BEiT is trained on masked images. */
 export type DecayRule = 'vlmo' | 'beit';

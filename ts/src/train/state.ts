@@ -8,6 +8,7 @@ import { z } from 'zod';
 import type { VlmoConfig } from '../architecture/config.ts';
 import { parameterShapes } from '../architecture/parameters.ts';
 import { openSafetensors, readTensor, type SafetensorsFile, writeSafetensors } from '../checkpoint/index.ts';
+import { checkKind, kinds, takePath, withMethods } from '../runtime/arguments.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import type { BatchPosition } from './data/pairs.ts';
 import type { Trainer, TrainerState } from './trainer.ts';
@@ -29,6 +30,7 @@ const stateSchema = z.object({
 });
 type RunState = { readonly trainer: TrainerState; readonly position: BatchPosition };
 
+const trainerKind = withMethods('a Trainer', 'restore', 'train');
 const moments = ['m', 'v'] as const;
 
 /**
@@ -43,6 +45,9 @@ export async function saveRun(
   position: BatchPosition,
   average?: ReadonlyMap<string, Float32Array>,
 ): Promise<void> {
+  takePath('saveRun', path, 'a checkpoint');
+  checkKind('saveRun', 'trainer', trainer, trainerKind);
+  checkKind('saveRun', 'position', position, kinds.object);
   const tensors: { name: string; dtype: 'F32'; shape: readonly number[]; data: Float32Array }[] = [];
   for (const [name, shape] of parameterShapes(trainer.config)) {
     tensors.push({ name: `param/${name}`, dtype: 'F32', shape, data: await trainer.weights.read(name) });
@@ -68,6 +73,8 @@ export async function saveRun(
  * @throws MomeError `MOME_INVALID_FILE` when the file is no checkpoint of this model
  */
 export async function loadRun(path: string, trainer: Trainer): Promise<BatchPosition> {
+  takePath('loadRun', path, 'a checkpoint');
+  checkKind('loadRun', 'trainer', trainer, trainerKind);
   const file = await openSafetensors(path);
   try {
     const state = parseState(path, file.metadata.state);

@@ -2,6 +2,8 @@
  * The official accuracy of VQA: how many of ten people gave the same answer, after both are brought into one spelling.
  */
 
+import { takeText, takeTexts } from '../runtime/arguments.ts';
+
 /** Marks that are taken out, or become a space inside a word. */
 const marks = [...';/[]"{}()=+\\_-><@`,?!'];
 const digitCommaDigit = /\d,\d/;
@@ -51,7 +53,7 @@ function trimmed(answer: string): string {
  * @see https://visualqa.org/evaluation.html
  */
 export function normaliseAnswer(answer: string): string {
-  const text = trimmed(answer);
+  const text = trimmed(takeText('normaliseAnswer', answer, 'answer'));
   let spaced = text;
   for (const mark of marks) {
     const isApart = text.includes(`${mark} `) || text.includes(` ${mark}`) || digitCommaDigit.test(text);
@@ -75,7 +77,8 @@ export function normaliseAnswer(answer: string): string {
  * @param people the answer of each person; ten in VQA v2
  */
 export function officialAccuracy(answer: string, people: readonly string[]): number {
-  const given = people.map(trimmed);
+  takeText('officialAccuracy', answer, 'answer');
+  const given = takeTexts('officialAccuracy', people, 'answers', 'answer').map(trimmed);
   const agree = new Set(given).size === 1;
   const own = agree ? trimmed(answer) : normaliseAnswer(answer);
   const matches = (agree ? given : given.map(normaliseAnswer)).filter((each) => each === own).length;
