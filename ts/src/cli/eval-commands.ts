@@ -24,6 +24,7 @@ import {
   withModelFlags,
 } from './context.ts';
 import { addEvalTasks } from './eval-tasks.ts';
+import { addEvalZeroShot } from './eval-zero-shot.ts';
 import { print, printJson } from './output.ts';
 import { table } from './table.ts';
 
@@ -58,6 +59,7 @@ export function addEvalCommands(program: Command): void {
       .option('--no-write', 'only print it'),
   ).action(calibration);
   addEvalTasks(evaluate);
+  addEvalZeroShot(evaluate);
 }
 
 interface RetrievalFlags extends ModelFlags {

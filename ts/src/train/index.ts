@@ -69,6 +69,15 @@ export {
   type VqaReport,
 } from './evaluate-tasks.ts';
 export {
+  type ClassifiedPicture,
+  evaluateZeroShot,
+  type LabelledPicture,
+  readClassFolders,
+  type ZeroShotEvaluation,
+  type ZeroShotReport,
+  zeroShotTemplates,
+} from './evaluate-zero-shot.ts';
+export {
   type FitPatchTokenizerOptions,
   fitPatchTokenizer,
   type PatchTokenizerProgress,
@@ -76,11 +85,16 @@ export {
 export { type MaskedText, type MaskingVocabulary, maskBudget, maskWords } from './masking.ts';
 export { type BlockMasking, blockMaskingDefaults, maskBlocks, mostMasked } from './masking-blocks.ts';
 export { drawHardNegatives } from './mining.ts';
+export { namedRecipe, type RecipeName, recipeNames } from './named-recipes.ts';
 export { type PatchCentres, PatchTokenizer, type PatchTokenizerOptions } from './patch-tokenizer.ts';
 export { createRandom, type Random } from './random.ts';
+export { parseRecipe, type Recipe, readRecipe } from './recipe.ts';
+export { type ReportSection, writeReport } from './report.ts';
 export { type RankedAll, type Recall, rankAll, recall, rerankAll } from './retrieval.ts';
 export { type RunOptions, type RunResult, runTraining } from './run.ts';
+export type { Scores } from './run-evaluation.ts';
 export { decays, learningRateAt, type Schedule } from './schedule.ts';
+export type { StartPlan, StartRow } from './start-plan.ts';
 export { openStartingModel, type StartingModel } from './starting-model.ts';
 export { loadRun, saveRun } from './state.ts';
 export {
