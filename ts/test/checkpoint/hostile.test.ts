@@ -249,6 +249,20 @@ describe('archives', () => {
     expect(message).toContain(`archive/${name}: expected bytes with the checksum`);
   });
 
+  it('in another byte order are refused', async () => {
+    const pickle = latin('\x80\x02}.');
+    for (const order of ['big', 'middle', '']) {
+      const path = await put(
+        'order.pt',
+        zip([
+          ['a/byteorder', Buffer.from(order)],
+          ['a/data.pkl', pickle],
+        ]),
+      );
+      expect((await expectCode(() => openCheckpoint(path), 'MOME_UNSUPPORTED')).message).toMatch(/little-endian/);
+    }
+  });
+
   it('without checksums are read', async () => {
     const bytes = archive();
     for (const name of ['data.pkl', 'data/0', 'data/1'])
