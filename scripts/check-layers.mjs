@@ -33,6 +33,7 @@ const nativeAllowed = {
   cuda: ['core', 'cuda'],
   image: ['image', 'core'],
   search: ['search', 'core'],
+  mpi: ['mpi', 'core'],
   napi: ['napi', 'core', 'image', 'search'],
   test: ['core', 'cpu', 'cuda', 'image', 'search', 'test'],
   tools: ['core'],

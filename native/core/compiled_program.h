@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <span>
@@ -106,6 +107,7 @@ struct RunRequest {
   // of the program, with the same sizes and other inputs only where no instruction read them yet, goes on from there.
   size_t first = 0, end = SIZE_MAX;
   bool keep = false;
+  std::function<void(size_t)> after;  // called after each instruction, with its number
   bool profile = false;
   std::chrono::steady_clock::time_point asked;  // when the run was asked for, where it is profiled
   std::shared_ptr<std::atomic<bool>> cancelled;

@@ -122,7 +122,7 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
   };
   if (cancelled()) return error(Code::aborted, "run: aborted before it started");
   if (device_) {
-    if (request.first > 0 || request.keep)
+    if (request.first > 0 || request.keep || request.after)
       return error(Code::unsupported, "run: expected a run of all instructions on a device");
     return device_->run(compiled, weights, request, cancelled, result);
   }
@@ -178,6 +178,7 @@ Status Engine::run(CompiledProgram& compiled, WeightStore& weights, const RunReq
     if (cancelled()) return error(Code::aborted, "run: aborted");
     const auto started = std::chrono::steady_clock::now();
     MOME_RETURN_IF_ERROR(calls[i].kernel->run(calls[i].args, context));
+    if (request.after) request.after(i);
     if (request.profile)
       result.nanoseconds[i] =
           std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - started).count();

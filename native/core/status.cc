@@ -22,6 +22,7 @@ std::string_view code_name(Code code) {
     case Code::disposed: return "MOME_DISPOSED";
     case Code::device_unavailable: return "MOME_DEVICE_UNAVAILABLE";
     case Code::native_load: return "MOME_NATIVE_LOAD";
+    case Code::process_lost: return "MOME_PROCESS_LOST";
     case Code::io: return "MOME_IO";
     case Code::internal: return "MOME_INTERNAL";
   }

@@ -23,6 +23,7 @@ enum class Code {
   disposed,
   device_unavailable,
   native_load,
+  process_lost,
   io,
   internal,
 };

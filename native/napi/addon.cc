@@ -154,6 +154,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   register_background(env, exports);
   register_process(env, exports);
   register_engine(env, exports, *addon);
+  register_process_group(env, exports, *addon);
   return exports;
 }
 

@@ -55,7 +55,7 @@ class Mailbox {
 
 // Per-environment state.
 struct AddonState {
-  Napi::FunctionReference engine, weights, program, cancel_token;
+  Napi::FunctionReference engine, weights, program, cancel_token, process_group;
   std::shared_ptr<Mailbox> mailbox;
 };
 
@@ -150,6 +150,7 @@ Napi::Value to_array(Napi::Env env, const Element* values, size_t count) {
 void register_background(Napi::Env env, Napi::Object exports);
 void register_process(Napi::Env env, Napi::Object exports);
 void register_engine(Napi::Env env, Napi::Object exports, AddonState& state);
+void register_process_group(Napi::Env env, Napi::Object exports, AddonState& state);
 
 inline bool number_at(const Napi::CallbackInfo& info, size_t index, int64_t& value) {
   if (!info[index].IsNumber()) return false;

@@ -1,5 +1,7 @@
 #include "napi/engine.h"
 
+#include "napi/process_group.h"
+
 #include <cmath>
 #include <cstring>
 #include <new>
@@ -130,6 +132,7 @@ Napi::Function NativeProgram::Define(Napi::Env env) {
   return DefineClass(
       env, "NativeProgram",
       {InstanceAccessor("names", &NativeProgram::Names, nullptr), InstanceMethod("run", &NativeProgram::Run),
+       InstanceMethod("reduceGradients", &NativeProgram::ReduceGradients),
        InstanceMethod("releasePlain", &NativeProgram::ReleasePlain),
        InstanceMethod("dispose", &NativeProgram::Dispose)});
 }
@@ -231,6 +234,25 @@ Status read_inputs(const Napi::Value& value, const Program& program, OwnedInputs
   return {};
 }
 
+// A group and the parameters whose gradients its processes sum.
+Status read_group(const Napi::Value& given, const Napi::Value& names, const WeightStore& store,
+                  std::shared_ptr<ProcessGroup>& group, std::vector<int>& parameters) {
+  const auto* state = given.Env().GetInstanceData<AddonState>();
+  if (!given.IsObject() || !given.As<Napi::Object>().InstanceOf(state->process_group.Value()) || !names.IsArray())
+    return error(Code::invalid_argument, "run: expected a process group and names of parameters");
+  group = NativeProcessGroup::Unwrap(given.As<Napi::Object>())->group();
+  if (!group) return error(Code::disposed, "run: expected a process group that was not left");
+  if (!store.training()) return error(Code::invalid_argument, "run: expected weights that are trained");
+  const Napi::Array list = names.As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const Napi::Value name = list.Get(i);
+    const int index = name.IsString() ? store.find(name.As<Napi::String>().Utf8Value()) : -1;
+    if (index < 0) return error(Code::not_found, "run: expected names of parameters whose gradients are summed");
+    parameters.push_back(index);
+  }
+  return {};
+}
+
 void read_part(const Napi::Object& part, RunRequest& request) {
   const auto number = [&](const char* name, size_t absent) {
     const Napi::Value value = part.Get(name);
@@ -262,8 +284,8 @@ Napi::Value NativeProgram::Names(const Napi::CallbackInfo& info) {
   return names;
 }
 
-// run(dims: Float64Array, scalars: Float64Array, inputs: typed arrays, profile, cancelToken?, { first?, end?, keep?
-// }?): Promise<{ outputs, nanoseconds?, startNanoseconds? }>
+// run(dims: Float64Array, scalars: Float64Array, inputs: typed arrays, profile, cancelToken?, { first?, end?, keep?,
+// group?, gradients? }?): Promise<{ outputs, nanoseconds?, startNanoseconds? }>
 Napi::Value NativeProgram::Run(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Engine* engine = owner_ == nullptr ? nullptr : owner_->engine();
@@ -282,12 +304,30 @@ Napi::Value NativeProgram::Run(const Napi::CallbackInfo& info) {
   if (info[4].IsObject() && info[4].As<Napi::Object>().InstanceOf(state->cancel_token.Value())) {
     owned->request.cancelled = CancelToken::Unwrap(info[4].As<Napi::Object>())->flag();
   }
-  if (info[5].IsObject()) read_part(info[5].As<Napi::Object>(), owned->request);
+  std::shared_ptr<ProcessGroup> group;
+  if (info[5].IsObject()) {
+    const Napi::Object part = info[5].As<Napi::Object>();
+    read_part(part, owned->request);
+    std::vector<int> parameters;
+    if (part.Has("group")) {
+      status = read_group(part.Get("group"), part.Get("gradients"), *owner_->store(), group, parameters);
+      if (!status.ok()) return raise(env, status);
+      // The sums of gradients begin as soon as nothing is added to them any more.
+      owned->request.after = [group, store = owner_->store(), next = size_t{0},
+                              buckets = GradientBuckets::of(program, compiled_->parameters, *owner_->store(),
+                                                            parameters)](size_t instruction) mutable {
+        for (; next < buckets.buckets.size() && buckets.buckets[next].ready_after <= instruction; next++)
+          GradientBuckets::post(*group, buckets.buckets[next], store);
+      };
+    }
+  }
   return in_engine(
       env, *engine,
-      [engine, owned, compiled = compiled_, store = owner_->store()](PendingPromise::Make& make) -> Status {
+      [engine, owned, group, compiled = compiled_, store = owner_->store()](PendingPromise::Make& make) -> Status {
         auto result = std::make_shared<RunResult>();
-        MOME_RETURN_IF_ERROR(engine->run(*compiled, *store, owned->request, *result));
+        const Status done = engine->run(*compiled, *store, owned->request, *result);
+        if (group && !done.ok()) group->fail(done);  // the other processes wait for sums that will not come
+        MOME_RETURN_IF_ERROR(done);
         make = [result, compiled](Napi::Env env) -> Napi::Value {
           Napi::Object outputs = Napi::Object::New(env);
           for (size_t i = 0; i < result->outputs.size(); i++)
@@ -304,6 +344,21 @@ Napi::Value NativeProgram::Run(const Napi::CallbackInfo& info) {
         return {};
       },
       true);
+}
+
+// reduceGradients(group, parameters): posts the sums of these gradients over all processes, in the order and the pieces
+// in which a run of this program with `group` does. `settled` of the group says when they are done.
+Napi::Value NativeProgram::ReduceGradients(const Napi::CallbackInfo& info) {
+  if (owner_ == nullptr || owner_->engine() == nullptr || !compiled_ || !owner_->store())
+    return raise(info.Env(), Code::disposed, "reduceGradients: expected a live program");
+  std::shared_ptr<ProcessGroup> group;
+  std::vector<int> parameters;
+  const Status status = read_group(info[0], info[1], *owner_->store(), group, parameters);
+  if (!status.ok()) return raise(info.Env(), status);
+  const GradientBuckets buckets =
+      GradientBuckets::of(*compiled_->program, compiled_->parameters, *owner_->store(), parameters);
+  for (const GradientBuckets::Bucket& bucket : buckets.buckets) GradientBuckets::post(*group, bucket, owner_->store());
+  return info.Env().Undefined();
 }
 
 // releasePlain(): Promise<void>: keeps only the packed form of the matrices this program reads.

@@ -80,6 +80,7 @@ class NativeProgram : public Napi::ObjectWrap<NativeProgram> {
  private:
   Napi::Value Names(const Napi::CallbackInfo& info);
   Napi::Value Run(const Napi::CallbackInfo& info);
+  Napi::Value ReduceGradients(const Napi::CallbackInfo& info);
   Napi::Value ReleasePlain(const Napi::CallbackInfo& info);
   void Dispose(const Napi::CallbackInfo& info);
 

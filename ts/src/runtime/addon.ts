@@ -24,6 +24,26 @@ export interface RunPart {
   readonly first?: number;
   readonly end?: number;
   readonly keep?: boolean;
+  /** Processes that sum these gradients while the run goes on, as soon as nothing is added to them any more. */
+  readonly group?: NativeProcessGroup;
+  readonly gradients?: readonly string[];
+}
+
+/** Processes that were launched together. All start the same operations in the same order. */
+export interface NativeProcessGroup {
+  /** Once all have joined. */
+  opened(): Promise<{ readonly rank: number; readonly size: number; readonly library: string }>;
+  /** The sums of the numbers of all processes. */
+  allReduce(values: Float32Array): Promise<Float32Array>;
+  /** The bytes of all `size` processes, which give as many each. */
+  allGather(bytes: Uint8Array, size: number): Promise<Uint8Array>;
+  /** The bytes of process `root`; all give as many. */
+  broadcast(bytes: Uint8Array, root: number): Promise<Uint8Array>;
+  /** Bytes for each process, one after the other, and so many of each; what the others sent. */
+  exchange(bytes: Uint8Array, sendCounts: Int32Array, receiveCounts: Int32Array): Promise<Uint8Array>;
+  /** Once all that was posted so far is done, sums of gradients included. */
+  settled(): Promise<void>;
+  close(): Promise<void>;
 }
 
 export interface RunOutputs {
@@ -118,6 +138,8 @@ export interface NativeProgram {
     cancel?: CancelToken,
     part?: RunPart,
   ): Promise<RunOutputs>;
+  /** Posts the sums of gradients over all processes, as a run with `group` does. */
+  reduceGradients(group: NativeProcessGroup, parameters: readonly string[]): void;
   releasePlain(): Promise<void>;
   dispose(): void;
 }
@@ -192,6 +214,9 @@ export interface Addon {
   ) => NativeEngine;
   readonly NativeWeights: new (engine: NativeEngine, dtype: DType) => NativeWeights;
   readonly NativeProgram: new (weights: NativeWeights, text: string) => NativeProgram;
+  readonly NativeProcessGroup: new (timeoutSeconds: number) => NativeProcessGroup;
+  /** The library for MPI, or why there is none. */
+  communicatorInfo(): { readonly library: string | null; readonly reason: string };
   cpuInfo(): CpuInfo;
   cudaInfo(): CudaInfo;
   errorCodes(): string[];

@@ -9,6 +9,7 @@ import {
   type FileRegion,
   fromNative,
   type NativeEngine,
+  type NativeProcessGroup,
   type NativeProgram,
   type NativeWeights,
   native,
@@ -312,6 +313,11 @@ export class Program<A extends RunArguments = RunArguments, O extends Outputs = 
       ended();
       this.engine.account();
     }
+  }
+
+  /** Begins to sum gradients over the processes of a group. */
+  reduceGradients(group: NativeProcessGroup, parameters: readonly string[]): void {
+    native(() => this.#native.reduceGradients(group, parameters));
   }
 
   /** Drops the row-major form of matrices that are read packed: for inference, once. */

@@ -16,6 +16,7 @@ export const errorCodes = [
   'MOME_DISPOSED',
   'MOME_DEVICE_UNAVAILABLE',
   'MOME_NATIVE_LOAD',
+  'MOME_PROCESS_LOST',
   'MOME_IO',
   'MOME_INTERNAL',
 ] as const;
@@ -66,7 +67,13 @@ export class MomeError extends Error {
 }
 
 /** Errors that are about the whole call, whatever item it was at. */
-const ofWholeCall: readonly ErrorCode[] = ['MOME_ABORTED', 'MOME_DISPOSED', 'MOME_NATIVE_LOAD', 'MOME_INTERNAL'];
+const ofWholeCall: readonly ErrorCode[] = [
+  'MOME_ABORTED',
+  'MOME_DISPOSED',
+  'MOME_NATIVE_LOAD',
+  'MOME_PROCESS_LOST',
+  'MOME_INTERNAL',
+];
 
 /** The same error, saying which item of a call it is about, unless it says so already. */
 export function aboutItem(error: unknown, where: string, about: ErrorItem): unknown {

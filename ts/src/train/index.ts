@@ -87,6 +87,8 @@ export { type BlockMasking, blockMaskingDefaults, maskBlocks, mostMasked } from 
 export { drawHardNegatives } from './mining.ts';
 export { namedRecipe, type RecipeName, recipeNames } from './named-recipes.ts';
 export { type PatchCentres, PatchTokenizer, type PatchTokenizerOptions } from './patch-tokenizer.ts';
+export { type ProcessGroup, singleProcess } from './process-group.ts';
+export { launchedByMpi, mpiInfo, openProcessGroup } from './process-group-mpi.ts';
 export { createRandom, type Random } from './random.ts';
 export { parseRecipe, type Recipe, readRecipe } from './recipe.ts';
 export { type ReportSection, writeReport } from './report.ts';

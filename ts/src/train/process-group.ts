@@ -2,7 +2,8 @@
  * Processes that train one model together. The trainer knows this interface alone: MPI is one way to implement it
  * (`process-group-mpi.ts`), NCCL would be another.
  */
-import type { Program, Weights } from '../runtime/engine.ts';
+import type { RunPart } from '../runtime/addon.ts';
+import type { Program } from '../runtime/engine.ts';
 
 export interface ProcessGroup {
   /** This process's number, from 0. Process 0 alone writes files. */
@@ -20,15 +21,13 @@ export interface ProcessGroup {
   /** Returns once all processes have called it. */
   barrier(): Promise<void>;
   /**
-   * Sums gradients of all processes, in place. A run of the program that is under way or comes next may already do it, bucket by bucket,
-   * as soon as its last instruction that adds to a bucket has run (`overlapped`); this then returns when all buckets are through.
+   * Sums the gradients of parameters over all processes, in place, in pieces whose order `program` gives.
+   *
+   * @param overlapped a run with what `overlap` gave has begun it: only the end is waited for
    */
-  reduceGradients(
-    weights: Weights,
-    parameters: readonly string[],
-    program: Program,
-    overlapped: boolean,
-  ): Promise<void>;
+  reduceGradients(parameters: readonly string[], program: Program, overlapped: boolean): Promise<void>;
+  /** What a run of the program is given to begin that as soon as nothing is added to a piece any more. */
+  overlap(parameters: readonly string[]): Pick<RunPart, 'group' | 'gradients'>;
   /** Leaves the group. The other processes go on only if they leave it too. */
   dispose(): Promise<void>;
 }
@@ -43,5 +42,6 @@ export const singleProcess: ProcessGroup = {
   exchange: async (parcels) => [...parcels],
   barrier: async () => {},
   reduceGradients: async () => {},
+  overlap: () => ({}),
   dispose: async () => {},
 };

@@ -86,6 +86,8 @@ export class Trainer {
   readonly weights: Weights;
   readonly options: TrainerOptions;
   readonly #steps: readonly StepProgram[];
+  /** Every parameter that any program has a gradient of, in the order of the model. */
+  readonly #gradients: readonly string[];
   readonly #programs = new Map<TrainingFunction, Program<TrainingArguments>>();
   readonly #random: Random;
   #step = 0;
@@ -105,6 +107,9 @@ export class Trainer {
     this.#steps = programsOf(setting);
     for (const { functions } of this.#steps)
       for (const each of functions) this.#programs.set(each, engine.createProgram(weights, each.lowered.text));
+    const functions = this.#steps.flatMap((step) => step.functions);
+    const learning = new Set(functions.flatMap(({ gradients }) => gradients.map(({ parameter }) => parameter.name)));
+    this.#gradients = [...parameterShapes(setting.config).keys()].filter((name) => learning.has(name));
   }
 
   /**
@@ -211,14 +216,11 @@ export class Trainer {
   }
 
   /** Forward and backward of all programs on all micro-batches; the losses and accuracies of the whole batch. */
-  async #runPrograms(
-    batch: TrainingBatch,
-    isLastOfStep: boolean,
-    signal: AbortSignal | undefined,
-  ): Promise<Pick<StepContext, 'losses' | 'accuracies'>> {
+  async #runPrograms(batch: TrainingBatch, isLastOfStep: boolean, signal: AbortSignal | undefined): Promise<Results> {
     const { processGroup: group = singleProcess, microBatch } = this.options;
     const pictureBytes = 3 * this.config.imageSize ** 2;
     const whole = await WholeBatch.of(group, batch, pictureBytes, microBatch);
+    let overlapped = false;
     const context: StepContext = {
       whole,
       isLastProgram: false,
@@ -226,8 +228,10 @@ export class Trainer {
       group,
       losses: {},
       accuracies: {},
-      run: async (training, args, { lastGradients: _unused, countsOnce = false, ...part } = {}) => {
-        const outputs = await this.#programs.get(training)!.run(args, signal, part);
+      run: async (training, args, { lastGradients = false, countsOnce = false, ...part } = {}) => {
+        const summed = lastGradients ? group.overlap(this.#gradients) : {};
+        overlapped ||= lastGradients;
+        const outputs = await this.#programs.get(training)!.run(args, signal, { ...part, ...summed });
         const names = parametersWithGradient(training, args.dims);
         for (const name of names) this.#withGradient.add(name);
         if (countsOnce && group.rank > 0) for (const name of names) await this.#clearGradient(name);
@@ -238,7 +242,31 @@ export class Trainer {
       context.isLastProgram = isLastOfStep && step === this.#steps.at(-1);
       await step.run(context);
     }
-    return context;
+    if (group.size === 1) return context;
+    if (isLastOfStep) {
+      // A process that had nothing to run in the last program has not begun yet.
+      const program = this.#programs.get(this.#steps.at(-1)!.functions[0]!)!;
+      await group.reduceGradients(this.#gradients, program, overlapped);
+    }
+    return this.#together(group, context);
+  }
+
+  /** Sums the losses and accuracies of all processes, and joins their parameters that have a gradient. */
+  async #together(group: ProcessGroup, { losses, accuracies }: StepContext): Promise<Results> {
+    const own: Report = { losses, accuracies, withGradient: [...this.#withGradient] };
+    // (JSON knows no NaN.)
+    const text = JSON.stringify(own, (_, value) => (typeof value === 'number' ? { number: String(value) } : value));
+    const reports = (await group.allGather(Buffer.from(text))).map(
+      (bytes) =>
+        JSON.parse(Buffer.from(bytes).toString(), (_, value) =>
+          value?.number ? Number(value.number) : value,
+        ) as Report,
+    );
+    for (const { withGradient } of reports) for (const name of withGradient) this.#withGradient.add(name);
+    return {
+      losses: sumOf(reports.map((report) => report.losses)),
+      accuracies: sumOf(reports.map((report) => report.accuracies)),
+    };
   }
 
   async #clearGradient(name: string): Promise<void> {
@@ -278,4 +306,16 @@ export class Trainer {
       limits: highest === Number.POSITIVE_INFINITY ? {} : Object.fromEntries(scales.map((name) => [name, highest])),
     });
   }
+}
+
+type Results = Pick<StepContext, 'losses' | 'accuracies'>;
+/** What a process tells the others after the programs of a step. */
+type Report = Results & { readonly withGradient: readonly string[] };
+
+/** Sums numbers of the same name, in the order of the processes: all get the same bits. */
+function sumOf(parts: readonly Results['losses'][]): Results['losses'] {
+  const sums: Results['losses'] = {};
+  for (const part of parts)
+    for (const [name, value] of Object.entries(part) as [Objective, number][]) sums[name] = (sums[name] ?? 0) + value;
+  return sums;
 }
