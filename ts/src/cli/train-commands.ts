@@ -1,10 +1,12 @@
 /** `mome train`. */
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
 import { presets } from '../architecture/config.ts';
 import { check } from '../runtime/errors.ts';
 import { makeFolder } from '../runtime/files.ts';
 import { recipeNames } from '../train/named-recipes.ts';
+import { openProcessGroup } from '../train/process-group-mpi.ts';
 import { isChain, parseChain, parseRecipe, readRecipeJson, recipeConfig } from '../train/recipe.ts';
 import { runTraining } from '../train/run.ts';
 import { openRunData } from '../train/run-data.ts';
@@ -23,6 +25,9 @@ const dataFields = {
   vqa: 'questions',
   nlvr2: 'statements',
 } as const satisfies Record<(typeof recipeNames)[number], string>;
+
+/** Milliseconds that an interrupted process leaves the first one for its checkpoint, before the launcher ends it. */
+const launcherPatience = 60_000;
 
 export function addTrainCommands(program: Command): void {
   program
@@ -84,15 +89,23 @@ async function train(file: string | undefined, flags: TrainFlags): Promise<void>
   check(flags.output !== undefined, 'MOME_INVALID_ARGUMENT', 'train: expected --output, the folder to write to');
   const { output } = flags;
   if (flags.recipe === 'tokenizer') return trainTokenizer(output, flags);
+  const processGroup = await openProcessGroup();
   const result = await runTraining(file ?? recipeOf(flags), {
     output,
+    processGroup,
     resume: flags.resume ?? false,
     overwrite: flags.overwrite ?? false,
     quiet: flags.quiet ?? false,
     ...(flags.checkpointActivations && { checkpointActivations: true }),
     signal: interruption(),
     ...(!flags.quiet && { onStart: showPlan }),
+  }).catch(async (error: unknown) => {
+    // A process that ends takes the others with it, and the first one may be writing a checkpoint.
+    if (processGroup.rank > 0 && interruption().aborted) await setTimeout(launcherPatience);
+    throw error;
   });
+  await processGroup.dispose();
+  if (processGroup.rank > 0) return;
   if (flags.json) return printJson(result);
   const waited = `${(100 * result.waitedShare).toFixed(1)} % of the time waiting for data`;
   print(

@@ -13,6 +13,7 @@ import type { BatchPosition } from './data/pairs.ts';
 import type { ColumnNames } from './data/row-items.ts';
 import { buildAnswers, readAnswers } from './data/task-items.ts';
 import { objectiveNeeds } from './objectives/step.ts';
+import type { ProcessGroup } from './process-group.ts';
 import type { Phase, Recipe } from './recipe.ts';
 import type { DataDescription } from './recipe-schema.ts';
 
@@ -141,6 +142,7 @@ export function openLoader(
   from: BatchPosition,
   config: VlmoConfig,
   tokenizer: Tokenizer | undefined,
+  group: Pick<ProcessGroup, 'rank' | 'size'>,
 ): BatchLoader {
   const { batchSize, seed, neighbours, maxSkippedShare, sourceSize, augment, pictureRules } = recipe;
   return new BatchLoader(dataset, {
@@ -148,6 +150,8 @@ export function openLoader(
     config,
     tokenizer: tokenizer ?? noTokenizer,
     batchSize,
+    rank: group.rank,
+    ranks: group.size,
     seed,
     neighbours,
     from,

@@ -12,6 +12,7 @@ import type { MetricsLog, ProgressLine } from './metrics.ts';
 import { MovingAverage } from './moving-average.ts';
 import { parameterFilter } from './parameter-filter.ts';
 import type { PatchTokenizer } from './patch-tokenizer.ts';
+import type { ProcessGroup } from './process-group.ts';
 import type { Phase, Recipe } from './recipe.ts';
 import { checkpointName, keepNewest, listCheckpoints, type RunCheckpoint } from './run-checkpoints.ts';
 import type { Scores } from './run-evaluation.ts';
@@ -25,6 +26,8 @@ export interface RunParts {
   readonly tokenizer: Tokenizer | undefined;
   /** Gives visual tokens where the data have none. */
   readonly patchTokenizer: PatchTokenizer | undefined;
+  /** The first of its processes writes all files. */
+  readonly processGroup: ProcessGroup;
   /** Optimiser steps of each phase. */
   readonly phaseSteps: readonly number[];
   readonly openLoader: (phase: Phase, from: BatchPosition) => BatchLoader;
@@ -118,9 +121,14 @@ export class Run {
     return { samples: this.#samples, seconds: this.#seconds, waited: this.#waited, skipped: this.#skipped };
   }
 
+  /** Whether this process writes the files of the run. */
+  get #writes(): boolean {
+    return this.#parts.processGroup.rank === 0;
+  }
+
   /** @returns optimiser steps of all phases */
   async all(parameters: ReadonlyMap<string, Float32Array>): Promise<number> {
-    const { recipe, phaseSteps, output, resume, log } = this.#parts;
+    const { recipe, phaseSteps, output, resume, log, processGroup } = this.#parts;
     const from = resume ? (await listCheckpoints(output)).at(-1) : undefined;
     check(
       from === undefined || from.phase < recipe.phases.length,
@@ -133,7 +141,7 @@ export class Run {
         from ? await loadAverage(from.path, this.#parts.config) : parameters,
       );
     for (let phase = 0; phase < (from?.phase ?? 0); phase++) this.#done += phaseSteps[phase]!;
-    const best = await log.goOnAfter(this.#done + (from?.step ?? 0));
+    const best = this.#writes ? await log.goOnAfter(this.#done + (from?.step ?? 0)) : undefined;
     if (best) this.#best = scoreOf(best.evaluation as Scores);
     let current = parameters;
     for (let index = from?.phase ?? 0; index < recipe.phases.length; index++) {
@@ -145,19 +153,22 @@ export class Run {
         trainer.dispose();
       }
     }
-    await this.#writeModel(output, this.#average?.values ?? current);
+    if (this.#writes) await this.#writeModel(output, this.#average?.values ?? current);
+    // The next stage reads what the first process has written.
+    await processGroup.barrier();
     return this.#done;
   }
 
   #trainer(phase: Phase, steps: number, parameters: ReadonlyMap<string, Float32Array>): Promise<Trainer> {
-    const { recipe, config, tokenizer, checkpointActivations } = this.#parts;
-    const options = { ...trainerOptionsOf(recipe, phase, steps), checkpointActivations };
+    const { recipe, config, tokenizer, checkpointActivations, processGroup } = this.#parts;
+    const own = processGroup.size > 1 ? { checkpointActivations, processGroup } : { checkpointActivations };
+    const options = { ...trainerOptionsOf(recipe, phase, steps), ...own };
     const engine = recipe.threads === undefined ? {} : { threads: recipe.threads };
     return Trainer.create(config, parameters, tokenizer ?? noWords, options, engine);
   }
 
   async #phase(trainer: Trainer, index: number, from: RunCheckpoint | undefined): Promise<void> {
-    const { recipe, phaseSteps, openLoader, signal } = this.#parts;
+    const { recipe, phaseSteps, openLoader, signal, processGroup } = this.#parts;
     const [phase, steps] = [recipe.phases[index]!, phaseSteps[index]!];
     if (from) {
       this.#position = await loadRun(from.path, trainer);
@@ -171,12 +182,12 @@ export class Run {
         const batch = await loader.next(signal);
         const metrics = await trainer.train(await this.#trainingOf(batch, phase), signal);
         const seconds = (performance.now() - started) / 1000;
-        this.#samples += batch.origins.length;
+        this.#samples += batch.origins.length * processGroup.size;
         this.#seconds += seconds;
         if (metrics.gradientNorm !== undefined) await this.#afterStep(trainer, metrics, batch, index, seconds);
       }
     } catch (error) {
-      if (error instanceof MomeError && error.code === 'MOME_ABORTED') await this.#save(trainer, index);
+      if (error instanceof MomeError && error.code === 'MOME_ABORTED' && this.#writes) await this.#save(trainer, index);
       throw error;
     } finally {
       loader.close();
@@ -200,13 +211,15 @@ export class Run {
     index: number,
     seconds: number,
   ): Promise<void> {
-    const { progress, log } = this.#parts;
+    const { progress, log, processGroup } = this.#parts;
     // The trainer goes on from its last optimiser step, and so must the data.
     const { epoch } = this.#position;
     this.#position = batch.position;
     await this.#average?.update(trainer, this.#done);
     this.#done++;
-    const samplesPerSecond = batch.origins.length / seconds;
+    this.#countFailure(metrics, batch);
+    if (!this.#writes) return;
+    const samplesPerSecond = (batch.origins.length * processGroup.size) / seconds;
     progress.update(this.#done, { ...metrics, samplesPerSecond });
     await log.write({
       phase: index,
@@ -215,7 +228,6 @@ export class Run {
       epoch,
       samplesPerSecond: Number(samplesPerSecond.toPrecision(4)),
     });
-    this.#countFailure(metrics, batch);
     await this.#milestones(trainer, index);
     if (performance.now() - this.#reported > reportEvery) {
       await this.#parts.report();

@@ -16,6 +16,7 @@ import { createTokenizer } from '../text/tokenizer.ts';
 import type { Dataset } from './data/dataset.ts';
 import { batchesPerEpoch } from './data/pairs.ts';
 import { MetricsLog, ProgressLine } from './metrics.ts';
+import type { ProcessGroup } from './process-group.ts';
 import { type Phase, type Recipe, recipeConfig } from './recipe.ts';
 import type { RunOptions } from './run.ts';
 import { openLoader, openRunData } from './run-data.ts';
@@ -41,6 +42,7 @@ export interface FinishedRun {
 }
 
 export interface RecipeRunOptions extends Omit<RunOptions, 'onStart'> {
+  readonly processGroup: ProcessGroup;
   /** Paths in the recipe are relative to it. */
   readonly folder: string;
   readonly signal: AbortSignal;
@@ -78,12 +80,22 @@ async function openStart(path: string): Promise<Start> {
 }
 
 async function runFrom(start: Start | undefined, recipe: Recipe, options: RecipeRunOptions): Promise<FinishedRun> {
-  const { output, folder, resume = false, overwrite = false, quiet = false } = options;
-  if (!resume) await requireFreshFolder(output, overwrite);
+  const { output, folder, resume = false, overwrite = false, processGroup: group } = options;
+  const isFirst = group.rank === 0;
+  if (!resume && isFirst) await requireFreshFolder(output, overwrite);
+  /** What the first process makes for all: the others find it made. */
+  const madeByFirst = async <T>(make: (isThere: boolean) => Promise<T>): Promise<T> => {
+    if (!isFirst) await group.barrier();
+    const made = await make(resume || !isFirst);
+    if (isFirst) await group.barrier();
+    return made;
+  };
   const data = await openRunData(recipe, folder, imageSizeOf(recipe, start), start?.files.answers);
   let patches: RunPatchTokenizer | undefined;
   try {
-    const vocabulary = await vocabularyOf(recipe, { folder, output, resume }, data.dataset, start?.files);
+    const vocabulary = await madeByFirst((isThere) =>
+      vocabularyOf(recipe, { folder, output, resume: isThere }, data.dataset, start?.files),
+    );
     const tokenizerOf = (maxLength: number) =>
       vocabulary && createTokenizer(vocabulary.text, { maxLength }, vocabulary.path);
     const answers = data.answers ?? start?.files.answers;
@@ -91,21 +103,26 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
     const checkpoint = start && withoutOtherAnswers(start, config, answers);
     const phaseSteps = recipe.phases.map((phase) => stepsOf(recipe, phase, data.dataset));
     const plan = await startPlan(config, plannedPhases(recipe, phaseSteps), checkpoint);
-    options.onStart(plan);
+    if (isFirst) options.onStart(plan);
     const parameters = await startingParameters(config, checkpoint, recipe.seed, recipe.initialValues);
     const startHash = checkpoint ? await hashOfParameters(parameters) : '';
-    patches = await patchTokenizerOf(recipe, data.dataset, config, { folder, output, resume, signal: options.signal });
-    await claimFolder(output, await identityOf(recipe, data.dataset, vocabulary?.bytes, startHash, patches?.hash));
+    patches = await madeByFirst((isThere) =>
+      patchTokenizerOf(recipe, data.dataset, config, { folder, output, resume: isThere, signal: options.signal }),
+    );
+    if (isFirst)
+      await claimFolder(output, await identityOf(recipe, data.dataset, vocabulary?.bytes, startHash, patches?.hash));
+    await group.barrier();
     const total = phaseSteps.reduce((sum, steps) => sum + steps, 0);
-    const progress = new ProgressLine(total, { quiet });
+    const progress = new ProgressLine(total, { quiet: options.quiet || !isFirst });
     const tokenizer = await tokenizerOf(config.maxTextLength);
     const run = new Run({
       recipe,
       config,
       tokenizer,
       patchTokenizer: patches?.tokenizer,
+      processGroup: group,
       phaseSteps,
-      openLoader: (phase, from) => openLoader(data, recipe, phase, from, config, tokenizer),
+      openLoader: (phase, from) => openLoader(data, recipe, phase, from, config, tokenizer, group),
       log: new MetricsLog(join(output, metricsName)),
       progress,
       output,
@@ -123,7 +140,7 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
       return { output, steps, ...run.statistics };
     } finally {
       progress.stop();
-      await options.report();
+      if (isFirst) await options.report();
     }
   } finally {
     patches?.tokenizer.dispose();

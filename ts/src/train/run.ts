@@ -5,6 +5,7 @@
 import { dirname, join, resolve } from 'node:path';
 import { check } from '../runtime/errors.ts';
 import { exists, makeFolder } from '../runtime/files.ts';
+import { type ProcessGroup, singleProcess } from './process-group.ts';
 import { isChain, parseChain, parseRecipe, type Recipe, readRecipeJson, type Stage } from './recipe.ts';
 import { writeReport } from './report.ts';
 import { textsOfData } from './run-data.ts';
@@ -25,6 +26,8 @@ export interface RunOptions {
   /** Start a new run in the folder of an older one, whose checkpoints are removed. */
   readonly overwrite?: boolean;
   readonly signal?: AbortSignal;
+  /** Processes that train the same model, each called with the same arguments; default: this one alone. Process 0 writes all files. */
+  readonly processGroup?: ProcessGroup;
   readonly quiet?: boolean;
   /** Overrides the recipe's choice. */
   readonly checkpointActivations?: boolean;
@@ -67,8 +70,9 @@ export async function runTraining(recipe: string | object, options: RunOptions):
   const where = isFile ? recipe : 'recipe';
   const folder = isFile ? dirname(resolve(recipe)) : resolve(options.folder ?? '.');
   const parsed = isChain(json) ? parseChain(json, where) : parseRecipe(json, where);
-  return withLock(output, options.signal, (signal) => {
-    const own = { ...options, folder, resume, overwrite, signal };
+  const { processGroup = singleProcess } = options;
+  return withLock(output, options.signal, processGroup, (signal) => {
+    const own = { ...options, folder, resume, overwrite, signal, processGroup };
     return Array.isArray(parsed) ? runChain(parsed, own) : runOne(parsed, own);
   });
 }
@@ -78,14 +82,17 @@ type OwnOptions = RunOptions & {
   readonly resume: boolean;
   readonly overwrite: boolean;
   readonly signal: AbortSignal;
+  readonly processGroup: ProcessGroup;
 };
 
-/** Keeps other runs out of a folder while `work` goes on. */
+/** Keeps other runs out of a folder while `work` goes on. The first process holds the lock for all. */
 async function withLock<T>(
   folder: string,
   given: AbortSignal | undefined,
+  group: ProcessGroup,
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
+  if (group.rank > 0) return work(given ?? new AbortController().signal);
   await makeFolder(folder);
   const { lost, release } = await lockRun(folder);
   try {
@@ -113,7 +120,7 @@ async function runChain(chain: readonly Stage[], options: OwnOptions): Promise<R
       chain.map(({ name }, stage) => ({ title: name, metrics: join(folders[stage]!, metricsName) })),
     );
   // All before anything is written.
-  if (!options.resume)
+  if (!options.resume && options.processGroup.rank === 0)
     for (const folder of folders) if (await exists(folder)) await requireFreshFolder(folder, options.overwrite);
   const vocabulary = await chainVocabulary(chain, options);
   let done: FinishedRun | undefined;
@@ -123,7 +130,7 @@ async function runChain(chain: readonly Stage[], options: OwnOptions): Promise<R
       ...(typeof recipe.vocabulary === 'object' && { vocabulary }),
       ...(index > 0 && { init: folders[index - 1]! }),
     };
-    const run = await withLock(folders[index]!, signal, (locked) => {
+    const run = await withLock(folders[index]!, signal, options.processGroup, (locked) => {
       const own = { ...options, output: folders[index]!, signal: locked, report };
       return runRecipe(stageRecipe, { ...own, onStart: (plan) => onStart?.(plan, name) });
     });
@@ -141,8 +148,10 @@ async function chainVocabulary(chain: readonly Stage[], options: OwnOptions): Pr
   const wanted = learning[0]?.recipe.vocabulary;
   if (typeof wanted !== 'object') return undefined;
   const file = resolve(options.output, vocabularyName);
-  if (options.resume && (await exists(file))) return file;
-  await learnVocabulary(file, wanted, textsOfStages(learning, options.folder));
+  const { processGroup, resume, folder } = options;
+  if (processGroup.rank === 0 && !(resume && (await exists(file))))
+    await learnVocabulary(file, wanted, textsOfStages(learning, folder));
+  await processGroup.barrier();
   return file;
 }
 

@@ -1,10 +1,13 @@
+import { execFile, spawnSync } from 'node:child_process';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
+import { promisify } from 'node:util';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { presets } from '../../src/architecture/config.ts';
 import { openSafetensors, readTensor } from '../../src/checkpoint/index.ts';
 import { namedRecipe, recipeNames } from '../../src/train/named-recipes.ts';
+import { mpiInfo } from '../../src/train/process-group-mpi.ts';
 import { parseChain, parseRecipe } from '../../src/train/recipe.ts';
 import { type RunOptions, runTraining } from '../../src/train/run.ts';
 import type { StartPlan } from '../../src/train/start-plan.ts';
@@ -23,6 +26,8 @@ const chain = {
     { recipe: 'pairs', name: 'both', phase: { steps: 4, learningRate: 1e-2, warmupSteps: 0 } },
   ],
 };
+
+const hasMpi = mpiInfo().library !== null && spawnSync('mpirun', ['--version']).status === 0;
 
 let folder: string;
 beforeAll(async () => {
@@ -162,6 +167,27 @@ describe('a chain', () => {
     const [text, pairs] = chain.stages;
     const longer = { ...chain, stages: [text, { ...pairs, phase: { ...pairs!.phase, steps: 5 } }] };
     await expectCode(() => run(longer, { resume: true }), 'MOME_INVALID_ARGUMENT');
+  });
+
+  it.skipIf(!hasMpi)('is trained by two processes as by one, and one of them writes', { timeout: 60_000 }, async () => {
+    const own = { ...chain, dropPath: 0.1, textDropout: 0, threads: 1, stages: [chain.stages[1]] };
+    await writeFile(join(folder, 'chain.json'), JSON.stringify(own));
+    const { output, run } = runner();
+    await run(own);
+    const both = join(folder, 'both');
+    const flags = ['--allow-run-as-root', '--oversubscribe', '-n', '2', process.execPath, 'dist/cli.mjs', 'train'];
+    const args = [...flags, join(folder, 'chain.json'), '-o', both, '--quiet', '--json'];
+    const { stdout } = await promisify(execFile)('mpirun', args);
+    expect(JSON.parse(stdout).steps).toBe(4);
+    const [one, two] = await Promise.all([output, both].map((each) => metricsOf(join(each, '1-both'))));
+    expect(two!.length).toBe(4);
+    for (const [i, { loss }] of one!.entries())
+      expect(Math.abs((two![i]!.loss as number) - (loss as number)) / (loss as number)).toBeLessThan(1e-6);
+    // Another seed is another run: the bound notices it.
+    const other = runner();
+    await other.run({ ...own, seed: 2 });
+    const [last] = (await metricsOf(join(other.output, '1-both'))).slice(-1);
+    expect(Math.abs((last!.loss as number) - (one!.at(-1)!.loss as number))).toBeGreaterThan(1e-3);
   });
 
   it('is refused where it makes no sense', () => {
