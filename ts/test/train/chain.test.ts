@@ -170,7 +170,8 @@ describe('a chain', () => {
   });
 
   it.skipIf(!hasMpi)('is trained by two processes as by one, and one of them writes', { timeout: 60_000 }, async () => {
-    const own = { ...chain, dropPath: 0.1, textDropout: 0, threads: 1, stages: [chain.stages[1]] };
+    const stage = { ...chain.stages[1], phase: { steps: 4, learningRate: 1e-3, warmupSteps: 0 } };
+    const own = { ...chain, dropPath: 0.1, textDropout: 0, threads: 1, stages: [stage] };
     await writeFile(join(folder, 'chain.json'), JSON.stringify(own));
     const { output, run } = runner();
     await run(own);
