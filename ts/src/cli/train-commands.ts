@@ -86,6 +86,11 @@ async function train(file: string | undefined, flags: TrainFlags): Promise<void>
     `train: expected the file of a recipe or --recipe, got ${file === undefined ? 'neither' : 'both'}`,
   );
   if (flags.print && flags.recipe !== 'tokenizer') return printRecipe(file, flags);
+  check(
+    file !== undefined || flags.data !== undefined,
+    'MOME_INVALID_ARGUMENT',
+    'train: expected --data, what the recipe learns from',
+  );
   check(flags.output !== undefined, 'MOME_INVALID_ARGUMENT', 'train: expected --output, the folder to write to');
   const { output } = flags;
   if (flags.recipe === 'tokenizer') return trainTokenizer(output, flags);
@@ -116,7 +121,6 @@ async function train(file: string | undefined, flags: TrainFlags): Promise<void>
 
 /** Makes a patch tokenizer of pictures. */
 async function trainTokenizer(output: string, flags: TrainFlags): Promise<void> {
-  check(flags.data !== undefined, 'MOME_INVALID_ARGUMENT', 'train: expected --data, the pictures to learn from');
   const recipe = parseRecipe(recipeOf({ ...flags, recipe: 'image' }));
   const { imageSize, patchSize, visualTokens } = recipeConfig(recipe, undefined);
   const file = join(output, patchTokenizerName);

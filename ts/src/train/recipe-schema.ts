@@ -29,34 +29,40 @@ const columns = z
   .optional();
 
 /** Where items come from. What a file holds is told by its ending; patterns such as `part-*.tar` name several. */
-export const dataSchema = z.union([
-  z.strictObject({ emoji: z.array(z.enum(emojiStyles)).min(1) }),
-  /** Pictures with captions; `splits` belongs to a JSON file of Karpathy's splits, `images` to files that name pictures. */
-  z.strictObject({
-    pairs: paths,
-    kind: z.enum(['list']).optional(),
-    images: z.string().optional(),
-    splits: z.array(z.string()).min(1).optional(),
-    columns,
-  }),
-  /** Pictures alone. */
-  z.strictObject({ pictures: paths, columns }),
-  /** Texts alone: an item is a line, or a paragraph. */
-  z.strictObject({ texts: paths, unit: z.enum(['line', 'paragraph']).optional(), columns }),
-  /**
-   * Questions about pictures with people's answers, and the list of answers that a model chooses from: a file, or the answers that so many
-   * questions have. Left out, it is that of the model to start from, or as the original makes it.
-   */
-  z.strictObject({
-    questions: paths,
-    annotations: paths.optional(),
-    images: z.string().optional(),
-    answers: z.union([z.string(), z.strictObject({ fewest: count })]).optional(),
-    leaveOutLast: count.optional(),
-  }),
-  /** Statements about two pictures. */
-  z.strictObject({ statements: paths, images: z.string().optional() }),
-]);
+export const dataSchema = z.union(
+  [
+    z.strictObject({ emoji: z.array(z.enum(emojiStyles)).min(1) }),
+    /** Pictures with captions; `splits` belongs to a JSON file of Karpathy's splits, `images` to files that name pictures. */
+    z.strictObject({
+      pairs: paths,
+      kind: z.enum(['list']).optional(),
+      images: z.string().optional(),
+      splits: z.array(z.string()).min(1).optional(),
+      columns,
+    }),
+    /** Pictures alone. */
+    z.strictObject({ pictures: paths, columns }),
+    /** Texts alone: an item is a line, or a paragraph. */
+    z.strictObject({ texts: paths, unit: z.enum(['line', 'paragraph']).optional(), columns }),
+    /**
+     * Questions about pictures with people's answers, and the list of answers that a model chooses from: a file, or the answers that so many
+     * questions have. Left out, it is that of the model to start from, or as the original makes it.
+     */
+    z.strictObject({
+      questions: paths,
+      annotations: paths.optional(),
+      images: z.string().optional(),
+      answers: z.union([z.string(), z.strictObject({ fewest: count })]).optional(),
+      leaveOutLast: count.optional(),
+    }),
+    /** Statements about two pictures. */
+    z.strictObject({ statements: paths, images: z.string().optional() }),
+  ],
+  {
+    error:
+      'expected an object with one of pairs, pictures, texts, questions, statements and emoji, and nothing unknown',
+  },
+);
 export type DataDescription = z.infer<typeof dataSchema>;
 
 /** One stretch of a run with its own objectives and schedule. */
