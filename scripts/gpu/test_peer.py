@@ -1,6 +1,7 @@
 """The peers' model on this processor, small and in float32: `python3 scripts/gpu/test_peer.py`, needs PyTorch, no device."""
 import importlib.util
 import pathlib
+import sys
 import unittest
 from unittest import mock
 
@@ -19,6 +20,8 @@ def plain_attention(q, k, v, attn_mask):
 def bench_peer():
     """The model as it is trained, bench/peers/torch_peer.py, which the library's answers are held to."""
     path = pathlib.Path(__file__).parents[2] / "bench" / "peers" / "torch_peer.py"
+    # Behind this folder, whose own torch_peer has the same name: the modules beside the other are found too.
+    sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location("bench_peer", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
