@@ -42,6 +42,7 @@ export async function diagnose(): Promise<DoctorReport> {
     });
     for (const target of cpu.targets) checks.push(await probe(`target ${target}`, { target }));
     checks.push(...(await probeCuda()));
+    checks.push(mpi());
   } catch (error) {
     checks.push({ name: 'addon', ok: false, detail: (error as Error).message });
   }
@@ -72,6 +73,13 @@ async function probeCuda(): Promise<DoctorCheck[]> {
     });
   }
   return checks;
+}
+
+/** Whether processes can train together. Without MPI one process trains alone, which is no failure. */
+function mpi(): DoctorCheck {
+  const { library, reason } = addon().communicatorInfo();
+  const detail = library === null ? `training runs in one process: ${reason}` : `usable with mpirun: ${library}`;
+  return { name: 'mpi', ok: true, detail };
 }
 
 async function probe(name: string, options: EngineOptions): Promise<DoctorCheck> {
