@@ -104,7 +104,7 @@ export async function evaluateZeroShot(options: ZeroShotEvaluation): Promise<Zer
   for (const name of classes) {
     requireNotAborted(signal, 'evaluateZeroShot');
     const shown = names?.get(name) ?? name.replaceAll('_', ' ');
-    const texts = templates.map((template) => template.replaceAll('{}', shown));
+    const texts = templates.map((template) => template.replaceAll('{}', () => shown));
     centres.push(meanDirection((await model.embedTexts(texts, call)).embeddings, texts.length));
   }
   const places = new Map(classes.map((name, place) => [name, place]));

@@ -44,6 +44,15 @@ const pictures: LabelledPicture[] = [
 const templates = ['a {}', 'the {}'];
 
 describe('evaluateZeroShot', () => {
+  it('writes the name of a class into texts as it is', async () => {
+    const own = modelOf({ "a $& $$ $' x": [1, 0, 0], 'a y': [0, 1, 0], 1: [1, 0, 0], 2: [0, 1, 0] });
+    const two = [
+      { file: '1', class: "$& $$ $' x" },
+      { file: '2', class: 'y' },
+    ];
+    expect((await evaluateZeroShot({ model: own, pictures: two, templates: ['a {}'] })).top1).toBe(1);
+  });
+
   it('counts by hand what the nearest mean of texts gives', async () => {
     const seen: ClassifiedPicture[] = [];
     const report = await evaluateZeroShot({ model, pictures, templates, onPicture: (each) => void seen.push(each) });
