@@ -7,7 +7,7 @@ import { check } from '../runtime/errors.ts';
 import { makeFolder } from '../runtime/files.ts';
 import { recipeNames } from '../train/named-recipes.ts';
 import { openProcessGroup } from '../train/process-group-mpi.ts';
-import { isChain, parseChain, parseRecipe, readRecipeJson, recipeConfig } from '../train/recipe.ts';
+import { isChain, parseChain, parseRecipe, readRecipeJson, recipeConfig, type Stage } from '../train/recipe.ts';
 import { runTraining } from '../train/run.ts';
 import { openRunData } from '../train/run-data.ts';
 import { makePatchTokenizer, patchTokenizerName } from '../train/run-patch-tokenizer.ts';
@@ -25,6 +25,18 @@ const dataFields = {
   vqa: 'questions',
   nlvr2: 'statements',
 } as const satisfies Record<(typeof recipeNames)[number], string>;
+
+/** Flags that become fields of a recipe: they go with --recipe. */
+const recipeFlags = [
+  'preset',
+  'data',
+  'images',
+  'annotations',
+  'init',
+  'vocabulary',
+  'patchTokenizer',
+  'tokens',
+] as const satisfies (keyof TrainFlags)[];
 
 /** Milliseconds that an interrupted process leaves the first one for its checkpoint, before the launcher ends it. */
 const launcherPatience = 60_000;
@@ -84,6 +96,12 @@ async function train(file: string | undefined, flags: TrainFlags): Promise<void>
     (file === undefined) !== (flags.recipe === undefined),
     'MOME_INVALID_ARGUMENT',
     `train: expected the file of a recipe or --recipe, got ${file === undefined ? 'neither' : 'both'}`,
+  );
+  const unused = file === undefined ? undefined : recipeFlags.find((flag) => flags[flag] !== undefined);
+  check(
+    unused === undefined,
+    'MOME_INVALID_ARGUMENT',
+    `train: expected no ${unused === 'patchTokenizer' ? '--patch-tokenizer' : `--${unused}`} beside ${file}, whose fields say it`,
   );
   if (flags.print && flags.recipe !== 'tokenizer') return printRecipe(file, flags);
   check(
@@ -170,12 +188,17 @@ function recipeOf(flags: TrainFlags): Readonly<Record<string, unknown>> {
 async function printRecipe(file: string | undefined, flags: TrainFlags): Promise<void> {
   if (file !== undefined) {
     const json = await readRecipeJson(file);
-    return printJson(isChain(json) ? { stages: parseChain(json, file) } : parseRecipe(json, file));
+    return printJson(isChain(json) ? chainJson(parseChain(json, file)) : parseRecipe(json, file));
   }
   const own = recipeOf(flags);
   if ('data' in own) return printJson(parseRecipe(own));
   const { data: _, ...rest } = parseRecipe({ ...own, data: { texts: 'data' } });
   printJson(rest);
+}
+
+/** A chain as its file has it: a stage is named without its number. */
+function chainJson(stages: readonly Stage[]): object {
+  return { stages: stages.map(({ name, recipe }) => ({ name: name.replace(/^\d+-/, ''), ...recipe })) };
 }
 
 /** What a run does with each part of the model, on standard error. */

@@ -140,7 +140,9 @@ export function parseChain(value: Fields, where = 'recipe'): Stage[] {
     );
     // Weights are handed over as they are; the last stage alone may round them.
     const handedOver = index < stages.length - 1 ? { dtype: 'float32' } : {};
-    const recipe = parseRecipe({ ...shared, ...fields, ...handedOver }, at);
+    // What the first stage starts from is no start of the others.
+    const { init: _, ...later } = shared;
+    const recipe = parseRecipe({ ...(index === 0 ? shared : later), ...fields, ...handedOver }, at);
     return { name: `${index + 1}-${name.data ?? 'stage'}`, recipe };
   });
 }

@@ -171,6 +171,30 @@ describe('mome', () => {
     expect(await readFile(join(folder, 'run', 'metrics.jsonl'), 'utf8')).not.toContain('evaluation');
   });
 
+  it('prints a chain that it takes as a file, and refuses flags beside a file', async () => {
+    const file = join(await temporaryFolder(), "a chain's.json");
+    const stage = { recipe: 'pairs', data: { pairs: 'pairs.jsonl' } };
+    const chain = {
+      model: 'base',
+      init: 'model',
+      stages: [stage, { ...stage, name: 'again' }, { ...stage, dtype: 'bfloat16' }],
+    };
+    await writeFile(file, JSON.stringify(chain));
+    const printed = mome('train', file, '--print').stdout;
+    await writeFile(file, printed);
+    expect(JSON.parse(printed).stages.map(({ name }: { name: string }) => name)).toEqual(['pairs', 'again', 'pairs']);
+    expect(mome('train', file, '--print').stdout).toBe(printed);
+    for (const flags of [
+      ['--data', 'other'],
+      ['--patch-tokenizer', 'file'],
+      ['--tokens', '5'],
+    ]) {
+      const { status, stderr } = mome('train', file, '--print', ...flags);
+      expect(status).toBe(2);
+      expect(stderr).toContain(`expected no ${flags[0]}`);
+    }
+  });
+
   it('takes presets by their names alone', () => {
     const { status, stderr } = mome('convert', model, join(pictures, '..', 'out'), '--preset', 'toString');
     expect(status).not.toBe(0);
