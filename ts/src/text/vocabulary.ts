@@ -1,7 +1,7 @@
 /**
  * Learns a WordPiece vocabulary from texts: characters first, then the most frequent pairs of pieces are joined one by one.
  */
-import { check } from '../runtime/errors.ts';
+import { check, requireNotAborted } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 
 /** The special pieces, which a vocabulary begins with. */
@@ -21,9 +21,10 @@ export interface VocabularyOptions {
 export async function buildVocabulary(
   texts: Iterable<string> | AsyncIterable<string>,
   { size, minFrequency }: VocabularyOptions,
+  signal?: AbortSignal,
 ): Promise<string[]> {
   const pace = new Pace();
-  const words = await countWords(texts, pace);
+  const words = await countWords(texts, pace, signal);
   const pieces = new Set<string>();
   for (const { parts } of words) for (const part of parts) pieces.add(part);
   check(
@@ -34,6 +35,7 @@ export async function buildVocabulary(
   const vocabulary: string[] = [...specials, ...[...pieces].sort(byCodePoints)];
   const pairs = new PairCounts(words);
   while (vocabulary.length < size) {
+    requireNotAborted(signal, 'vocabulary');
     const pair = pairs.best(minFrequency);
     if (!pair) break;
     const joined = join(pair[0], pair[1]);
@@ -53,9 +55,14 @@ interface Word {
 }
 
 /** Lower-cased words without accents, punctuation apart, as BERT's uncased tokenizer splits them. */
-async function countWords(texts: Iterable<string> | AsyncIterable<string>, pace: Pace): Promise<Word[]> {
+async function countWords(
+  texts: Iterable<string> | AsyncIterable<string>,
+  pace: Pace,
+  signal: AbortSignal | undefined,
+): Promise<Word[]> {
   const counts = new Map<string, number>();
   for await (const text of texts) {
+    requireNotAborted(signal, 'vocabulary');
     await pace.rest();
     const plain = text
       .toLowerCase()

@@ -24,12 +24,13 @@ export class MetricsLog {
   /**
    * Removes the lines of steps after `step`, which a resumed run does again, and a line that was left unfinished.
    *
-   * @returns the last of the other lines with an evaluation that was the best until then
+   * @returns the last of the other lines with an evaluation that was the best until then, and whether one was made after `step`
    */
-  async goOnAfter(step: number): Promise<MetricsLine | undefined> {
-    if (!(await exists(this.#path))) return undefined;
+  async goOnAfter(step: number): Promise<{ readonly best: MetricsLine | undefined; readonly isEvaluated: boolean }> {
+    if (!(await exists(this.#path))) return { best: undefined, isEvaluated: false };
     const kept: string[] = [];
     let best: MetricsLine | undefined;
+    let isEvaluated = false;
     const file = await InputFile.open(this.#path, 'the metrics of a run');
     try {
       for await (const { text } of splitLines(file.pieces(), this.#path)) {
@@ -37,12 +38,13 @@ export class MetricsLog {
         if (line === undefined || !(Number(line.step) <= step)) continue;
         kept.push(text);
         if (line.best) best = line;
+        if (line.evaluation !== undefined && line.step === step) isEvaluated = true;
       }
     } finally {
       file.close();
     }
     await replaceFile(this.#path, (temporary) => writeFile(temporary, kept.map((line) => `${line}\n`).join('')));
-    return best;
+    return { best, isEvaluated };
   }
 
   write(line: MetricsLine): Promise<void> {

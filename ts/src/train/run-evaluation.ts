@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { Vlmo } from '../inference/vlmo.ts';
 import { check } from '../runtime/errors.ts';
+import { exists } from '../runtime/files.ts';
 import { openPairs } from './data/pair-files.ts';
 import { readNlvr2, readVqa } from './data/vqa.ts';
 import { evaluateRetrieval } from './evaluate.ts';
@@ -26,6 +27,7 @@ export async function evaluateModel(
   folder: string,
   signal?: AbortSignal,
 ): Promise<Scores> {
+  await requireEvaluation(data, folder);
   const model = await Vlmo.load(modelFolder);
   const aborts = signal ? { signal } : {};
   try {
@@ -43,31 +45,50 @@ export async function evaluateModel(
       return recallScores(dual.textToImage, dual.imageToText);
     }
     if ('questions' in data) {
-      check(
-        data.images !== undefined && data.annotations !== undefined,
-        'MOME_INVALID_CONFIG',
-        'recipe: evaluation: expected images and annotations beside questions',
-      );
       const questions = await readVqa(resolve(folder, only(data.questions, 'questions')), {
-        images: resolve(folder, data.images),
-        annotations: resolve(folder, only(data.annotations, 'annotations')),
+        images: resolve(folder, data.images!),
+        annotations: resolve(folder, only(data.annotations!, 'annotations')),
       });
       const { accuracy, softScore } = await evaluateVqa({ model, questions, ...aborts });
       return { softScore: softScore ?? 0, accuracy: accuracy ?? 0 };
     }
-    check(
-      'statements' in data && data.images !== undefined,
-      'MOME_INVALID_CONFIG',
-      'recipe: evaluation: expected pairs, questions, or statements with images',
-    );
+    if (!('statements' in data)) return {};
     const statements = await readNlvr2(resolve(folder, only(data.statements, 'statements')), {
-      images: resolve(folder, data.images),
+      images: resolve(folder, data.images!),
     });
     const { accuracy, consistency } = await evaluateNlvr2({ model, statements, ...aborts });
     return { accuracy: accuracy ?? 0, ...(consistency !== null && { consistency }) };
   } finally {
     await model.dispose();
   }
+}
+
+/**
+ * Refuses data that no evaluation takes, before a run has made the model that they would measure.
+ *
+ * @throws MomeError `MOME_INVALID_CONFIG`; `MOME_NOT_FOUND` for files that are not there
+ */
+export async function requireEvaluation(data: DataDescription, folder: string): Promise<void> {
+  if ('emoji' in data) return;
+  check(
+    'pairs' in data || 'questions' in data || ('statements' in data && data.images !== undefined),
+    'MOME_INVALID_CONFIG',
+    'recipe: evaluation: expected pairs, questions, or statements with images',
+  );
+  const paths: string[] = [];
+  if ('pairs' in data) paths.push(only(data.pairs, 'pairs'));
+  if ('statements' in data) paths.push(only(data.statements, 'statements'));
+  if ('questions' in data) {
+    check(
+      data.images !== undefined && data.annotations !== undefined,
+      'MOME_INVALID_CONFIG',
+      'recipe: evaluation: expected images and annotations beside questions',
+    );
+    paths.push(only(data.questions, 'questions'), only(data.annotations, 'annotations'));
+  }
+  if (data.images !== undefined) paths.push(data.images);
+  for (const path of paths.map((each) => resolve(folder, each)))
+    check(await exists(path), 'MOME_NOT_FOUND', `recipe: evaluation: expected ${path}, found nothing`);
 }
 
 function only(paths: string | readonly string[], what: string): string {

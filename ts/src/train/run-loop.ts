@@ -111,6 +111,8 @@ export class Run {
   #average: MovingAverage | undefined;
   #best = Number.NEGATIVE_INFINITY;
   #reported = 0;
+  /** Whether the run stopped after its last checkpoint, before an evaluation that may have been due. */
+  #owesEvaluation = false;
 
   constructor(parts: RunParts) {
     this.#parts = parts;
@@ -141,8 +143,11 @@ export class Run {
         from ? await loadAverage(from.path, this.#parts.config) : parameters,
       );
     for (let phase = 0; phase < (from?.phase ?? 0); phase++) this.#done += phaseSteps[phase]!;
-    const best = this.#writes ? await log.goOnAfter(this.#done + (from?.step ?? 0)) : undefined;
-    if (best) this.#best = scoreOf(best.evaluation as Scores);
+    if (this.#writes) {
+      const { best, isEvaluated } = await log.goOnAfter(this.#done + (from?.step ?? 0));
+      if (best) this.#best = scoreOf(best.evaluation as Scores);
+      this.#owesEvaluation = from !== undefined && from.step > 0 && !isEvaluated;
+    }
     let current = parameters;
     for (let index = from?.phase ?? 0; index < recipe.phases.length; index++) {
       const trainer = await this.#trainer(recipe.phases[index]!, phaseSteps[index]!, current);
@@ -173,6 +178,7 @@ export class Run {
     if (from) {
       this.#position = await loadRun(from.path, trainer);
       this.#done += trainer.step;
+      if (this.#owesEvaluation) await this.#evaluateIfDue(trainer, index);
     }
     if (trainer.step >= steps) return;
     const loader = openLoader(phase, this.#position);
@@ -236,10 +242,17 @@ export class Run {
   }
 
   async #milestones(trainer: Trainer, index: number): Promise<void> {
-    const { recipe, phaseSteps, evaluate } = this.#parts;
-    const isDue = (every: number) => trainer.step === phaseSteps[index] || (every > 0 && trainer.step % every === 0);
-    if (isDue(recipe.checkpointEvery)) await this.#save(trainer, index);
-    if (evaluate && isDue(recipe.evaluateEvery)) await this.#evaluate(trainer, evaluate);
+    if (this.#isDue(this.#parts.recipe.checkpointEvery, trainer, index)) await this.#save(trainer, index);
+    await this.#evaluateIfDue(trainer, index);
+  }
+
+  #isDue(every: number, { step }: Trainer, index: number): boolean {
+    return step === this.#parts.phaseSteps[index] || (every > 0 && step % every === 0);
+  }
+
+  async #evaluateIfDue(trainer: Trainer, index: number): Promise<void> {
+    const { recipe, evaluate } = this.#parts;
+    if (evaluate && this.#isDue(recipe.evaluateEvery, trainer, index)) await this.#evaluate(trainer, evaluate);
   }
 
   /** Writes the model, measures it, and keeps it apart when it is the best so far. */

@@ -13,6 +13,7 @@ import {
 } from '../checkpoint/index.ts';
 import { check } from '../runtime/errors.ts';
 import { createTokenizer } from '../text/tokenizer.ts';
+import type { VocabularyOptions } from '../text/vocabulary.ts';
 import type { Dataset } from './data/dataset.ts';
 import { batchesPerEpoch } from './data/pairs.ts';
 import { MetricsLog, ProgressLine } from './metrics.ts';
@@ -20,7 +21,7 @@ import type { ProcessGroup } from './process-group.ts';
 import { type Phase, type Recipe, recipeConfig } from './recipe.ts';
 import type { RunOptions } from './run.ts';
 import { openLoader, openRunData } from './run-data.ts';
-import { evaluateModel } from './run-evaluation.ts';
+import { evaluateModel, requireEvaluation } from './run-evaluation.ts';
 import { claimFolder, hashOfParameters, identityOf, requireFreshFolder } from './run-identity.ts';
 import { Run, type RunParts, trainerOptionsOf } from './run-loop.ts';
 import { patchTokenizerOf, type RunPatchTokenizer } from './run-patch-tokenizer.ts';
@@ -47,6 +48,8 @@ export interface RecipeRunOptions extends Omit<RunOptions, 'onStart'> {
   readonly folder: string;
   readonly signal: AbortSignal;
   readonly onStart: (plan: StartPlan) => void;
+  /** How the file that is the recipe's vocabulary was learned, for the stages of a chain. */
+  readonly learnedVocabulary?: VocabularyOptions;
   /** Writes the report of the run, or of the chain that it is a stage of. */
   readonly report: () => Promise<void>;
 }
@@ -82,7 +85,7 @@ async function openStart(path: string): Promise<Start> {
 async function runFrom(start: Start | undefined, recipe: Recipe, options: RecipeRunOptions): Promise<FinishedRun> {
   const { output, folder, resume = false, overwrite = false, processGroup: group } = options;
   const isFirst = group.rank === 0;
-  if (!resume && isFirst) await requireFreshFolder(output, overwrite);
+  if (!resume && !overwrite && isFirst) await requireFreshFolder(output, false);
   /** What the first process makes for all: the others find it made. */
   const madeByFirst = async <T>(make: (isThere: boolean) => Promise<T>): Promise<T> => {
     if (!isFirst) await group.barrier();
@@ -93,8 +96,11 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
   const data = await openRunData(recipe, folder, imageSizeOf(recipe, start), start?.files.answers);
   let patches: RunPatchTokenizer | undefined;
   try {
+    const evaluate = await evaluationOf(recipe, options);
+    // An older run goes when what takes its place can be read.
+    if (overwrite && isFirst) await requireFreshFolder(output, true);
     const vocabulary = await madeByFirst((isThere) =>
-      vocabularyOf(recipe, { folder, output, resume: isThere }, data.dataset, start?.files),
+      vocabularyOf(recipe, { folder, output, resume: isThere, signal: options.signal }, data.dataset, start?.files),
     );
     const tokenizerOf = (maxLength: number) =>
       vocabulary && createTokenizer(vocabulary.text, { maxLength }, vocabulary.path);
@@ -103,14 +109,20 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
     const checkpoint = start && withoutOtherAnswers(start, config, answers);
     const phaseSteps = recipe.phases.map((phase) => stepsOf(recipe, phase, data.dataset));
     const plan = await startPlan(config, plannedPhases(recipe, phaseSteps), checkpoint);
+    check(
+      plan.rows.some(({ learning }) => learning === 'trained'),
+      'MOME_INVALID_CONFIG',
+      'recipe: phases: expected trainable to name parameters that the objectives read, got none',
+    );
     if (isFirst) options.onStart(plan);
     const parameters = await startingParameters(config, checkpoint, recipe.seed, recipe.initialValues);
     const startHash = checkpoint ? await hashOfParameters(parameters) : '';
     patches = await madeByFirst((isThere) =>
       patchTokenizerOf(recipe, data.dataset, config, { folder, output, resume: isThere, signal: options.signal }),
     );
+    const named = { ...recipe, vocabulary: options.learnedVocabulary ?? recipe.vocabulary };
     if (isFirst)
-      await claimFolder(output, await identityOf(recipe, data.dataset, vocabulary?.bytes, startHash, patches?.hash));
+      await claimFolder(output, await identityOf(named, data.dataset, vocabulary?.bytes, startHash, patches?.hash));
     await group.barrier();
     const total = phaseSteps.reduce((sum, steps) => sum + steps, 0);
     const progress = new ProgressLine(total, { quiet: options.quiet || !isFirst });
@@ -132,7 +144,7 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
       vocabularyFiles: vocabulary ? [vocabulary] : [],
       answers,
       omit: (name) => plan.untrained.has(name) && isHead(name),
-      evaluate: evaluationOf(recipe, options),
+      evaluate,
       report: options.report,
     });
     try {
@@ -210,9 +222,13 @@ function plannedPhases(recipe: Recipe, phaseSteps: readonly number[]): PlannedPh
 }
 
 /** How a run measures its model: as its caller does, on the recipe's held-out data, or on the held-out drawings. */
-function evaluationOf(recipe: Recipe, { onEvaluate, folder, signal }: RecipeRunOptions): RunParts['evaluate'] {
+async function evaluationOf(
+  recipe: Recipe,
+  { onEvaluate, folder, signal }: RecipeRunOptions,
+): Promise<RunParts['evaluate']> {
   if (onEvaluate) return onEvaluate;
   const data = recipe.evaluation ?? ('emoji' in recipe.data ? recipe.data : undefined);
+  if (data) await requireEvaluation(data, folder);
   return data && ((modelFolder) => evaluateModel(modelFolder, data, folder, signal));
 }
 

@@ -17,6 +17,7 @@ export interface VocabularyPlace {
   readonly folder: string;
   readonly output: string;
   readonly resume: boolean;
+  readonly signal: AbortSignal;
 }
 
 /**
@@ -27,7 +28,7 @@ export interface VocabularyPlace {
  */
 export async function vocabularyOf(
   { vocabulary }: Recipe,
-  { folder, output, resume }: VocabularyPlace,
+  { folder, output, resume, signal }: VocabularyPlace,
   dataset: Dataset,
   start: ModelFiles | undefined,
 ): Promise<TextFile | undefined> {
@@ -42,7 +43,7 @@ export async function vocabularyOf(
   }
   if (typeof vocabulary === 'string') return readText(resolve(folder, vocabulary), vocabularyOptions);
   const file = join(output, vocabularyName);
-  if (!resume || !(await exists(file))) await learnVocabulary(file, vocabulary, textsOf(dataset));
+  if (!resume || !(await exists(file))) await learnVocabulary(file, vocabulary, textsOf(dataset), signal);
   return readText(file, vocabularyOptions);
 }
 
@@ -56,7 +57,8 @@ export async function learnVocabulary(
   file: string,
   options: VocabularyOptions,
   texts: Iterable<string> | AsyncIterable<string>,
+  signal?: AbortSignal,
 ): Promise<void> {
-  const lines = await buildVocabulary(texts, options);
+  const lines = await buildVocabulary(texts, options, signal);
   await replaceFile(file, (temporary) => writeFile(temporary, `${lines.join('\n')}\n`));
 }

@@ -131,7 +131,8 @@ async function runChain(chain: readonly Stage[], options: OwnOptions): Promise<R
       ...(index > 0 && { init: folders[index - 1]! }),
     };
     const run = await withLock(folders[index]!, signal, options.processGroup, (locked) => {
-      const own = { ...options, output: folders[index]!, signal: locked, report };
+      const learned = typeof recipe.vocabulary === 'object' && { learnedVocabulary: recipe.vocabulary };
+      const own = { ...options, ...learned, output: folders[index]!, signal: locked, report };
       return runRecipe(stageRecipe, { ...own, onStart: (plan) => onStart?.(plan, name) });
     });
     done = done ? together(done, run) : run;
@@ -148,9 +149,9 @@ async function chainVocabulary(chain: readonly Stage[], options: OwnOptions): Pr
   const wanted = learning[0]?.recipe.vocabulary;
   if (typeof wanted !== 'object') return undefined;
   const file = resolve(options.output, vocabularyName);
-  const { processGroup, resume, folder } = options;
+  const { processGroup, resume, folder, signal } = options;
   if (processGroup.rank === 0 && !(resume && (await exists(file))))
-    await learnVocabulary(file, wanted, textsOfStages(learning, folder));
+    await learnVocabulary(file, wanted, textsOfStages(learning, folder), signal);
   await processGroup.barrier();
   return file;
 }

@@ -6,6 +6,7 @@ import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { presets } from '../../src/architecture/config.ts';
 import { openSafetensors, readTensor } from '../../src/checkpoint/index.ts';
+import { MomeError } from '../../src/runtime/errors.ts';
 import { namedRecipe, recipeNames } from '../../src/train/named-recipes.ts';
 import { mpiInfo } from '../../src/train/process-group-mpi.ts';
 import { parseChain, parseRecipe } from '../../src/train/recipe.ts';
@@ -61,6 +62,23 @@ const metricsOf = async (output: string): Promise<Record<string, unknown>[]> =>
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line));
+
+describe('the vocabulary of a chain', () => {
+  it('is that of the chain that goes on', async () => {
+    const { run } = runner();
+    await run(chain);
+    const other = { ...chain, vocabulary: { size: 50 } };
+    const error = await expectCode(() => run(other, { resume: true }), 'MOME_INVALID_ARGUMENT');
+    expect(error.message).toMatch(/vocabulary\.size \(60, now 50\)/);
+    await run(chain, { resume: true });
+  });
+
+  it('is not learned to the end when the run is stopped', async () => {
+    const { output, run } = runner();
+    await expectCode(() => run(chain, { signal: AbortSignal.abort() }), 'MOME_ABORTED');
+    expect(await readdir(output)).not.toContain('vocab.txt');
+  });
+});
 
 describe('named recipes', () => {
   it('are whole for every size, with the rates of the original', () => {
@@ -268,6 +286,21 @@ describe('a run', () => {
     await run(evaluated, { overwrite: true, onEvaluate: async (_, step) => ({ score: step }) });
     const last = await tensors(join(output, 'best', 'model.safetensors'));
     expect(last).toEqual(await tensors(join(output, 'model.safetensors')));
+  });
+
+  it('makes up for an evaluation in which it was stopped', async () => {
+    const { output, run } = runner();
+    const steps = recipe.phases[0]!.steps;
+    const stopped = async () => {
+      throw new MomeError('MOME_ABORTED', 'stopped');
+    };
+    await expectCode(() => run(recipe, { onEvaluate: stopped }), 'MOME_ABORTED');
+    const seen: number[] = [];
+    const onEvaluate = async (_: string, step: number) => ({ score: seen.push(step) });
+    await run(recipe, { resume: true, onEvaluate });
+    await run(recipe, { resume: true, onEvaluate });
+    expect(seen).toEqual([steps]);
+    expect(await readdir(output)).toContain('best');
   });
 
   it('ends on gradients that are not finite and names the batch', async () => {

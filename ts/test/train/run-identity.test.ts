@@ -1,4 +1,4 @@
-import { copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -64,6 +64,15 @@ describe('a folder with an older run', () => {
     await expectCode(() => run(recipe, { overwrite: true, resume: true }), 'MOME_INVALID_ARGUMENT');
   });
 
+  it('stays whole where the run that is to overwrite it cannot begin', async () => {
+    const { output, run } = runner();
+    await run();
+    const before = await readdir(output);
+    for (const wrong of [{ data: { pairs: 'none.jsonl' } }, { evaluation: { pairs: 'none.jsonl' } }])
+      await expectCode(() => run({ ...recipe, ...wrong }, { overwrite: true }), 'MOME_NOT_FOUND');
+    expect(await readdir(output)).toEqual(before);
+  });
+
   it('lends nothing to a new run: a vocabulary that was left is learned anew', async () => {
     const { output, run } = runner();
     await mkdir(output);
@@ -75,14 +84,38 @@ describe('a folder with an older run', () => {
   it('is refused to a new run that was killed before its first checkpoint, and then resumed', async () => {
     const { output, run } = runner();
     await run();
-    const stopped = AbortSignal.abort();
-    await expectCode(() => run({ ...recipe, seed: 7 }, { overwrite: true, signal: stopped }), 'MOME_ABORTED');
+    const stop = new AbortController();
+    const stopping = { overwrite: true, signal: stop.signal, onStart: () => stop.abort() };
+    await expectCode(() => run({ ...recipe, seed: 7 }, stopping), 'MOME_ABORTED');
     await rm(join(output, 'checkpoint-0-0.safetensors'));
     const fresh = runner();
     await fresh.run({ ...recipe, seed: 7 });
     await run({ ...recipe, seed: 7 }, { resume: true });
     const weights = (name: string) => readFile(join(name, 'model.safetensors'));
     expect((await weights(output)).equals(await weights(fresh.output))).toBe(true);
+  });
+});
+
+describe('a run that cannot measure its model', () => {
+  it('is refused before its first step', async () => {
+    for (const [evaluation, code] of [
+      [{ texts: 'pairs.jsonl' }, 'MOME_INVALID_CONFIG'],
+      [{ pairs: ['pairs.jsonl', 'pairs.jsonl'] }, 'MOME_INVALID_CONFIG'],
+      [{ questions: 'pairs.jsonl' }, 'MOME_INVALID_CONFIG'],
+      [{ pairs: 'none.jsonl' }, 'MOME_NOT_FOUND'],
+    ] as const) {
+      const { output, run } = runner();
+      await expectCode(() => run({ ...recipe, evaluation }), code);
+      expect(await readdir(output)).toEqual([]);
+    }
+  });
+});
+
+describe('a run in which nothing learns', () => {
+  it('is refused', async () => {
+    const { run } = runner();
+    const phases = [{ ...recipe.phases[0], trainable: 'no_such_parameter' }];
+    await expectCode(() => run({ ...recipe, phases }), 'MOME_INVALID_CONFIG');
   });
 });
 
