@@ -101,7 +101,7 @@ async function train(file: string | undefined, flags: TrainFlags): Promise<void>
   check(
     unused === undefined,
     'MOME_INVALID_ARGUMENT',
-    `train: expected no ${unused === 'patchTokenizer' ? '--patch-tokenizer' : `--${unused}`} beside ${file}, whose fields say it`,
+    `train: expected no ${flagOf(unused)} beside ${file}, whose fields say it`,
   );
   if (flags.print && flags.recipe !== 'tokenizer') return printRecipe(file, flags);
   check(
@@ -137,8 +137,15 @@ async function train(file: string | undefined, flags: TrainFlags): Promise<void>
   if (result.skipped > 0) print(`${result.skipped} damaged items were left out; metrics.jsonl names them`);
 }
 
+/** A flag as it is written. */
+const flagOf = (name: keyof TrainFlags | undefined) => (name === 'patchTokenizer' ? '--patch-tokenizer' : `--${name}`);
+
 /** Makes a patch tokenizer of pictures. */
 async function trainTokenizer(output: string, flags: TrainFlags): Promise<void> {
+  const unused = (['init', 'vocabulary', 'patchTokenizer', 'annotations', 'resume'] as const).find(
+    (flag) => flags[flag],
+  );
+  check(unused === undefined, 'MOME_INVALID_ARGUMENT', `train: expected no ${flagOf(unused)} for a patch tokenizer`);
   const recipe = parseRecipe(recipeOf({ ...flags, recipe: 'image' }));
   const { imageSize, patchSize, visualTokens } = recipeConfig(recipe, undefined);
   const file = join(output, patchTokenizerName);

@@ -1,7 +1,7 @@
 /**
  * `mome eval zero-shot`: how often a model names the class of a picture by the text that is nearest to it, without having learned the classes.
  */
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { pictureKind } from '../image/formats.ts';
 import type { Vlmo } from '../inference/vlmo.ts';
@@ -73,7 +73,9 @@ export async function readClassFolders(folder: string): Promise<LabelledPicture[
     });
   });
   const pictures: LabelledPicture[] = [];
-  for (const name of classes.filter((entry) => entry.isDirectory()).map((entry) => entry.name)) {
+  for (const { name } of classes) {
+    // (A folder may be a link to one.)
+    if (!(await stat(path.join(folder, name)).catch(() => undefined))?.isDirectory()) continue;
     const entries = await readdir(path.join(folder, name), { recursive: true, withFileTypes: true });
     for (const entry of entries)
       if (!entry.isDirectory() && pictureKind(entry.name) === 'readable')

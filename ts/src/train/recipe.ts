@@ -155,6 +155,8 @@ export function recipeConfig(recipe: Recipe, vocabularySize: number | undefined,
   const base = typeof model === 'string' ? presets[model] : (model ?? (init && initSizes));
   check(base !== undefined, 'MOME_INVALID_CONFIG', 'recipe: model: expected sizes, or weights to start from by init');
   const sized = {
+    // Models of pictures alone have no vocabulary yet, but room for one.
+    vocabularySize: presets.base.vocabularySize,
     ...base,
     ...(vocabularySize !== undefined && { vocabularySize }),
     ...(imageSize !== undefined && { imageSize }),

@@ -16,6 +16,7 @@ import { objectiveNeeds } from './objectives/step.ts';
 import type { ProcessGroup } from './process-group.ts';
 import type { Phase, Recipe } from './recipe.ts';
 import type { DataDescription } from './recipe-schema.ts';
+import { requireEvaluation } from './run-evaluation.ts';
 
 export interface RunData {
   readonly dataset: Dataset;
@@ -111,6 +112,20 @@ async function answersOf(
     `${[annotations].flat()[0]}: expected answers that are those of ${answers?.fewest ?? 9} questions or more, got none; data.answers.fewest sets the number`,
   );
   return made;
+}
+
+/**
+ * Opens and closes the data of a recipe, and looks for those that it is measured on.
+ *
+ * @throws MomeError as {@link openRunData} and `requireEvaluation`
+ */
+export async function requireData(recipe: Recipe, folder: string): Promise<void> {
+  const { data, evaluation } = recipe;
+  if (evaluation) await requireEvaluation(evaluation, folder);
+  if ('emoji' in data) return;
+  // Questions without a list of answers have that of a model which is not there yet.
+  if ('questions' in data && data.answers === undefined && data.annotations === undefined) return;
+  (await openRunData(recipe, folder, 1)).dataset.close();
 }
 
 /** All texts of a recipe's data, for learning a vocabulary. */

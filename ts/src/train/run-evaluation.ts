@@ -52,7 +52,7 @@ export async function evaluateModel(
       const { accuracy, softScore } = await evaluateVqa({ model, questions, ...aborts });
       return { softScore: softScore ?? 0, accuracy: accuracy ?? 0 };
     }
-    if (!('statements' in data)) return {};
+    check('statements' in data, 'MOME_INTERNAL', 'evaluation: expected statements');
     const statements = await readNlvr2(resolve(folder, only(data.statements, 'statements')), {
       images: resolve(folder, data.images!),
     });

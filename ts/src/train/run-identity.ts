@@ -76,6 +76,9 @@ export async function hashOfParameters(parameters: ReadonlyMap<string, Float32Ar
   return hash.digest('hex');
 }
 
+/** Whether a run has begun in a folder. */
+export const hasRun = (folder: string): Promise<boolean> => exists(join(folder, identityName));
+
 /**
  * Prepares a folder for a new run.
  *
@@ -84,7 +87,7 @@ export async function hashOfParameters(parameters: ReadonlyMap<string, Float32Ar
  */
 export async function requireFreshFolder(folder: string, overwrite: boolean): Promise<void> {
   const checkpoints = (await listCheckpoints(folder)).map(({ name }) => name);
-  const left = [...checkpoints, ...((await exists(join(folder, identityName))) ? [identityName] : [])];
+  const left = [...checkpoints, ...((await hasRun(folder)) ? [identityName] : [])];
   check(
     left.length === 0 || overwrite,
     'MOME_INVALID_ARGUMENT',

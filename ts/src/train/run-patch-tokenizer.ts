@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { gridOf, type VlmoConfig } from '../architecture/config.ts';
+import { MomeError } from '../runtime/errors.ts';
 import { exists } from '../runtime/files.ts';
 import type { Dataset } from './data/dataset.ts';
 import { BatchLoader } from './data/loader.ts';
@@ -43,7 +44,7 @@ export async function patchTokenizerOf(
   { folder, output, resume, signal }: TokenizerPlace,
 ): Promise<RunPatchTokenizer | undefined> {
   if (!recipe.phases.some(({ objectives }) => objectives.includes('mim'))) return undefined;
-  if (recipe.patchTokenizer !== undefined) return opened(resolve(folder, recipe.patchTokenizer), recipe);
+  if (recipe.patchTokenizer !== undefined) return opened(resolve(folder, recipe.patchTokenizer), recipe, config);
   const first = await dataset.item(0, false).catch(() => undefined);
   if (first?.visualTokens) return undefined;
   const file = join(output, patchTokenizerName);
@@ -51,11 +52,17 @@ export async function patchTokenizerOf(
     const { seed, pictureRules } = recipe;
     await makePatchTokenizer(file, dataset, config, { seed, pictureRules, signal });
   }
-  return opened(file, recipe);
+  return opened(file, recipe, config);
 }
 
-async function opened(file: string, { threads }: Recipe): Promise<RunPatchTokenizer> {
+async function opened(file: string, { threads }: Recipe, config: VlmoConfig): Promise<RunPatchTokenizer> {
   const tokenizer = await PatchTokenizer.load(file, threads === undefined ? {} : { threads });
+  const { patchSize, tokens } = tokenizer;
+  if (patchSize !== config.patchSize || tokens !== config.visualTokens) {
+    tokenizer.dispose();
+    const [own, its] = [`${config.visualTokens} tokens of ${config.patchSize} pixels`, `${tokens} of ${patchSize}`];
+    throw new MomeError('MOME_INVALID_CONFIG', `${file}: expected a patch tokenizer with ${own}, got ${its}`);
+  }
   const hash = createHash('sha256').update(await readFile(file));
   return { tokenizer, hash: hash.digest('hex') };
 }

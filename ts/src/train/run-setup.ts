@@ -17,12 +17,13 @@ import type { VocabularyOptions } from '../text/vocabulary.ts';
 import type { Dataset } from './data/dataset.ts';
 import { batchesPerEpoch } from './data/pairs.ts';
 import { MetricsLog, ProgressLine } from './metrics.ts';
+import { objectiveNeeds } from './objectives/step.ts';
 import type { ProcessGroup } from './process-group.ts';
 import { type Phase, type Recipe, recipeConfig } from './recipe.ts';
 import type { RunOptions } from './run.ts';
 import { openLoader, openRunData } from './run-data.ts';
 import { evaluateModel, requireEvaluation } from './run-evaluation.ts';
-import { claimFolder, hashOfParameters, identityOf, requireFreshFolder } from './run-identity.ts';
+import { claimFolder, hashOfParameters, hasRun, identityOf, requireFreshFolder } from './run-identity.ts';
 import { Run, type RunParts, trainerOptionsOf } from './run-loop.ts';
 import { patchTokenizerOf, type RunPatchTokenizer } from './run-patch-tokenizer.ts';
 import { vocabularyOf } from './run-vocabulary.ts';
@@ -86,10 +87,12 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
   const { output, folder, resume = false, overwrite = false, processGroup: group } = options;
   const isFirst = group.rank === 0;
   if (!resume && !overwrite && isFirst) await requireFreshFolder(output, false);
+  // What was made before a run began may be that of another one.
+  const goesOn = resume && (await hasRun(output));
   /** What the first process makes for all: the others find it made. */
   const madeByFirst = async <T>(make: (isThere: boolean) => Promise<T>): Promise<T> => {
     if (!isFirst) await group.barrier();
-    const made = await make(resume || !isFirst);
+    const made = await make(goesOn || !isFirst);
     if (isFirst) await group.barrier();
     return made;
   };
@@ -97,6 +100,7 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
   let patches: RunPatchTokenizer | undefined;
   try {
     const evaluate = await evaluationOf(recipe, options);
+    await requireInputs(recipe, data.dataset);
     // An older run goes when what takes its place can be read.
     if (overwrite && isFirst) await requireFreshFolder(output, true);
     const vocabulary = await madeByFirst((isThere) =>
@@ -152,11 +156,34 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
       return { output, steps, ...run.statistics };
     } finally {
       progress.stop();
-      if (isFirst) await options.report();
+      // The curves of a run that failed are worth less than its error.
+      if (isFirst) await options.report().catch(() => undefined);
     }
   } finally {
     patches?.tokenizer.dispose();
     data.dataset.close();
+  }
+}
+
+/**
+ * Refuses data that lack what an objective reads.
+ *
+ * @throws MomeError `MOME_INVALID_CONFIG`
+ */
+async function requireInputs({ phases }: Recipe, dataset: Dataset): Promise<void> {
+  const first = await dataset.item(0, false).catch(() => undefined);
+  for (const objective of phases.flatMap(({ objectives }) => objectives)) {
+    const { picturesPerText, answers, truth } = objectiveNeeds[objective];
+    check(
+      picturesPerText === 0 || picturesPerText === dataset.picturesPerItem,
+      'MOME_INVALID_CONFIG',
+      `recipe: data: expected ${picturesPerText} pictures an item for "${objective}", got ${dataset.picturesPerItem}`,
+    );
+    check(
+      first === undefined || ((!answers || first.answers !== undefined) && (!truth || first.truth !== undefined)),
+      'MOME_INVALID_CONFIG',
+      `recipe: data: expected ${answers ? 'questions with answers' : 'statements'} for "${objective}", got others`,
+    );
   }
 }
 

@@ -2,11 +2,13 @@
 import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type ModelFiles, vocabularyOptions } from '../checkpoint/index.ts';
+import type { Objective } from '../model/objectives.ts';
 import { check } from '../runtime/errors.ts';
 import { exists, replaceFile } from '../runtime/files.ts';
 import { readText, type TextFile } from '../runtime/input-file.ts';
 import { buildVocabulary, type VocabularyOptions } from '../text/vocabulary.ts';
 import { type Dataset, textsOf } from './data/dataset.ts';
+import { objectiveNeeds } from './objectives/step.ts';
 import type { Recipe } from './recipe.ts';
 
 /** Name of a learned vocabulary in the folder of a run. */
@@ -27,7 +29,7 @@ export interface VocabularyPlace {
  * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`; `MOME_INVALID_CONFIG` where texts are read and no vocabulary is named
  */
 export async function vocabularyOf(
-  { vocabulary }: Recipe,
+  { vocabulary, phases }: Recipe,
   { folder, output, resume, signal }: VocabularyPlace,
   dataset: Dataset,
   start: ModelFiles | undefined,
@@ -35,7 +37,7 @@ export async function vocabularyOf(
   if (vocabulary === undefined) {
     const found = await start?.readVocabulary();
     check(
-      found !== undefined || !(await hasTexts(dataset)),
+      found !== undefined || phases.flatMap(({ objectives }) => objectives).every(isWithoutTexts),
       'MOME_INVALID_CONFIG',
       'recipe: vocabulary: expected a file, or the size of one to learn, got neither, and no vocabulary lies beside the weights to start from',
     );
@@ -47,10 +49,7 @@ export async function vocabularyOf(
   return readText(file, vocabularyOptions);
 }
 
-async function hasTexts(dataset: Dataset): Promise<boolean> {
-  for await (const _ of textsOf(dataset)) return true;
-  return false;
-}
+const isWithoutTexts = (objective: Objective): boolean => objectiveNeeds[objective].withoutTexts ?? false;
 
 /** Learns word pieces and writes them to a file. */
 export async function learnVocabulary(

@@ -8,9 +8,9 @@ import { exists, makeFolder } from '../runtime/files.ts';
 import { type ProcessGroup, singleProcess } from './process-group.ts';
 import { isChain, parseChain, parseRecipe, type Recipe, readRecipeJson, type Stage } from './recipe.ts';
 import { writeReport } from './report.ts';
-import { textsOfData } from './run-data.ts';
+import { requireData, textsOfData } from './run-data.ts';
 import type { Scores } from './run-evaluation.ts';
-import { requireFreshFolder } from './run-identity.ts';
+import { hasRun, requireFreshFolder } from './run-identity.ts';
 import { lockRun } from './run-lock.ts';
 import { type FinishedRun, metricsName, runRecipe } from './run-setup.ts';
 import { learnVocabulary, vocabularyName } from './run-vocabulary.ts';
@@ -119,7 +119,8 @@ async function runChain(chain: readonly Stage[], options: OwnOptions): Promise<R
       join(output, reportName),
       chain.map(({ name }, stage) => ({ title: name, metrics: join(folders[stage]!, metricsName) })),
     );
-  // All before anything is written.
+  // All before anything is written or removed, and before the first of the steps that a later mistake would make useless.
+  for (const { recipe } of chain) await requireData(recipe, options.folder);
   if (!options.resume && options.processGroup.rank === 0)
     for (const folder of folders) if (await exists(folder)) await requireFreshFolder(folder, options.overwrite);
   const vocabulary = await chainVocabulary(chain, options);
@@ -150,8 +151,9 @@ async function chainVocabulary(chain: readonly Stage[], options: OwnOptions): Pr
   if (typeof wanted !== 'object') return undefined;
   const file = resolve(options.output, vocabularyName);
   const { processGroup, resume, folder, signal } = options;
-  if (processGroup.rank === 0 && !(resume && (await exists(file))))
-    await learnVocabulary(file, wanted, textsOfStages(learning, folder), signal);
+  // One that was left before the first stage began may be that of another chain.
+  const goesOn = resume && (await hasRun(resolve(options.output, chain[0]!.name))) && (await exists(file));
+  if (processGroup.rank === 0 && !goesOn) await learnVocabulary(file, wanted, textsOfStages(learning, folder), signal);
   await processGroup.barrier();
   return file;
 }

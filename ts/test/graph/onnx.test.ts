@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
   crossEntropy,
-  type DenseLayout,
   decodeModel,
   emitOnnx,
   encodeModel,
@@ -15,17 +14,7 @@ import {
 } from '../../src/graph/index.ts';
 import { expandBias, tableRow, tableRows } from '../../src/graph/onnx/relative-position.ts';
 import { expectCode } from '../helpers.ts';
-
-const layout: DenseLayout = {
-  name: 'pictures',
-  imageTokens: 5,
-  maxTextTokens: 0,
-  rowEnds: [{ offset: 'rows', part: 'image' }],
-  firstTokens: { cls: 'image' },
-  imageType: 1,
-  inputs: { ids: 'ids', mask: 'mask', pixels: 'pixels' },
-  dims: { batch: 'batch', textLength: 'text_length' },
-};
+import { pictureLayout } from './picture-layout.ts';
 
 /** Pictures of 4 pixels in patches of 2, one linear map of their CLS rows, and a loss. */
 function small(index = 'cls') {
@@ -61,7 +50,7 @@ function small(index = 'cls') {
 
 describe('emitOnnx', () => {
   it('emits what an output needs and nothing else', async () => {
-    const { nodes, inputs, outputs, weights } = emitOnnx(small(), layout, ['logits']);
+    const { nodes, inputs, outputs, weights } = emitOnnx(small(), pictureLayout, ['logits']);
     expect(nodes.at(-1)).toMatchObject({ op_type: 'MatMul', output: ['logits'] });
     expect(inputs).toEqual([{ name: 'pixels', type: 'float', shape: ['batch', 3, 4, 4] }]);
     expect(outputs).toEqual([{ name: 'logits', type: 'float', shape: ['batch', 2] }]);
@@ -76,14 +65,14 @@ describe('emitOnnx', () => {
   });
 
   it('refuses losses, other rows than first tokens, and unknown outputs', async () => {
-    const loss = await expectCode(() => emitOnnx(small(), layout, ['loss']), 'MOME_UNSUPPORTED');
+    const loss = await expectCode(() => emitOnnx(small(), pictureLayout, ['loss']), 'MOME_UNSUPPORTED');
     expect(loss.message).toContain('cross_entropy');
-    await expectCode(() => emitOnnx(small('mlm_rows'), layout, ['logits']), 'MOME_UNSUPPORTED');
-    await expectCode(() => emitOnnx(small(), layout, ['nothing']), 'MOME_INVALID_ARGUMENT');
+    await expectCode(() => emitOnnx(small('mlm_rows'), pictureLayout, ['logits']), 'MOME_UNSUPPORTED');
+    await expectCode(() => emitOnnx(small(), pictureLayout, ['nothing']), 'MOME_INVALID_ARGUMENT');
   });
 
   it('survives its own bytes', () => {
-    const graph = emitOnnx(small(), layout, ['logits']);
+    const graph = emitOnnx(small(), pictureLayout, ['logits']);
     const places = new Map([...graph.weights.keys()].map((name, i) => [name, { offset: 2 ** 33 + i, length: i }]));
     const model = toModel(graph, 'weights.data', places, { version: '1.2.3', metadata: { imageSize: '4' } });
     const read = decodeModel(encodeModel(model));

@@ -1,7 +1,7 @@
 /** Masked patches in a graph: shapes, gradients that are wanted, what a run refuses, and ONNX. */
 import { describe, expect, it } from 'vitest';
 import { parameterShapes } from '../../src/architecture/parameters.ts';
-import { type DenseLayout, emitOnnx, fixed, Graph, patchEmbed, perRun } from '../../src/graph/index.ts';
+import { emitOnnx, fixed, Graph, patchEmbed, perRun } from '../../src/graph/index.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
 import { mimFunction, parametersWithGradient } from '../../src/model/objectives.ts';
 import { Engine } from '../../src/runtime/engine.ts';
@@ -9,6 +9,7 @@ import { maskedPictures } from '../../src/train/objectives/pictures.ts';
 import { createRandom } from '../../src/train/random.ts';
 import { expectCode } from '../helpers.ts';
 import { tinyConfig } from '../train/tiny-model.ts';
+import { pictureLayout } from './picture-layout.ts';
 
 const config = { ...tinyConfig, visualTokens: 9 };
 
@@ -56,17 +57,7 @@ describe('masked patches in a graph', () => {
   });
 
   it('are not written as ONNX', async () => {
-    const layout: DenseLayout = {
-      name: 'pictures',
-      imageTokens: 5,
-      maxTextTokens: 0,
-      rowEnds: [{ offset: 'rows', part: 'image' }],
-      firstTokens: { cls: 'image' },
-      imageType: 1,
-      inputs: { ids: 'ids', mask: 'mask', pixels: 'pixels' },
-      dims: { batch: 'batch', textLength: 'text_length' },
-    };
-    const { message } = await expectCode(() => emitOnnx(embedded({}), layout, ['out']), 'MOME_UNSUPPORTED');
+    const { message } = await expectCode(() => emitOnnx(embedded({}), pictureLayout, ['out']), 'MOME_UNSUPPORTED');
     expect(message).toContain('masked patches');
   });
 

@@ -7,7 +7,6 @@ import { describe, expect, expectTypeOf, it } from 'vitest';
 import {
   type Activation,
   crossEntropy,
-  type DenseLayout,
   emitOnnx,
   fixed,
   forwardSequence,
@@ -28,6 +27,7 @@ import { expectSame, type KernelOp, type Node, opTable, type ViewOp } from '../.
 import { elementwiseCost } from '../../src/graph/ops/work.ts';
 import { Engine } from '../../src/runtime/engine.ts';
 import { expectCode } from '../helpers.ts';
+import { pictureLayout } from './picture-layout.ts';
 
 // The op: what its file would hold.
 
@@ -123,7 +123,7 @@ describe('an op that is added', () => {
   });
 
   it('is written as ONNX', async () => {
-    const { nodes, weights } = emitOnnx(pictures(), layout, ['scaled']);
+    const { nodes, weights } = emitOnnx(pictures(), pictureLayout, ['scaled']);
     expect(nodes.at(-1)).toMatchObject({ op_type: 'Mul', output: ['scaled'] });
     expect(nodes.at(-1)!.input[1]).toBe('factor');
     expect(await weights.get('factor')!.values(async () => Float32Array.of(1, 2))).toEqual(Float32Array.of(1, 2));
@@ -236,17 +236,6 @@ describe('the table', () => {
     expect(found.sort()).toEqual(Object.keys(ops).sort());
   });
 });
-
-const layout: DenseLayout = {
-  name: 'pictures',
-  imageTokens: 5,
-  maxTextTokens: 0,
-  rowEnds: [{ offset: 'rows', part: 'image' }],
-  firstTokens: { cls: 'image' },
-  imageType: 1,
-  inputs: { ids: 'ids', mask: 'mask', pixels: 'pixels' },
-  dims: { batch: 'batch', textLength: 'text_length' },
-};
 
 /** The scaled CLS rows of pictures of 4 pixels in patches of 2. */
 function pictures() {

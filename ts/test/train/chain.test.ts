@@ -1,8 +1,7 @@
 import { execFile, spawnSync } from 'node:child_process';
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { promisify } from 'node:util';
-import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { presets } from '../../src/architecture/config.ts';
 import { openSafetensors, readTensor } from '../../src/checkpoint/index.ts';
@@ -13,6 +12,7 @@ import { parseChain, parseRecipe } from '../../src/train/recipe.ts';
 import { type RunOptions, runTraining } from '../../src/train/run.ts';
 import type { StartPlan } from '../../src/train/start-plan.ts';
 import { expectCode, temporaryFolder } from '../helpers.ts';
+import { writeSquares } from './squares.ts';
 import { tinyRecipeModel } from './tiny-model.ts';
 
 const { answers: _, ...model } = { ...tinyRecipeModel, positions: 'relative', layerScale: 0.1 };
@@ -33,15 +33,7 @@ const hasMpi = mpiInfo().library !== null && spawnSync('mpirun', ['--version']).
 let folder: string;
 beforeAll(async () => {
   folder = await temporaryFolder();
-  const lines = [];
-  for (const [i, colour] of ['red', 'green', 'blue', 'white'].entries()) {
-    const create = { width: 20, height: 20, channels: 3 as const, background: colour };
-    await sharp({ create })
-      .png()
-      .toFile(join(folder, `${i}.png`));
-    lines.push(JSON.stringify({ image: `${i}.png`, captions: [`a ${colour} square`, `something ${colour}`] }));
-  }
-  await writeFile(join(folder, 'pairs.jsonl'), lines.join('\n'));
+  await writeSquares(folder);
 });
 
 let runs = 0;
@@ -209,6 +201,28 @@ describe('a chain', () => {
     expect(Math.abs((last!.loss as number) - (one!.at(-1)!.loss as number))).toBeGreaterThan(1e-3);
   });
 
+  it('looks for the data of all its stages before its first step, and before it removes an older run', async () => {
+    const { output, run } = runner();
+    const [text, pairs] = chain.stages;
+    const wrong = { ...chain, stages: [text, { ...pairs, data: { pairs: 'nowhere.jsonl' } }] };
+    await expectCode(() => run(wrong), 'MOME_NOT_FOUND');
+    expect(await readdir(output)).toEqual([]);
+    await run(chain);
+    const before = await readdir(output, { recursive: true });
+    await expectCode(() => run(wrong, { overwrite: true }), 'MOME_NOT_FOUND');
+    const unmeasured = { ...chain, stages: [text, { ...pairs, evaluation: { pairs: 'nowhere.jsonl' } }] };
+    await expectCode(() => run(unmeasured, { overwrite: true }), 'MOME_NOT_FOUND');
+    expect(await readdir(output, { recursive: true })).toEqual(before);
+  });
+
+  it('learns its vocabulary anew where one was left by a chain that never began', async () => {
+    const { output, run } = runner();
+    await mkdir(output);
+    await writeFile(join(output, 'vocab.txt'), '[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nleft\n');
+    await run(chain, { resume: true });
+    expect(await readFile(join(output, 'vocab.txt'), 'utf8')).not.toMatch(/left/);
+  });
+
   it('is refused where it makes no sense', () => {
     for (const stages of [
       [],
@@ -245,13 +259,26 @@ describe('a run', () => {
 
   it('writes the moving average of its weights, and resumes it to the last bit', async () => {
     const { output, run } = runner();
-    const averaged = { ...recipe, movingAverage: 0.5, checkpointEvery: 3 };
+    const averaged = { ...recipe, movingAverage: 0.5, checkpointEvery: 1, keepCheckpoints: 6 };
     await run(averaged);
     const whole = await tensors(join(output, 'model.safetensors'));
     const state = await tensors(join(output, 'checkpoint-0-6.safetensors'));
     const name = 'transformer.blocks.0.attn.qkv.weight';
     expect(whole.get(name)).toEqual(state.get(`average/${name}`));
     expect(whole.get(name)).not.toEqual(state.get(`param/${name}`));
+    // By hand from the weights of each step, from the average behind the first one on.
+    const steps = await Promise.all(
+      [1, 2, 3, 4, 5, 6].map((step) => tensors(join(output, `checkpoint-0-${step}.safetensors`))),
+    );
+    let average = [...steps[0]!.get(`average/${name}`)!];
+    for (const [before, step] of steps.slice(1).entries()) {
+      const keep = Math.min(0.5, (2 + before) / (11 + before));
+      const weights = step.get(`param/${name}`)!;
+      average = average.map((value, i) => keep * value + (1 - keep) * weights[i]!);
+    }
+    const largest = Math.max(...average.map(Math.abs));
+    for (const [i, value] of average.entries())
+      expect(Math.abs(whole.get(name)![i]! - value)).toBeLessThan(3e-7 * largest);
     const other = runner();
     let step = 0;
     const stop = new AbortController();
@@ -301,6 +328,25 @@ describe('a run', () => {
     await run(recipe, { resume: true, onEvaluate });
     expect(seen).toEqual([steps]);
     expect(await readdir(output)).toContain('best');
+  });
+
+  it('is refused on data that lack what its objectives read', async () => {
+    for (const objective of ['nlvr2', 'vqa']) {
+      const phases = [{ objectives: [objective], steps: 1, learningRate: 1e-3 }];
+      const { message } = await expectCode(() => runner().run({ ...recipe, phases }), 'MOME_INVALID_CONFIG');
+      expect(message).toMatch(new RegExp(`data.*"${objective}"`));
+    }
+  });
+
+  it('learns from pictures alone without a vocabulary, and takes a patch tokenizer of its own sizes only', async () => {
+    const phases = [{ objectives: ['mim'], steps: 2, learningRate: 1e-3 }];
+    const { vocabulary: _, ...rest } = recipe;
+    const pictures = { ...rest, phases, groups: false, visualTokens: 3, augment: 'none' };
+    const { output, run } = runner();
+    await run(pictures);
+    const patchTokenizer = join(output, 'patch-tokenizer.safetensors');
+    expect((await runner().run({ ...pictures, patchTokenizer })).steps).toBe(2);
+    await expectCode(() => runner().run({ ...pictures, patchTokenizer, visualTokens: 2 }), 'MOME_INVALID_CONFIG');
   });
 
   it('ends on gradients that are not finite and names the batch', async () => {

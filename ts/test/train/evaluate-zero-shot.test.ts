@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
@@ -100,6 +100,8 @@ it('reads a folder for each class', async () => {
     { file: join(folder, 'cat', 'a.png'), class: 'cat' },
     { file: join(folder, 'dog/far/b.png'), class: 'dog' },
   ]);
+  await symlink(join(folder, 'dog'), join(folder, 'wolf'));
+  expect((await readClassFolders(folder)).map((picture) => picture.class)).toEqual(['cat', 'dog', 'wolf']);
   await expectCode(() => readClassFolders(join(folder, 'cat')), 'MOME_NOT_FOUND');
   await expectCode(() => readClassFolders(join(folder, 'nowhere')), 'MOME_NOT_FOUND');
 });

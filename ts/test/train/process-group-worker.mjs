@@ -1,27 +1,14 @@
 /**
  * What each process of the tests of process groups does, on the built package: some steps on its part of fixed batches. Process 0 writes
- * the course as JSON. Arguments: output file; trainer options and `steps` as JSON; the number of texts of each process as JSON; and what
+ * the course as JSON. Arguments: output file; `config`, `steps` and trainer options as JSON; the number of texts of each process as JSON; and what
  * goes wrong, if anything: `lost` for process 1 to be killed in step 2, `apart` for processes that do not know of each other.
  */
 import { writeFile } from 'node:fs/promises';
 import { createRandom, initialParameters, openProcessGroup, Trainer } from 'mome/train';
 
-const config = {
-  imageSize: 16,
-  patchSize: 8,
-  width: 32,
-  layers: 3,
-  heads: 2,
-  hiddenRatio: 2,
-  firstVlLayer: 2,
-  positions: 'absolute',
-  layerScale: null,
-  maxTextLength: 8,
-  maxTextLengthOfInit: 8,
-  answers: 5,
-  vocabularySize: 40,
-};
 const vocabulary = { vocabularySize: 40, maskId: 4, isSpecial: (id) => id < 5, isContinuation: () => false };
+const [output, options, sizes, planted] = process.argv.slice(2);
+const { config, steps, ...given } = JSON.parse(options);
 const pictureBytes = 3 * config.imageSize ** 2;
 
 function batchOf(step, pairs, begin, end) {
@@ -38,8 +25,6 @@ function batchOf(step, pairs, begin, end) {
   };
 }
 
-const [output, options, sizes, planted] = process.argv.slice(2);
-const { steps, ...given } = JSON.parse(options);
 const counts = JSON.parse(sizes);
 const group = await openProcessGroup();
 const begin = counts.slice(0, group.rank).reduce((sum, count) => sum + count, 0);

@@ -7,6 +7,7 @@ import { singleProcess } from '../../src/train/process-group.ts';
 import { launchedByMpi, mpiInfo, openProcessGroup } from '../../src/train/process-group-mpi.ts';
 import { WholeBatch } from '../../src/train/whole-batch.ts';
 import { temporaryFolder } from '../helpers.ts';
+import { tinyConfig } from './tiny-model.ts';
 
 const worker = fileURLToPath(new URL('process-group-worker.mjs', import.meta.url));
 const hasMpi = mpiInfo().library !== null && spawnSync('mpirun', ['--version']).status === 0;
@@ -20,7 +21,8 @@ interface Course {
 /** Runs the worker in as many processes as `sizes` has numbers of texts. */
 async function course(sizes: readonly number[], options: object, planted?: string) {
   const output = join(await temporaryFolder(), 'course.json');
-  const args = [worker, output, JSON.stringify(options), JSON.stringify(sizes), ...(planted ? [planted] : [])];
+  const own = { config: { ...tinyConfig, answers: 5 }, ...options };
+  const args = [worker, output, JSON.stringify(own), JSON.stringify(sizes), ...(planted ? [planted] : [])];
   const mpirun = ['--oversubscribe', '--allow-run-as-root', '-n', String(sizes.length), process.execPath, ...args];
   const alone = sizes.length === 1;
   const { status, stderr } = spawnSync(alone ? process.execPath : 'mpirun', alone ? args : mpirun, {

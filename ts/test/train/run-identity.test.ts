@@ -1,6 +1,5 @@
 import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openSafetensors } from '../../src/checkpoint/index.ts';
 import { openPairs } from '../../src/train/data/pair-files.ts';
@@ -8,6 +7,7 @@ import { everyCaption } from '../../src/train/data/pairs.ts';
 import { originalSettings, parseRecipe } from '../../src/train/recipe.ts';
 import { runTraining } from '../../src/train/run.ts';
 import { expectCode, temporaryFolder } from '../helpers.ts';
+import { writeSquares } from './squares.ts';
 import { tinyRecipeModel } from './tiny-model.ts';
 
 const recipe = {
@@ -22,15 +22,7 @@ const recipe = {
 let folder: string;
 beforeAll(async () => {
   folder = await temporaryFolder();
-  const lines = [];
-  for (const [i, colour] of ['red', 'green', 'blue', 'white'].entries()) {
-    const create = { width: 20, height: 20, channels: 3 as const, background: colour };
-    await sharp({ create })
-      .png()
-      .toFile(join(folder, `${i}.png`));
-    lines.push(JSON.stringify({ image: `${i}.png`, captions: [`a ${colour} square`, `something ${colour}`] }));
-  }
-  await writeFile(join(folder, 'pairs.jsonl'), lines.join('\n'));
+  await writeSquares(folder);
 });
 
 let runs = 0;
