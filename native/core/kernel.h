@@ -15,10 +15,11 @@
 namespace mome {
 
 enum class Direction { forward, backward };
-enum class Target { ref, avx2, avx512, avx512_vnni, cuda };
-inline constexpr int kTargets = 5;
+enum class Target { ref, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16, cuda };
+inline constexpr int kTargets = 7;
 // The targets that run on this kind of processor, slowest first.
-inline constexpr Target kCpuTargets[] = {Target::ref, Target::avx2, Target::avx512, Target::avx512_vnni};
+inline constexpr Target kCpuTargets[] = {Target::ref,    Target::avx2,        Target::avx2_vnni,
+                                         Target::avx512, Target::avx512_vnni, Target::avx512_bf16};
 
 std::string_view direction_name(Direction direction);
 std::string_view target_name(Target target);
@@ -96,8 +97,8 @@ class KernelTable {
 // until its library was loaded (core/device.h).
 const KernelTable& kernel_table(Target target);
 
-// Whether this build has `target`'s kernels. Every build has those of all processors, except that the CMake option
-// MOME_AVX512=OFF leaves AVX-512 out.
+// Whether this build has `target`'s kernels. Every build has those of all processors whose instructions its compiler
+// knows, except that the CMake option MOME_AVX512=OFF leaves AVX-512 out.
 bool target_built(Target target);
 // Whether this build has `target`'s kernels and this machine can run them.
 bool target_supported(Target target);

@@ -3,10 +3,6 @@
 #include "core/kernel.h"
 #include "cpu/register.h"
 
-#ifndef MOME_AVX512
-#error "define MOME_AVX512: 1 where the kernels for AVX-512 are built, otherwise 0"
-#endif
-
 namespace mome {
 
 const KernelTable& kernel_table(Target target) {
@@ -15,17 +11,22 @@ const KernelTable& kernel_table(Target target) {
   static const KernelTable* const table = [] {
     auto* filled = new KernelTable();
     ref::register_kernels(*filled);
-    avx2::register_kernels(*filled);
-#if MOME_AVX512
-    avx512::register_kernels(*filled);
-    avx512_vnni::register_kernels(*filled);
-#endif
+#define MOME_REGISTER(name) name::register_kernels(*filled);
+    MOME_INSTRUCTION_SETS(MOME_REGISTER)
+#undef MOME_REGISTER
     return filled;
   }();
   return *table;
 }
 
-bool target_built(Target target) { return MOME_AVX512 || (target != Target::avx512 && target != Target::avx512_vnni); }
+bool target_built(Target target) {
+  if (target == Target::ref || target == Target::cuda) return true;
+#define MOME_COMPARE(name) \
+  if (target == Target::name) return true;
+  MOME_INSTRUCTION_SETS(MOME_COMPARE)
+#undef MOME_COMPARE
+  return false;
+}
 
 bool target_supported(Target target) {
   if (!target_built(target)) return false;
@@ -34,11 +35,13 @@ bool target_supported(Target target) {
     case Target::ref: return true;
     case Target::avx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    case Target::avx2_vnni: return target_supported(Target::avx2) && __builtin_cpu_supports("avxvnni");
     case Target::avx512:
       return target_supported(Target::avx2) && __builtin_cpu_supports("avx512f") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
              __builtin_cpu_supports("avx512dq");
     case Target::avx512_vnni: return target_supported(Target::avx512) && __builtin_cpu_supports("avx512vnni");
+    case Target::avx512_bf16: return target_supported(Target::avx512_vnni) && __builtin_cpu_supports("avx512bf16");
     case Target::cuda: return device_library().api != nullptr;
   }
   return false;

@@ -1,23 +1,17 @@
-// The registrations of the CPU targets: those of AVX-512 where the build has them.
+// The registrations of the CPU targets that this build has.
 #pragma once
 
 #include "core/kernel.h"
+#include "cpu/instruction_sets.h"
 
 namespace mome {
 
-namespace ref {
-void register_kernels(KernelTable& table);
-}
-namespace avx2 {
-void register_kernels(KernelTable& table);
-}
-#if MOME_AVX512
-namespace avx512 {
-void register_kernels(KernelTable& table);
-}
-namespace avx512_vnni {
-void register_kernels(KernelTable& table);
-}
-#endif
+#define MOME_DECLARE_SET(name)                   \
+  namespace name {                               \
+  void register_kernels(KernelTable& table);     \
+  }
+MOME_DECLARE_SET(ref)
+MOME_INSTRUCTION_SETS(MOME_DECLARE_SET)
+#undef MOME_DECLARE_SET
 
 }  // namespace mome

@@ -1,5 +1,5 @@
 // What each instruction set gives to the kernel table. Every file of this folder is compiled once per instruction set,
-// with MOME_ISA (avx2, avx512 or avx512_vnni) defined and with the flags of that set. Such a file defines one constant
+// with MOME_ISA (such as avx512_vnni) defined and with the flags of that set. Such a file defines one constant
 // list and nothing else that other files see: everything else is in an unnamed namespace inside mome::MOME_ISA. The
 // linker can therefore never take a function that was compiled for one instruction set for code that runs on every
 // processor, and nothing here runs before a kernel is called.
@@ -10,33 +10,41 @@
 #include "core/kernel.h"
 
 #ifndef MOME_ISA
-#error "define MOME_ISA (avx2, avx512 or avx512_vnni) before including"
+#error "define MOME_ISA (such as avx512_vnni) before including"
 #endif
 
-namespace mome::MOME_ISA {
+namespace mome {
 
 struct KernelList {
   const Kernel* kernels;
   size_t count;
 };
 
-// Calls X(name) for each file that defines `name`_kernels.
+}  // namespace mome
+
+namespace mome::MOME_ISA {
+
+// Calls X(name) for each file that defines `name`_kernels for every instruction set.
 #define MOME_KERNEL_LISTS(X) \
   X(attention)               \
-  X(elementwise)             \
   X(expert_ffn)              \
-  X(gather_rows)             \
-  X(layer_norm)              \
   X(linear)                  \
-  X(losses)                  \
-  X(optimizer)               \
   X(patch_embed)             \
   X(proj_residual)           \
-  X(qkv)                     \
+  X(qkv)
+
+// And for each that is compiled for a base set alone, whose kernels those that extend it share.
+#define MOME_BASE_KERNEL_LISTS(X) \
+  X(elementwise)                  \
+  X(gather_rows)                  \
+  X(layer_norm)                   \
+  X(losses)                       \
+  X(optimizer)                    \
   X(text_embed)
 
 #define MOME_DECLARE_LIST(name) extern const KernelList name##_kernels;
 MOME_KERNEL_LISTS(MOME_DECLARE_LIST)
+MOME_BASE_KERNEL_LISTS(MOME_DECLARE_LIST)
 #undef MOME_DECLARE_LIST
 
 extern const Packer packer;

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #ifndef MOME_ISA
-#error "define MOME_ISA (avx2, avx512 or avx512_vnni) before including"
+#error "define MOME_ISA (such as avx512_vnni) before including"
 #endif
 
 namespace mome::MOME_ISA {

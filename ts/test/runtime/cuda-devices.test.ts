@@ -7,7 +7,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Vlmo } from '../../src/inference/vlmo.ts';
 import { packageRoot } from '../../src/runtime/addon.ts';
 import { cudaInfo, resolveDevice } from '../../src/runtime/device.ts';
-import { diagnose } from '../../src/runtime/doctor.ts';
+import { type DoctorCheck, diagnose } from '../../src/runtime/doctor.ts';
 import { expectCode, testImage, tinyModel } from '../helpers.ts';
 
 const emulation = join(packageRoot(), 'build', 'emulation', 'mome_cuda_emulation.so');
@@ -20,6 +20,9 @@ function emulate(...capabilities: number[]): void {
   process.env.MOME_EMULATION_DEVICES = String(capabilities.length);
   process.env.MOME_EMULATION_CAPABILITY = capabilities.join();
 }
+
+/** What `mome doctor` says of the devices. */
+const onDevices = (checks: readonly DoctorCheck[]) => checks.filter(({ name }) => name.startsWith('cuda'));
 
 let folder = '';
 beforeAll(async () => {
@@ -74,11 +77,9 @@ describe.runIf(emulated)('devices that are too old', () => {
     const error = await expectCode(() => Vlmo.load(folder, { device: 'cuda:0' }), 'MOME_DEVICE_UNAVAILABLE');
     expect(error.message).toContain(old);
     const { ok, checks } = await diagnose();
-    expect(checks.at(-1)).toEqual({
-      name: 'cuda:0',
-      ok: true,
-      detail: `emulation on this processor: models run on the CPU: ${old}`,
-    });
+    expect(onDevices(checks)).toEqual([
+      { name: 'cuda:0', ok: true, detail: `emulation on this processor: models run on the CPU: ${old}` },
+    ]);
     expect(ok).toBe(true);
   });
 
@@ -90,7 +91,7 @@ describe.runIf(emulated)('devices that are too old', () => {
     expect((await model.embedTexts(['a red square'])).count).toBe(1);
     await expectCode(() => Vlmo.load(folder, { device: 'cuda' }), 'MOME_DEVICE_UNAVAILABLE');
     const { ok, checks } = await diagnose();
-    expect(checks.slice(-2)).toMatchObject([
+    expect(onDevices(checks)).toMatchObject([
       { name: 'cuda:0', ok: true, detail: `emulation on this processor: models run on cuda:1: ${old}` },
       { name: 'cuda:1', ok: true, detail: expect.stringMatching(/capability 8\.0, .*: runs$/) },
     ]);
@@ -133,7 +134,7 @@ describe.runIf(emulated)('a device that is lost', () => {
     await using cpu = await load('cpu');
     expect((await call(cpu)).count).toBe(1);
     const { ok, checks } = await diagnose();
-    expect(checks.slice(-2)).toMatchObject([
+    expect(onDevices(checks)).toMatchObject([
       { name: 'cuda:0', ok: false },
       { name: 'cuda:1', ok: true },
     ]);
