@@ -124,6 +124,11 @@ const uint8_t* Decoder::bytes(std::string_view key, int64_t count) {
   return static_cast<const uint8_t*>(located.data);
 }
 
+WeightType Decoder::product_type() const {
+  const bool narrow = multiplies_bf16(binding_.target) && binding_.weights.type() != WeightType::f32;
+  return narrow ? WeightType::bf16 : WeightType::f32;
+}
+
 Matrix Decoder::matrix(std::string_view key, int64_t rows, int64_t columns) {
   const OpSpec& op = *instruction_.op;
   if (!op.matrices.has(key)) {
@@ -139,14 +144,18 @@ Matrix Decoder::matrix(std::string_view key, int64_t rows, int64_t columns) {
   if (parameter.count != rows * columns) fail(Code::invalid_shape, key, "expected a weight of another shape");
   const WeightType type = op.matrix_type(binding_.weights.type());
   const bool forward = instruction_.direction == Direction::forward;
-  if (!forward && type != WeightType::f32) fail(Code::unsupported, key, "expected float32 weights to differentiate");
-  Matrix matrix{rows, columns, nullptr, nullptr, nullptr, type};
+  const bool differentiable = type == WeightType::f32 || (type == WeightType::bf16 && multiplies_bf16(binding_.target));
+  if (!forward && !differentiable) {
+    fail(Code::unsupported, key,
+         "expected weights in float32 to differentiate, or in bfloat16 where the target multiplies it");
+  }
+  Matrix matrix{rows, columns, nullptr, nullptr, nullptr, type, false};
   if (binding_.target == Target::cuda) {
     matrix.packed = parameter.device[Form::packed].data();
   } else {
     matrix.data = parameter.host[Form::plain].floats();
     matrix.packed = parameter.host[Form::packed].data();
-    matrix.packed_transposed = parameter.host[Form::packed_transposed].floats();
+    matrix.packed_transposed = parameter.host[Form::packed_transposed].data();
   }
   const void* read = forward ? matrix.packed : matrix.packed_transposed;
   if (binding_.packed && parameter.count > 0 && read == nullptr)

@@ -21,6 +21,10 @@ inline constexpr int kTargets = 7;
 inline constexpr Target kCpuTargets[] = {Target::ref,    Target::avx2,        Target::avx2_vnni,
                                          Target::avx512, Target::avx512_vnni, Target::avx512_bf16};
 
+// Whether the target multiplies numbers of bfloat16: rows are then rounded to it as well where a weight is bfloat16,
+// and attention multiplies in it where weights are not float32.
+constexpr bool multiplies_bf16(Target target) { return target == Target::avx512_bf16; }
+
 std::string_view direction_name(Direction direction);
 std::string_view target_name(Target target);
 bool parse_target(std::string_view name, Target& target);

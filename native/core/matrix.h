@@ -7,7 +7,7 @@
 namespace mome {
 
 // The type of a weight matrix's elements. Activations, vectors and tables are float32 whatever the matrices are.
-//   bf16  rounded to nearest even; arithmetic in float32
+//   bf16  rounded to nearest even; sums in float32. Rows are rounded too on targets that multiply bfloat16
 //   i8    8 bits, and a scale per output; activations are quantised by row while they are packed (core/quantise.h)
 enum class WeightType { f32, bf16, i8 };
 
@@ -15,7 +15,7 @@ enum class WeightType { f32, bf16, i8 };
 enum class Form {
   plain,              // row-major float32
   packed,             // B operand of x W^T: forward passes read it
-  packed_transposed,  // B operand of dy W, always float32: backward passes read it
+  packed_transposed,  // B operand of dy W: backward passes read it
 };
 inline constexpr int kForms = 3;
 
@@ -27,8 +27,9 @@ struct Matrix {
   int64_t columns = 0;
   const float* data = nullptr;
   const void* packed = nullptr;
-  const float* packed_transposed = nullptr;
+  const void* packed_transposed = nullptr;
   WeightType type = WeightType::f32;
+  bool rounds_rows = false;  // the target rounds the rows to the matrix's type, bfloat16: read by `ref`
 };
 
 std::string_view weight_type_name(WeightType type);  // "float32", "bfloat16", "int8"

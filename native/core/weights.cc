@@ -226,10 +226,8 @@ Status WeightStore::load(int index) {
 }
 
 Status WeightStore::enable_training() {
-  if (type_ != WeightType::f32) {
-    return error(Code::unsupported, "weights: expected float32 weights to train, got %s",
-                 weight_type_name(type_).data());
-  }
+  if (type_ == WeightType::i8)
+    return error(Code::unsupported, "weights: expected float32 or bfloat16 weights to train, got int8");
   generation_++;
   for (int i = 0; i < size(); i++) MOME_RETURN_IF_ERROR(load(i));
   for (Parameter& parameter : parameters_) {

@@ -104,7 +104,8 @@ class WeightStore {
   Status add_from_file(const std::string& path, const std::vector<FileRegion>& regions);
   // The same from a file that is open; `path` names it in messages.
   Status add_from_file(FileDescriptor file, const std::string& path, const std::vector<FileRegion>& regions);
-  // Gives every parameter a zero gradient and zero moments.
+  // Gives every parameter a zero gradient and zero moments. Of weights in bfloat16 products read the packed forms
+  // alone: the values that the optimiser changes stay float32.
   Status enable_training();
   bool training() const { return training_; }
 

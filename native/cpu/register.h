@@ -6,9 +6,9 @@
 
 namespace mome {
 
-#define MOME_DECLARE_SET(name)                   \
-  namespace name {                               \
-  void register_kernels(KernelTable& table);     \
+#define MOME_DECLARE_SET(name)               \
+  namespace name {                           \
+  void register_kernels(KernelTable& table); \
   }
 MOME_DECLARE_SET(ref)
 MOME_INSTRUCTION_SETS(MOME_DECLARE_SET)

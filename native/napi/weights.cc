@@ -222,7 +222,16 @@ Napi::Value NativeWeights::Write(const Napi::CallbackInfo& info) {
 // enableTraining(): Promise<void>
 Napi::Value NativeWeights::EnableTraining(const Napi::CallbackInfo& info) {
   MOME_REQUIRE_LIVE();
-  return in_engine(info.Env(), *engine(), [store = store_](PendingPromise::Make&) { return store->enable_training(); });
+  return in_engine(
+      info.Env(), *engine(), [store = store_, target = engine()->target()](PendingPromise::Make&) -> Status {
+        // Elsewhere the values themselves would be rounded, or bfloat16 would gain nothing.
+        if (store->type() == WeightType::bf16 && !multiplies_bf16(target)) {
+          return error(Code::unsupported,
+                       "weights: expected kernels that multiply bfloat16 (avx512_bf16) to train in it, got %s",
+                       target_name(target).data());
+        }
+        return store->enable_training();
+      });
 }
 
 Napi::Value NativeWeights::ZeroGradients(const Napi::CallbackInfo& info) {

@@ -73,7 +73,8 @@ OpCase attention(const std::string& name, Layout layout, int64_t width, int64_t 
                           out["y"].data(),
                           out["lse"].data(),
                           0,
-                          false};
+                          false,
+                          run.product_type()};
     summarise_sequences(layout.sequences.data(), args);
     const Status status = run.run(args);
     clear_unread(out["y"], width, read_every);
@@ -129,6 +130,21 @@ void add_attention_cases(std::vector<OpCase>& cases) {
                                               lay_out({}, fused, 0, 5), head_width, 1, 2, relative)));
     }
   }
+  // Where weights are narrower, targets that multiply bfloat16 do so here: pairs of tokens and of columns, whole or
+  // not.
+  for (const WeightType type : {WeightType::bf16, WeightType::i8}) {
+    cases.push_back(on_processors(
+        with_weights(attention("mixed_head_34", lay_out({3, 12}, {5, 1, 9}, 2, 26), 68, 2, 5, false), type)));
+    cases.push_back(
+        on_processors(with_weights(attention("long_image", lay_out({2}, {20}, 1, 197), 64, 1, 14, true), type)));
+  }
+  for (const int64_t head_width : {1, 7, 8, 9, 15, 16, 17, 32, 33, 128}) {
+    cases.push_back(on_processors(with_weights(
+        attention("lengths_head_" + std::to_string(head_width), lay_out({}, fused, 0, 5), head_width, 1, 2, true),
+        WeightType::bf16)));
+  }
+  cases.push_back(on_processors(
+      with_weights(attention("tokens_1_2", lay_out({1, 2}, {}, 0, 0), 24, 3, 2, false), WeightType::bf16)));
   // With the table of pictures of 384 px heads of 128 need more shared memory than some devices have.
   cases.push_back(attention("head_128_large_table", lay_out({}, {}, 1, 1 + 24 * 24), 128, 1, 24, true));
   cases.push_back(attention("nothing", lay_out({}, {}, 0, 5), 16, 2, 2, true));
@@ -141,16 +157,19 @@ void add_attention_cases(std::vector<OpCase>& cases) {
 void add_attention_perf_cases(std::vector<PerfCase>& cases) {
   constexpr int32_t kGrid = 14, kTokens = 1 + kGrid * kGrid, kTextTokens = 12, kTextOfInit = 196;
   constexpr int64_t kWidth = 768, kHeads = 12;
-  for (const Direction direction : {Direction::forward, Direction::backward}) {
+  for (const auto& [direction, type] : {std::pair{Direction::forward, WeightType::f32},
+                                        {Direction::forward, WeightType::bf16},
+                                        {Direction::backward, WeightType::f32}}) {
     for (const auto& [count, fused] : {std::pair<int64_t, bool>{1, false}, {8, false}, {8, true}}) {
       const int64_t tokens = kTokens + (fused ? kTextTokens : 0);
       const double products = direction == Direction::backward ? 5 : 2;
       const std::string shape = std::to_string(count) + "x" + std::to_string(tokens) + "x" + std::to_string(kWidth);
-      cases.push_back({"attention", direction, shape, WeightType::f32,
-                       products * 2.0 * count * tokens * tokens * kWidth, 0, [=, count = count, fused = fused] {
+      cases.push_back({"attention", direction, shape, type, products * 2.0 * count * tokens * tokens * kWidth, 0,
+                       [=, type = type, count = count, fused = fused] {
                          const Layout layout = fused ? lay_out({}, std::vector<int32_t>(count, kTextTokens), 0, kTokens)
                                                      : lay_out({}, {}, count, kTokens);
-                         return attention("perf", layout, kWidth, kHeads, kGrid, true, 0, kTextOfInit);
+                         OpCase test = attention("perf", layout, kWidth, kHeads, kGrid, true, 0, kTextOfInit);
+                         return type == WeightType::f32 ? test : with_weights(test, type);
                        }});
     }
   }

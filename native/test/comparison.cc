@@ -46,9 +46,10 @@ Tensors random_like(const Tensors& outputs, const std::vector<std::string>& name
 }
 
 bool run_case(const OpCase& test, Target target, int threads, const Tensors* saved, Results& results,
-              const std::shared_ptr<Device>& device) {
+              const std::shared_ptr<Device>& device, Target rounding) {
   ThreadPool pool(threads);
   Runner runner(target, pool, test.type, device);
+  if (target == Target::ref) runner.round_as(rounding);
   Status status = test.forward(runner, test.inputs, results.outputs);
   results.columns = runner.columns();
   if (status.ok() && test.backward && !device) {

@@ -25,9 +25,9 @@ struct Results {
 };
 
 // Runs a case forward and, without a device, backward. `saved`: outputs that the backward kernel reads in place of its
-// own.
+// own. `rounding`: the target whose roundings `ref` makes as well.
 bool run_case(const OpCase& test, Target target, int threads, const Tensors* saved, Results& results,
-              const std::shared_ptr<Device>& device = nullptr);
+              const std::shared_ptr<Device>& device = nullptr, Target rounding = Target::ref);
 
 // Random gradients of the outputs named in `names`.
 Tensors random_like(const Tensors& outputs, const std::vector<std::string>& names, uint32_t seed);

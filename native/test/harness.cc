@@ -29,20 +29,22 @@ void release_placed(void* memory) {
 Matrix Runner::matrix(const Tensor& weight, int64_t rows, int64_t columns) {
   columns_ = rows;
   WeightStore store(type_);
-  Matrix matrix{rows, columns, weight.data(), nullptr, nullptr, type_};
+  Matrix matrix{
+      rows, columns, weight.data(), nullptr, nullptr, type_, multiplies_bf16(rounding_) && type_ == WeightType::bf16};
   if (!store.add("w", {rows, columns}, weight.data(), rows * columns).ok()) return {};
   if (device_) {
     if (!store.send(0, Form::packed, type_, device_, pool_).ok()) return {};
     kept_on_device_.push_back(std::move(store.at(0).device[Form::packed]));
-    return {rows, columns, nullptr, kept_on_device_.back().data(), nullptr, type_};
+    return {rows, columns, nullptr, kept_on_device_.back().data(), nullptr, type_, false};
   }
   for (const Form form : {Form::packed, Form::packed_transposed}) {
-    if (form == Form::packed_transposed && type_ != WeightType::f32) continue;
+    const bool differentiable = type_ == WeightType::f32 || (type_ == WeightType::bf16 && multiplies_bf16(rounding_));
+    if (form == Form::packed_transposed && !differentiable) continue;
     if (!store.pack(0, form, target_, type_, pool_).ok()) return {};
   }
   PerForm<AlignedMemory>& forms = store.at(0).host;
   matrix.packed = forms[Form::packed].data();
-  matrix.packed_transposed = forms[Form::packed_transposed].floats();
+  matrix.packed_transposed = forms[Form::packed_transposed].data();
   if (type_ != WeightType::f32) matrix.data = forms[Form::plain].floats();
   for (AlignedMemory& memory : forms.values) kept_.push_back(std::move(memory));
   return matrix;

@@ -45,7 +45,9 @@ class Runner {
  public:
   // `device`: where Target::cuda runs; rows are kept in `type` there.
   Runner(Target target, ThreadPool& pool, WeightType type = WeightType::f32, std::shared_ptr<Device> device = nullptr)
-      : target_(target), pool_(pool), type_(type), device_(std::move(device)) {}
+      : target_(target), rounding_(target), pool_(pool), type_(type), device_(std::move(device)) {}
+  // For Target::ref: rounds what `other` rounds.
+  void round_as(Target other) { rounding_ = other; }
   Target target() const { return target_; }
 
   template <typename Args>
@@ -62,6 +64,10 @@ class Runner {
   // A weight in every form the target reads, kept as `type()`. The runner keeps the memory.
   Matrix matrix(const Tensor& weight, int64_t rows, int64_t columns);
   WeightType type() const { return type_; }
+  // In which activations are multiplied with each other, as Decoder::product_type tells.
+  WeightType product_type() const {
+    return multiplies_bf16(rounding_) && type_ != WeightType::f32 ? WeightType::bf16 : WeightType::f32;
+  }
   // Outputs of the last matrix: the columns of what a product writes. 0 before the first.
   int64_t columns() const { return columns_; }
 
@@ -77,6 +83,7 @@ class Runner {
   std::function<Status(KernelCall&)> measure_;
 
   Target target_;
+  Target rounding_;
   ThreadPool& pool_;
   WeightType type_;
   int64_t columns_ = 0;

@@ -47,8 +47,8 @@ void decode_forward(Decoder& d, ExpertFfnForward& a) {
   decode_experts(d, a, a.bounds != nullptr);
   a.out = d.output("out", a.rows * a.width);
   a.pre_activation = d.output("pre_activation", a.rows * a.hidden, true);
-  d.expect(a.pre_activation == nullptr || a.experts == 0 || a.expert[0].fc1.type == WeightType::f32,
-           "expected float32 weights to save activations");
+  d.expect(a.pre_activation == nullptr || a.experts == 0 || a.expert[0].fc1.type != WeightType::i8,
+           "expected weights in float32 or bfloat16 to save activations");
 }
 
 void decode_backward(Decoder& d, ExpertFfnBackward& a) {

@@ -21,13 +21,24 @@ struct Tokens {
   }
 };
 
+// qkv as bfloat16, q times the scale.
+std::vector<float> rounded_qkv(const AttentionForward& a) {
+  std::vector<float> values(a.qkv, a.qkv + a.rows * 3 * a.width);
+  for (int64_t row = 0; row < a.rows; row++) {
+    for (int64_t j = 0; j < a.width; j++) values[row * 3 * a.width + j] *= a.scale;
+  }
+  round_to_bf16(values.data(), a.rows * 3 * a.width, values.data());
+  return values;
+}
+
 template <typename Args>
-std::vector<double> scores_of(const Args& a, const Tokens& tokens, int64_t head, int64_t query) {
+std::vector<double> scores_of(const Args& a, const float* qkv, double scale, const Tokens& tokens, int64_t head,
+                              int64_t query) {
   const int64_t head_width = a.width / a.heads, stride = 3 * a.width;
   std::vector<double> scores(tokens.count());
   for (int64_t key = 0; key < tokens.count(); key++) {
-    scores[key] = a.scale * dot(a.qkv + tokens.row(query) * stride + head * head_width,
-                                a.qkv + tokens.row(key) * stride + a.width + head * head_width, head_width);
+    scores[key] = scale * dot(qkv + tokens.row(query) * stride + head * head_width,
+                              qkv + tokens.row(key) * stride + a.width + head * head_width, head_width);
     if (a.table != nullptr) {
       scores[key] += a.table[tokens.bias_row(a.position, query, key) * a.table_columns + a.table_column + head];
     }
@@ -35,29 +46,43 @@ std::vector<double> scores_of(const Args& a, const Tokens& tokens, int64_t head,
   return scores;
 }
 
-// Turns scores into probabilities; returns the natural log-sum-exp.
-double softmax(std::vector<double>& scores) {
+struct Softmax {
+  double highest, sum;
+};
+
+// Turns scores into e^(score - highest).
+Softmax exponentiate(std::vector<double>& scores) {
   double highest = -INFINITY, sum = 0;
   for (const double score : scores) highest = score > highest ? score : highest;
   for (double& score : scores) sum += score = std::exp(score - highest);
-  for (double& score : scores) score /= sum;
-  return highest + std::log(sum);
+  return {highest, sum};
 }
 
 Status forward(const AttentionForward& a, OpContext& context) {
   const int64_t head_width = a.width / a.heads;
   for (int64_t i = 0; i < a.rows * a.width; i++) a.out[i] = 0;
+  const bool rounds = a.type == WeightType::bf16;
+  const std::vector<float> rounded = rounds ? rounded_qkv(a) : std::vector<float>();
+  const float* qkv = rounds ? rounded.data() : a.qkv;
   context.pool.parallel_for(a.sequence_count * a.heads, [&](int64_t item, int) {
     const Tokens tokens{a.sequences[item / a.heads]};
     const int64_t head = item % a.heads;
     for (int64_t query = 0; query < tokens.count() && !context.pool.stopped(); query++) {
-      std::vector<double> p = scores_of(a, tokens, head, query);
-      const double lse = softmax(p);
-      if (a.lse != nullptr) a.lse[tokens.row(query) * a.heads + head] = static_cast<float>(lse);
+      std::vector<double> p = scores_of(a, qkv, rounds ? 1.0 : a.scale, tokens, head, query);
+      const Softmax softmax = exponentiate(p);
+      if (a.lse != nullptr) {
+        const double lse = softmax.highest + std::log(softmax.sum);
+        a.lse[tokens.row(query) * a.heads + head] = static_cast<float>(lse);
+      }
+      for (double& each : p) {
+        float probability = static_cast<float>(each);
+        if (rounds) round_to_bf16(&probability, 1, &probability);
+        each = (rounds ? probability : each) / softmax.sum;
+      }
       for (int64_t d = 0; d < head_width; d++) {
         double sum = 0;
         for (int64_t key = 0; key < tokens.count(); key++) {
-          sum += p[key] * a.qkv[tokens.row(key) * 3 * a.width + 2 * a.width + head * head_width + d];
+          sum += p[key] * qkv[tokens.row(key) * 3 * a.width + 2 * a.width + head * head_width + d];
         }
         a.out[tokens.row(query) * a.width + head * head_width + d] = static_cast<float>(sum);
       }
@@ -74,8 +99,9 @@ void backward_head(const ThreadPool& pool, const AttentionBackward& a, int64_t h
     const int64_t count = tokens.count();
     std::vector<double> dk(count * head_width), dv(count * head_width);
     for (int64_t query = 0; query < count && !pool.stopped(); query++) {
-      std::vector<double> p = scores_of(a, tokens, head, query);
-      softmax(p);
+      std::vector<double> p = scores_of(a, a.qkv, a.scale, tokens, head, query);
+      const double sum = exponentiate(p).sum;
+      for (double& probability : p) probability /= sum;
       const int64_t row = tokens.row(query);
       const float* dout = a.dout + row * a.width + head * head_width;
       std::vector<double> dp(count), dq(head_width);

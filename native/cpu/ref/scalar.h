@@ -60,10 +60,11 @@ inline void accumulate(float* to, const std::vector<double>& sum) {
 }
 
 // An activation row as a product with `weight` sees it: quantised where the weight has 8 bits, one scale per `block`
-// columns.
+// columns; rounded to bfloat16 where the target does that.
 inline std::vector<float> operand_row(const float* x, const Matrix& weight, int64_t block = INT64_MAX) {
   std::vector<float> row(x, x + weight.columns);
   if (weight.type == WeightType::i8) quantise_activation_row(x, weight.columns, block, row.data());
+  if (weight.rounds_rows) round_to_bf16(x, weight.columns, row.data());
   return row;
 }
 

@@ -2,7 +2,8 @@
 // cache. Forward of n tokens of head width K: 4 n^2 K FLOPs. K^T (padded) and V of the item lie in the thread's
 // scratch; for each tile of query rows the scores start from their biases, are made over d ascending, turned into
 // unnormalised probabilities, and multiplied with V over keys ascending. Every score row is its own chain of
-// operations: nothing depends on neighbours or threads.
+// operations: nothing depends on neighbours or threads. In bfloat16 K^T, V, the queries and the probabilities lie as
+// pairs (pairs.h), and half the steps do the same work.
 #include <cstring>
 
 #include "cpu/vector/attention_tile.h"
@@ -82,21 +83,42 @@ inline size_t attention_forward_workspace(const AttentionForward& a, int threads
   return AttentionForwardWorkspace(a, attention_sizes(a), threads, nullptr).bytes;
 }
 
-// Turns a score row into e^(score - max) and returns {sum, max}.
+// Turns a score row into e^(score - max), in bfloat16 in its first half where a step is a pair, and returns {sum, max}.
 struct RowSoftmax {
   float sum, max;
 };
+template <int64_t kStepDepth>
 inline RowSoftmax exponentiate(float* scores, int64_t padded) {
   Vec top = set1(-__builtin_inff());
   for (int64_t i = 0; i < padded; i += kLanes) top = max(load(scores + i), top);
   const float highest = reduce_max(top);
   Vec sum = zero();
-  for (int64_t i = 0; i < padded; i += kLanes) {
+  const auto next = [&](int64_t i) {
     const Vec e = exp(load(scores + i) - set1(highest));
-    store(scores + i, e);
     sum = sum + e;
+    return e;
+  };
+#if MOME_HAS_PAIRS
+  if constexpr (kStepDepth == 2) {
+    for (int64_t i = 0; i < padded; i += 2 * kLanes) {
+      const Vec first = next(i);
+      const Vec second = i + kLanes < padded ? next(i + kLanes) : zero();
+      store_pairs(scores + i / 2, consecutive_pairs(first, second));
+    }
+    return {reduce_add(sum), highest};
   }
+#endif
+  for (int64_t i = 0; i < padded; i += kLanes) store(scores + i, next(i));
   return {reduce_add(sum), highest};
+}
+
+// One head's values as the second product reads them: [steps of tokens, padded K].
+template <typename Panel>
+inline void gather_values(const HeadSource& source, const AttentionSizes& s, float* out) {
+#if MOME_HAS_PAIRS
+  if constexpr (Panel::kStepDepth == 2) return gather_head_pairs(source, s.head_width, s.padded_width, out);
+#endif
+  gather_head(source, {nullptr, source.unit.tokens()}, s.head_width, s.padded_width, out);
 }
 
 // What is asked for while an item is worked on: the item that this thread is likely to take next.
@@ -105,6 +127,7 @@ struct AheadItem {
   int64_t head;
 };
 
+template <typename Panel>
 inline void attend(const ThreadPool& pool, const AttentionForward& a, const AttentionSizes& s, const HeadBias* bias,
                    int64_t head, const Unit& unit, const AheadItem* ahead, std::byte* scratch) {
   const int64_t tokens = unit.tokens();
@@ -116,9 +139,12 @@ inline void attend(const ThreadPool& pool, const AttentionForward& a, const Atte
   float* const result = memory.result;
   float* const scores = memory.scores;  // [tile rows, padded]
   const int64_t column = head * s.head_width;
-  gather_head_transposed(unit, a.qkv, 3 * a.width, a.width + column, s.head_width, padded, keys);
-  gather_head(unit, {nullptr, tokens}, a.qkv, 3 * a.width, 2 * a.width + column, s.head_width, s.padded_width, 1.0f,
-              values);
+  const int64_t steps = steps_of<Panel>(s.head_width), token_steps = steps_of<Panel>(tokens);
+  const HeadSource query{unit, a.qkv + column, 3 * a.width, a.scale};
+  const HeadSource key{unit, a.qkv + a.width + column, 3 * a.width, 1.0f};
+  const HeadSource value{unit, a.qkv + 2 * a.width + column, 3 * a.width, 1.0f};
+  gather_head_transposed<Panel::kStepDepth>(key, s.head_width, padded, keys);
+  gather_values<Panel>(value, s, values);
 
   for (int64_t first = 0; first < tokens && !pool.stopped(); first += kTileRows) {
     const int64_t rows = tokens - first < kTileRows ? tokens - first : kTileRows;
@@ -128,18 +154,17 @@ inline void attend(const ThreadPool& pool, const AttentionForward& a, const Atte
                     others * (first + rows) / tokens);
     }
     for (int64_t r = 0; r < rows; r++) {
-      const float* q = a.qkv + unit.row(first + r) * 3 * a.width + column;
-      for (int64_t d = 0; d < s.head_width; d += kLanes) {
-        const int64_t count = smaller(kLanes, s.head_width - d);
-        store(queries + r * s.padded_width + d, load_part(q + d, count) * set1(a.scale));
+      for (int64_t step = 0; step < steps; step += kLanes) {
+        const Vec words = words_of<Panel::kStepDepth>(query, first + r, step, s.head_width);
+        store(queries + r * s.padded_width + step, words);
       }
       bias_row(bias, a.position, unit, first + r, padded, scores + r * padded);
     }
-    product(pool, queries, s.padded_width, 1, keys, padded, s.head_width, scores, padded, rows, padded, true);
+    product<Panel>(pool, queries, s.padded_width, 1, keys, padded, steps, scores, padded, rows, padded, true);
     RowSoftmax softmax[kTileRows];
-    for (int64_t r = 0; r < rows; r++) softmax[r] = exponentiate(scores + r * padded, padded);
-    product(pool, scores, padded, 1, values, s.padded_width, tokens, result, s.padded_width, rows, s.padded_width,
-            false);
+    for (int64_t r = 0; r < rows; r++) softmax[r] = exponentiate<Panel::kStepDepth>(scores + r * padded, padded);
+    product<Panel>(pool, scores, padded, 1, values, s.padded_width, token_steps, result, s.padded_width, rows,
+                   s.padded_width, false);
     for (int64_t r = 0; r < rows; r++) {
       const int64_t row = unit.row(first + r);
       const Vec scale = set1(1.0f / softmax[r].sum);
@@ -153,7 +178,8 @@ inline void attend(const ThreadPool& pool, const AttentionForward& a, const Atte
   }
 }
 
-inline Status attention_forward(const AttentionForward& a, OpContext& context) {
+template <typename Panel>
+inline Status attend_all(const AttentionForward& a, OpContext& context) {
   const AttentionSizes s = attention_sizes(a);
   const AttentionForwardWorkspace workspace(a, s, context.pool.threads(), context.workspace);
   clear_uncovered(a, a.out, a.width);
@@ -172,10 +198,17 @@ inline Status attention_forward(const AttentionForward& a, OpContext& context) {
     const int64_t next = item + context.pool.threads();
     AheadItem ahead{};
     if (next < items) ahead = {Unit{a.sequences[next / a.heads]}, next % a.heads};
-    attend(context.pool, a, s, s.bias ? &bias : nullptr, head, unit, next < items ? &ahead : nullptr,
-           workspace.scratch + worker * workspace.thread_bytes);
+    attend<Panel>(context.pool, a, s, s.bias ? &bias : nullptr, head, unit, next < items ? &ahead : nullptr,
+                  workspace.scratch + worker * workspace.thread_bytes);
   });
   return {};
+}
+
+inline Status attention_forward(const AttentionForward& a, OpContext& context) {
+#if MOME_HAS_PAIRS
+  if (a.type == WeightType::bf16) return attend_all<Bf16Panel>(a, context);
+#endif
+  return attend_all<F32Panel>(a, context);
 }
 
 // With P the probabilities, S = scale q k^T + bias:
@@ -273,16 +306,21 @@ inline void attend_backward(const ThreadPool& pool, const AttentionBackward& a, 
       std::memset(a.dqkv + unit.row(token) * stride + column, 0, static_cast<size_t>(s.head_width) * sizeof(float));
     }
   }
-  gather_head_transposed(unit, a.qkv, stride, a.width + column, s.head_width, padded, keys_transposed);
-  gather_head_transposed(unit, a.qkv, stride, 2 * a.width + column, s.head_width, padded, values_transposed);
-  gather_head(unit, query, a.qkv, stride, column, s.head_width, width, a.scale, queries);
-  gather_head(unit, all, a.qkv, stride, a.width + column, s.head_width, width, 1.0f, keys);
-  gather_head(unit, query, a.dout, a.width, column, s.head_width, width, 1.0f, dout);
+  const HeadSource q{unit, a.qkv + column, stride, a.scale};
+  const HeadSource k{unit, a.qkv + a.width + column, stride, 1.0f};
+  const HeadSource v{unit, a.qkv + 2 * a.width + column, stride, 1.0f};
+  gather_head_transposed<1>(k, s.head_width, padded, keys_transposed);
+  gather_head_transposed<1>(v, s.head_width, padded, values_transposed);
+  gather_head(q, query, s.head_width, width, queries);
+  gather_head(k, all, s.head_width, width, keys);
+  gather_head({unit, a.dout + column, a.width, 1.0f}, query, s.head_width, width, dout);
 
   // Probabilities again, and dP.
   for (int64_t i = 0; i < query.count; i++) bias_row(bias, a.position, unit, query[i], padded, p + i * padded);
-  product(pool, queries, width, 1, keys_transposed, padded, s.head_width, p, padded, query.count, padded, true);
-  product(pool, dout, width, 1, values_transposed, padded, s.head_width, ds, padded, query.count, padded, false);
+  product<F32Panel>(pool, queries, width, 1, keys_transposed, padded, s.head_width, p, padded, query.count, padded,
+                    true);
+  product<F32Panel>(pool, dout, width, 1, values_transposed, padded, s.head_width, ds, padded, query.count, padded,
+                    false);
   for (int64_t i = 0; i < query.count && !pool.stopped(); i++) {
     const int64_t row = unit.row(query[i]);
     const Vec lse = set1(a.lse[row * a.heads + head]);
@@ -301,12 +339,12 @@ inline void attend_backward(const ThreadPool& pool, const AttentionBackward& a, 
   }
 
   // The three gradients.
-  product(pool, ds, padded, 1, keys, width, tokens, result, width, query.count, width, false);
+  product<F32Panel>(pool, ds, padded, 1, keys, width, tokens, result, width, query.count, width, false);
   scatter_head(unit, query, result, width, a.scale, a.dqkv, stride, column, s.head_width);
-  product(pool, ds, 1, padded, queries, width, query.count, result, width, tokens, width,
-          false);  // queries carry the scale already
+  product<F32Panel>(pool, ds, 1, padded, queries, width, query.count, result, width, tokens, width,
+                    false);  // queries carry the scale already
   scatter_head(unit, all, result, width, 1.0f, a.dqkv, stride, a.width + column, s.head_width);
-  product(pool, p, 1, padded, dout, width, query.count, result, width, tokens, width, false);
+  product<F32Panel>(pool, p, 1, padded, dout, width, query.count, result, width, tokens, width, false);
   scatter_head(unit, all, result, width, 1.0f, a.dqkv, stride, 2 * a.width + column, s.head_width);
 }
 

@@ -18,12 +18,12 @@ inline constexpr int kTileVectors = 2;
 
 inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// C[r, 0..kVectors lanes) (+)= sum over d ascending of A[r row_stride + d depth_stride] B[d ldb ...]. With `add` the
-// chain starts from C.
+// C[r, 0..kVectors lanes) (+)= sum over steps d ascending of A[r row_stride + d depth_stride] B[d ldb ...], where a
+// step is a number or a pair of bfloat16, as Panel multiplies (gemm_kernel.h). With `add` the chain starts from C.
 using ProductTile = void (*)(const float* a, int64_t row_stride, int64_t depth_stride, const float* b, int64_t ldb,
                              int64_t depth, float* c, int64_t ldc, bool add);
 
-template <int kRows, int kVectors>
+template <typename Panel, int kRows, int kVectors>
 [[gnu::noinline]] void product_tile(const float* a, int64_t row_stride, int64_t depth_stride, const float* b,
                                     int64_t ldb, int64_t depth, float* c, int64_t ldc, bool add) {
   Vec sum[kRows][kVectors];
@@ -41,7 +41,7 @@ template <int kRows, int kVectors>
     for (int r = 0; r < kRows; r++) {
       const Vec value = set1(a[r * row_stride + d * depth_stride]);
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; v++) sum[r][v] = fma(value, column[v], sum[r][v]);
+      for (int v = 0; v < kVectors; v++) sum[r][v] = Panel::multiply(value, column[v], sum[r][v]);
     }
   }
 #pragma GCC unroll 12
@@ -52,29 +52,32 @@ template <int kRows, int kVectors>
 }
 
 // The tile of `rows` in [1, kTileRows].
-template <int kVectors, int kRows = kTileRows>
+template <typename Panel, int kVectors, int kRows = kTileRows>
 ProductTile select_product_tile(int64_t rows) {
   if constexpr (kRows > 1) {
-    if (rows != kRows) return select_product_tile<kVectors, kRows - 1>(rows);
+    if (rows != kRows) return select_product_tile<Panel, kVectors, kRows - 1>(rows);
   }
-  return product_tile<kRows, kVectors>;
+  return product_tile<Panel, kRows, kVectors>;
 }
 
-// C[rows, columns] (+)= A B for any rows; `columns` is a multiple of kLanes, B and C have that many readable columns.
-// Returns early, with rows missing, once the pool is stopped: the products of one head of a large picture take long.
+// C[rows, columns] (+)= A B for any rows and `depth` steps; `columns` is a multiple of kLanes, B and C have that many
+// readable columns. Returns early, with rows missing, once the pool is stopped: the products of one head of a large
+// picture take long.
+template <typename Panel>
 inline void product(const ThreadPool& pool, const float* a, int64_t row_stride, int64_t depth_stride, const float* b,
                     int64_t ldb, int64_t depth, float* c, int64_t ldc, int64_t rows, int64_t columns, bool add) {
   constexpr int64_t kWide = kTileVectors * kLanes;
   for (int64_t row = 0; row < rows && !pool.stopped(); row += kTileRows) {
     const int64_t count = rows - row < kTileRows ? rows - row : kTileRows;
-    const ProductTile wide = select_product_tile<kTileVectors>(count);
+    const ProductTile wide = select_product_tile<Panel, kTileVectors>(count);
     const float* a_row = a + row * row_stride;
     float* out = c + row * ldc;
     int64_t column = 0;
     for (; column + kWide <= columns; column += kWide)
       wide(a_row, row_stride, depth_stride, b + column, ldb, depth, out + column, ldc, add);
     if (column < columns)
-      select_product_tile<1>(count)(a_row, row_stride, depth_stride, b + column, ldb, depth, out + column, ldc, add);
+      select_product_tile<Panel, 1>(count)(a_row, row_stride, depth_stride, b + column, ldb, depth, out + column, ldc,
+                                           add);
   }
 }
 
@@ -108,34 +111,57 @@ struct Tokens {
   int64_t operator[](int64_t i) const { return chosen == nullptr ? i : chosen[i]; }
 };
 
-// Copies one head's columns of the tokens to [count, padded], padding with zeros, times `scale`.
-inline void gather_head(const Unit& unit, const Tokens& tokens, const float* rows, int64_t row_width, int64_t column,
-                        int64_t head_width, int64_t padded, float scale, float* out) {
+// One head's columns of a unit's tokens, times `scale`.
+struct HeadSource {
+  const Unit& unit;
+  const float* rows;  // at the head's first column
+  int64_t row_width;
+  float scale;
+  Vec load(int64_t token, int64_t d, int64_t count) const {
+    return load_part(rows + unit.row(token) * row_width + d, count) * set1(scale);
+  }
+};
+
+// The head's columns of some tokens, [count, padded], padding with zeros.
+inline void gather_head(const HeadSource& source, const Tokens& tokens, int64_t head_width, int64_t padded,
+                        float* out) {
   for (int64_t i = 0; i < tokens.count; i++) {
-    const float* from = rows + unit.row(tokens[i]) * row_width + column;
-    for (int64_t d = 0; d < padded; d += kLanes) {
-      store(out + i * padded + d, load_part(from + d, smaller(kLanes, head_width - d)) * set1(scale));
+    for (int64_t d = 0; d < padded; d += kLanes)
+      store(out + i * padded + d, source.load(tokens[i], d, smaller(kLanes, head_width - d)));
+  }
+}
+
+// The head transposed, [steps, padded tokens], padding with zeros. A step is kStepDepth columns of the head.
+template <int64_t kStepDepth>
+inline void gather_head_transposed(const HeadSource& source, int64_t head_width, int64_t padded, float* out) {
+  const int64_t tokens = source.unit.tokens(), steps = ceil_div(head_width, kStepDepth);
+  for (int64_t token = 0; token < tokens; token += kLanes) {
+    for (int64_t step = 0; step < steps; step += kLanes) {
+      Vec block[kLanes];
+#pragma GCC unroll 16
+      for (int t = 0; t < kLanes; t++) {
+        block[t] = token + t < tokens ? words_of<kStepDepth>(source, token + t, step, head_width) : zero();
+      }
+      transpose(block);
+      for (int64_t i = 0; i < smaller(kLanes, steps - step); i++) store(out + (step + i) * padded + token, block[i]);
     }
   }
 }
 
-// The same transposed: [head_width, padded tokens], padding with zeros.
-inline void gather_head_transposed(const Unit& unit, const float* rows, int64_t row_width, int64_t column,
-                                   int64_t head_width, int64_t padded, float* out) {
-  const int64_t tokens = unit.tokens();
-  for (int64_t token = 0; token < tokens; token += kLanes) {
-    for (int64_t d = 0; d < head_width; d += kLanes) {
+#if MOME_HAS_PAIRS
+// The head's columns of pairs of tokens, [ceil(tokens / 2), padded], padding with zeros.
+inline void gather_head_pairs(const HeadSource& source, int64_t head_width, int64_t padded, float* out) {
+  const int64_t tokens = source.unit.tokens();
+  for (int64_t token = 0; token < tokens; token += 2) {
+    for (int64_t d = 0; d < padded; d += kLanes) {
       const int64_t count = smaller(kLanes, head_width - d);
-      Vec block[kLanes];
-#pragma GCC unroll 16
-      for (int t = 0; t < kLanes; t++) {
-        block[t] = token + t < tokens ? load_part(rows + unit.row(token + t) * row_width + column + d, count) : zero();
-      }
-      transpose(block);
-      for (int64_t i = 0; i < count; i++) store(out + (d + i) * padded + token, block[i]);
+      const Vec low = source.load(token, d, count);
+      const Vec high = token + 1 < tokens ? source.load(token + 1, d, count) : zero();
+      store_pairs(out + token / 2 * padded + d, interleaved_pairs(low, high));
     }
   }
 }
+#endif
 
 // One head's relative biases as the score rows want them: the image part reversed, so that a run of keys is a run of
 // memory.

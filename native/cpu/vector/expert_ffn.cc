@@ -17,6 +17,7 @@ namespace {
 
 // gelu(acc + bias), packed as an operand of the next product; acc + bias itself goes to `pre_activation` unless that is
 // null.
+template <typename Panel>
 struct GeluEpilogue {
   float* packed;
   float* pre_activation;
@@ -29,7 +30,8 @@ struct GeluEpilogue {
       if (pre_activation != nullptr) store_part(pre_activation + (row + r) * stride + column + c, value, count);
       store(finished + r * kPanel + c, gelu(value));
     });
-    pack_finished(finished, rows, columns, packed + row * stride + column * rows);
+    pack_finished<Panel::kStepDepth>(finished, rows, columns,
+                                     packed + row * steps_of<Panel>(stride) + column / Panel::kStepDepth * rows);
   }
 };
 
@@ -123,8 +125,13 @@ inline Status expert_ffn_forward(const ExpertFfnForward& args, OpContext& contex
         expert_ffn_forward_i8(context.pool, rows, args, expert, normed, residual, workspace);
         continue;
       }
-      gemm(context.pool, 0, rows, hidden, width, normed, expert.fc1, workspace.fc1,
-           GeluEpilogue{workspace.hidden, pre_activation, hidden, expert.fc1_bias});
+      if (expert.fc2.type == WeightType::bf16) {
+        gemm(context.pool, 0, rows, hidden, width, normed, expert.fc1, workspace.fc1,
+             GeluEpilogue<Bf16Panel>{workspace.hidden, pre_activation, hidden, expert.fc1_bias});
+      } else {
+        gemm(context.pool, 0, rows, hidden, width, normed, expert.fc1, workspace.fc1,
+             GeluEpilogue<F32Panel>{workspace.hidden, pre_activation, hidden, expert.fc1_bias});
+      }
       multiply_packed(context.pool, 0, rows, width, hidden, workspace.hidden, expert.fc2, workspace.fc2.scratch,
                       residual);
     }
@@ -245,7 +252,7 @@ inline void expert_ffn_backward_block(const ExpertFfnBackward& args, int e, int6
       pool, 0, rows, dout, row_scale, GeluSource{u, hidden},
       BranchGradient{expert.fc2, expert.fc2_bias, args.gamma, gradient.fc2, gradient.fc2_bias, args.dgamma},
       workspace.fc2_weight);
-  gemm(pool, 0, rows, hidden, width, ScaledSource{dout, width, row_scale, args.gamma}, expert.fc2.packed_transposed,
+  gemm(pool, 0, rows, hidden, width, ScaledSource{dout, width, row_scale, args.gamma}, transposed(expert.fc2),
        workspace.fc2_input, GeluGradientEpilogue{u, workspace.du, hidden});
 
   // fc1.
@@ -255,12 +262,13 @@ inline void expert_ffn_backward_block(const ExpertFfnBackward& args, int e, int6
     }
   });
   if (gradient.fc1 != nullptr || gradient.fc1_bias != nullptr) {
-    gemm_over_rows(pool, 0, rows, hidden, gradient.fc1 == nullptr ? 0 : width, PlainSource{workspace.du, hidden},
+    gemm_over_rows(pool, expert.fc1.type, 0, rows, hidden, gradient.fc1 == nullptr ? 0 : width,
+                   PlainSource{workspace.du, hidden},
                    NormSource{x, width, expert.norm_gamma, expert.norm_beta, args.eps, workspace.moments, true},
                    gradient.fc1_bias, workspace.fc1_weight, AddEpilogue{gradient.fc1, width});
   }
-  gemm(pool, 0, rows, width, hidden, PlainSource{workspace.du, hidden}, expert.fc1.packed_transposed,
-       workspace.fc1_input, StoreEpilogue{workspace.dn, width, nullptr});
+  gemm(pool, 0, rows, width, hidden, PlainSource{workspace.du, hidden}, transposed(expert.fc1), workspace.fc1_input,
+       StoreEpilogue{workspace.dn, width, nullptr});
 
   // The layer norm and the residual.
   if (gradient.norm_gamma != nullptr || gradient.norm_beta != nullptr) {

@@ -77,10 +77,11 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
   const int64_t at_once = tiles.count == 1 ? panels_at_once(rows) : 1;
   const PanelGroups groups(panels, at_once, kItemPanels, row_blocks, kItemsPerThread, pool.threads());
   // A single tile reads every panel once: uncut, so that the weights come in one stream.
-  const int64_t depth_blocks = tiles.count == 1 ? 1 : larger(1, ceil_div(depth, kDepthBlock));
-  const int64_t depth_step = ceil_div(depth, depth_blocks);
-  const int64_t panel_stride = depth * Panel::kStepBytes;
-  const int64_t scratch_stride = tile_scratch(rows, columns, depth);
+  const int64_t steps = steps_of<Panel>(depth);
+  const int64_t depth_blocks = tiles.count == 1 ? 1 : larger(1, ceil_div(steps, kDepthBlock));
+  const int64_t block_steps = ceil_div(steps, depth_blocks);
+  const int64_t panel_stride = steps * Panel::kStepBytes;
+  const int64_t scratch_stride = tile_scratch(rows, columns, steps);
 
   pool.parallel_for(row_blocks * groups.count, [&](int64_t item, int worker) {
     // Locate the item.
@@ -91,9 +92,9 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
     const int64_t block_rows = tiles.first_row(last_tile) - origin;
     float* partial = scratch + worker * scratch_stride;
 
-    for (int64_t step = 0; step < depth_blocks; ++step) {
-      const int64_t k = step * depth_step;
-      const int64_t k_count = smaller(depth_step, depth - k);
+    for (int64_t depth_block = 0; depth_block < depth_blocks; ++depth_block) {
+      const int64_t k = depth_block * block_steps;
+      const int64_t k_count = smaller(block_steps, steps - k);
       for (int64_t panel = first_panel, wide; panel < last_panel; panel += wide) {
         wide = at_once;
         while (wide > last_panel - panel) wide /= 2;
@@ -104,12 +105,12 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
           if (depth_blocks > 1) tile += ((panel - first_panel) * block_rows + (row - origin)) * kPanel;
           if constexpr (requires { epilogue.prefetch(row, row, row, row); }) {
             const int64_t column = panel * kPanel;
-            if (step + 1 == depth_blocks)
+            if (depth_block + 1 == depth_blocks)
               epilogue.prefetch(first_row + row, tile_rows, column, smaller(kPanel, columns - column));
           }
-          tile_kernel<Panel>(tile_rows, wide, t == first_tile)(k_count, packed_a + row * depth + k * tile_rows, b,
-                                                               panel_stride, tile, step > 0);
-          if (step + 1 < depth_blocks) continue;
+          tile_kernel<Panel>(tile_rows, wide, t == first_tile)(k_count, packed_a + row * steps + k * tile_rows, b,
+                                                               panel_stride, tile, depth_block > 0);
+          if (depth_block + 1 < depth_blocks) continue;
           for (int64_t w = 0; w < wide; ++w) {
             const int64_t column = (panel + w) * kPanel;
             epilogue(first_row + row, tile_rows, column, smaller(kPanel, columns - column),
@@ -133,15 +134,17 @@ struct GemmWorkspace {
         scratch(carver.take<float>(scratch_stride * threads)) {}
 };
 
-// The B operand of a product: a weight, or a matrix packed for this call.
+// The B operand of a product: a weight, its transpose, or a matrix packed for this call.
 struct PackedOperand {
   const std::byte* data;
   WeightType type;
-  PackedOperand(const Matrix& weight) : data(static_cast<const std::byte*>(weight.packed)), type(weight.type) {}
-  PackedOperand(const float* packed) : data(reinterpret_cast<const std::byte*>(packed)), type(WeightType::f32) {}
+  PackedOperand(const void* packed, WeightType type) : data(static_cast<const std::byte*>(packed)), type(type) {}
+  PackedOperand(const Matrix& weight) : PackedOperand(weight.packed, weight.type) {}
+  PackedOperand(const float* packed) : PackedOperand(packed, WeightType::f32) {}
 };
+inline PackedOperand transposed(const Matrix& weight) { return {weight.packed_transposed, weight.type}; }
 
-// The product of packed rows, in float32, with a weight in float32 or bfloat16.
+// The product of rows, packed for the weight's type, with a weight in float32 or bfloat16.
 template <typename Epilogue>
 void multiply_packed(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns, int64_t depth,
                      const float* packed_a, const PackedOperand& b, float* scratch, const Epilogue& epilogue) {
@@ -150,6 +153,16 @@ void multiply_packed(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t 
   } else {
     multiply<F32Panel>(pool, first_row, rows, columns, depth, packed_a, b.data, scratch, epilogue);
   }
+}
+
+template <typename Panel, typename Source>
+void pack_rows(ThreadPool& pool, const Source& source, int64_t first, const Tiles& tiles, int64_t depth,
+               float* packed_a) {
+  const int64_t steps = steps_of<Panel>(depth);
+  pool.parallel_for(tiles.count, [&](int64_t t, int) {
+    const int64_t row = tiles.first_row(t);
+    pack_tile<Panel::kStepDepth>(source, first + row, tiles.rows(t), depth, packed_a + row * steps);
+  });
 }
 
 template <typename Source>
@@ -178,10 +191,11 @@ void gemm(ThreadPool& pool, int64_t begin, int64_t rows, int64_t columns, int64_
                   epilogue);
       continue;
     }
-    pool.parallel_for(tiles.count, [&](int64_t t, int) {
-      const int64_t row = tiles.first_row(t);
-      pack_tile(source, first + row, tiles.rows(t), depth, workspace.packed_a + row * depth);
-    });
+    if (b.type == WeightType::bf16) {
+      pack_rows<Bf16Panel>(pool, source, first, tiles, depth, workspace.packed_a);
+    } else {
+      pack_rows<F32Panel>(pool, source, first, tiles, depth, workspace.packed_a);
+    }
     multiply_packed(pool, first, count, columns, depth, workspace.packed_a, b, workspace.scratch, epilogue);
   }
 }
@@ -197,32 +211,47 @@ struct OverRowsWorkspace {
                                    threads)) {}
 };
 
-// Sums over the rows [begin, begin + rows) of both sources, a fixed block of rows at a time: the epilogue is called
-// once per block and must accumulate. `sums` (or null) [outputs] += the column sums of A. Independent of the number of
-// threads.
-template <typename SourceA, typename SourceB, typename Epilogue>
-void gemm_over_rows(ThreadPool& pool, int64_t begin, int64_t rows, int64_t outputs, int64_t columns, const SourceA& a,
-                    const SourceB& b, float* sums, const OverRowsWorkspace& workspace, const Epilogue& epilogue) {
-  if (rows == 0 || outputs == 0) return;
+template <typename Panel, typename SourceA, typename SourceB, typename Epilogue>
+void multiply_over_rows(ThreadPool& pool, int64_t begin, int64_t rows, int64_t outputs, int64_t columns,
+                        const SourceA& a, const SourceB& b, float* sums, const OverRowsWorkspace& workspace,
+                        const Epilogue& epilogue) {
   const int64_t step = even_step(rows, kSumRowBlock);
   for (int64_t done = 0; done < rows; done += step) {
-    const int64_t first = begin + done, depth = smaller(step, rows - done);
+    const int64_t first = begin + done, depth = smaller(step, rows - done), steps = steps_of<Panel>(depth);
     pool.parallel_for(panels_of(columns), [&](int64_t panel, int) {
       const int64_t column = panel * kPanel;
-      pack_straight(b, first, depth, column, smaller(kPanel, columns - column), workspace.packed_b + column * depth,
-                    kPanel, nullptr);
+      pack_straight<Panel::kStepDepth>(b, first, depth, column, smaller(kPanel, columns - column),
+                                       workspace.packed_b + column * steps, kPanel, nullptr);
     });
     for (int64_t output = 0; output < outputs; output += kOutputBlock) {
       const int64_t count = smaller(kOutputBlock, outputs - output);
       const Tiles tiles(count);
       pool.parallel_for(tiles.count, [&](int64_t t, int) {
         const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
-        pack_straight(a, first, depth, output + row, tile_rows, workspace.packed_a + row * depth, tile_rows, sums);
+        pack_straight<Panel::kStepDepth>(a, first, depth, output + row, tile_rows, workspace.packed_a + row * steps,
+                                         tile_rows, sums);
       });
-      multiply<F32Panel>(pool, output, count, columns, depth, workspace.packed_a,
-                         reinterpret_cast<const std::byte*>(workspace.packed_b), workspace.scratch, epilogue);
+      multiply<Panel>(pool, output, count, columns, depth, workspace.packed_a,
+                      reinterpret_cast<const std::byte*>(workspace.packed_b), workspace.scratch, epilogue);
     }
   }
+}
+
+// Sums over the rows [begin, begin + rows) of both sources, a fixed block of rows at a time: the epilogue is called
+// once per block and must accumulate. `sums` (or null) [outputs] += the column sums of A. Independent of the number of
+// threads. `type`: in which both are multiplied, bf16 where the target multiplies it.
+template <typename SourceA, typename SourceB, typename Epilogue>
+void gemm_over_rows(ThreadPool& pool, [[maybe_unused]] WeightType type, int64_t begin, int64_t rows, int64_t outputs,
+                    int64_t columns, const SourceA& a, const SourceB& b, float* sums,
+                    const OverRowsWorkspace& workspace, const Epilogue& epilogue) {
+  if (rows == 0 || outputs == 0) return;
+#if MOME_HAS_PAIRS
+  if (type == WeightType::bf16) {
+    multiply_over_rows<Bf16Panel>(pool, begin, rows, outputs, columns, a, b, sums, workspace, epilogue);
+    return;
+  }
+#endif
+  multiply_over_rows<F32Panel>(pool, begin, rows, outputs, columns, a, b, sums, workspace, epilogue);
 }
 
 // ---- Epilogues --------------------------------------------------------------------------------------------------------------

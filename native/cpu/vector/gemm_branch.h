@@ -65,7 +65,7 @@ void branch_weight_gradient(ThreadPool& pool, int64_t begin, int64_t rows, const
   const int64_t outputs = gradient.weight.rows, panels = panels_of(gradient.weight.columns);
   for (int64_t j = 0; j < outputs; ++j) workspace.sums[j] = 0;
   for (int64_t j = 0; j < outputs * panels; ++j) workspace.partial[j] = 0;
-  gemm_over_rows(pool, begin, rows, outputs, gradient.product_columns(),
+  gemm_over_rows(pool, gradient.weight.type, begin, rows, outputs, gradient.product_columns(),
                  ScaledSource{dout, outputs, row_scale, nullptr}, h, workspace.sums, workspace.product,
                  BranchEpilogue{gradient, workspace.partial, panels});
   for (int64_t j = 0; j < outputs; ++j) {

@@ -12,13 +12,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/vector/pairs.h"
 #include "cpu/vector/simd.h"
 
 namespace mome::MOME_ISA {
 
-// depth steps of A at `a` [depth][R] and of kPanels panels [depth][kPanel], the first at `b`, the next `panel_stride`
+// `steps` steps of A at `a` [steps][R] and of kPanels panels [steps][kPanel], the first at `b`, the next `panel_stride`
 // bytes on. `tile` is [kPanels][R][kPanel]; it is read first when `carry` is set.
-using TileKernel = void (*)(int64_t depth, const float* a, const std::byte* b, int64_t panel_stride, float* tile,
+using TileKernel = void (*)(int64_t steps, const float* a, const std::byte* b, int64_t panel_stride, float* tile,
                             bool carry);
 
 // The tiles of either type of weights (tiles.cc); tile_kernel below is how products ask for one.
@@ -52,24 +53,45 @@ inline void prefetch_ahead(const std::byte* b) {
   }
 }
 
-// One step of a panel of B, [kPanel] elements of the weight's type, as vectors of float32.
+// A panel of B by the weight's type: [steps][kPanel], where a step covers kStepDepth elements of the contraction. An
+// element of A and step is 4 bytes, whatever they mean.
 struct F32Panel {
   static constexpr auto* kTileKernel = f32_tile_kernel;
+  static constexpr int64_t kStepDepth = 1;
   static constexpr int64_t kStepBytes = kPanel * sizeof(float);
   static void load_step(const std::byte* b, Vec* step) {
     for (int v = 0; v < kPanelVectors; ++v) step[v] = load(reinterpret_cast<const float*>(b) + v * kLanes);
   }
+  static Vec multiply(Vec row, Vec column, Vec sum) { return fma(row, column, sum); }
 };
+#if MOME_HAS_PAIRS
+// Rows are rounded to bfloat16 as well while they are packed, two elements to a word.
+struct Bf16Panel {
+  static constexpr auto* kTileKernel = bf16_tile_kernel;
+  static constexpr int64_t kStepDepth = 2;
+  static constexpr int64_t kStepBytes = kPanel * sizeof(uint32_t);
+  static void load_step(const std::byte* b, Vec* step) { F32Panel::load_step(b, step); }
+  static Vec multiply(Vec row, Vec column, Vec sum) { return dot_pairs(sum, as_pairs(row), as_pairs(column)); }
+};
+#else
 // Word j of a step holds column j in its low half and column kLanes + j in its high half: a shift and a mask widen
 // both. The two operations cost little beside 28 multiply-adds, and half the bytes are read.
 struct Bf16Panel {
   static constexpr auto* kTileKernel = bf16_tile_kernel;
+  static constexpr int64_t kStepDepth = 1;
   static constexpr int64_t kStepBytes = kPanel * sizeof(uint16_t);
   static void load_step(const std::byte* b, Vec* step) { load_bf16(b, step[0], step[1]); }
+  static Vec multiply(Vec row, Vec column, Vec sum) { return fma(row, column, sum); }
 };
+#endif
+
+template <typename Panel>
+inline int64_t steps_of(int64_t depth) {
+  return ceil_div(depth, Panel::kStepDepth);
+}
 
 template <typename Panel, int kRows, int kPanels, bool kStream>
-[[gnu::noinline]] void multiply_tile(int64_t depth, const float* a, const std::byte* b, int64_t panel_stride,
+[[gnu::noinline]] void multiply_tile(int64_t steps, const float* a, const std::byte* b, int64_t panel_stride,
                                      float* tile, bool carry) {
   constexpr int kVectors = kPanels * kPanelVectors;
   Vec sum[kRows][kVectors];
@@ -89,7 +111,7 @@ template <typename Panel, int kRows, int kPanels, bool kStream>
     }
   }
 #pragma GCC unroll 1
-  for (int64_t k = 0; k < depth; ++k) {
+  for (int64_t k = 0; k < steps; ++k) {
     Vec column[kVectors];
 #pragma GCC unroll 8
     for (int p = 0; p < kPanels; ++p) {
@@ -100,7 +122,7 @@ template <typename Panel, int kRows, int kPanels, bool kStream>
     for (int r = 0; r < kRows; ++r) {
       const Vec row = set1(a[r]);
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = fma(row, column[v], sum[r][v]);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = Panel::multiply(row, column[v], sum[r][v]);
     }
     a += kRows;
     b += Panel::kStepBytes;

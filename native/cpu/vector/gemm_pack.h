@@ -4,8 +4,8 @@
 // prepare(row)`, called once before the first load of a row within one packing (a layer norm takes its mean there).
 //
 // Rows of A are cut into ceil(rows / kMaxTileRows) tiles as even as possible, so no tile is left with a few rows; tile
-// t is stored as [depth][R] at offset first_row(t) * depth. B is cut into panels of kPanel columns, [depth][kPanel]
-// each, the last one filled up with zeros.
+// t is stored as [steps][R] at offset first_row(t) * steps. B is cut into panels of kPanel columns, [steps][kPanel]
+// each, the last one filled up with zeros. A step is one element of the contraction, or a pair of bfloat16 (pairs.h).
 #pragma once
 
 #include <cstdint>
@@ -153,18 +153,18 @@ inline void transpose(Vec (&m)[8]) {
 
 // ---- Packing ----------------------------------------------------------------------------------------------------------------
 
-// `rows` <= kLanes rows from `row` on, transposed: out[k * stride + r] for k < depth. Writes kLanes floats per k, of
-// which the next steps overwrite those beyond the stride; the last steps write exactly min(stride, kLanes).
-template <typename Source>
-inline void pack_transposed(const Source& source, int64_t row, int64_t rows, int64_t depth, float* out,
-                            int64_t stride) {
+// `rows` <= kLanes rows of words, transposed: out[step * stride + r] for step < steps. `words(r, step)` gives kLanes
+// words of row r from `step` on. Writes kLanes words per step, of which the next steps overwrite those beyond the
+// stride; the last steps write exactly min(stride, kLanes).
+template <typename Words>
+inline void transpose_words(const Words& words, int64_t rows, int64_t steps, float* out, int64_t stride) {
   const int64_t width = smaller(stride, kLanes);
-  const int64_t safe = depth - ceil_div(kLanes, stride);  // the last k where a whole vector stays inside
-  for (int64_t k = 0; k < depth; k += kLanes) {
-    const int64_t count = smaller(kLanes, depth - k);
+  const int64_t safe = steps - ceil_div(kLanes, stride);  // the last step where a whole vector stays inside
+  for (int64_t k = 0; k < steps; k += kLanes) {
+    const int64_t count = smaller(kLanes, steps - k);
     Vec block[kLanes];
 #pragma GCC unroll 16
-    for (int r = 0; r < kLanes; ++r) block[r] = r < rows ? source.load(row + r, k, count) : zero();
+    for (int r = 0; r < kLanes; ++r) block[r] = r < rows ? words(r, k) : zero();
     transpose(block);
     if (k + kLanes - 1 <= safe) {
 #pragma GCC unroll 16
@@ -175,18 +175,46 @@ inline void pack_transposed(const Source& source, int64_t row, int64_t rows, int
   }
 }
 
-// The first `columns` columns of a finished tile [R][kPanel], as as many steps of a packed tile of A, out [columns][R].
-// Writes nothing past these steps: those after them may be another thread's.
+// kLanes words of one row of the source from `step` on: single values, or pairs of them.
+template <int64_t kStepDepth, typename Source>
+inline Vec words_of(const Source& source, int64_t row, int64_t step, int64_t depth) {
+  const int64_t column = step * kStepDepth;
+  const Vec first = source.load(row, column, smaller(kLanes, depth - column));
+#if MOME_HAS_PAIRS
+  if constexpr (kStepDepth == 2) {
+    const int64_t rest = depth - column - kLanes;
+    return as_lanes(
+        consecutive_pairs(first, rest > 0 ? source.load(row, column + kLanes, smaller(kLanes, rest)) : zero()));
+  }
+#endif
+  return first;
+}
+
+// `rows` <= kLanes rows of the source from `row` on, as steps of a packed operand.
+template <int64_t kStepDepth, typename Source>
+inline void pack_transposed(const Source& source, int64_t row, int64_t rows, int64_t depth, float* out,
+                            int64_t stride) {
+  transpose_words([&](int64_t r, int64_t step) { return words_of<kStepDepth>(source, row + r, step, depth); }, rows,
+                  ceil_div(depth, kStepDepth), out, stride);
+}
+
+// The first `columns` columns of a finished tile [R][kPanel], as as many elements of a packed tile of A, out
+// [steps][R]. Writes nothing past these steps: those after them may be another thread's. Columns past `columns` must be
+// 0.
+template <int64_t kStepDepth>
 inline void pack_finished(const float* tile, int64_t rows, int64_t columns, float* out) {
-  for (int64_t c = 0; c < columns; c += kLanes) {
+  const PlainSource source{tile, kPanel};
+  const int64_t steps = ceil_div(columns, kStepDepth);
+  for (int64_t k = 0; k < steps; k += kLanes) {
     Vec block[kLanes];
 #pragma GCC unroll 16
-    for (int r = 0; r < kLanes; ++r) block[r] = r < kMaxTileRows && r < rows ? load(tile + r * kPanel + c) : zero();
+    for (int r = 0; r < kLanes; ++r)
+      block[r] = r < kMaxTileRows && r < rows ? words_of<kStepDepth>(source, r, k, kPanel) : zero();
     transpose(block);
-    const int64_t count = smaller(kLanes, columns - c);
+    const int64_t count = smaller(kLanes, steps - k);
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t at = (c + i) * rows;
-      if (at + kLanes <= columns * rows) {
+      const int64_t at = (k + i) * rows;
+      if (at + kLanes <= steps * rows) {
         store(out + at, block[i]);
       } else {
         store(out + at, block[i], rows);
@@ -196,31 +224,39 @@ inline void pack_finished(const float* tile, int64_t rows, int64_t columns, floa
 }
 
 // One tile of A, where a row of A is a row of the source.
-template <typename Source>
+template <int64_t kStepDepth, typename Source>
 inline void pack_tile(const Source& source, int64_t row, int64_t rows, int64_t depth, float* out) {
   for (int64_t r = 0; r < rows; ++r) source.prepare(row + r);
-  pack_transposed(source, row, rows, depth, out, rows);
+  pack_transposed<kStepDepth>(source, row, rows, depth, out, rows);
 }
 
-// `depth` rows of the source from `row` on, `columns` of them from `column` on, as [depth][stride], filled up with
+// `depth` rows of the source from `row` on, `columns` of them from `column` on, as [steps][stride], filled up with
 // zeros. Used where the contraction runs over the rows of the source: `columns` = stride <= kMaxTileRows for A, <=
 // stride = kPanel for B. `sums` (or null) += the sum of each column, taken in ascending row order; it is indexed like
 // the source.
-template <typename Source>
+template <int64_t kStepDepth, typename Source>
 inline void pack_straight(const Source& source, int64_t row, int64_t depth, int64_t column, int64_t columns, float* out,
                           int64_t stride, float* sums) {
-  const int64_t safe = stride < kLanes ? depth - ceil_div(kLanes, stride) : -1;  // as in pack_transposed
+  const int64_t steps = ceil_div(depth, kStepDepth);
+  const int64_t safe = stride < kLanes ? steps - ceil_div(kLanes, stride) : -1;  // as in transpose_words
   for (int64_t c = 0; c < stride; c += kLanes) {
     const int64_t count = larger(0, smaller(kLanes, columns - c));
     const int64_t width = smaller(kLanes, stride - c);
     Vec sum = zero();
-    for (int64_t k = 0; k < depth; ++k) {
-      const Vec value = count > 0 ? source.load(row + k, column + c, count) : zero();
+    const auto next = [&](int64_t k) {
+      const Vec value = count > 0 && k < depth ? source.load(row + k, column + c, count) : zero();
       sum = sum + value;
-      if (k <= safe) {
-        store(out + k * stride + c, value);
+      return value;
+    };
+    for (int64_t step = 0; step < steps; ++step) {
+      Vec words = next(step * kStepDepth);
+#if MOME_HAS_PAIRS
+      if constexpr (kStepDepth == 2) words = as_lanes(interleaved_pairs(words, next(step * 2 + 1)));
+#endif
+      if (step <= safe) {
+        store(out + step * stride + c, words);
       } else {
-        store_part(out + k * stride + c, value, width);
+        store_part(out + step * stride + c, words, width);
       }
     }
     if (sums != nullptr && count > 0) store_part(sums + column + c, load_part(sums + column + c, count) + sum, count);

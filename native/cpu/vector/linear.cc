@@ -47,11 +47,11 @@ inline Status linear_backward(const LinearBackward& args, OpContext& context) {
   const LinearBackwardWorkspace workspace(args, context.pool.threads(), context.workspace);
   const int64_t outputs = args.weight.rows, inputs = args.weight.columns;
   if (args.dx != nullptr) {
-    gemm(context.pool, 0, args.rows, inputs, outputs, PlainSource{args.dy, outputs}, args.weight.packed_transposed,
+    gemm(context.pool, 0, args.rows, inputs, outputs, PlainSource{args.dy, outputs}, transposed(args.weight),
          workspace.input, StoreEpilogue{args.dx, inputs, nullptr});
   }
   if (args.dweight != nullptr || args.dbias != nullptr) {
-    gemm_over_rows(context.pool, 0, args.rows, outputs, args.dweight == nullptr ? 0 : inputs,
+    gemm_over_rows(context.pool, args.weight.type, 0, args.rows, outputs, args.dweight == nullptr ? 0 : inputs,
                    PlainSource{args.dy, outputs}, PlainSource{args.x, inputs}, args.dbias, workspace.weight,
                    AddEpilogue{args.dweight, inputs});
   }

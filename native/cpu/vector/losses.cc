@@ -276,7 +276,7 @@ inline Status contrastive_backward(const ContrastiveBackward& a, OpContext& cont
   gemm(context.pool, 0, a.rows, a.width, a.rows, PlainSource{workspace.ds, a.rows}, workspace.packed, workspace.image,
        StoreEpilogue{a.dimage, a.width, nullptr});
   for (int64_t i = 0; i < a.rows * a.width; i++) a.dtext[i] = 0;
-  gemm_over_rows(context.pool, 0, a.rows, a.rows, a.width, PlainSource{workspace.ds, a.rows},
+  gemm_over_rows(context.pool, WeightType::f32, 0, a.rows, a.rows, a.width, PlainSource{workspace.ds, a.rows},
                  PlainSource{a.image, a.width}, nullptr, workspace.text, AddEpilogue{a.dtext, a.width});
   return {};
 }

@@ -1,6 +1,6 @@
-// Weights in panels of kPanel columns, [columns / kPanel][depth][kPanel], zeros at the end; bfloat16 in pairs
-// (gemm_kernel.h) and int8 with scales and compensations (gemm_i8.h). Packing happens once per weight (and after each
-// optimiser step) and is bound by memory.
+// Weights in panels of kPanel columns, [columns / kPanel][steps][kPanel], zeros at the end; bfloat16 as the tile reads
+// it (gemm_kernel.h) and int8 with scales and compensations (gemm_i8.h). Packing happens once per weight (and after
+// each optimiser step) and is bound by memory.
 #pragma once
 
 #include "core/kernel.h"
@@ -10,23 +10,30 @@ namespace mome::MOME_ISA {
 namespace {
 
 inline size_t packed_weight_size(int64_t rows, int64_t columns, Form form, WeightType type) {
-  const int64_t floats = form == Form::packed ? packed_columns_size(columns, rows) : packed_columns_size(rows, columns);
+  const int64_t depth = form == Form::packed ? columns : rows, outputs = form == Form::packed ? rows : columns;
   switch (type) {
-    case WeightType::f32: return static_cast<size_t>(floats) * sizeof(float);
-    case WeightType::bf16: return static_cast<size_t>(floats) * sizeof(uint16_t);
+    case WeightType::f32: return static_cast<size_t>(panels_of(outputs) * depth * F32Panel::kStepBytes);
+    case WeightType::bf16:
+      return static_cast<size_t>(panels_of(outputs) * steps_of<Bf16Panel>(depth) * Bf16Panel::kStepBytes);
     case WeightType::i8: return static_cast<size_t>(panels_of(rows) * I8Panel::bytes(columns));
   }
   return 0;
 }
 
-inline void pack_f32_panel(const float* weight, int64_t rows, int64_t columns, int64_t panel, float* out) {
+template <int64_t kStepDepth>
+inline void pack_word_panel(const float* weight, int64_t rows, int64_t columns, int64_t panel, float* out) {
   const PlainSource source{weight, columns};
   for (int64_t half = 0; half < kPanel; half += kLanes) {
     const int64_t row = panel * kPanel + half;
-    pack_transposed(source, row, larger(0, smaller(kLanes, rows - row)), columns, out + half, kPanel);
+    pack_transposed<kStepDepth>(source, row, larger(0, smaller(kLanes, rows - row)), columns, out + half, kPanel);
   }
 }
 
+#if MOME_HAS_PAIRS
+inline void pack_bf16_panel(const float* weight, int64_t rows, int64_t columns, int64_t panel, uint32_t* out) {
+  pack_word_panel<Bf16Panel::kStepDepth>(weight, rows, columns, panel, reinterpret_cast<float*>(out));
+}
+#else
 // Rounds up to 16 outputs at a time and sets their halves together.
 inline void pack_bf16_panel(const float* weight, int64_t rows, int64_t columns, int64_t panel, uint32_t* out) {
   constexpr int64_t kChunk = 64;
@@ -47,6 +54,7 @@ inline void pack_bf16_panel(const float* weight, int64_t rows, int64_t columns, 
     }
   }
 }
+#endif
 
 inline void pack_i8_panel(const float* weight, int64_t rows, int64_t columns, int64_t panel, std::byte* out) {
   const I8Panel view{out, columns};
@@ -73,24 +81,37 @@ inline void pack_i8_panel(const float* weight, int64_t rows, int64_t columns, in
   }
 }
 
+// Element (k, n) of the operand is weight[k, n]. bfloat16 where the target multiplies it.
+template <typename Panel>
+inline void pack_transposed_panels(const float* weight, int64_t rows, int64_t columns, void* packed, ThreadPool& pool) {
+  const int64_t steps = steps_of<Panel>(rows);
+  pool.parallel_for(panels_of(columns), [&](int64_t panel, int) {
+    const int64_t column = panel * kPanel;
+    pack_straight<Panel::kStepDepth>(PlainSource{weight, columns}, 0, rows, column, smaller(kPanel, columns - column),
+                                     static_cast<float*>(packed) + panel * steps * kPanel, kPanel, nullptr);
+  });
+}
+
 inline void pack_weight(const float* weight, int64_t rows, int64_t columns, Form form, WeightType type, void* packed,
                         ThreadPool& pool) {
   if (rows == 0 || columns == 0) return;
-  if (form == Form::packed_transposed) {  // element (k, n) = weight[k, n]
-    pool.parallel_for(panels_of(columns), [&](int64_t panel, int) {
-      const int64_t column = panel * kPanel;
-      pack_straight(PlainSource{weight, columns}, 0, rows, column, smaller(kPanel, columns - column),
-                    static_cast<float*>(packed) + panel * rows * kPanel, kPanel, nullptr);
-    });
+  if (form == Form::packed_transposed) {
+    if (type == WeightType::bf16) {
+      pack_transposed_panels<Bf16Panel>(weight, rows, columns, packed, pool);
+    } else {
+      pack_transposed_panels<F32Panel>(weight, rows, columns, packed, pool);
+    }
     return;
   }
   pool.parallel_for(panels_of(rows), [&](int64_t panel, int) {  // element (k, n) = weight[n, k]
     switch (type) {
       case WeightType::f32:
-        pack_f32_panel(weight, rows, columns, panel, static_cast<float*>(packed) + panel * columns * kPanel);
+        pack_word_panel<1>(weight, rows, columns, panel, static_cast<float*>(packed) + panel * columns * kPanel);
         break;
       case WeightType::bf16:
-        pack_bf16_panel(weight, rows, columns, panel, static_cast<uint32_t*>(packed) + panel * columns * kLanes);
+        pack_bf16_panel(weight, rows, columns, panel,
+                        reinterpret_cast<uint32_t*>(static_cast<std::byte*>(packed) +
+                                                    panel * steps_of<Bf16Panel>(columns) * Bf16Panel::kStepBytes));
         break;
       case WeightType::i8:
         pack_i8_panel(weight, rows, columns, panel, static_cast<std::byte*>(packed) + panel * I8Panel::bytes(columns));

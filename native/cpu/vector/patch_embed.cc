@@ -133,7 +133,7 @@ inline Status patch_embed_backward(const PatchEmbedBackward& args, OpContext& co
   const int64_t grid = args.image_size / args.patch_size, patches = grid * grid, width = args.width;
   const int64_t depth = 3 * args.patch_size * args.patch_size;
   if (args.dweight != nullptr || args.dbias != nullptr) {
-    gemm_over_rows(context.pool, 0, args.images * patches, width, args.dweight == nullptr ? 0 : depth,
+    gemm_over_rows(context.pool, WeightType::f32, 0, args.images * patches, width, args.dweight == nullptr ? 0 : depth,
                    PatchGradientSource{args.dout, args.mask, patches, width},
                    PatchSource{args.pixels, args.bytes, args.picture, args.image_size, args.patch_size, grid},
                    args.dbias, workspace.product, AddEpilogue{args.dweight, depth});

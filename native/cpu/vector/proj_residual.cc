@@ -47,7 +47,7 @@ inline Status proj_residual_backward(const ProjResidualBackward& args, OpContext
   const ProjResidualBackwardWorkspace workspace(args, context.pool.threads(), context.workspace);
   const int64_t width = args.width;
   gemm(context.pool, 0, args.rows, width, width, ScaledSource{args.dout, width, args.row_scale, args.gamma},
-       args.weight.packed_transposed, workspace.input, StoreEpilogue{args.da, width, nullptr});
+       transposed(args.weight), workspace.input, StoreEpilogue{args.da, width, nullptr});
   branch_weight_gradient(context.pool, 0, args.rows, args.dout, args.row_scale, PlainSource{args.a, width},
                          BranchGradient{args.weight, args.bias, args.gamma, args.dweight, args.dbias, args.dgamma},
                          workspace.weight);

@@ -60,12 +60,12 @@ inline Status qkv_backward(const QkvBackward& args, OpContext& context) {
   const QkvBackwardWorkspace workspace(args, context.pool.threads(), context.workspace);
   const int64_t width = args.width;
   const PlainSource dy{args.dy, 3 * width};
-  gemm(context.pool, 0, args.rows, width, 3 * width, dy, args.weight.packed_transposed, workspace.input,
+  gemm(context.pool, 0, args.rows, width, 3 * width, dy, transposed(args.weight), workspace.input,
        StoreEpilogue{args.dx, width, nullptr});
   if (args.dweight == nullptr && args.dq_bias == nullptr && args.dv_bias == nullptr) return {};
 
   for (int64_t j = 0; j < 3 * width; ++j) workspace.dbias[j] = 0;
-  gemm_over_rows(context.pool, 0, args.rows, 3 * width, args.dweight == nullptr ? 0 : width, dy,
+  gemm_over_rows(context.pool, args.weight.type, 0, args.rows, 3 * width, args.dweight == nullptr ? 0 : width, dy,
                  PlainSource{args.x, width}, workspace.dbias, workspace.weight, AddEpilogue{args.dweight, width});
   for (int64_t j = 0; j < width; ++j) {
     if (args.dq_bias != nullptr) args.dq_bias[j] += workspace.dbias[j];

@@ -43,7 +43,10 @@ export function addCheckpointCommands(program: Command): void {
       dtypeOf,
       'float32',
     )
-    .option('--target <name>', 'kernel set: ref, avx2, avx512 or avx512_vnni; default: the fastest')
+    .option(
+      '--target <name>',
+      'kernel set: ref, avx2, avx2_vnni, avx512, avx512_vnni or avx512_bf16; default: the fastest',
+    )
     .option('--json', 'print JSON')
     .action(verify);
 }

@@ -27,7 +27,10 @@ export function withModelFlags(command: Command): Command {
     .option('--device <name>', 'auto, cpu, cuda or cuda:<index>', 'auto')
     .option('--memory-limit <MiB>', 'what a CUDA device may hold for the model; default: what there is', wholeNumber)
     .option('--threads <n>', 'worker threads; default: physical cores', wholeNumber)
-    .option('--target <name>', 'kernel set: ref, avx2, avx512 or avx512_vnni; default: the fastest')
+    .option(
+      '--target <name>',
+      'kernel set: ref, avx2, avx2_vnni, avx512, avx512_vnni or avx512_bf16; default: the fastest',
+    )
     .option('--dtype <type>', `weights: ${dtypes.join(', ')}; default: as the model, 8-bit or float32`, dtypeOf)
     .option('--json', 'print JSON')
     .option('--quiet', 'no progress on standard error');

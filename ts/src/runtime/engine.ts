@@ -25,7 +25,7 @@ import type { InputFile } from './input-file.ts';
 export interface EngineOptions {
   /** Worker threads, the coordinator included; default: the physical cores this process may use. */
   readonly threads?: number;
-  /** Kernel set `ref`, `avx2`, `avx512` or `avx512_vnni`; default: `MOME_TARGET`, else the fastest this processor has. */
+  /** Kernel set `ref`, `avx2`, `avx2_vnni`, `avx512`, `avx512_vnni` or `avx512_bf16`; default: `MOME_TARGET`, else the fastest this processor has. */
   readonly target?: string;
   /** Where runs take place; default: this processor. */
   readonly device?: Device;
@@ -82,7 +82,7 @@ export class Engine {
     this.target = this.#native.target;
   }
 
-  /** @param dtype type of matrices in memory; only float32 weights can be trained */
+  /** @param dtype type of matrices in memory; weights in float32 can be trained, and in bfloat16 where the kernel set multiplies it */
   createWeights(dtype: DType = 'float32'): Weights {
     this.#requireAlive();
     const weights = native((a) => new a.NativeWeights(this.#native, dtype));

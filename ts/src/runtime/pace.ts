@@ -1,17 +1,39 @@
 /** Keeps long loops from holding up the event loop. */
-import { setImmediate } from 'node:timers/promises';
 
-/** Milliseconds of work between two looks at other events. */
+/** Milliseconds of work in one turn of the event loop. */
 const slice = 8;
 
-/** Call `await pace.rest()` inside a loop: it returns at once until a slice of time is used up, then lets other events run. */
+/** When paced work of this turn began; undefined while there was none. */
+let turn: number | undefined;
+/** Work that waits for a turn of its own, in the order of arrival. */
+const waiting: (() => void)[] = [];
+
+/** All paced work of a turn shares one slice: ten calls side by side hold the loop no longer than one. */
+function turnBegin(): number {
+  if (turn !== undefined) return turn;
+  turn = performance.now();
+  setImmediate(nextTurn);
+  return turn;
+}
+
+/** Lets one piece of work go on, and comes back in the next turn while others wait. */
+function nextTurn(): void {
+  turn = undefined;
+  const resume = waiting.shift();
+  if (resume === undefined) return;
+  turnBegin();
+  resume();
+}
+
+/** Call `await pace.rest()` inside a loop: it returns at once until the slice of this turn is used up, then lets other events run. */
 export class Pace {
-  #since = performance.now();
+  constructor() {
+    turnBegin();
+  }
 
   async rest(): Promise<void> {
-    if (performance.now() - this.#since < slice) return;
-    await setImmediate();
-    this.#since = performance.now();
+    if (performance.now() - turnBegin() < slice) return;
+    await new Promise<void>((resolve) => waiting.push(resolve));
   }
 }
 

@@ -162,6 +162,8 @@ export const recipeSchema = z.strictObject({
   initialValues: z.enum(['mome', 'original']).default('mome'),
   /** Type of the weights that the run leaves. Those of a checkpoint are always float32. */
   dtype: z.enum(['float32', 'bfloat16']).default('bfloat16'),
+  /** Type in which matrix products are made, forward and backward; default: float32. Weights, sums and moments stay float32. */
+  precision: z.enum(['float32', 'bfloat16']).optional(),
   /** Keep only the blocks' inputs for the backward pass: less memory, one more forward pass, the same numbers. */
   checkpointActivations: z.boolean().default(false),
   seed: z.number().int().min(0).default(0),

@@ -91,6 +91,29 @@ export async function requireEvaluation(data: DataDescription, folder: string): 
     check(await exists(path), 'MOME_NOT_FOUND', `recipe: evaluation: expected ${path}, found nothing`);
 }
 
+/** The head that an evaluation reads: what it is called, and how its parameters begin. */
+const headOf = (data: DataDescription): readonly [string, string] =>
+  'questions' in data
+    ? ['answer', 'vqa_classifier.']
+    : 'statements' in data
+      ? ['statement', 'nlvr2_classifier.']
+      : ['contrastive', 'itc_'];
+
+/**
+ * Refuses data that the model of a run will have no head for.
+ *
+ * @param written the parameters that the run leaves
+ * @throws MomeError `MOME_INVALID_CONFIG`
+ */
+export function requireHead(data: DataDescription, written: Iterable<string>): void {
+  const [name, prefix] = headOf(data);
+  check(
+    [...written].some((parameter) => parameter.startsWith(prefix)),
+    'MOME_INVALID_CONFIG',
+    `recipe: evaluation: expected data for a head that the run trains or starts from, got data for the ${name} head`,
+  );
+}
+
 function only(paths: string | readonly string[], what: string): string {
   const [first, ...more] = typeof paths === 'string' ? [paths] : paths;
   check(

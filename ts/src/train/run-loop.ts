@@ -94,6 +94,7 @@ export function trainerOptionsOf(recipe: Recipe, phase: Phase, steps: number): T
     dropExpertsApart: recipe.dropExpertsApart,
     maxLogitScale: recipe.maxLogitScale ?? Number.POSITIVE_INFINITY,
     checkpointActivations: recipe.checkpointActivations,
+    ...(recipe.precision !== undefined && { precision: recipe.precision }),
     seed: recipe.seed,
   };
 }

@@ -3,6 +3,7 @@
  */
 import { join, resolve } from 'node:path';
 import { presets, type VlmoConfig } from '../architecture/config.ts';
+import { parameterShapes } from '../architecture/parameters.ts';
 import {
   type Checkpoint,
   configToRun,
@@ -22,7 +23,7 @@ import type { ProcessGroup } from './process-group.ts';
 import { type Phase, type Recipe, recipeConfig } from './recipe.ts';
 import type { RunOptions } from './run.ts';
 import { openLoader, openRunData } from './run-data.ts';
-import { evaluateModel, requireEvaluation } from './run-evaluation.ts';
+import { evaluateModel, requireEvaluation, requireHead } from './run-evaluation.ts';
 import { claimFolder, hashOfParameters, hasRun, identityOf, requireFreshFolder } from './run-identity.ts';
 import { Run, type RunParts, trainerOptionsOf } from './run-loop.ts';
 import { patchTokenizerOf, type RunPatchTokenizer } from './run-patch-tokenizer.ts';
@@ -118,6 +119,12 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
       'MOME_INVALID_CONFIG',
       'recipe: phases: expected trainable to name parameters that the objectives read, got none',
     );
+    const omit = (name: string) => plan.untrained.has(name) && isHead(name);
+    if (recipe.evaluation)
+      requireHead(
+        recipe.evaluation,
+        [...parameterShapes(config).keys()].filter((name) => !omit(name)),
+      );
     if (isFirst) options.onStart(plan);
     const parameters = await startingParameters(config, checkpoint, recipe.seed, recipe.initialValues);
     const startHash = checkpoint ? await hashOfParameters(parameters) : '';
@@ -147,7 +154,7 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
       signal: options.signal,
       vocabularyFiles: vocabulary ? [vocabulary] : [],
       answers,
-      omit: (name) => plan.untrained.has(name) && isHead(name),
+      omit,
       evaluate,
       report: options.report,
     });
@@ -200,6 +207,12 @@ function configOf(
   vocabularySize: number | undefined,
   answers: readonly string[] | undefined,
 ): VlmoConfig {
+  const named = typeof recipe.model === 'object' ? recipe.model.answers : undefined;
+  check(
+    named === undefined || answers === undefined || named === answers.length,
+    'MOME_INVALID_CONFIG',
+    `recipe: model: expected answers to be left out, or the ${answers?.length} of the data's list, got ${named}`,
+  );
   // A model that goes on with its own vocabulary may have room for more pieces.
   const size = recipe.vocabulary === undefined && start ? start.config.vocabularySize : vocabularySize;
   const own = recipeConfig(recipe, size, start?.config);

@@ -46,6 +46,7 @@ const trainerKinds: Kinds<TrainerOptions> = {
   maxLogitScale: { expected: 'a number', accepts: (value) => typeof value === 'number' && !Number.isNaN(value) },
   headRate: atLeastZero,
   decayRule: oneOf(['vlmo', 'beit']),
+  precision: oneOf(['float32', 'bfloat16']),
   seed: kinds.number,
   groups: kinds.flag,
   vlBranch: kinds.flag,
@@ -115,6 +116,13 @@ export function takeTrainerOptions(
     Required<TrainerOptions>['lossWeights']
   >;
   const lossWeights = taken.lossWeights && takeFields(where, 'lossWeights', taken.lossWeights, weightKinds);
+  const { objectives } = taken;
+  const idle = Object.keys(lossWeights ?? {}).find((name) => !objectives.includes(name as Objective));
+  check(
+    idle === undefined,
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected lossWeights of the objectives ${objectives.join(', ')}, got one of ${idle}`,
+  );
   return {
     options: {
       ...taken,

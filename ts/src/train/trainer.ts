@@ -49,6 +49,11 @@ export interface TrainerOptions extends SamplingOptions {
   readonly headRate?: number;
   /** Which parameters decay; default: `vlmo`. */
   readonly decayRule?: DecayRule;
+  /**
+   * Type in which matrix products are made, forward and backward; default: float32. Weights, sums, attention and moments stay float32.
+   * bfloat16 needs a kernel set that multiplies it (`avx512_bf16`): `MOME_UNSUPPORTED` elsewhere.
+   */
+  readonly precision?: 'float32' | 'bfloat16';
   readonly seed?: number;
 }
 
@@ -127,7 +132,7 @@ export class Trainer {
     const { options, engineOptions } = takeTrainerOptions(config, parameters, given, engineGiven);
     const engine = new Engine(engineOptions);
     try {
-      const weights = engine.createWeights();
+      const weights = engine.createWeights(options.precision);
       for (const [name, shape] of parameterShapes(config)) {
         const values = parameters.get(name);
         check(values !== undefined, 'MOME_NOT_FOUND', `trainer: expected parameter ${name}, got none`);

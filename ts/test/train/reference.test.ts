@@ -50,10 +50,10 @@ const stages = ['text', 'pairs', 'retrieval', 'vqa', 'nlvr2', 'pairs_drop_path']
 const withDropout = ['text_dropped', 'pairs_dropped', 'nlvr2_dropped'];
 const casesOf = (names: readonly string[]) =>
   (['relative', 'absolute'] as const).flatMap((positions) => names.map((stage) => [positions, stage] as const));
-// In float32 the last target computes with the kernels of the one before.
+// In float32 targets with a longer name compute with the kernels of the one that it begins with.
 const targets = addon()
   .cpuInfo()
-  .targets.filter((target) => target !== 'avx512_vnni');
+  .targets.filter((target) => !target.includes('_'));
 
 describe.each(targets)('ten steps of PyTorch on %s', (target) => {
   it.each(casesOf([...stages, ...withDropout]))('%s positions, %s', async (positions, name) => {
