@@ -14,11 +14,11 @@ export const paddedTokens = 40;
 const vocabularyFile = join(root, 'models', 'emoji-tiny', 'vocab.txt');
 
 /**
- * Writes the model and its ONNX export under `folder` unless they are there.
+ * Writes the model and, unless `onnx` is false, its ONNX export under `folder`, where they are not there yet.
  *
  * @returns folders of both
  */
-export async function prepareBaseModel(folder, seed) {
+export async function prepareBaseModel(folder, seed, { onnx: exported = true } = {}) {
   const model = join(folder, `base-${seed}`);
   const onnx = join(folder, `base-${seed}-onnx`);
   if (!existsSync(join(model, 'model.safetensors'))) {
@@ -29,7 +29,7 @@ export async function prepareBaseModel(folder, seed) {
       vocabularyFiles: [],
     });
   }
-  if (!existsSync(join(onnx, 'fusion.onnx'))) await exportOnnx(model, onnx, {});
+  if (exported && !existsSync(join(onnx, 'fusion.onnx'))) await exportOnnx(model, onnx, {});
   return { model, onnx };
 }
 

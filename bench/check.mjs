@@ -13,7 +13,13 @@
  * @property {number} [least] the figure must reach it
  * @property {number} [most] or must not exceed it
  * @property {number} [aim]
+ * @property {readonly string[]} [targets] kernel sets the bound is for; default: all
  */
+
+/** The bounds of a table on a kernel set. */
+export function boundsOf(bounds, table, target) {
+  return bounds.filter((bound) => bound.table === table && (bound.targets?.includes(target) ?? true));
+}
 
 /**
  * @param {readonly any[]} results

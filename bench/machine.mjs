@@ -1,13 +1,14 @@
 /** Describes this machine. Its peak rates are measured by `mome_bench` before and after every table. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { freemem, release, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { diagnose } from '../dist/index.mjs';
+import { processorKind } from './processor-kind.mjs';
+import { benchLines } from './program.mjs';
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
-export const benchProgram = join(root, 'build', 'mome_bench');
 
 /** The commit, marked where more than results and pages differ from it: each table that is written changes those. */
 function commitOf(folder) {
@@ -18,19 +19,31 @@ function commitOf(folder) {
   return `${stdout.trim()}${same ? '' : '-dirty'}`;
 }
 
-/** Machine and versions, as they stand in every result. */
-export async function describeMachine() {
+/**
+ * Machine and versions, as they stand in every result.
+ *
+ * @param {string} [target] kernel set to measure; default: the fastest
+ * @throws {Error} this processor lacks the target
+ */
+export async function describeMachine(target) {
   const { cpu } = await diagnose();
+  if (target !== undefined && (!cpu.targets.includes(target) || target === 'ref'))
+    throw new Error(
+      `bench: expected a target of ${cpu.targets.filter((each) => each !== 'ref').join(', ')}, got ${target}`,
+    );
   const version = (command, args) => {
     const { status, stdout } = spawnSync(command, args, { encoding: 'utf8' });
     return status === 0 ? stdout.split('\n')[0].trim() : undefined;
   };
   const governor = '/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor';
+  const kind = existsSync('/proc/cpuinfo') ? processorKind(readFileSync('/proc/cpuinfo', 'utf8')) : undefined;
   return {
     machine: {
       cpu: cpu.model,
+      ...(kind !== undefined && { kind }),
       cores: cpu.availableCores,
-      target: cpu.best,
+      target: target ?? cpu.best,
+      ...(target !== undefined && target !== cpu.best && { best: cpu.best }),
       memoryGiB: Math.round(totalmem() / 2 ** 30),
       freeGiB: Math.round(freemem() / 2 ** 30),
       kernel: release(),
@@ -42,18 +55,13 @@ export async function describeMachine() {
       'g++': version('g++', ['-dumpfullversion']) ?? 'absent',
     },
     commit: commitOf(root) ?? 'unknown',
+    hasVnni: cpu.targets.some((each) => /vnni|bf16/.test(each)),
   };
 }
 
-/** Peaks of one core and of all: FMA in GFLOP/s, VNNI in GOP/s (null without it), reading in GB/s. */
-export function measurePeaks() {
-  const output = execFileSync(benchProgram, ['peaks'], { encoding: 'utf8' });
-  const line = output.split('\n').find((each) => each.includes('"peaks"'));
-  const { fma_gflops, vnni_gops, read_gbs } = JSON.parse(line);
-  return { fma_gflops, vnni_gops, read_gbs };
-}
-
-/** File-name form of a processor's name and kernel set. */
-export function slugOf({ cpu, target }) {
-  return `${cpu} ${target}`.toLowerCase().replace(/[^a-z0-9]+/g, '-');
+/** Peaks of one core and of all with the instructions of a target: GFLOP/s, GOP/s of 8-bit products, GB/s; null where it has none. */
+export async function measurePeaks(target, signal) {
+  const [peaks] = (await benchLines(['peaks', '--target', target], { signal })).filter(({ kind }) => kind === 'peaks');
+  const { kind: _kind, target: _target, threads: _threads, ...rates } = peaks;
+  return rates;
 }

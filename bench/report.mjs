@@ -6,8 +6,9 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as vega from 'vega';
 import { compile } from 'vega-lite';
-import { checkBounds } from './check.mjs';
+import { boundsOf, checkBounds } from './check.mjs';
 import { cudaSection } from './cuda-report.mjs';
+import { processorsSection } from './processors.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const tableOrder = ['model', 'training', 'kernels', 'memory'];
@@ -29,6 +30,8 @@ export async function writeReport(folder = root) {
     }
     text = replaceBetween(text, table, sections.join('\n\n') || 'Not measured yet.');
   }
+  const models = results.filter(({ result }) => result.table === 'model').map(({ result }) => result);
+  text = replaceBetween(text, 'processors', processorsSection(models));
   writeFileSync(page, replaceBetween(text, 'cuda', cudaSection(join(folder, 'bench', 'results'))));
 }
 
@@ -60,29 +63,45 @@ const milliseconds = (seconds) =>
     .join(', ');
 const three = (value) => (value >= 1000 ? value.toFixed(0) : Number(value.toPrecision(3)).toString());
 
+/** What was measured of a machine's peaks. */
+function peakOf(peaks) {
+  const rates = [
+    ['FMA', peaks.fma_gflops, 'GFLOP/s'],
+    ['bfloat16 products', peaks.bf16_gflops, 'GFLOP/s'],
+    ['VNNI', peaks.vnni_gops, 'GOP/s'],
+    ['vpmaddubsw', peaks.maddubs_gops, 'GOP/s'],
+    ['reading', peaks.read_gbs, 'GB/s'],
+  ];
+  return rates
+    .filter(([, rate]) => rate)
+    .map(([name, { one, all }, unit]) => `${name} ${three(one)} and ${three(all)} ${unit}`)
+    .join(', ');
+}
+
 /** A measured table as Markdown: machine, rows, where the time went, and the bounds of the table. */
 export function sectionOf(name, result, bounds, chart) {
-  const { machine, versions, peaks, date, commit, rounds, absent } = result;
-  const peak = ({ fma_gflops, vnni_gops, read_gbs }) =>
-    `FMA ${three(fma_gflops.one)} and ${three(fma_gflops.all)} GFLOP/s, ${
-      vnni_gops ? `VNNI ${three(vnni_gops.one)} and ${three(vnni_gops.all)} GOP/s, ` : ''
-    }reading ${three(read_gbs.one)} and ${three(read_gbs.all)} GB/s`;
+  const { machine, versions, peaks, date, commit, rounds, absent, partial } = result;
+  const title = `${machine.kind ? `${machine.cpu} (${machine.kind})` : machine.cpu}, ${machine.cores} cores, ${machine.target}`;
   const lines = [
-    `### ${machine.cpu}, ${machine.cores} cores, ${machine.target}`,
+    `### ${title}`,
     '',
     `\`bench/results/${name}.json\`, ${date}, commit ${commit}, ${rounds} rounds; ${Object.entries(versions)
       .map(([name, version]) => `${name} ${version}`)
       .join(', ')}.`,
-    `One core and all: before, ${peak(peaks.before)}; after, ${peak(peaks.after)}.`,
+    `One core and all: before, ${peakOf(peaks.before)}${peaks.after ? `; after, ${peakOf(peaks.after)}` : ''}.`,
+    ...(machine.best ? [`The processor has ${machine.best}, and the peers use what it has.`] : []),
+    ...(partial
+      ? [`**Partial**: ${partial.measured} of ${partial.of} rows that were asked for: ${partial.reason}.`]
+      : []),
+    ...(result.rows.some(({ of }) => of)
+      ? ['Rows with a date and a commit are from an older run, whose peaks they are held to.']
+      : []),
     ...(absent.length > 0 ? [`Absent: ${absent.join('; ')}.`] : []),
     '',
     ...(result.table === 'memory' ? memoryLines(result) : rowLines(result)),
     ...profileLines(result),
   ];
-  const verdicts = checkBounds(
-    [result],
-    bounds.filter(({ table }) => table === result.table),
-  );
+  const verdicts = checkBounds([result], boundsOf(bounds, result.table, machine.target));
   if (verdicts.length > 0) {
     lines.push('', '| bound | figure | asked | aim | |', '| --- | --- | --- | --- | --- |');
     for (const { name, value, bound, aim, passed } of verdicts) {
@@ -106,9 +125,10 @@ function rowLines({ rows }) {
     ...peers.map((peer) => `against ${peer}: its ms, ratio of medians`),
   ];
   const lines = [`| ${header.join(' | ')} |`, `|${' --- |'.repeat(header.length)}`];
-  for (const { name, dtype, ours, perSecond, unit, shareOfPeak, peers: measured, note } of rows) {
+  for (const { name, dtype, ours, perSecond, unit, shareOfPeak, peers: measured, note, of } of rows) {
+    const notes = [note, of && `${of.date}, ${of.commit}, ${of.rounds} rounds`].filter(Boolean);
     const cells = [
-      note ? `${name} (${note})` : name,
+      notes.length > 0 ? `${name} (${notes.join('; ')})` : name,
       dtype,
       milliseconds(ours.seconds),
       `${deciles(perSecond).map(three).join(', ')} ${unit}`,

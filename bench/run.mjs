@@ -1,9 +1,15 @@
 /** Installs the dependencies of the benches, builds their native program, and runs them. */
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+let running;
+// The bench prints what it has when it is interrupted, so this process waits for it. A terminal interrupts both.
+process.on('SIGINT', () => {});
+process.on('SIGTERM', () => running?.kill('SIGTERM'));
 
 for (const script of [
   ['scripts/setup.mjs'],
@@ -11,9 +17,7 @@ for (const script of [
   ['scripts/build-addon.mjs', '--bench'],
   ['bench/main.mjs', ...process.argv.slice(2)],
 ]) {
-  const { status } = spawnSync(process.execPath, [join(root, script[0]), ...script.slice(1)], {
-    cwd: root,
-    stdio: 'inherit',
-  });
-  if (status !== 0) process.exit(status ?? 1);
+  running = spawn(process.execPath, [join(root, script[0]), ...script.slice(1)], { cwd: root, stdio: 'inherit' });
+  const [code] = await once(running, 'exit');
+  if (code !== 0) process.exit(code ?? 1);
 }

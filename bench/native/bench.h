@@ -25,7 +25,8 @@ struct BlasPeer {
 };
 std::vector<BlasPeer> find_blas_peers();
 
-int run_peaks();
+int run_peaks(Target target);
+int run_cases();
 int run_kernels(int rounds, const std::string& only, const std::string& threads, Target target);
 
 }  // namespace mome::bench

@@ -29,6 +29,11 @@ void print_samples(const char* name, const std::vector<double>& seconds) {
   std::printf("]");
 }
 
+void print_case(const test::PerfCase& test, int threads) {
+  std::printf(",\"op\":\"%s\",\"direction\":\"%s\",\"shape\":\"%s\",\"dtype\":\"%s\",\"threads\":%d", test.op.data(),
+              direction_name(test.direction).data(), test.shape.c_str(), weight_type_name(test.type).data(), threads);
+}
+
 double relative_difference(const std::vector<float>& actual, const float* expected) {
   double squares = 0, norm = 0;
   for (size_t i = 0; i < actual.size(); i++) {
@@ -81,11 +86,9 @@ Status measure(const test::PerfCase& test, KernelCall& call, int threads, int ro
     seconds[0].push_back(turn(ours));
     for (size_t p = 0; compared && p < peers.size(); p++) seconds[1 + p].push_back(turn([&] { peer_call(peers[p]); }));
   }
-  std::printf(
-      "{\"kind\":\"kernel\",\"op\":\"%s\",\"direction\":\"%s\",\"shape\":\"%s\",\"dtype\":\"%s\",\"threads\":%d,"
-      "\"flops\":%.17g,\"bytes\":%.17g",
-      test.op.data(), direction_name(test.direction).data(), test.shape.c_str(), weight_type_name(test.type).data(),
-      threads, test.flops, test.bytes);
+  std::printf("{\"kind\":\"kernel\"");
+  print_case(test, threads);
+  std::printf(",\"flops\":%.17g,\"bytes\":%.17g", test.flops, test.bytes);
   print_samples("ours", seconds[0]);
   for (size_t p = 0; compared && p < peers.size(); p++) print_samples(peers[p].name.c_str(), seconds[1 + p]);
   std::printf("}\n");
@@ -109,6 +112,20 @@ Status run_case(const test::PerfCase& test, Target target, ThreadPool& pool,
 }
 
 }  // namespace
+
+// The measurements that run_kernels would make.
+int run_cases() {
+  std::vector<int> counts{1};
+  if (available_cores() > 1) counts.push_back(available_cores());
+  for (const int threads : counts) {
+    for (const test::PerfCase& test : test::perf_cases()) {
+      std::printf("{\"kind\":\"case\"");
+      print_case(test, threads);
+      std::printf("}\n");
+    }
+  }
+  return 0;
+}
 
 int run_kernels(int rounds, const std::string& only, const std::string& threads, Target target) {
   test::placement = test::Placement::arena;

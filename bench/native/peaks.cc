@@ -1,9 +1,11 @@
-// mome_bench peaks: the most this machine does of multiply-adds, of 8-bit products and of reading.
+// mome_bench peaks: the most this machine does of multiply-adds, of 8-bit and 16-bit products and of reading, with the
+// instructions of a target.
 #include "native/peaks.h"
 
 #include <atomic>
 #include <cstdio>
 #include <cstring>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -43,19 +45,18 @@ double together(int threads, const Work& work) {
 }
 
 // Operations per second of `loop`, `operations` per step.
-template <typename Loop>
-double rate(int threads, double operations, const Loop& loop) {
+double rate(int threads, double operations, double (*loop)(int64_t steps)) {
   int64_t steps = 1 << 16;
-  while (together(1, [&](int) { sink = static_cast<double>(loop(steps)); }) < kSeconds) steps *= 2;
+  while (together(1, [&](int) { sink = loop(steps); }) < kSeconds) steps *= 2;
   double best = 0;
   for (int repeat = 0; repeat < kRepeats; repeat++) {
-    const double seconds = together(threads, [&](int) { sink = static_cast<double>(loop(steps)); });
+    const double seconds = together(threads, [&](int) { sink = loop(steps); });
     best = std::max(best, threads * operations * static_cast<double>(steps) / seconds);
   }
   return best;
 }
 
-double read_rate(int threads) {
+double read_rate(int threads, double (*read)(const float*, int64_t)) {
   std::vector<AlignedMemory> memory(threads);
   for (AlignedMemory& each : memory) {
     if (!each.reserve(kReadBytes)) return 0;
@@ -64,38 +65,48 @@ double read_rate(int threads) {
   double best = 0;
   for (int repeat = 0; repeat < kReads; repeat++) {
     const double seconds =
-        together(threads, [&](int t) { sink = avx2::peak_read(memory[t].floats(), kReadBytes / sizeof(float)); });
+        together(threads, [&](int t) { sink = read(memory[t].floats(), kReadBytes / sizeof(float)); });
     best = std::max(best, threads * static_cast<double>(kReadBytes) / seconds);
   }
   return best;
 }
 
+const PeakLoops* loops_of(Target target) {
+#define MOME_COMPARE(name) \
+  if (target == Target::name) return &name::peak_loops;
+  MOME_INSTRUCTION_SETS(MOME_COMPARE)
+#undef MOME_COMPARE
+  return nullptr;
+}
+
+// `"name":{"one":..,"all":..}` in thousand millions, or null where the instruction set has no such loop.
+void print_rate(const char* name, const PeakLoop& loop, int all) {
+  if (loop.run == nullptr) {
+    std::printf(",\"%s\":null", name);
+    return;
+  }
+  std::printf(",\"%s\":{\"one\":%.1f,\"all\":%.1f}", name, rate(1, loop.operations, loop.run) / 1e9,
+              rate(all, loop.operations, loop.run) / 1e9);
+}
+
 }  // namespace
 
-int run_peaks() {
-  if (!target_supported(Target::avx2)) {
-    std::fprintf(stderr, "mome_bench: expected a processor with AVX2\n");
+int run_peaks(Target target) {
+  const PeakLoops* loops = loops_of(target);
+  if (loops == nullptr || !target_supported(target)) {
+    std::fprintf(stderr, "mome_bench: peaks: expected vector instructions of this processor, got the target %s\n",
+                 std::string(target_name(target)).c_str());
     return 1;
   }
   const int all = available_cores();
-  const auto fma = [&](int threads) {
-#if MOME_AVX512
-    if (target_supported(Target::avx512)) return rate(threads, kFmaAvx512Operations, avx512_vnni::peak_fma);
-#endif
-    return rate(threads, kFmaAvx2Operations, avx2::peak_fma);
-  };
-  std::printf("{\"kind\":\"peaks\",\"threads\":%d,\"fma_gflops\":{\"one\":%.1f,\"all\":%.1f},", all, fma(1) / 1e9,
-              fma(all) / 1e9);
-  bool vnni = false;
-#if MOME_AVX512
-  vnni = target_supported(Target::avx512_vnni);
-  if (vnni) {
-    const auto rate_of = [](int threads) { return rate(threads, kVnniOperations, avx512_vnni::peak_vnni) / 1e9; };
-    std::printf("\"vnni_gops\":{\"one\":%.1f,\"all\":%.1f},", rate_of(1), rate_of(all));
-  }
-#endif
-  if (!vnni) std::printf("\"vnni_gops\":null,");
-  std::printf("\"read_gbs\":{\"one\":%.2f,\"all\":%.2f}}\n", read_rate(1) / 1e9, read_rate(all) / 1e9);
+  std::printf("{\"kind\":\"peaks\",\"target\":\"%s\",\"threads\":%d", std::string(target_name(target)).c_str(), all);
+  print_rate("fma_gflops", loops->fma, all);
+  print_rate("vnni_gops", loops->vnni, all);
+  // Where there is VNNI nobody multiplies bytes otherwise.
+  print_rate("maddubs_gops", loops->vnni.run == nullptr ? loops->maddubs : PeakLoop{nullptr, 0}, all);
+  print_rate("bf16_gflops", loops->bf16, all);
+  std::printf(",\"read_gbs\":{\"one\":%.2f,\"all\":%.2f}}\n", read_rate(1, loops->read) / 1e9,
+              read_rate(all, loops->read) / 1e9);
   return 0;
 }
 

@@ -3,26 +3,35 @@
 
 #include <cstdint>
 
+#include "cpu/instruction_sets.h"
+
 namespace mome {
-
-// Each runs `steps` steps and returns something that depends on all of them, so that nothing is left out.
-// FMA: operations per step are given by the constant, a multiply-add counted as two.
-// peak_read sums `count` floats (a multiple of 64) with wide loads.
-namespace avx2 {
-float peak_fma(int64_t steps);
-float peak_read(const float* data, int64_t count);
-}  // namespace avx2
-namespace avx512_vnni {
-float peak_fma(int64_t steps);
-int64_t peak_vnni(int64_t steps);
-}  // namespace avx512_vnni
-
 namespace bench {
 
-inline constexpr int64_t kChains = 20;  // independent sums: latency 4 to 5 on two ports needs 10
-inline constexpr int64_t kFmaAvx2Operations = kChains / 2 * 8 * 2;  // 10 chains: sixteen registers
-inline constexpr int64_t kFmaAvx512Operations = kChains * 16 * 2;
-inline constexpr int64_t kVnniOperations = kChains * 64 * 2;
+// A loop runs `steps` steps and returns something that depends on all of them, so that nothing is left out.
+// `operations` of a step: a multiply-add counts as two.
+struct PeakLoop {
+  double (*run)(int64_t steps);
+  double operations;
+};
+
+// What one instruction set can do. Where it lacks an instruction, `run` is null.
+struct PeakLoops {
+  PeakLoop fma;      // float32
+  PeakLoop vnni;     // vpdpbusd: unsigned times signed bytes
+  PeakLoop maddubs;  // the same without it: two vpmaddubsw, whose sums of 16 bits share one vpmaddwd
+  PeakLoop bf16;     // vdpbf16ps
+  double (*read)(const float* data, int64_t count);  // sums `count` floats, a multiple of 64, with wide loads
+};
 
 }  // namespace bench
+
+// Of every instruction set that this build has, by peak_loops.cc.
+#define MOME_DECLARE_PEAKS(name)            \
+  namespace name {                          \
+  extern const bench::PeakLoops peak_loops; \
+  }
+MOME_INSTRUCTION_SETS(MOME_DECLARE_PEAKS)
+#undef MOME_DECLARE_PEAKS
+
 }  // namespace mome

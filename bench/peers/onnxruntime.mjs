@@ -1,8 +1,9 @@
-/** onnxruntime-node on the exported graphs: the very same weights, threads and inputs. */
+/** onnxruntime-node on the exported graphs: the very same weights, threads and inputs, in float32 and with its own 8-bit products. */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { config, paddedTokens } from '../base-model.mjs';
+import { config, paddedTokens, pictures, text } from '../base-model.mjs';
 import { restMs } from '../measure.mjs';
+import { quantisations, quantiseGraphs } from './onnx-int8.mjs';
 
 /** Settings that are tried for every workload; the fastest is the peer. */
 const candidates = {
@@ -12,9 +13,20 @@ const candidates = {
   'extended graph': { graphOptimizationLevel: 'extended' },
 };
 const tries = 5;
+/** In a quick run: the only setting, and tries of each graph. */
+const quickSetting = 'denormals are zero';
+const quickTries = 2;
 
-/** @returns the peer, or undefined where the package is not installed */
-export async function onnxruntimePeer(folder, threads) {
+/**
+ * @param {string} folder the exported graphs
+ * @param {object} options
+ * @param {number} options.threads
+ * @param {boolean} options.quick one setting instead of the fastest
+ * @param {boolean} options.hasVnni whether products of full 8-bit numbers cannot saturate on this processor
+ * @param {number} options.seed of the inputs that ranges are taken from
+ * @returns the peer, or undefined where the package is not installed
+ */
+export async function onnxruntimePeer(folder, { threads, quick, hasVnni, seed }) {
   const ort = await import('onnxruntime-node').then(
     (module) => module.default,
     () => undefined,
@@ -28,42 +40,75 @@ export async function onnxruntimePeer(folder, threads) {
     enableCpuMemArena: true,
     enableMemPattern: true,
   };
-  const open = (graph, settings) =>
-    ort.InferenceSession.create(join(folder, `${graph}.onnx`), { ...options, ...settings });
+  const open = (file, settings) => ort.InferenceSession.create(join(folder, file), { ...options, ...settings });
+  const feeds = feedsOf(ort);
   /**
-   * A call of `graph` with the settings that suit these feeds best: `settings` of the call names them, `release` frees it. Calls of
-   * this function must not overlap, or they would time each other.
+   * A call of one of these graphs, files by what their variant is called, with the settings that suit these inputs best: `settings` of
+   * the call names both, `release` frees it. Calls of this function must not overlap, or they would time each other.
    */
-  const fastest = async (graph, feeds, output) => {
+  const fastest = async (files, inputs, output) => {
     let best;
-    for (const [settings, own] of Object.entries(candidates)) {
-      const session = await open(graph, own);
-      await session.run(feeds);
+    const settingNames = quick ? [quickSetting] : Object.keys(candidates);
+    const all = Object.entries(files).flatMap(([variant, file]) =>
+      settingNames.map((name) => ({ variant, file, name })),
+    );
+    for (const { variant, file, name } of all) {
+      const session = await open(file, candidates[name]);
       let milliseconds = Number.POSITIVE_INFINITY;
-      for (let i = 0; i < tries; i++) {
+      // One graph with one setting needs no trial.
+      const trials = all.length === 1 ? 0 : quick ? quickTries : tries;
+      if (trials > 0) await session.run(inputs);
+      for (let i = 0; i < trials; i++) {
         await sleep(restMs);
         const started = performance.now();
-        await session.run(feeds);
+        await session.run(inputs);
         milliseconds = Math.min(milliseconds, performance.now() - started);
       }
       const loser = !best || milliseconds < best.milliseconds ? best?.session : session;
-      if (loser !== session) best = { session, settings, milliseconds };
+      if (loser !== session) best = { session, settings: variant ? `${variant}, ${name}` : name, milliseconds };
       await loser?.release();
     }
     const { session, settings } = best;
-    return Object.assign(async () => (await session.run(feeds))[output].data, {
+    return Object.assign(async () => (await session.run(inputs))[output].data, {
       settings,
       release: () => session.release(),
     });
   };
+  /** The calls, on the files of each graph. */
+  const calls = (filesOf) => ({
+    image: async (images) => fastest(await filesOf('image'), feeds.image(images), 'image_embed'),
+    /** Texts padded to `length` tokens. */
+    text: async (ids, length = paddedTokens) => fastest(await filesOf('text'), feeds.text(ids, length), 'text_embed'),
+    fusion: async (images, ids, length = paddedTokens) =>
+      fastest(await filesOf('fusion'), feeds.fusion(images, ids, length), 'itm_logits'),
+  });
+  const samples = calibration(feeds, seed);
   return {
     version: ort.env.versions.node ?? ort.env.versions.common,
-    image: (images) => fastest('image', { pixels: pixelsOf(ort, images) }, 'image_embed'),
-    /** Texts padded to `length` tokens. */
-    text: (ids, length = paddedTokens) => fastest('text', textsOf(ort, ids, length), 'text_embed'),
-    fusion: (images, ids, length = paddedTokens) =>
-      fastest('fusion', { ...textsOf(ort, ids, length), pixels: pixelsOf(ort, images) }, 'itm_logits'),
+    float32: calls((graph) => ({ '': `${graph}.onnx` })),
+    int8: calls(async (graph) => {
+      const files = await quantiseGraphs(ort, folder, graph, samples[graph], { weightLimit: hasVnni ? 127 : 63 });
+      return Object.fromEntries(quantisations.map((variant) => [variant, files[variant]]));
+    }),
   };
+}
+
+/** The inputs of each graph that static ranges are taken from: the pictures and texts of the bench. */
+function calibration(feeds, seed) {
+  const images = pictures(8, seed);
+  const ids = [4, 8, 12, 16, 24, 32, 36, paddedTokens].map((tokens) => text(tokens).ids);
+  return {
+    image: [feeds.image(images)],
+    text: [feeds.text(ids, paddedTokens)],
+    fusion: [feeds.fusion(images, ids, paddedTokens)],
+  };
+}
+
+/** Inputs of the graphs. */
+function feedsOf(ort) {
+  const text = (ids, length) => textsOf(ort, ids, length);
+  const image = (images) => ({ pixels: pixelsOf(ort, images) });
+  return { image, text, fusion: (images, ids, length) => ({ ...text(ids, length), ...image(images) }) };
 }
 
 function pixelsOf(ort, images) {

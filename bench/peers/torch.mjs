@@ -24,9 +24,10 @@ const tries = 3;
 /**
  * @param {string} folder the model, where the inputs are written too
  * @param {readonly { data: Uint8Array }[]} images the pictures of all workloads
+ * @param {AbortSignal} [signal] ends its processes at once
  * @returns the peer, or undefined where no Python with torch is found
  */
-export function torchPeer(folder, images, threads) {
+export function torchPeer(folder, images, threads, signal) {
   const python = interpreters.find(
     (each) => (existsSync(each) || !each.startsWith('/')) && spawnSync(each, ['-c', 'import torch']).status === 0,
   );
@@ -35,7 +36,8 @@ export function torchPeer(folder, images, threads) {
   writeFileSync(picturesFile, Buffer.concat(images.map(({ data }) => data)));
   const programs = new Map();
   const program = (settings) => {
-    if (!programs.has(settings)) programs.set(settings, start(python, folder, threads, candidates[settings]));
+    if (!programs.get(settings)?.alive)
+      programs.set(settings, start(python, folder, threads, candidates[settings], signal));
     return programs.get(settings);
   };
   const close = async (settings) => {
@@ -99,15 +101,24 @@ export function torchPeer(folder, images, threads) {
   };
 }
 
-/** The program under these settings. */
-function start(python, folder, threads, environment) {
+/** The program under these settings. In a process group of its own: an interruption in a terminal is the bench's affair. */
+function start(python, folder, threads, environment, signal) {
   const child = spawn(python, [join(root, 'bench', 'peers', 'torch_peer.py'), String(threads), folder], {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, ...environment },
+    detached: true,
   });
-  const ended = once(child, 'exit');
+  const program = { alive: true };
+  const ended = once(child, 'exit').finally(() => {
+    program.alive = false;
+    signal?.removeEventListener('abort', stop);
+  });
+  ended.catch(() => {});
+  child.stdin.on('error', () => {}); // it ended: `ask` finds no answer
+  const stop = () => child.kill('SIGKILL');
+  signal?.addEventListener('abort', stop);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  return {
+  return Object.assign(program, {
     ask: async (request) => {
       child.stdin.write(`${JSON.stringify(request)}\n`);
       const { value, done } = await lines.next();
@@ -118,5 +129,5 @@ function start(python, folder, threads, environment) {
       child.stdin.end();
       return ended;
     },
-  };
+  });
 }

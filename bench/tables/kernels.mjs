@@ -1,42 +1,44 @@
 /** Single kernels, by `mome_bench`, with OpenBLAS and oneDNN beside bare products where they are installed. */
-import { execFileSync } from 'node:child_process';
-import { benchProgram } from '../machine.mjs';
+import { benchLines } from '../program.mjs';
 import { fasterPeer, rowOf } from './row.mjs';
 
-/** @returns rows of the table and what was absent */
-export async function kernelsTable({ rounds, log }) {
-  log('kernels');
-  const output = execFileSync(benchProgram, ['kernels', '--rounds', String(rounds)], {
-    encoding: 'utf8',
-    maxBuffer: 2 ** 28,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const lines = output
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => JSON.parse(line));
-  const versions = Object.fromEntries(
-    Object.entries(lines.find(({ kind }) => kind === 'versions') ?? {}).filter(
-      ([key, value]) => key !== 'kind' && typeof value === 'string',
-    ),
-  );
-  const rows = lines
-    .filter(({ kind }) => kind === 'kernel')
-    .map((line) => {
-      const { op, direction, shape, dtype, threads, flops, bytes, ours } = line;
-      const peers = {};
-      const onOne = lines.find((other) => other.threads === 1 && sameProduct(other, line));
-      for (const peer of ['openblas', 'onednn'])
-        if (line[peer]) peers[peer] = fasterPeer(line[peer], onOne?.[peer], ours);
-      const name = `${op}.${direction} ${shape} ${dtype} ${threads} thread${threads === 1 ? '' : 's'}`;
-      return rowOf({ name, dtype, threads, items: 1, unit: 'calls', flops, bytes }, ours, peers);
-    });
-  const absent = ['openblas', 'onednn']
-    .filter((peer) => !rows.some(({ peers }) => peer in peers))
-    .map((peer) => `${peer}: its shared library was not found`);
-  return { rows, absent, versions };
-}
+const peerNames = ['openblas', 'onednn'];
 
-function sameProduct(a, b) {
-  return a.op === b.op && a.direction === b.direction && a.shape === b.shape && a.dtype === b.dtype;
+const nameOf = ({ op, direction, shape, dtype, threads }) =>
+  `${op}.${direction} ${shape} ${dtype} ${threads} thread${threads === 1 ? '' : 's'}`;
+/** A case by the name that `mome_bench` knows it by: the same call with one thread and with all. */
+const caseOf = ({ op, direction, shape, dtype }) => `${op}.${direction}/${shape}/${dtype}`;
+
+export const kernelsTable = {
+  names: async () => (await benchLines(['cases'])).map(nameOf),
+  measure: async (run) => {
+    const cases = await benchLines(['cases']);
+    const wanted = cases.filter((each) => run.wants(nameOf(each)));
+    const parts = wanted.length === cases.length ? [''] : new Set(wanted.map(caseOf));
+    for (const part of parts) {
+      run.log(part || 'kernels');
+      await measureCases(part, run);
+    }
+    for (const peer of peerNames)
+      if (!(peer in run.versions)) run.absent.push(`${peer}: its shared library was not found`);
+  },
+};
+
+/** Measures the cases whose names hold `part`, with one thread and with all. */
+async function measureCases(part, run) {
+  const onOne = new Map();
+  const onLine = (line) => {
+    if (line.kind === 'versions') {
+      for (const peer of peerNames) if (line[peer] !== undefined) run.versions[peer] = line[peer];
+    }
+    if (line.kind !== 'kernel') return;
+    const { dtype, threads, flops, bytes, ours } = line;
+    if (threads === 1) onOne.set(caseOf(line), line);
+    const peers = {};
+    for (const peer of peerNames)
+      if (line[peer]) peers[peer] = fasterPeer(line[peer], onOne.get(caseOf(line))?.[peer], ours);
+    run.add(rowOf({ name: nameOf(line), dtype, threads, items: 1, unit: 'calls', flops, bytes }, ours, peers));
+  };
+  const args = ['kernels', '--rounds', String(run.rounds), '--target', run.target];
+  await benchLines([...args, ...(part ? ['--only', part] : [])], { signal: run.signal, onLine });
 }

@@ -1,10 +1,10 @@
 /** Peak resident memory of inference, each type of weights in a process of its own. */
-import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Vlmo } from '../../dist/index.mjs';
 import { pictures, prepareBaseModel, text } from '../base-model.mjs';
+import { benchLines } from '../program.mjs';
 import { memoryRow } from './row.mjs';
 
 const bytesOf = { float32: 4, bfloat16: 2, int8: 1 };
@@ -14,19 +14,23 @@ const unread = /^(mlm_score|nlvr2_classifier|vqa_classifier|itc_vl_|text_embeddi
 const multiplied = /^(transformer.blocks.*|transformer.patch_embed.proj|pooler.dense|itc_.*|itm_score.fc)\.weight$/;
 const dtypes = ['float32', 'bfloat16', 'int8'];
 
-/** @returns rows of the table */
-export async function memoryTable({ folder, seed, log }) {
-  const { model } = await prepareBaseModel(folder, seed);
-  const rows = dtypes.map((dtype) => {
-    log(`memory, ${dtype}`);
-    const output = execFileSync(process.execPath, [fileURLToPath(import.meta.url), model, dtype, String(seed)], {
-      encoding: 'utf8',
-    });
-    const bytes = { ...JSON.parse(output), parameters: parameterBytes(model, dtype) };
-    return memoryRow('8 images, 32 texts and 8 pairs', dtype, bytes);
-  });
-  return { rows, absent: [], versions: {} };
-}
+const rowName = '8 images, 32 texts and 8 pairs';
+
+export const memoryTable = {
+  names: () => [rowName],
+  measure: async (run) => {
+    if (!run.wants(rowName)) return;
+    const { model } = await prepareBaseModel(run.folder, run.seed);
+    const rows = [];
+    for (const dtype of dtypes) {
+      run.log(`memory, ${dtype}`);
+      const args = [fileURLToPath(import.meta.url), model, dtype, String(run.seed)];
+      const [line] = await benchLines(args, { signal: run.signal, program: process.execPath });
+      rows.push(memoryRow(rowName, dtype, { ...line, parameters: parameterBytes(model, dtype) }));
+    }
+    run.add(...rows);
+  },
+};
 
 /** Bytes of the parameters that are read, matrices in `dtype`, from the header of the model's file. */
 function parameterBytes(folder, dtype) {

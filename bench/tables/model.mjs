@@ -1,5 +1,6 @@
 /** Inference of the base model against onnxruntime and PyTorch, in every type of weights. */
 import { MomeError, Vlmo } from '../../dist/index.mjs';
+import { different, unlike } from '../answers.mjs';
 import {
   encoderFlops,
   imageTokens,
@@ -16,8 +17,12 @@ import { median } from '../statistics.mjs';
 import { peerOf, rowOf } from './row.mjs';
 
 const dtypes = ['float32', 'bfloat16', 'int8'];
+/** onnxruntime with its own 8-bit products, never padded: a column of its own beside our 8-bit rows. */
+const int8Peer = 'onnxruntime int8';
 /** Largest relative difference of an answer from a peer's on the same weights. */
 const sameAnswer = 1e-3;
+/** Least cosine between the answers in float32 and those of a peer that has 8-bit weights. */
+const alikeInt8 = 0.99;
 const overheadRounds = 200;
 const profiledCalls = 5;
 /** Tokens of the shortest text where they differ. */
@@ -37,7 +42,10 @@ function workloads(seed) {
     flops: encoderFlops(repeated(batch, imageTokens), batch),
     items: { images: images.slice(0, batch) },
     ours: (model) => async () => (await model.embedImages(images.slice(0, batch))).embeddings,
-    onnxruntime: (ort) => ({ onnxruntime: () => ort.image(images.slice(0, batch)) }),
+    onnxruntime: (ort) => ({
+      onnxruntime: () => ort.float32.image(images.slice(0, batch)),
+      [int8Peer]: () => ort.int8.image(images.slice(0, batch)),
+    }),
     torch: (torch) => torch.image(batch),
   });
   const textRow = (name, texts) => {
@@ -54,8 +62,9 @@ function workloads(seed) {
       items: { texts: texts.map((each) => each.text) },
       ours: (model) => async () => (await model.embedTexts(texts.map((each) => each.text))).embeddings,
       onnxruntime: (ort) => ({
-        onnxruntime: () => ort.text(tokens, paddedTokens),
-        ...(longest < paddedTokens && { 'onnxruntime, to the longest': () => ort.text(tokens, longest) }),
+        onnxruntime: () => ort.float32.text(tokens, paddedTokens),
+        ...(longest < paddedTokens && { 'onnxruntime, to the longest': () => ort.float32.text(tokens, longest) }),
+        [int8Peer]: () => ort.int8.text(tokens, longest),
       }),
       torch: (torch) => torch.text(tokens, paddedTokens),
     };
@@ -74,8 +83,9 @@ function workloads(seed) {
       items: { pairs },
       ours: (model) => async () => model.match(pairs),
       onnxruntime: (ort) => ({
-        onnxruntime: () => ort.fusion(images, repeated(8, ids), paddedTokens),
-        'onnxruntime, to the longest': () => ort.fusion(images, repeated(8, ids), realTokens),
+        onnxruntime: () => ort.float32.fusion(images, repeated(8, ids), paddedTokens),
+        'onnxruntime, to the longest': () => ort.float32.fusion(images, repeated(8, ids), realTokens),
+        [int8Peer]: () => ort.int8.fusion(images, repeated(8, ids), realTokens),
       }),
       torch: (torch) => torch.fusion(repeated(8, ids), paddedTokens),
     },
@@ -96,135 +106,175 @@ async function profileOf(model, items) {
   return { ops, outsideMilliseconds: median(profiles.map((profile) => profile.outsideMilliseconds)) };
 }
 
-/** @returns rows of the table and what was absent */
-export async function modelTable({ folder, seed, rounds, threads, log }) {
-  const { model: path, onnx } = await prepareBaseModel(folder, seed);
-  const models = {};
-  for (const dtype of dtypes) models[dtype] = await Vlmo.load(path, { dtype, threads });
-  // Before the peers, whose threads would be in the process too.
-  const calls = await overheadOfCalls(models.int8, { seed, threads, log });
-  const ort = await onnxruntimePeer(onnx, threads);
-  const torch = torchPeer(path, pictures(8, seed), threads);
-  const absent = [];
-  if (!ort) absent.push('onnxruntime: install it with npm install --prefix bench --ignore-scripts');
-  if (!torch) absent.push('torch: no Python with torch was found');
-  const rows = [];
-  for (const work of workloads(seed)) {
-    log(work.name);
-    const contestants = Object.fromEntries(dtypes.map((dtype) => [dtype, work.ours(models[dtype])]));
-    const peers = ort ? work.onnxruntime(ort) : {};
-    for (const [name, make] of Object.entries(peers)) contestants[name] = await make();
-    if (torch) contestants.torch = await work.torch(torch);
-    for (const name of Object.keys(contestants))
-      if (!dtypes.includes(name)) await requireSameAnswer(work, contestants, name);
-    const seconds = await alternate(contestants, rounds);
-    const peerNames = Object.keys(seconds).filter((name) => !dtypes.includes(name));
-    for (const dtype of dtypes) {
-      const others = Object.fromEntries(
-        peerNames.map((name) => [name, peerOf(seconds[name], seconds[dtype], contestants[name].settings)]),
-      );
-      const row = rowOf({ ...work, items: work.count, dtype, threads }, seconds[dtype], others);
-      rows.push({ ...row, profile: await profileOf(models[dtype], work.items) });
+const mixtures = [
+  { images: 4, texts: 8, pairs: 4 },
+  { images: 1, texts: 2, pairs: 1 },
+];
+const mixtureName = ({ images, texts, pairs }) => `mixed batch (${images} images, ${texts} texts, ${pairs} pairs)`;
+
+/** Single calls whose time outside kernels is measured: of what, with which model. */
+const overheads = [
+  { item: 'one text', which: 'shipped model' },
+  { item: 'one text', which: 'base' },
+  { item: 'one image', which: 'base' },
+];
+const overheadNames = ({ item, which }) => [
+  `${item} outside kernels, ${which}`,
+  `${item} to its first kernel, ${which}`,
+];
+
+/** The rows that say most, for a run of a few minutes. */
+export const mainRows = [
+  'image, batch 8',
+  'image, batch 1',
+  `fusion, batch 8 (${realTokens} of ${paddedTokens} tokens)`,
+  `text, batch 32 (${realTokens} of ${paddedTokens} tokens)`,
+  `text, batch 1 (${realTokens} of ${paddedTokens} tokens)`,
+];
+
+export const modelTable = {
+  names: ({ seed }) => [
+    ...workloads(seed).map(({ name }) => name),
+    ...mixtures.map(mixtureName),
+    ...overheads.flatMap(overheadNames),
+  ],
+  measure: async (run) => {
+    const { folder, seed, threads, signal } = run;
+    const works = workloads(seed).filter(({ name }) => run.wants(name));
+    const { model: path, onnx } = await prepareBaseModel(folder, seed, { onnx: works.length > 0 });
+    const models = {};
+    for (const dtype of dtypes) models[dtype] = await Vlmo.load(path, { dtype, threads });
+    let torch;
+    try {
+      // Before the peers, whose threads would be in the process too.
+      await overheadOfCalls(models.int8, run);
+      await mixedRows(models, run);
+      if (works.length === 0) return;
+      const ort = await onnxruntimePeer(onnx, { threads, quick: run.quick, hasVnni: run.hasVnni, seed });
+      torch = run.torch ? torchPeer(path, pictures(8, seed), threads, signal) : undefined;
+      if (ort) run.versions.onnxruntime = ort.version;
+      else run.absent.push('onnxruntime: install it with npm install --prefix bench --ignore-scripts');
+      if (torch) run.versions.torch = (await run.attempt('torch', 'its version', torch.version)) ?? 'unknown';
+      else run.absent.push(run.torch ? 'torch: no Python with torch was found' : 'torch: not asked for');
+      for (const work of works) await workRows(work, run, { models, ort, torch });
+    } finally {
+      await torch?.close();
+      for (const model of Object.values(models)) await model.dispose();
     }
-    for (const name of Object.keys(peers)) await contestants[name].release();
+  },
+};
+
+/** The rows of one workload, a row for each type of weights. */
+async function workRows(work, run, { models, ort, torch }) {
+  const { rounds, threads, signal } = run;
+  if (!run.wants(work.name)) return;
+  run.log(work.name);
+  const contestants = Object.fromEntries(dtypes.map((dtype) => [dtype, work.ours(models[dtype])]));
+  const makers = {
+    ...(ort && work.onnxruntime(ort)),
+    ...(torch && { torch: () => work.torch(torch) }),
+  };
+  const peers = {};
+  for (const [name, make] of Object.entries(makers)) {
+    const call = await run.attempt(name, work.name, make);
+    const expected = call && (await run.attempt(name, work.name, call));
+    if (!expected) continue;
+    await requireSameAnswer(work, contestants.float32, name, expected);
+    peers[name] = call;
   }
-  rows.push(...(await mixedRows({ models, seed, rounds, threads, log })), ...calls);
-  const versions = { ...(ort && { onnxruntime: ort.version }), ...(torch && { torch: await torch.version() }) };
-  await torch?.close();
-  for (const model of Object.values(models)) await model.dispose();
-  return { rows, absent, versions };
+  const mayFail = (name, problem) => name in peers && run.lose(name, work.name, problem);
+  const seconds = await alternate({ ...contestants, ...peers }, rounds, { signal, mayFail });
+  const rows = [];
+  for (const dtype of dtypes) {
+    const beside = Object.keys(peers).filter((name) => seconds[name] && (name !== int8Peer || dtype === 'int8'));
+    const others = beside.map((name) => [name, peerOf(seconds[name], seconds[dtype], peers[name].settings)]);
+    const row = rowOf({ ...work, items: work.count, dtype, threads }, seconds[dtype], Object.fromEntries(others));
+    const profiled = !run.quick && !signal?.aborted;
+    rows.push(profiled ? { ...row, profile: await profileOf(models[dtype], work.items) } : row);
+  }
+  run.add(...rows);
+  if (!signal?.aborted) for (const peer of Object.values(peers)) await peer.release?.();
 }
 
 /** One pass over pictures, texts and pairs against three passes. */
-async function mixedRows({ models, seed, rounds, threads, log }) {
-  const rows = [];
+async function mixedRows(models, run) {
+  const { seed, rounds, threads, signal } = run;
   const { text: words } = text();
-  for (const [images, texts, pairs] of [
-    [4, 8, 4],
-    [1, 2, 1],
-  ]) {
+  for (const mixture of mixtures) {
+    const name = mixtureName(mixture);
+    if (!run.wants(name)) continue;
+    const { images, texts, pairs } = mixture;
     const all = pictures(images + pairs, seed);
     const items = {
       images: all.slice(0, images),
       texts: Array.from({ length: texts }, () => words),
       pairs: all.slice(images).map((image) => ({ image, text: words })),
     };
-    const name = `mixed batch (${images} images, ${texts} texts, ${pairs} pairs)`;
-    log(name);
+    run.log(name);
+    const rows = [];
     for (const dtype of ['float32', 'int8']) {
       const model = models[dtype];
-      const seconds = await alternate(
-        {
-          together: () => model.mixed(items),
-          apart: async () => {
-            await model.embedImages(items.images);
-            await model.embedTexts(items.texts);
-            await model.match(items.pairs);
-          },
+      const contestants = {
+        together: () => model.mixed(items),
+        apart: async () => {
+          await model.embedImages(items.images);
+          await model.embedTexts(items.texts);
+          await model.match(items.pairs);
         },
-        rounds,
-      );
+      };
+      const seconds = await alternate(contestants, rounds, { signal });
       const lengths = [
         ...Array(images).fill(imageTokens),
         ...Array(texts).fill(realTokens),
         ...Array(pairs).fill(imageTokens + realTokens),
       ];
       const work = { name, items: lengths.length, unit: 'items', flops: encoderFlops(lengths, images + pairs) };
-      rows.push(
-        rowOf({ ...work, dtype, threads }, seconds.together, { apart: peerOf(seconds.apart, seconds.together) }),
-      );
+      const apart = peerOf(seconds.apart, seconds.together);
+      rows.push(rowOf({ ...work, dtype, threads }, seconds.together, { apart }));
     }
+    run.add(...rows);
   }
-  return rows;
 }
 
 /** Rows of single calls of the shipped model and of `base`. */
-async function overheadOfCalls(base, { seed, threads, log }) {
-  const shipped = await Vlmo.load(undefined, { threads });
-  const oneText = { texts: [text().text] };
-  const oneImage = { images: pictures(1, seed) };
-  const rows = [
-    ...(await overheadRows('one text', 'shipped model', shipped, oneText, { threads, log })),
-    ...(await overheadRows('one text', 'base', base, oneText, { threads, log })),
-    ...(await overheadRows('one image', 'base', base, oneImage, { threads, log })),
-  ];
-  await shipped.dispose();
-  return rows;
+async function overheadOfCalls(base, run) {
+  const items = { 'one text': { texts: [text().text] }, 'one image': { images: pictures(1, run.seed) } };
+  for (const overhead of overheads) {
+    if (!run.wants(...overheadNames(overhead))) continue;
+    run.log(overheadNames(overhead)[0]);
+    if (overhead.which === 'base') {
+      run.add(...(await overheadRows(overhead, base, items[overhead.item], run)));
+      continue;
+    }
+    const shipped = await Vlmo.load(undefined, { threads: run.threads });
+    run.add(...(await overheadRows(overhead, shipped, items[overhead.item], run)));
+    await shipped.dispose();
+  }
 }
 
 /** What one call takes outside kernels, and how much of that goes before the first: binding, waking the engine, planning. */
-async function overheadRows(item, which, model, items, { threads, log }) {
-  log(`${item} outside kernels, ${which}`);
-  const seconds = { outside: [], start: [] };
+async function overheadRows(overhead, model, items, { threads, signal }) {
+  const [outside, start] = [[], []];
   for (let round = 0; round < overheadRounds; round++) {
+    signal?.throwIfAborted();
     const { outsideMilliseconds, startMilliseconds } = await model.profile(items);
-    seconds.outside.push(outsideMilliseconds / 1000);
-    seconds.start.push(startMilliseconds / 1000);
+    outside.push(outsideMilliseconds / 1000);
+    start.push(startMilliseconds / 1000);
   }
   const work = { dtype: model.dtype, threads, items: 1, unit: 'calls', flops: 0 };
-  return [
-    rowOf({ ...work, name: `${item} outside kernels, ${which}` }, seconds.outside, {}),
-    rowOf({ ...work, name: `${item} to its first kernel, ${which}` }, seconds.start, {}),
-  ];
+  const names = overheadNames(overhead);
+  return [rowOf({ ...work, name: names[0] }, outside, {}), rowOf({ ...work, name: names[1] }, start, {})];
 }
 
 /** A bench of two models that answer differently would compare nothing. */
-async function requireSameAnswer(work, contestants, peer) {
-  const expected = await contestants[peer]();
-  const actual = await contestants.float32();
+async function requireSameAnswer(work, call, peer, expected) {
+  const actual = await call();
   // `match` gives probabilities where the peers give logits.
   const ours = actual.length === expected.length ? actual : Float32Array.from(actual, (p) => Math.log(p / (1 - p)));
   const theirs =
     ours.length === expected.length
       ? expected
       : Float32Array.from(ours, (_, i) => expected[2 * i + 1] - expected[2 * i]);
-  let difference = 0;
-  let norm = 0;
-  for (let i = 0; i < ours.length; i++) {
-    difference += (ours[i] - theirs[i]) ** 2;
-    norm += theirs[i] ** 2;
-  }
-  const relative = Math.sqrt(difference / norm);
-  if (!(relative <= sameAnswer))
-    throw new MomeError('MOME_INTERNAL', `bench: ${work.name}: expected the answer of ${peer}, differs by ${relative}`);
+  const problem = peer === int8Peer ? unlike(ours, theirs, alikeInt8) : different(ours, theirs, sameAnswer);
+  if (problem) throw new MomeError('MOME_INTERNAL', `bench: ${work.name}: expected the answer of ${peer}, ${problem}`);
 }

@@ -55,17 +55,32 @@ export function rowOf(work, seconds, peers) {
   };
 }
 
+/** What bounds a row, by the fields of the measured peaks: names of what is there are tried in order. */
+const bounding = {
+  read: [['read', 'read_gbs']],
+  int8: [
+    ['vnni', 'vnni_gops'],
+    ['vpmaddubsw', 'maddubs_gops'],
+  ],
+  bfloat16: [
+    ['vdpbf16ps', 'bf16_gflops'],
+    ['fma', 'fma_gflops'],
+  ],
+  float32: [['fma', 'fma_gflops']],
+};
+
 /**
- * The row with its share of the peak: int8 is held against that of VNNI, work bound by memory against reading, everything else against
- * that of FMA, each the better of before and after the table, so that a neighbour who slowed the peak does not make a share too high.
+ * The row with its share of the peak: of the instruction that multiplies its type on the target that was measured, or of reading where
+ * memory bounds the work. The peak is the better of before and after the table, so that a neighbour who slowed it does not make a share
+ * too high.
  */
 export function withShare(row, before, after) {
   if (!row.work) return row;
   const scope = row.threads === 1 ? 'one' : 'all';
   const { flops, bytes } = row.work;
-  const of = bytes ? 'read' : row.dtype === 'int8' ? 'vnni' : 'fma';
-  const rates = { read: 'read_gbs', vnni: 'vnni_gops', fma: 'fma_gflops' };
-  const peak = Math.max(...[before, after].map((peaks) => peaks[rates[of]]?.[scope] ?? Number.NaN));
-  if (!Number.isFinite(peak)) return row;
+  const found = bounding[bytes ? 'read' : row.dtype]?.find(([, field]) => before[field] || after[field]);
+  if (!found) return row;
+  const [of, field] = found;
+  const peak = Math.max(...[before, after].map((peaks) => peaks[field]?.[scope] ?? 0));
   return { ...row, shareOfPeak: { of, ...share(bytes || flops, row.ours.seconds, peak * 1e9) } };
 }

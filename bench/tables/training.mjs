@@ -147,25 +147,28 @@ function stages(seed) {
   ];
 }
 
-/** @returns rows of the table and what was absent */
-export async function trainingTable({ folder, seed, rounds, threads, log }) {
-  const { model } = await prepareBaseModel(folder, seed);
-  const images = pictures(batchSize, seed);
-  const torch = torchPeer(model, images, threads);
-  const rows = [];
-  for (const stage of stages(seed)) rows.push(await stageRow(stage, { images, torch, seed, rounds, threads, log }));
-  const version = await torch?.version();
-  await torch?.close();
-  return {
-    rows,
-    absent: torch ? [] : ['torch: no Python with torch was found'],
-    versions: torch ? { torch: version } : {},
-  };
-}
+export const trainingTable = {
+  names: ({ seed }) => stages(seed).map(({ name }) => name),
+  measure: async (run) => {
+    const { model } = await prepareBaseModel(run.folder, run.seed);
+    const images = pictures(batchSize, run.seed);
+    const torch = run.torch ? torchPeer(model, images, run.threads, run.signal) : undefined;
+    if (!torch) run.absent.push('torch: no Python with torch was found');
+    try {
+      for (const stage of stages(run.seed)) {
+        if (run.wants(stage.name)) run.add(await stageRow(stage, run, { images, torch }));
+      }
+      if (torch) run.versions.torch = await torch.version();
+    } finally {
+      await torch?.close();
+    }
+  },
+};
 
 /** The row of one stage. */
-async function stageRow(stage, { images, torch, seed, rounds, threads, log }) {
-  log(stage.name);
+async function stageRow(stage, run, { images, torch }) {
+  const { seed, rounds, threads, signal } = run;
+  run.log(stage.name);
   const own = stage.config ?? config;
   const trainer = await Trainer.create(
     own,
@@ -191,18 +194,20 @@ async function stageRow(stage, { images, torch, seed, rounds, threads, log }) {
       losses.ours ??= loss;
     },
   };
-  let settings;
-  if (torch && !stage.alone) {
-    const step = await torch.train(stage.stage, stage.texts, stage.images, stage.peer);
-    settings = step.settings;
-    contestants.torch = async () => {
-      const [loss] = await step();
-      losses.torch ??= loss;
-    };
-  }
   try {
-    const seconds = await alternate(contestants, rounds);
-    if (contestants.torch && !stage.draws) requireSameLoss(stage.name, losses);
+    const step =
+      torch && !stage.alone
+        ? await run.attempt('torch', stage.name, () => torch.train(stage.stage, stage.texts, stage.images, stage.peer))
+        : undefined;
+    if (step) {
+      contestants.torch = async () => {
+        const [loss] = await step();
+        losses.torch ??= loss;
+      };
+    }
+    const mayFail = (name, problem) => name === 'torch' && run.lose(name, stage.name, problem);
+    const seconds = await alternate(contestants, rounds, { signal, mayFail });
+    if (seconds.torch && !stage.draws) requireSameLoss(stage.name, losses);
     const work = {
       name: stage.name,
       dtype: 'float32',
@@ -212,7 +217,8 @@ async function stageRow(stage, { images, torch, seed, rounds, threads, log }) {
       flops: stage.flops,
       note: `arena ${Math.round(trainer.engine.memory().arenaBytes / 2 ** 20)} MiB`,
     };
-    return rowOf(work, seconds.ours, seconds.torch ? { torch: peerOf(seconds.torch, seconds.ours, settings) } : {});
+    const peers = seconds.torch ? { torch: peerOf(seconds.torch, seconds.ours, step.settings) } : {};
+    return rowOf(work, seconds.ours, peers);
   } finally {
     trainer.dispose();
     await torch?.close();

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { imageTokensOf } from '../architecture/config.ts';
 import type { Vlmo } from '../inference/vlmo.ts';
-import { MomeError } from '../runtime/errors.ts';
+import { check, MomeError } from '../runtime/errors.ts';
 import { interruption, type ModelFlags, progressBar, wholeNumber, withModel, withModelFlags } from './context.ts';
 import { print, printJson } from './output.ts';
 import { table } from './table.ts';
@@ -16,19 +16,28 @@ interface BenchRow {
   readonly rounds: number;
 }
 
+interface BenchFlags extends ModelFlags {
+  readonly seconds: number;
+  readonly row?: readonly string[];
+}
+
 export function addBench(program: Command): void {
   withModelFlags(
     program
       .command('bench')
       .description('time embedding and matching with a model on this machine')
-      .option('--seconds <n>', 'time for each row', wholeNumber, 2),
+      .option('--seconds <n>', 'time for each row', wholeNumber, 2)
+      .option('--row <name>', 'rows to time, such as "8 pictures"; repeatable', (name, all: string[] = []) => [
+        ...all,
+        name,
+      ]),
   ).action(bench);
 }
 
-async function bench(flags: ModelFlags & { readonly seconds: number }): Promise<void> {
+async function bench(flags: BenchFlags): Promise<void> {
   const signal = interruption();
   await withModel(flags, async (model) => {
-    const works = worksOf(model);
+    const works = chosenWorks(worksOf(model), flags.row);
     const bar = progressBar('bench', flags.quiet);
     const rows: BenchRow[] = [];
     try {
@@ -38,29 +47,48 @@ async function bench(flags: ModelFlags & { readonly seconds: number }): Promise<
       }
     } finally {
       bar.stop(); // its timer would keep the process alive
+      // What was measured before an interruption or a failure is printed too.
+      if (rows.length > 0) printRows(model, rows, works.length - rows.length, flags.json === true);
     }
-    const { target, dtype, config } = model;
-    const memory = model.memory();
-    if (flags.json) return printJson({ target, dtype, width: config.width, layers: config.layers, memory, rows });
-    const ms = (value: number) => value.toPrecision(3);
-    print(
-      table(
-        ['call', 'ms: fast', 'median', 'slow', 'items/s'],
-        rows.map(({ name, milliseconds: { fastDecile, median, slowDecile }, perSecond }) => [
-          name,
-          ms(fastDecile),
-          ms(median),
-          ms(slowDecile),
-          perSecond.toPrecision(3),
-        ]),
-      ),
-    );
-    const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(0);
-    print(
-      `${target}, ${dtype}, width ${config.width}, ${config.layers} layers, ${imageTokensOf(config)} image tokens; ` +
-        `weights ${mib(memory.weightBytes)} MiB, arena ${mib(memory.arenaBytes)} MiB`,
-    );
   });
+}
+
+/** @throws MomeError `MOME_INVALID_ARGUMENT` for a name that no row has */
+function chosenWorks(works: readonly Work[], names: readonly string[] | undefined): readonly Work[] {
+  const unknown = names?.find((asked) => !works.some(({ name }) => name === asked));
+  check(
+    unknown === undefined,
+    'MOME_INVALID_ARGUMENT',
+    `bench: expected rows of ${works.map(({ name }) => `"${name}"`).join(', ')}, got "${unknown}"`,
+  );
+  return names === undefined ? works : works.filter(({ name }) => names.includes(name));
+}
+
+/** @param missing rows that were asked for and not measured */
+function printRows(model: Vlmo, rows: readonly BenchRow[], missing: number, json: boolean): void {
+  const { target, dtype, config } = model;
+  const memory = model.memory();
+  const partial = missing > 0;
+  if (json) return printJson({ target, dtype, width: config.width, layers: config.layers, memory, partial, rows });
+  const ms = (value: number) => value.toPrecision(3);
+  print(
+    table(
+      ['call', 'ms: fast', 'median', 'slow', 'items/s'],
+      rows.map(({ name, milliseconds: { fastDecile, median, slowDecile }, perSecond }) => [
+        name,
+        ms(fastDecile),
+        ms(median),
+        ms(slowDecile),
+        perSecond.toPrecision(3),
+      ]),
+    ),
+  );
+  const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(0);
+  print(
+    `${target}, ${dtype}, width ${config.width}, ${config.layers} layers, ${imageTokensOf(config)} image tokens; ` +
+      `weights ${mib(memory.weightBytes)} MiB, arena ${mib(memory.arenaBytes)} MiB`,
+  );
+  if (partial) print(`partial: ${missing} more rows were not measured`);
 }
 
 interface Work {

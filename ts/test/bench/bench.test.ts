@@ -1,7 +1,8 @@
 import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { checkBounds } from '../../../bench/check.mjs';
+import { boundsOf, checkBounds } from '../../../bench/check.mjs';
+import { machineName, processorKind, slugOf } from '../../../bench/processor-kind.mjs';
 import { replaceBetween, sectionOf, writeReport } from '../../../bench/report.mjs';
 import { median, ratio, share, spread } from '../../../bench/statistics.mjs';
 import { fasterPeer, memoryRow, rowOf, withShare } from '../../../bench/tables/row.mjs';
@@ -141,7 +142,7 @@ async function project(results: Record<string, unknown>) {
   for (const [name, content] of Object.entries(results)) {
     await writeFile(join(folder, 'bench', 'results', `${name}.json`), JSON.stringify(content));
   }
-  const markers = ['model', 'training', 'kernels', 'memory', 'cuda']
+  const markers = ['processors', 'model', 'training', 'kernels', 'memory', 'cuda']
     .map((name) => `<!-- generated: ${name} -->old<!-- end: ${name} -->`)
     .join('\n');
   const page = join(folder, 'docs', 'performance.md');
@@ -184,6 +185,26 @@ describe('the report', () => {
     expect(text).toContain('### Test CPU, 2 cores, avx2');
     expect(text).toContain('| image, batch 8, float32 against onnxruntime | 1.05 | at least 1.8 | 2.1 | **not met** |');
     expect(text).toContain('2000, 2000, 2000; 1.05 x (padded)');
+  });
+
+  it('says what is partial, what is older, and that peers have more than the target', async () => {
+    const of = { date: '2025-12-31', commit: 'old', rounds: 9 };
+    const cut = {
+      ...result,
+      machine: { ...result.machine, kind: 'Zen 5', best: 'avx512_bf16' },
+      peaks: { before: { ...peaks, maddubs_gops: { one: 250, all: 500 } } },
+      partial: { reason: 'interrupted by SIGINT', measured: 1, of: 8 },
+      rows: [row('image, batch 8', 'float32', 1), { ...row('image, batch 1', 'float32', 1), of }],
+    };
+    const { folder, page } = await project({ 'model-test': cut });
+    await writeReport(folder);
+    const text = await readFile(page, 'utf8');
+    expect(text).toContain('### Test CPU (Zen 5), 2 cores, avx2');
+    expect(text).toContain('before, FMA 100 and 200 GFLOP/s, vpmaddubsw 250 and 500 GOP/s, reading 10 and 20 GB/s.\n');
+    expect(text).toContain('The processor has avx512_bf16, and the peers use what it has.');
+    expect(text).toContain('**Partial**: 1 of 8 rows that were asked for: interrupted by SIGINT.');
+    expect(text).toContain('| image, batch 1 (2025-12-31, old, 9 rounds) | float32 |');
+    expect(text).toContain('| Test CPU (Zen 5), 2 cores | avx2 | 1000 | 80 % |');
   });
 
   it('draws a peer that was measured for each type under the name of that type', async () => {
@@ -264,6 +285,7 @@ describe('shares of a peak', () => {
     ['float32', { flops: 4e9 }, 1, { of: 'fma', share: 0.04 / 2 }],
     ['float32', { flops: 4e9 }, 2, { of: 'fma', share: 0.02 / 2 }],
     ['int8', { flops: 4e9 }, 1, { of: 'vnni', share: 0.01 / 2 }],
+    ['bfloat16', { flops: 4e9 }, 1, { of: 'fma', share: 0.04 / 2 }],
     ['float32', { flops: 4e9, bytes: 5e9 }, 1, { of: 'read', share: 0.5 / 2 }],
   ])('%s work %j on %i threads is held to what bounds it', (dtype, work, threads, expected) => {
     const before = {
@@ -276,5 +298,56 @@ describe('shares of a peak', () => {
     const { shareOfPeak } = withShare(made, before, after);
     expect(shareOfPeak.of).toBe(expected.of);
     expect(shareOfPeak.median).toBeCloseTo(expected.share, 10);
+  });
+
+  it('of 8-bit and bfloat16 work are held to what the measured target multiplies them with', () => {
+    const base = { fma_gflops: { one: 100, all: 200 }, read_gbs: { one: 10, all: 20 }, vnni_gops: null };
+    const narrow = { ...base, maddubs_gops: { one: 250, all: 500 }, bf16_gflops: null };
+    const wide = {
+      ...base,
+      vnni_gops: { one: 400, all: 800 },
+      maddubs_gops: null,
+      bf16_gflops: { one: 200, all: 400 },
+    };
+    const shareOf = (dtype: string, before: object, after?: object) =>
+      withShare(
+        rowOf({ name: 'x', dtype, threads: 1, items: 1, unit: 'calls', flops: 1e9 }, [1], {}),
+        before,
+        after ?? before,
+      ).shareOfPeak;
+    expect(shareOf('int8', narrow)).toMatchObject({ of: 'vpmaddubsw', median: 1 / 250 });
+    expect(shareOf('int8', wide)).toMatchObject({ of: 'vnni', median: 1 / 400 });
+    expect(shareOf('bfloat16', narrow)).toMatchObject({ of: 'fma', median: 1 / 100 });
+    expect(shareOf('bfloat16', wide)).toMatchObject({ of: 'vdpbf16ps', median: 1 / 200 });
+    expect(shareOf('int8', base), 'no such peak was measured').toBeNull();
+  });
+});
+
+describe('processors', () => {
+  const cpuinfo = (vendor: string, family: number, model: number) =>
+    `processor\t: 0\nvendor_id\t: ${vendor}\ncpu family\t: ${family}\nmodel\t\t: ${model}\nmodel name\t: X\n`;
+
+  it('are told apart by family and model, since virtual machines name them alike', () => {
+    expect(processorKind(cpuinfo('AuthenticAMD', 26, 2))).toBe('Zen 5');
+    expect(processorKind(cpuinfo('AuthenticAMD', 25, 1))).toBe('Zen 3');
+    expect(processorKind(cpuinfo('AuthenticAMD', 25, 17))).toBe('Zen 4');
+    expect(processorKind(cpuinfo('GenuineIntel', 6, 106))).toBe('Ice Lake');
+    expect(processorKind(cpuinfo('GenuineIntel', 6, 999))).toBe('family 6 model 999');
+    expect(processorKind('')).toBeUndefined();
+  });
+
+  it('have files of their own for each kernel set', () => {
+    const machine = { cpu: 'AMD EPYC', kind: 'Zen 5', target: 'avx512_bf16' };
+    expect(machineName(machine)).toBe('AMD EPYC, Zen 5, avx512_bf16');
+    expect(slugOf(machine)).toBe('amd-epyc-zen-5-avx512-bf16');
+    expect(slugOf({ ...machine, target: 'avx2' })).toBe('amd-epyc-zen-5-avx2');
+    expect(slugOf({ cpu: 'AMD EPYC', target: 'avx512_vnni' })).toBe('amd-epyc-avx512-vnni');
+  });
+
+  it('have bounds of their own', () => {
+    const bounds = [bound, { ...bound, name: 'avx2', targets: ['avx2'] }, { ...bound, table: 'memory' }];
+    const named = (target: string) => boundsOf(bounds, 'model', target).map(({ name }: { name: string }) => name);
+    expect(named('avx2')).toEqual(['images', 'avx2']);
+    expect(named('avx512')).toEqual(['images']);
   });
 });

@@ -18,3 +18,38 @@ describe('alternate', () => {
     for (const time of seconds.slow!) expect(time).toBeGreaterThan(0.035);
   });
 });
+
+describe('alternate that does not come to its end', () => {
+  const quick = () => sleep(1);
+
+  it('goes on without a contestant that may fail, and not without others', async () => {
+    let calls = 0;
+    const broken = async () => {
+      if (++calls > 2) throw new Error('it broke');
+    };
+    const failed: string[] = [];
+    const mayFail = (name: string) => name === 'peer' && failed.push(name) > 0;
+    const seconds = await alternate({ ours: quick, peer: broken }, 3, { mayFail });
+    expect(Object.keys(seconds)).toEqual(['ours']);
+    expect([seconds.ours!.length, failed.length]).toEqual([3, 1]);
+    calls = 2;
+    await expect(alternate({ ours: broken, peer: quick }, 3, { mayFail })).rejects.toThrow('it broke');
+  });
+
+  it('keeps whole rounds when it is interrupted, where they are enough, and waits for no call', async () => {
+    const interruptedIn = async (round: number) => {
+      const controller = new AbortController();
+      let calls = 0;
+      const ours = () => {
+        if (++calls <= round) return quick();
+        controller.abort(new Error('interrupted'));
+        return new Promise(() => {});
+      };
+      return alternate({ peer: quick, ours }, 9, { signal: controller.signal });
+    };
+    const seconds = await interruptedIn(5);
+    expect(Object.values(seconds).map(({ length }) => length)).toEqual([4, 4]);
+    await expect(interruptedIn(3)).rejects.toThrow('interrupted');
+    await expect(interruptedIn(0)).rejects.toThrow('interrupted');
+  });
+});

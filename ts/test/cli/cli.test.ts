@@ -38,23 +38,32 @@ const json = (...args: string[]) => {
  * Runs the built command as if its standard error were a terminal, for 20 seconds at most.
  *
  * @param whenShown called once the progress bar is there
+ * @param part text of the bar to wait for
  */
-async function onTerminal(args: readonly string[], whenShown: (child: ChildProcess) => void = () => {}) {
+async function onTerminal(
+  args: readonly string[],
+  whenShown: (child: ChildProcess) => void = () => {},
+  part = ' eta ',
+) {
   const terminal = 'data:text/javascript,process.stderr.isTTY=true';
   const child = spawn(process.execPath, ['--import', terminal, join(process.cwd(), 'dist/cli.mjs'), ...args], {
-    stdio: ['ignore', 'ignore', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe'],
     timeout: 20_000,
+  });
+  let stdout = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text;
   });
   let text = '';
   let shown = false;
-  child.stderr.setEncoding('utf8').on('data', (part: string) => {
-    text += part;
-    if (shown || !text.includes(' eta ')) return;
+  child.stderr.setEncoding('utf8').on('data', (more: string) => {
+    text += more;
+    if (shown || !text.includes(part)) return;
     shown = true;
     whenShown(child);
   });
   const [code] = await once(child, 'close');
-  return { code, shown };
+  return { code, shown, stdout };
 }
 
 describe('mome', () => {
@@ -112,6 +121,22 @@ describe('mome', () => {
       expect(perSecond).toBeCloseTo((1000 * items) / milliseconds.median, 6);
     }
     expect(mome('bench', '-m', model, '--seconds', 'many').status).toBe(2);
+    const named = json('bench', '-m', model, '--seconds', '0', '--row', '1 text', '--row', '8 pairs');
+    expect(named.partial).toBe(false);
+    expect(named.rows.map(({ name }: { name: string }) => name)).toEqual(['1 text', '8 pairs']);
+    const unknown = mome('bench', '-m', model, '--seconds', '0', '--row', '9 pictures');
+    expect(unknown.status).toBe(2);
+    expect(unknown.stderr).toMatch(/expected rows of "1 picture", "8 pictures", .*got "9 pictures"/);
+  });
+
+  it('prints what it timed before it was interrupted', async () => {
+    const args = ['bench', '-m', model, '--seconds', '1', '--json'];
+    const interrupted = await onTerminal(args, (child) => child.kill('SIGTERM'), ' 1/5 ');
+    expect(interrupted).toMatchObject({ code: 130, shown: true });
+    const { partial, rows } = JSON.parse(interrupted.stdout);
+    expect(partial).toBe(true);
+    expect(rows[0].name).toBe('1 picture');
+    expect(rows.length).toBeLessThan(5);
   });
 
   it('ends on a terminal too when a call fails while the progress bar is shown', async () => {
