@@ -69,7 +69,10 @@ function printRows(model: Vlmo, rows: readonly BenchRow[], missing: number, json
   const { target, dtype, config } = model;
   const memory = model.memory();
   const partial = missing > 0;
-  if (json) return printJson({ target, dtype, width: config.width, layers: config.layers, memory, partial, rows });
+  if (json) {
+    printJson({ target, dtype, width: config.width, layers: config.layers, memory, partial, rows });
+    return;
+  }
   const ms = (value: number) => value.toPrecision(3);
   print(
     table(
