@@ -12,7 +12,7 @@ import {
 } from '../base-model.mjs';
 import { alternate } from '../measure.mjs';
 import { onnxruntimePeer } from '../peers/onnxruntime.mjs';
-import { torchPeer } from '../peers/torch.mjs';
+import { torchAbsent, torchPeer } from '../peers/torch.mjs';
 import { median } from '../statistics.mjs';
 import { peerOf, rowOf } from './row.mjs';
 
@@ -155,7 +155,7 @@ export const modelTable = {
       if (ort) run.versions.onnxruntime = ort.version;
       else run.absent.push('onnxruntime: install it with npm install --prefix bench --ignore-scripts');
       if (torch) run.versions.torch = (await run.attempt('torch', 'its version', torch.version)) ?? 'unknown';
-      else run.absent.push(run.torch ? 'torch: no Python with torch was found' : 'torch: not asked for');
+      else run.absent.push(run.torch ? torchAbsent : 'torch: not asked for');
       for (const work of works) await workRows(work, run, { models, ort, torch });
     } finally {
       await torch?.close();

@@ -10,7 +10,7 @@ import {
   trainingFlops,
 } from '../base-model.mjs';
 import { alternate } from '../measure.mjs';
-import { torchPeer } from '../peers/torch.mjs';
+import { torchAbsent, torchPeer } from '../peers/torch.mjs';
 import { peerOf, rowOf } from './row.mjs';
 
 /** Sequences of a step: pairs, texts, pictures or questions, and half as many statements about two pictures. */
@@ -153,7 +153,7 @@ export const trainingTable = {
     const { model } = await prepareBaseModel(run.folder, run.seed);
     const images = pictures(batchSize, run.seed);
     const torch = run.torch ? torchPeer(model, images, run.threads, run.signal) : undefined;
-    if (!torch) run.absent.push('torch: no Python with torch was found');
+    if (!torch) run.absent.push(torchAbsent);
     try {
       for (const stage of stages(run.seed)) {
         if (run.wants(stage.name)) run.add(await stageRow(stage, run, { images, torch }));
