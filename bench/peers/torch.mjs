@@ -17,7 +17,8 @@ torch.ones(64, 64) @ torch.ones(64, 64)
 raise SystemExit('/blas/libblas.so' in open('/proc/self/maps').read())
 `;
 /** Why there is no peer. */
-export const torchAbsent = 'torch: no Python was found that has torch with an optimised BLAS (on Debian: python3-torch and libopenblas0)';
+export const torchAbsent =
+  'torch: no Python was found that has torch with an optimised BLAS (on Debian: python3-torch and libopenblas0)';
 
 /**
  * Environments that are tried for every workload; the fastest is the peer. Free threads may both wake up on one core. None lets threads
@@ -56,10 +57,7 @@ export function torchPeer(folder, images, threads, signal) {
     const late = new AbortController();
     const answered = program(settings).ask(request);
     const done = Number.isFinite(most)
-      ? await Promise.race([
-          answered.then(() => true),
-          sleep(most, false, { signal: late.signal }).catch(() => true),
-        ])
+      ? await Promise.race([answered.then(() => true), sleep(most, false, { signal: late.signal }).catch(() => true)])
       : await answered.then(() => true);
     late.abort();
     if (done) return performance.now() - started;
