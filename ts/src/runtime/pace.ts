@@ -1,39 +1,45 @@
 /** Keeps long loops from holding up the event loop. */
 
-/** Milliseconds of work in one turn of the event loop. */
+/** Milliseconds of paced work in one turn of the event loop. */
 const slice = 8;
 
-/** When paced work of this turn began; undefined while there was none. */
-let turn: number | undefined;
+/** What has been done of it in this turn. */
+let worked = 0;
+let isTurnWatched = false;
 /** Work that waits for a turn of its own, in the order of arrival. */
 const waiting: (() => void)[] = [];
 
-/** All paced work of a turn shares one slice: ten calls side by side hold the loop no longer than one. */
-function turnBegin(): number {
-  if (turn !== undefined) return turn;
-  turn = performance.now();
+function watchTurn(): void {
+  if (isTurnWatched) return;
+  isTurnWatched = true;
   setImmediate(nextTurn);
-  return turn;
 }
 
 /** Lets one piece of work go on, and comes back in the next turn while others wait. */
 function nextTurn(): void {
-  turn = undefined;
+  isTurnWatched = false;
+  worked = 0;
   const resume = waiting.shift();
   if (resume === undefined) return;
-  turnBegin();
+  watchTurn();
   resume();
 }
 
-/** Call `await pace.rest()` inside a loop: it returns at once until the slice of this turn is used up, then lets other events run. */
+/**
+ * Call `await pace.rest()` inside a loop: it returns at once until the slice of this turn is used up, then lets other events run. All paces
+ * of a turn share one slice, so that ten calls side by side hold the loop no longer than one.
+ */
 export class Pace {
-  constructor() {
-    turnBegin();
-  }
+  #since = performance.now();
 
   async rest(): Promise<void> {
-    if (performance.now() - turnBegin() < slice) return;
+    const now = performance.now();
+    worked += now - this.#since;
+    this.#since = now;
+    watchTurn();
+    if (worked < slice) return;
     await new Promise<void>((resolve) => waiting.push(resolve));
+    this.#since = performance.now();
   }
 }
 
