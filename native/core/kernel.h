@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/matrix.h"
+#include "core/quantise.h"
 #include "core/status.h"
 #include "core/thread_pool.h"
 
@@ -24,6 +25,12 @@ inline constexpr Target kCpuTargets[] = {Target::ref,    Target::avx2,        Ta
 // Whether the target multiplies numbers of bfloat16: rows are then rounded to it as well where a weight is bfloat16,
 // and attention multiplies in it where weights are not float32.
 constexpr bool multiplies_bf16(Target target) { return target == Target::avx512_bf16; }
+
+// The largest sum of 8-bit weights that a target's products take (core/quantise.h): where four products are summed in
+// 16 bits (cpu/vector/dot.h), 129.
+constexpr int weight_sum_limit(Target target) {
+  return target == Target::avx2 ? INT16_MAX / (2 * kQuantLimit) : kNoSumLimit;
+}
 
 std::string_view direction_name(Direction direction);
 std::string_view target_name(Target target);

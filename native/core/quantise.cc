@@ -1,7 +1,10 @@
 #include "core/quantise.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
+#include <vector>
 
 namespace mome {
 namespace {
@@ -32,8 +35,40 @@ float weight_row_scale(const float* row, int64_t count) {
   return std::bit_cast<float>((std::bit_cast<uint32_t>(largest / kQuantLimit) + 0xffu) & 0xffffff00u);
 }
 
-void quantise_weights(const float* row, int64_t count, float scale, int8_t* q) {
-  for (int64_t i = 0; i < count; i++) q[i] = static_cast<int8_t>(scale > 0 ? std::nearbyint(row[i] / scale) : 0);
+void quantise_weights(const float* row, int64_t count, float scale, double factor, int8_t* q) {
+  for (int64_t i = 0; i < count; i++) {
+    const float rounded = scale > 0 ? std::nearbyint(row[i] / scale) : 0;
+    q[i] = static_cast<int8_t>(factor == 1 ? rounded : std::nearbyint(rounded * factor));
+  }
+}
+
+double weight_row_factor(const float* row, int64_t count, float scale, int sum_limit) {
+  if (sum_limit >= kNoSumLimit) return 1;
+  int most = 0;
+  for (int64_t first = 0; first < count; first += 8) {
+    int8_t q[8];
+    const int64_t columns = std::min<int64_t>(8, count - first);
+    quantise_weights(row + first, columns, scale, 1, q);
+    int above[2] = {}, below[2] = {};
+    for (int64_t i = 0; i < columns; i++) (q[i] > 0 ? above : below)[i % 4 / 2] += std::abs(q[i]);
+    most = std::max({most, above[0], above[1], below[0], below[1]});
+  }
+  // Rounding adds at most a half to each of four.
+  return most <= sum_limit ? 1 : static_cast<double>(sum_limit - 2) / most;
+}
+
+float narrowed_scale(float scale, double factor) { return static_cast<float>(scale / factor); }
+
+void round_weights(int64_t rows, int64_t columns, int sum_limit, float* values) {
+  std::vector<int8_t> q(static_cast<size_t>(columns));
+  for (int64_t row = 0; row < rows; row++) {
+    float* at = values + row * columns;
+    const float scale = weight_row_scale(at, columns);
+    const double factor = weight_row_factor(at, columns, scale, sum_limit);
+    quantise_weights(at, columns, scale, factor, q.data());
+    const float step = narrowed_scale(scale, factor);
+    for (int64_t i = 0; i < columns; i++) at[i] = step * q[static_cast<size_t>(i)];
+  }
 }
 
 void quantise_activation_row(const float* row, int64_t count, int64_t block, float* dequantised) {

@@ -117,14 +117,7 @@ Status read_region(const Parameter& parameter, float* values) {
 // Replaces a row-major matrix by the values it has as `type`.
 void round_to(WeightType type, int64_t rows, int64_t columns, float* values) {
   if (type == WeightType::bf16) round_to_bf16(values, rows * columns, values);
-  if (type != WeightType::i8) return;
-  std::vector<int8_t> q(static_cast<size_t>(columns));
-  for (int64_t row = 0; row < rows; row++) {
-    float* at = values + row * columns;
-    const float scale = weight_row_scale(at, columns);
-    quantise_weights(at, columns, scale, q.data());
-    for (int64_t i = 0; i < columns; i++) at[i] = scale * q[static_cast<size_t>(i)];
-  }
+  if (type == WeightType::i8) round_weights(rows, columns, kNoSumLimit, values);
 }
 
 }  // namespace

@@ -244,17 +244,36 @@ void add_norm_cases(std::vector<OpCase>& cases) {
 namespace {
 
 // Whole numbers with 127 in every row of both operands: scales are 1, every product and sum is exact, and so must be
-// the result.
-OpCase exact_qkv(int64_t rows, int64_t width) {
+// the result. `extreme`: all rows are at +-127, in runs of one sign or of two, and weights at the most that fits, or
+// they have one sign within eight columns and add up to the most that four may, for targets with such a limit.
+OpCase exact_qkv(int64_t rows, int64_t width, int sum_limit, bool extreme) {
   OpCase test = with_weights(qkv(rows, width), WeightType::i8);
-  test.name += "/exact";
+  test.name += (extreme ? "/extreme_" : "/exact_") + std::to_string(sum_limit);
   test.bound = 0;
+  test.sum_limit = sum_limit;
   Random random(16);
-  for (const char* name : {"x", "weight"}) {
-    Tensor& values = test.inputs[name];
-    const std::vector<int32_t> whole = random.integers(static_cast<int64_t>(values.size()), -127, 128);
-    for (size_t i = 0; i < values.size(); i++)
-      values[i] = i % static_cast<size_t>(width) == 0 ? 127.0f : static_cast<float>(whole[i]);
+  Tensor& x = test.inputs["x"];
+  Tensor& weight = test.inputs["weight"];
+  const size_t columns = static_cast<size_t>(width);
+  const auto negative = [](size_t row, size_t column) {
+    return row % 2 == 1 && (row % 4 == 1 || column / 16 % 2 == 1);
+  };
+  const std::vector<int32_t> whole = random.integers(static_cast<int64_t>(x.size()), -127, 128);
+  for (size_t i = 0; i < x.size(); i++) {
+    const bool most = extreme || i % columns == 0;
+    x[i] = most ? (negative(i / columns, i % columns) ? -127.0f : 127.0f) : static_cast<float>(whole[i]);
+  }
+  // Four weights of a sum in 16 bits: {0, 1, 4, 5} or {2, 3, 6, 7} of eight.
+  const int rest = std::min(127, (sum_limit - 127) / 3), even = sum_limit / 4;
+  const std::vector<int32_t> small = random.integers(static_cast<int64_t>(weight.size()), -even, even + 1);
+  for (size_t i = 0; i < weight.size(); i++) {
+    const size_t row = i / columns, column = i % columns;
+    int32_t value = small[i];
+    if (extreme) value = negative(row, column) ? -even : even;
+    if (extreme && row % 3 == 0) value = column % 8 == 0 || column % 8 == 2 ? 127 : rest;
+    if (column < 8) value = column == 0 ? 127 : column == 1 ? std::min(127, sum_limit - 127) : 0;
+    if (extreme && column < 8 && negative(row, column)) value = -value;
+    weight[i] = static_cast<float>(value);
   }
   for (const char* name : {"q_bias", "v_bias"}) test.inputs[name].assign(static_cast<size_t>(width), 3.0f);
   return test;
@@ -294,7 +313,10 @@ void add_linear_cases(std::vector<OpCase>& cases) {
   }
   for (const auto& [rows, width] :
        {std::pair<int64_t, int64_t>{1, 1}, {2, 3}, {13, 33}, {14, 64}, {15, 65}, {29, 300}, {197, 20}})
-    cases.push_back(exact_qkv(rows, width));
+    for (const Target target : {Target::avx2, Target::avx512_vnni}) {
+      for (const bool extreme : {false, true})
+        cases.push_back(exact_qkv(rows, width, weight_sum_limit(target), extreme));
+    }
   for (const int64_t rows : {1, 13, 230}) cases.push_back(with_weights(linear(rows, 48, 100, true), WeightType::bf16));
 }
 

@@ -236,14 +236,54 @@ void test_weight_types() {
     int8_t q[67], q_again[67];
     for (float& value : row) value = normal(engine);
     const float scale = weight_row_scale(row, 67);
-    quantise_weights(row, 67, scale, q);
+    quantise_weights(row, 67, scale, 1, q);
     for (int i = 0; i < 67; i++) again[i] = scale * q[i];
-    quantise_weights(again, 67, weight_row_scale(again, 67), q_again);
+    quantise_weights(again, 67, weight_row_scale(again, 67), 1, q_again);
     bool close = true;
     for (int i = 0; i < 67; i++) close = close && std::fabs(row[i] - again[i]) <= 0.5001f * scale;
     expect(close, "8-bit weights are within half a step");
     expect(weight_row_scale(again, 67) == scale && std::memcmp(q, q_again, sizeof q) == 0,
            "quantising twice changes nothing");
+  }
+  // Weights whose sums of four must stay below a limit.
+  const int limit = weight_sum_limit(Target::avx2);
+  expect(limit < 2 * kQuantLimit, "AVX2 sums in 16 bits");
+  for (int round = 0; round < 300; round++) {
+    const int count = 1 + round % 41;
+    float direct[2][41], twice[2][41];
+    for (int i = 0; i < count; i++)
+      direct[1][i] = round % 3 == 0 ? 1.0f : round % 3 == 1 ? (i % 2 ? 0.5f : -0.5f) : normal(engine);
+    for (int i = 0; i < count; i++) direct[0][i] = 0.01f * normal(engine);
+    direct[0][0] = 1;  // no sum is large
+    float* const loud = direct[1];
+    const float scale = weight_row_scale(loud, count);
+    const double factor = weight_row_factor(loud, count, scale, limit);
+    int8_t q[48] = {};
+    quantise_weights(loud, count, scale, factor, q);
+    bool fits = true;
+    for (int first = 0; first < 48; first += 8) {
+      for (const int lane : {first, first + 2}) {
+        int above = 0, below = 0;
+        for (const int k : {lane, lane + 1, lane + 4, lane + 5}) (q[k] > 0 ? above : below) += q[k];
+        fits = fits && above <= limit && -below <= limit;
+      }
+    }
+    expect(fits, "no sum of four weights is above the limit");
+    expect(round % 3 == 2 || count < 6 || factor < 0.6, "a row of equal weights becomes smaller");
+    bool near = true;
+    for (int i = 0; i < count; i++)
+      near = near && std::fabs(narrowed_scale(scale, factor) * q[i] - loud[i]) <= 0.5001 * (scale + scale / factor);
+    expect(near, "weights are within half a step of either rounding");
+    expect(weight_row_factor(direct[0], count, weight_row_scale(direct[0], count), limit) == 1,
+           "other rows stay as they are");
+    for (int row = 0; row < 2; row++) {
+      std::memcpy(twice[row], direct[row], sizeof direct[row]);
+      round_weights(1, count, kNoSumLimit, twice[row]);
+      round_weights(1, count, limit, twice[row]);
+      round_weights(1, count, limit, direct[row]);
+      expect(std::memcmp(twice[row], direct[row], static_cast<size_t>(count) * sizeof(float)) == 0,
+             "rounding to 8 bits before changes nothing");
+    }
   }
   const float damaged[] = {1, std::nanf(""), 2};
   expect(std::isnan(weight_row_scale(damaged, 3)), "a row that is not finite has no scale");

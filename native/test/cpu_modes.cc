@@ -112,12 +112,14 @@ void check() {
     if (!run_case(test, Target::ref, 1, nullptr, expected)) continue;
     for (const Target target : kCpuTargets) {
       if (target == Target::ref || !target_supported(target)) continue;
-      const bool rounds = multiplies_bf16(target) && test.type != WeightType::f32;
+      if (test.sum_limit != 0 && weight_sum_limit(target) != test.sum_limit) continue;
+      const bool steps = multiplies_bf16(target) && test.type != WeightType::f32;
+      const bool rounds = steps || (test.type == WeightType::i8 && weight_sum_limit(target) != kNoSumLimit);
       Results one, three, rounded;
       if (!run_case(test, target, 1, &expected.outputs, one) || !run_case(test, target, 3, &expected.outputs, three))
         continue;
       if (rounds && !run_case(test, Target::ref, 1, nullptr, rounded, nullptr, target)) continue;
-      compare(rounds ? with_rounded_steps(test) : test, "output", target, one.outputs,
+      compare(steps ? with_rounded_steps(test) : test, "output", target, one.outputs,
               (rounds ? rounded : expected).outputs);
       compare(test, "gradient", target, one.gradients, expected.gradients);
       if (!same_bits(one.outputs, three.outputs) || !same_bits(one.gradients, three.gradients)) {

@@ -46,6 +46,8 @@ Matrix Runner::matrix(const Tensor& weight, int64_t rows, int64_t columns) {
   matrix.packed = forms[Form::packed].data();
   matrix.packed_transposed = forms[Form::packed_transposed].data();
   if (type_ != WeightType::f32) matrix.data = forms[Form::plain].floats();
+  if (type_ == WeightType::i8 && target_ == Target::ref)
+    round_weights(rows, columns, weight_sum_limit(rounding_), forms[Form::plain].floats());
   for (AlignedMemory& memory : forms.values) kept_.push_back(std::move(memory));
   return matrix;
 }

@@ -119,6 +119,7 @@ struct OpCase {
   WeightType type = WeightType::f32;
   Ties ties = {};
   Ties int8_ties = {};  // `ties` of the same case with 8-bit weights
+  int sum_limit = 0;    // unless 0: targets with another weight_sum_limit are left out
   // Roundings to bfloat16 on the way to a result, where rows are bfloat16: one for the result, one for each value in
   // between.
   int roundings = 1;

@@ -36,14 +36,14 @@ struct GeluEpilogue {
 };
 
 struct ExpertFfnForwardWorkspace : Carver {
-  float* hidden;         // [block rows, hidden], packed; with 8-bit weights the quantised words, which take no more
+  float* hidden;         // [block rows, hidden], packed; with 8-bit weights the quantised words
   float* hidden_scales;  // [block rows, quant blocks]
   Moments* moments;      // [block rows]
   size_t shared;
   GemmWorkspace fc1, fc2;
   ExpertFfnForwardWorkspace(const ExpertFfnForward& args, int threads, std::byte* base)
       : Carver{base},
-        hidden(take<float>(smaller(args.rows, kRowBlock) * args.hidden)),
+        hidden(take<float>(smaller(args.rows, kRowBlock) * packed_row_floats(args.hidden))),
         hidden_scales(take<float>(smaller(args.rows, kRowBlock) * quant_blocks(args.hidden))),
         moments(take<Moments>(smaller(args.rows, kRowBlock))),
         shared(used),
@@ -93,7 +93,7 @@ inline void expert_ffn_forward_i8(ThreadPool& pool, int64_t rows, const ExpertFf
                             larger(1, width)};
   const QuantisedRows activations{reinterpret_cast<Word*>(workspace.hidden), workspace.hidden_scales, hidden,
                                   kQuantBlock};
-  quantise_rows(pool, normed, 0, Tiles(rows), input, workspace.fc1);
+  quantise_rows(pool, normed, 0, rows, input, workspace.fc1);
   // Whole blocks of columns under one scale.
   const PanelGroups blocks(panels_of(hidden), kBlockPanels, kBlockPanels, 1, kItemsPerThread, pool.threads());
   multiply_i8_groups(pool, rows, blocks, kItemsPerThread, input, static_cast<const std::byte*>(expert.fc1.packed),

@@ -123,12 +123,12 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
 }
 
 struct GemmWorkspace {
-  float* packed_a;    // float32, or quantised words, which take no more; null when rows come packed
+  float* packed_a;    // float32, or quantised words; null when rows come packed
   float* row_scales;  // of quantised rows
   int64_t scratch_stride;
   float* scratch;
   GemmWorkspace(Carver& carver, int64_t rows, int64_t columns, int64_t depth, int threads, bool packs = true)
-      : packed_a(packs ? carver.take<float>(smaller(rows, most_rows(depth)) * depth) : nullptr),
+      : packed_a(packs ? carver.take<float>(smaller(rows, most_rows(depth)) * packed_row_floats(depth)) : nullptr),
         row_scales(carver.take<float>(smaller(rows, most_rows(depth)))),
         scratch_stride(larger(tile_scratch(smaller(rows, most_rows(depth)), columns, depth), i8_scratch(depth))),
         scratch(carver.take<float>(scratch_stride * threads)) {}
@@ -166,8 +166,9 @@ void pack_rows(ThreadPool& pool, const Source& source, int64_t first, const Tile
 }
 
 template <typename Source>
-void quantise_rows(ThreadPool& pool, const Source& source, int64_t first, const Tiles& tiles, const QuantisedRows& a,
+void quantise_rows(ThreadPool& pool, const Source& source, int64_t first, int64_t rows, const QuantisedRows& a,
                    const GemmWorkspace& workspace) {
+  const Tiles tiles = dot_tiles(rows);
   pool.parallel_for(tiles.count, [&](int64_t t, int worker) {
     const int64_t row = tiles.first_row(t);
     quantise_tile(source, first + row, tiles.rows(t), a.depth, a.block, a.tile_words(row), a.tile_scales(row),
@@ -183,14 +184,14 @@ void gemm(ThreadPool& pool, int64_t begin, int64_t rows, int64_t columns, int64_
   const int64_t step = even_step(rows, most_rows(depth));
   for (int64_t done = 0; done < rows; done += step) {
     const int64_t first = begin + done, count = smaller(step, rows - done);
-    const Tiles tiles(count);
     if (b.type == WeightType::i8) {
       const QuantisedRows a{reinterpret_cast<Word*>(workspace.packed_a), workspace.row_scales, depth, larger(1, depth)};
-      quantise_rows(pool, source, first, tiles, a, workspace);
+      quantise_rows(pool, source, first, count, a, workspace);
       multiply_i8(pool, first, count, columns, kItemsPerThread, a, b.data, workspace.scratch, workspace.scratch_stride,
                   epilogue);
       continue;
     }
+    const Tiles tiles(count);
     if (b.type == WeightType::bf16) {
       pack_rows<Bf16Panel>(pool, source, first, tiles, depth, workspace.packed_a);
     } else {

@@ -4,10 +4,11 @@
 // Rows of A are quantised while they are packed, or by their producer; a row has one scale, or one per block of
 // kQuantBlock columns, and then the sums turn into float32 at the end of every block. 2 rows columns depth operations;
 // with VNNI a 14 x 32 tile does 28 instructions of 64 products per step of 4, for 2 loads of B and 14 broadcasts: bound
-// by the multiply ports like the float32 tile.
+// by the multiply ports like the float32 tile. (dot.h has the other instruction sets.)
 //
 // A panel of B: scale f32 [kPanel], compensation of the whole depth i32 [kPanel], compensation of each block i32
-// [blocks][kPanel], then the weights, [steps][kPanel][kDotDepth] signed bytes, zeros past the depth.
+// [blocks][kPanel], then the weights, [steps][kDotDepth / kLaneDepth][kPanel][kLaneDepth] signed bytes, zeros past the
+// depth.
 #pragma once
 
 #include "core/quantise.h"
@@ -20,16 +21,25 @@ namespace mome::MOME_ISA {
 // One block of the depth: `a` [steps][R] words, `b` the weights of these steps, sums starting from `start` [kPanel].
 // `tile` [R][kPanel] becomes (carry ? tile : 0) + row_scale * sum, and that times `column_scale` unless it is null: the
 // block is the last.
-using DotKernel = void (*)(int64_t steps, const uint32_t* a, const std::byte* b, const int32_t* start,
+using DotKernel = void (*)(int64_t steps, const Word* a, const std::byte* b, const int32_t* start,
                            const float* row_scale, const float* column_scale, float* tile, bool carry);
 
-// The tile of `rows` in [1, kMaxTileRows] (tiles.cc). `stream`: the tile is the first to read its weights.
+// The tile of `rows` in [1, kMaxDotRows] (tiles.cc). `stream`: the tile is the first to read its weights.
 DotKernel dot_kernel(int64_t rows, bool stream);
 
 namespace {
 
+// 6 rows and more leave registers as in the float32 tile; steps of two words take 4 of weights, 1 of ones and 4 while
+// they are summed.
+inline constexpr int kMaxDotRows = kDotDepth == 8 ? 4 : kMaxTileRows;
+inline Tiles dot_tiles(int64_t rows) { return Tiles(rows, kMaxDotRows); }
+
 inline int64_t quant_blocks(int64_t depth) { return ceil_div(depth, kQuantBlock); }
 inline int64_t dot_steps(int64_t depth) { return ceil_div(depth, kDotDepth); }
+// The floats that a row takes, packed in float32 or quantised.
+inline int64_t packed_row_floats(int64_t depth) {
+  return larger(depth, dot_steps(depth) * static_cast<int64_t>(sizeof(Word) / sizeof(float)));
+}
 
 struct I8Panel {
   const std::byte* p;
@@ -98,11 +108,11 @@ template <int kRows, bool kStream>
   }
 #pragma GCC unroll 1
   for (int64_t k = 0; k < steps; ++k) {
-    const Ints left = load_weights(b), right = load_weights(b + kStepBytes / 2);
+    const auto left = load_weights(b, 0), right = load_weights(b, 1);
     prefetch_ahead<kStream, kStepBytes>(b);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      const Ints word = set1_word(a[r]);
+      const auto word = set1_word(a + r);
       sum[r][0] = dot(sum[r][0], word, left);
       sum[r][1] = dot(sum[r][1], word, right);
     }
@@ -168,12 +178,12 @@ inline constexpr int64_t kBlockPanels = kQuantBlock / kPanel;
 inline constexpr int64_t kRowBlockTiles = 16;  // tiles of an item, as in gemm.h
 
 // Calls done(row, tile rows, first panel, last panel, tiles, worker) with the finished tiles [panels][R][kPanel] of
-// each group. `scratch` holds `scratch_stride` >= kMaxTileRows * panels of a group * kPanel floats per thread.
+// each group. `scratch` holds `scratch_stride` >= kMaxDotRows * panels of a group * kPanel floats per thread.
 template <typename Done>
 void multiply_i8_groups(ThreadPool& pool, int64_t rows, const PanelGroups& groups, int64_t items_per_thread,
                         const QuantisedRows& a, const std::byte* packed_b, float* scratch, int64_t scratch_stride,
                         const Done& done) {
-  const Tiles tiles(rows);
+  const Tiles tiles = dot_tiles(rows);
   if (tiles.count == 0 || groups.panels == 0) return;
   // Enough items to even out threads of different speeds, but no more row blocks than needed: each reads the weights
   // again.
@@ -207,8 +217,8 @@ void multiply_i8(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t colu
                  const Epilogue& epilogue) {
   if (rows == 0 || columns == 0) return;
   const int64_t most = larger(1, smaller(kBlockPanels, kGroupBytes / larger(1, I8Panel::bytes(a.depth))));
-  const PanelGroups groups(panels_of(columns), 1, most, ceil_div(Tiles(rows).count, kRowBlockTiles), items_per_thread,
-                           pool.threads());
+  const PanelGroups groups(panels_of(columns), 1, most, ceil_div(dot_tiles(rows).count, kRowBlockTiles),
+                           items_per_thread, pool.threads());
   multiply_i8_groups(
       pool, rows, groups, items_per_thread, a, packed_b, scratch, scratch_stride,
       [&](int64_t row, int64_t tile_rows, int64_t first_panel, int64_t last_panel, const float* finished, int) {

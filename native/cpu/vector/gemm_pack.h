@@ -73,8 +73,8 @@ struct NormSource {
 
 struct Tiles {
   int64_t count, base, longer;  // the first `longer` tiles have base + 1 rows, the others base
-  explicit Tiles(int64_t rows) {
-    count = ceil_div(rows, kMaxTileRows);
+  explicit Tiles(int64_t rows, int64_t most = kMaxTileRows) {
+    count = ceil_div(rows, most);
     base = count == 0 ? 0 : rows / count;
     longer = count == 0 ? 0 : rows % count;
   }

@@ -59,20 +59,22 @@ inline void pack_bf16_panel(const float* weight, int64_t rows, int64_t columns, 
 inline void pack_i8_panel(const float* weight, int64_t rows, int64_t columns, int64_t panel, std::byte* out) {
   const I8Panel view{out, columns};
   std::memset(out, 0, static_cast<size_t>(I8Panel::bytes(columns)));
-  float* scale = const_cast<float*>(view.scale());
+  float* scales = const_cast<float*>(view.scale());
   int32_t* whole = const_cast<int32_t*>(view.whole());
   int8_t* to = reinterpret_cast<int8_t*>(const_cast<std::byte*>(view.weights()));
   for (int64_t c = 0; c < kPanel && panel * kPanel + c < rows; ++c) {
     const float* row = weight + (panel * kPanel + c) * columns;
-    scale[c] = weight_row_scale(row, columns);
+    const float scale = weight_row_scale(row, columns);
+    const double factor = weight_row_factor(row, columns, scale, weight_sum_limit(Target::MOME_ISA));
+    scales[c] = narrowed_scale(scale, factor);
     for (int64_t first = 0; first < columns; first += kQuantBlock) {
       int8_t q[kQuantBlock];
       const int64_t count = smaller(kQuantBlock, columns - first);
-      quantise_weights(row + first, count, scale[c], q);
+      quantise_weights(row + first, count, scale, factor, q);
       int32_t sum = 0;
       for (int64_t i = 0; i < count; ++i) {
         const int64_t k = first + i;
-        to[k / kDotDepth * kPanel * kDotDepth + c * kDotDepth + k % kDotDepth] = q[i];
+        to[k / kLaneDepth * kPanel * kLaneDepth + c * kLaneDepth + k % kLaneDepth] = q[i];
         sum += q[i];
       }
       const_cast<int32_t*>(view.block(first / kQuantBlock))[c] = -kQuantOffset * sum;

@@ -14,7 +14,7 @@ TileKernel bf16_tile_kernel(int64_t rows, int64_t panels, bool stream) {
 
 DotKernel dot_kernel(int64_t rows, bool stream) {
   const int r = static_cast<int>(rows);
-  return stream ? select_dot_kernel<kMaxTileRows, true>(r) : select_dot_kernel<kMaxTileRows, false>(r);
+  return stream ? select_dot_kernel<kMaxDotRows, true>(r) : select_dot_kernel<kMaxDotRows, false>(r);
 }
 
 }  // namespace mome::MOME_ISA
