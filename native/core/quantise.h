@@ -1,7 +1,7 @@
 // Rounding of weights and activations to fewer bits, one definition for every target. (Not inline: a file compiled for
 // one instruction set must not lend its copy to the others.)
 //
-// int8 is symmetric: x ~ scale * q with q in [-127, 127], or smaller where a target's products take less. A
+// int8 is symmetric: x ~ scale * q with q in [-127, 127], and a weight smaller where a target's products take less. A
 // weight has one scale per output; an activation one per row, or one per row and block of kQuantBlock columns where its
 // producer finishes a block at a time (the hidden activations of an expert).
 #pragma once
