@@ -156,7 +156,7 @@ OpCase expert_rows(int64_t rows, std::vector<int64_t> bounds, std::vector<int32_
               {}};
   test.roundings = 3;  // the result, the normalised rows and the hidden rows
   // Three times what was seen, and one; in a small case even one would hide too much.
-  if (const int64_t activations = rows * (width + hidden); activations >= 80000)
+  if (const int64_t activations = rows * (width + hidden); activations >= 75000)
     test.int8_ties = {rows, 1 + activations / 250000};
   test.inputs["x"] = random.normal(rows * width);
   if (scaled) test.inputs["gamma"] = random.normal(width, 0.3f);

@@ -21,6 +21,8 @@
 namespace mome::MOME_ISA {
 namespace {
 
+inline constexpr int kSumLimit = weight_sum_limit(Target::MOME_ISA);
+
 #if defined(__AVX512F__)
 
 using Word = uint32_t;
@@ -108,7 +110,7 @@ inline void quantise_words(Vec x, Word* words) {
 using Word = uint64_t;
 inline constexpr int kDotDepth = 8;
 inline constexpr int32_t kQuantOffset = kQuantLimit;
-static_assert((kQuantLimit + kQuantOffset) * weight_sum_limit(Target::MOME_ISA) <= INT16_MAX);
+static_assert((kQuantLimit + kQuantOffset) * kSumLimit <= INT16_MAX);
 
 // The halves of a step: four activations of a row each, in every lane, and the weights they are multiplied with.
 struct IntsPair {

@@ -65,7 +65,7 @@ inline void pack_i8_panel(const float* weight, int64_t rows, int64_t columns, in
   for (int64_t c = 0; c < kPanel && panel * kPanel + c < rows; ++c) {
     const float* row = weight + (panel * kPanel + c) * columns;
     const float scale = weight_row_scale(row, columns);
-    const double factor = weight_row_factor(row, columns, scale, weight_sum_limit(Target::MOME_ISA));
+    const double factor = weight_row_factor(row, columns, scale, kSumLimit);
     scales[c] = narrowed_scale(scale, factor);
     for (int64_t first = 0; first < columns; first += kQuantBlock) {
       int8_t q[kQuantBlock];
