@@ -1,9 +1,12 @@
 // The addon's entry: plain functions, and the constructors of its classes. State hangs on the environment, so that
 // worker threads and double loading are safe.
+#include <atomic>
+
 #include "core/device.h"
 #include "core/finite.h"
 #include "core/kernel.h"
 #include "core/ops/table.h"
+#include "core/self_check.h"
 #include "napi/bridge.h"
 #include "napi/engine.h"
 
@@ -26,6 +29,7 @@ std::string cpu_model() {
   return model;
 }
 
+// This processor, the CPU targets it has, the one to take, and the faster ones whose self-check failed.
 Napi::Value CpuInfo(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Napi::Object result = Napi::Object::New(env);
@@ -37,8 +41,39 @@ Napi::Value CpuInfo(const Napi::CallbackInfo& info) {
   result.Set("model", cpu_model());
   result.Set("availableCores", available_cores());
   result.Set("targets", targets);
-  result.Set("best", std::string(target_name(best_target())));
+  const TargetChoice& choice = chosen_target();
+  Napi::Array rejected = Napi::Array::New(env);
+  for (const Target target : choice.rejected) {
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("target", std::string(target_name(target)));
+    entry.Set("reason", target_check(target).wrong);
+    rejected.Set(rejected.Length(), entry);
+  }
+  result.Set("best", std::string(target_name(choice.target)));
+  result.Set("rejected", rejected);
   return result;
+}
+
+// checkTarget(target): the self-check of a CPU target that this processor has: { passed, wrong, milliseconds }.
+Napi::Value CheckTarget(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Target target;
+  if (!info[0].IsString() || !parse_target(info[0].As<Napi::String>().Utf8Value(), target) || target == Target::cuda ||
+      !target_supported(target)) {
+    return raise(env, Code::invalid_argument, "checkTarget: expected a target of this processor");
+  }
+  const TargetCheck& check = target_check(target);
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("passed", check.passed);
+  result.Set("wrong", check.wrong);
+  result.Set("milliseconds", check.milliseconds);
+  return result;
+}
+
+// firstToWarn(): true for the first caller of this process, whatever its thread.
+Napi::Value FirstToWarn(const Napi::CallbackInfo& info) {
+  static std::atomic<bool> warned{false};
+  return Napi::Boolean::New(info.Env(), !warned.exchange(true));
 }
 
 // The CUDA library and its devices: { library: path | null, reason, devices: [{ name, runtime, capability, ..., unfit
@@ -146,6 +181,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(addon);
   addon->mailbox = Mailbox::open(env);
   exports.Set("cpuInfo", Napi::Function::New(env, CpuInfo, "cpuInfo"));
+  exports.Set("checkTarget", Napi::Function::New(env, CheckTarget, "checkTarget"));
+  exports.Set("firstToWarn", Napi::Function::New(env, FirstToWarn, "firstToWarn"));
   exports.Set("cudaInfo", Napi::Function::New(env, CudaInfo, "cudaInfo"));
   exports.Set("errorCodes", Napi::Function::New(env, ErrorCodes, "errorCodes"));
   exports.Set("kernels", Napi::Function::New(env, Kernels, "kernels"));

@@ -1,5 +1,6 @@
 #include "napi/engine.h"
 
+#include "core/self_check.h"
 #include "napi/process_group.h"
 
 #include <cmath>
@@ -66,6 +67,12 @@ NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Na
     raise(info.Env(), Code::device_unavailable,
           cuda ? "NativeEngine: no CUDA library: " + device_library().reason
                : "NativeEngine: this processor has no target '" + name + "'");
+    return;
+  }
+  if (const bool cuda = target == mome::Target::cuda; !cuda && !target_check(target).passed) {
+    raise(info.Env(), Code::device_unavailable,
+          "NativeEngine: the self-check of target '" + name +
+              "' failed on this processor: " + target_check(target).wrong);
     return;
   }
   std::shared_ptr<Device> device;

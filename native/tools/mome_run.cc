@@ -35,6 +35,7 @@
 #include "core/engine.h"
 #include "core/ops/spec.h"
 #include "core/random.h"
+#include "core/self_check.h"
 
 namespace mome {
 namespace {
@@ -288,7 +289,7 @@ Status measure(Model& model, const Options& options, const std::string& where, c
 Status run(const Options& options) {
   Manifest manifest;
   MOME_RETURN_IF_ERROR(read_manifest(options.manifest, manifest));
-  Target target = best_target();
+  Target target = Target::ref;
   std::shared_ptr<Device> device;
   std::string where = "cpu";
   if (options.device == "cuda") {
@@ -299,7 +300,13 @@ Status run(const Options& options) {
     DeviceDescription description;
     MOME_RETURN_IF_ERROR(library.api->describe(0, description));
     where = description.name;
-  } else if (!options.target.empty() && !parse_target(options.target, target)) {
+  } else if (options.target.empty()) {
+    target = chosen_target().target;
+    for (const Target rejected : chosen_target().rejected) {
+      std::fprintf(stderr, "mome_run: the self-check of %s failed: %s\n", target_name(rejected).data(),
+                   target_check(rejected).wrong.c_str());
+    }
+  } else if (!parse_target(options.target, target)) {
     return error(Code::invalid_argument, "expected a target, got %s", options.target.c_str());
   }
   WeightType type;

@@ -23,7 +23,8 @@ namespace {
 
 inline constexpr int kSumLimit = weight_sum_limit(Target::MOME_ISA);
 
-#if defined(__AVX512F__)
+#if defined(MOME_EMULATED)  // emulated.h has them
+#elif defined(__AVX512F__)
 
 using Word = uint32_t;
 struct Ints {

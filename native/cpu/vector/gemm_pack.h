@@ -103,7 +103,8 @@ struct PanelGroups {
 
 // ---- Transposition in registers ---------------------------------------------------------------------------------------------
 
-#if defined(__AVX512F__)
+#if defined(MOME_EMULATED)  // emulated.h has it
+#elif defined(__AVX512F__)
 inline void transpose(Vec (&m)[16]) {
   __m512 a[16];
   for (int i = 0; i < 16; i += 2) {

@@ -8,13 +8,15 @@
 
 #include "cpu/vector/simd.h"
 
-#if defined(__AVX512BF16__)
+#if defined(MOME_EMULATED)  // emulated.h has them
+#define MOME_HAS_PAIRS MOME_EMULATED_BF16
+#elif defined(__AVX512BF16__)
 #define MOME_HAS_PAIRS 1
 #else
 #define MOME_HAS_PAIRS 0
 #endif
 
-#if MOME_HAS_PAIRS
+#if MOME_HAS_PAIRS && !defined(MOME_EMULATED)
 
 namespace mome::MOME_ISA {
 namespace {

@@ -1,13 +1,17 @@
 // One vector of float32 lanes for the instruction set this translation unit is compiled for (see kernels.h).
 #pragma once
 
-#include <immintrin.h>
-
-#include <cstdint>
-
 #ifndef MOME_ISA
 #error "define MOME_ISA (such as avx512_vnni) before including"
 #endif
+
+#if defined(MOME_EMULATED)
+#include "cpu/vector/emulated.h"
+#else
+
+#include <immintrin.h>
+
+#include <cstdint>
 
 namespace mome::MOME_ISA {
 namespace {
@@ -137,3 +141,5 @@ inline void load_bf16(const void* p, Vec& low, Vec& high) {
 
 }  // namespace
 }  // namespace mome::MOME_ISA
+
+#endif

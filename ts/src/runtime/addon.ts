@@ -149,8 +149,19 @@ export interface CpuInfo {
   readonly availableCores: number;
   /** Kernel sets this processor can run. */
   readonly targets: readonly string[];
-  /** The fastest of them. */
+  /** The fastest of them whose self-check passes. */
   readonly best: string;
+  /** Faster ones whose self-check failed, fastest first, and what was computed wrongly. */
+  readonly rejected: readonly { readonly target: string; readonly reason: string }[];
+}
+
+/** The self-check of a kernel set: small products, an attention and an expert against the plain kernels. */
+export interface TargetCheck {
+  readonly passed: boolean;
+  /** What was computed wrongly, empty where nothing was. */
+  readonly wrong: string;
+  /** Time of the check, which is done once per process. */
+  readonly milliseconds: number;
 }
 
 /** A CUDA device. */
@@ -218,6 +229,10 @@ export interface Addon {
   /** The library for MPI, or why there is none. */
   communicatorInfo(): { readonly library: string | null; readonly reason: string };
   cpuInfo(): CpuInfo;
+  /** @param target a kernel set that this processor has */
+  checkTarget(target: string): TargetCheck;
+  /** True for the first caller of this process, whatever its thread. */
+  firstToWarn(): boolean;
   cudaInfo(): CudaInfo;
   errorCodes(): string[];
   kernels(): KernelEntry[];

@@ -38,15 +38,30 @@ export async function diagnose(): Promise<DoctorReport> {
     checks.push({
       name: 'cpu',
       ok: true,
-      detail: `${cpu.model}, ${cpu.availableCores} cores for this process, fastest kernels: ${cpu.best}`,
+      detail: `${cpu.model}, ${cpu.availableCores} cores for this process, fastest kernels: ${fastest(cpu)}`,
     });
-    for (const target of cpu.targets) checks.push(await probe(`target ${target}`, { target }));
+    for (const target of cpu.targets) checks.push(await probeTarget(target));
     checks.push(...(await probeCuda()));
     checks.push(mpi());
   } catch (error) {
     checks.push({ name: 'addon', ok: false, detail: (error as Error).message });
   }
   return { ok: checks.every(({ ok }) => ok), checks, cpu };
+}
+
+/** The kernels that models run on, and which are left out for them. */
+function fastest({ best, rejected }: CpuInfo): string {
+  const names = rejected.map(({ target }) => target).join(', ');
+  return names === '' ? best : `${best}, because the self-check failed for ${names}`;
+}
+
+async function probeTarget(target: string): Promise<DoctorCheck> {
+  const name = `target ${target}`;
+  const { passed, wrong, milliseconds } = addon().checkTarget(target);
+  if (!passed) return { name, ok: false, detail: `the self-check failed: ${wrong}` };
+  const { ok, detail } = await probe(name, { target });
+  const checked = target === 'ref' ? '' : `, self-check passed in ${milliseconds.toFixed(1)} ms`;
+  return { name, ok, detail: ok ? `${detail}${checked}` : detail };
 }
 
 /** Each CUDA device, or why there is none. None, or one that is too old, is no failure: models run elsewhere then. */

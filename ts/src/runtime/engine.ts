@@ -4,6 +4,7 @@
 import { onAbort } from './abort.ts';
 import {
   type AdamwOptions,
+  type Addon,
   addon,
   type DType,
   type FileRegion,
@@ -25,7 +26,10 @@ import type { InputFile } from './input-file.ts';
 export interface EngineOptions {
   /** Worker threads, the coordinator included; default: the physical cores this process may use. */
   readonly threads?: number;
-  /** Kernel set `ref`, `avx2`, `avx2_vnni`, `avx512`, `avx512_vnni` or `avx512_bf16`; default: `MOME_TARGET`, else the fastest this processor has. */
+  /**
+   * Kernel set `ref`, `avx2`, `avx2_vnni`, `avx512`, `avx512_vnni` or `avx512_bf16`; default: `MOME_TARGET`, else the fastest this processor
+   * has whose self-check passes.
+   */
   readonly target?: string;
   /** Where runs take place; default: this processor. */
   readonly device?: Device;
@@ -47,6 +51,20 @@ function free({ engine, weights }: Held): void {
   engine.dispose();
 }
 
+/** The fastest kernel set whose self-check passes; warns once per process of faster ones that fail. */
+function defaultTarget(a: Addon): string {
+  const { best, rejected } = a.cpuInfo();
+  if (rejected.length > 0 && a.firstToWarn()) {
+    const reasons = rejected.map(({ target, reason }) => `${target} (${reason})`).join(', ');
+    process.emitWarning(
+      `expected every kernel set to compute rightly, the self-check failed for ${reasons}; ${best} is taken instead. ` +
+        '"mome doctor" checks all kernel sets.',
+      { type: 'MomeWarning', code: 'MOME_TARGET_REJECTED' },
+    );
+  }
+  return best;
+}
+
 /** Threads and scratch memory that runs share. Runs are done one after the other, in the order of their calls. */
 export class Engine {
   readonly threads: number;
@@ -58,7 +76,10 @@ export class Engine {
   /** Bytes that V8 was last told of. */
   #accounted = 0;
 
-  /** @throws MomeError `MOME_DEVICE_UNAVAILABLE` for a target this processor lacks, `MOME_INVALID_ARGUMENT` */
+  /**
+   * @throws MomeError `MOME_DEVICE_UNAVAILABLE` for a target that this processor lacks or whose self-check fails,
+   * `MOME_INVALID_ARGUMENT`
+   */
   constructor({ threads, target, device = { kind: 'cpu' }, memoryLimit = 0 }: EngineOptions = {}) {
     check(
       threads === undefined || (Number.isInteger(threads) && threads >= 0 && threads <= 1024),
@@ -73,7 +94,7 @@ export class Engine {
     this.device = device;
     this.#native = native((a) =>
       device.kind === 'cpu'
-        ? new a.NativeEngine(threads ?? 0, target || process.env.MOME_TARGET || a.cpuInfo().best)
+        ? new a.NativeEngine(threads ?? 0, target || process.env.MOME_TARGET || defaultTarget(a))
         : new a.NativeEngine(threads ?? 1, 'cuda', device.index, memoryLimit),
     );
     this.#held = { engine: this.#native, weights: [] };
