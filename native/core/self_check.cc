@@ -29,13 +29,13 @@ Numbers numbers(uint64_t seed, int64_t count, float size = 1) {
 class Kernels {
  public:
   Kernels(Target target, const KernelTable& table, Target checked)
-      : target_(target), table_(table), rounds_(multiplies_bf16(checked)) {}
+      : target_(target), table_(table), checked_(checked) {}
 
   // A weight as the target reads it.
   Status matrix(const Numbers& weight, int64_t rows, int64_t columns, WeightType type, Matrix& matrix) {
     matrix = {};
     matrix.rows = rows, matrix.columns = columns, matrix.type = type;
-    matrix.rounds_rows = rounds_ && type == WeightType::bf16;
+    matrix.rounds_rows = multiplies_bf16(checked_) && type == WeightType::bf16;
     if (const Packer* packer = table_.packer(target_); packer != nullptr) {
       AlignedMemory packed;
       if (!packed.reserve(packer->size(rows, columns, Form::packed, type)))
@@ -48,6 +48,8 @@ class Kernels {
     auto store = std::make_unique<WeightStore>(type);
     MOME_RETURN_IF_ERROR(store->add("w", {rows, columns}, weight.data(), rows * columns));
     MOME_RETURN_IF_ERROR(store->pack(0, Form::packed, Target::ref, type, pool_));  // rounds the plain form
+    if (type == WeightType::i8)
+      round_weights(rows, columns, weight_sum_limit(checked_), store->at(0).host[Form::plain].floats());
     matrix.data = store->at(0).host[Form::plain].floats();
     plain_.push_back(std::move(store));
     return {};
@@ -67,7 +69,7 @@ class Kernels {
  private:
   Target target_;
   const KernelTable& table_;
-  bool rounds_;
+  Target checked_;
   ThreadPool pool_{1};
   std::vector<AlignedMemory> packed_;
   std::vector<std::unique_ptr<WeightStore>> plain_;

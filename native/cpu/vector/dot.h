@@ -21,9 +21,13 @@
 namespace mome::MOME_ISA {
 namespace {
 
+#if defined(MOME_EMULATED)  // emulated.h has the others
+inline constexpr int kSumLimit = kNoSumLimit;
+#else
 inline constexpr int kSumLimit = weight_sum_limit(Target::MOME_ISA);
+#endif
 
-#if defined(MOME_EMULATED)  // emulated.h has them
+#if defined(MOME_EMULATED)
 #elif defined(__AVX512F__)
 
 using Word = uint32_t;

@@ -215,9 +215,8 @@ inline Ints load_ints(const int32_t* p) {
 }
 inline void store_ints(int32_t* p, Ints x) { std::memcpy(p, &x, sizeof x); }
 using Word = uint32_t;
-inline Ints set1_word(const Word* at) {
-  const Word word = *at;
-  return parts<Ints>([&](int) { return all_bits(static_cast<int32_t>(word)); });
+inline Ints set1_word(const Word* word) {
+  return parts<Ints>([&](int) { return all_bits(static_cast<int32_t>(*word)); });
 }
 inline Vec to_float(Ints x) {
   return parts<Vec>([&](int i) { return __builtin_convertvector(x.part[i], Floats); });
@@ -250,7 +249,7 @@ inline constexpr int kDotDepth = 4;
 inline constexpr int32_t kQuantOffset = 128;
 inline Ints load_weights(const std::byte* step, int v) {
   Ints x;
-  std::memcpy(&x, step + v * static_cast<int64_t>(sizeof x), sizeof x);
+  std::memcpy(&x, step + v * kLanes * kDotDepth, sizeof x);
   return x;
 }
 // An unsigned byte times a signed one fits 16 bits.
@@ -274,7 +273,7 @@ inline void quantise_words(Vec x, Word* words) {
 inline constexpr int kDotDepth = 2;
 inline constexpr int32_t kQuantOffset = 0;
 inline Ints load_weights(const std::byte* step, int v) {
-  const std::byte* p = step + v * 2 * kLanes;
+  const std::byte* p = step + v * kLanes * kDotDepth;
   int16_t wide[2 * kLanes];
   for (int i = 0; i < 2 * kLanes; ++i) wide[i] = static_cast<int8_t>(p[i]);
   Ints x;
