@@ -83,7 +83,7 @@ struct Case {
   std::function<Status(Kernels&, float* out)> run;
 };
 
-// Three times what is seen, and no more: every defect of an instruction is far larger.
+// Rounding lies far below both; every defect of an instruction lies far above.
 constexpr double kBound = 1e-6;
 // Where kernels round to bfloat16 what they made in float32, a number in the middle of two may go either way.
 constexpr double kRoundedBound = 2e-4;
