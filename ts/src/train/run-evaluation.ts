@@ -1,6 +1,7 @@
 /** How good the model of a run is on held-out data: numbers for its metrics, and the one that says which of its models is the best. */
 import { resolve } from 'node:path';
 import { Vlmo } from '../inference/vlmo.ts';
+import type { Objective } from '../model/objectives.ts';
 import { check } from '../runtime/errors.ts';
 import { exists } from '../runtime/files.ts';
 import { openPairs } from './data/pair-files.ts';
@@ -91,24 +92,26 @@ export async function requireEvaluation(data: DataDescription, folder: string): 
     check(await exists(path), 'MOME_NOT_FOUND', `recipe: evaluation: expected ${path}, found nothing`);
 }
 
-/** The head that an evaluation reads: what it is called, and how its parameters begin. */
-const headOf = (data: DataDescription): readonly [string, string] =>
+/** The head that an evaluation reads: what it is called, the objectives that train it, and how its parameters begin. */
+const headOf = (data: DataDescription): readonly [string, readonly Objective[], string] =>
   'questions' in data
-    ? ['answer', 'vqa_classifier.']
+    ? ['answer', ['vqa'], 'vqa_classifier.']
     : 'statements' in data
-      ? ['statement', 'nlvr2_classifier.']
-      : ['contrastive', 'itc_'];
+      ? ['statement', ['nlvr2'], 'nlvr2_classifier.']
+      : ['contrastive', ['itc', 'irtr'], 'itc_'];
 
 /**
  * Refuses data that the model of a run will have no head for.
  *
- * @param written the parameters that the run leaves
+ * @param objectives of all phases
+ * @param given the parameters that the run starts from
  * @throws MomeError `MOME_INVALID_CONFIG`
  */
-export function requireHead(data: DataDescription, written: Iterable<string>): void {
-  const [name, prefix] = headOf(data);
+export function requireHead(data: DataDescription, objectives: readonly Objective[], given: Iterable<string>): void {
+  const [name, trainedBy, prefix] = headOf(data);
   check(
-    [...written].some((parameter) => parameter.startsWith(prefix)),
+    trainedBy.some((objective) => objectives.includes(objective)) ||
+      [...given].some((parameter) => parameter.startsWith(prefix)),
     'MOME_INVALID_CONFIG',
     `recipe: evaluation: expected data for a head that the run trains or starts from, got data for the ${name} head`,
   );

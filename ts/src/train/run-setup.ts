@@ -3,7 +3,6 @@
  */
 import { join, resolve } from 'node:path';
 import { presets, type VlmoConfig } from '../architecture/config.ts';
-import { parameterShapes } from '../architecture/parameters.ts';
 import {
   type Checkpoint,
   configToRun,
@@ -102,6 +101,9 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
   try {
     const evaluate = await evaluationOf(recipe, options);
     await requireInputs(recipe, data.dataset);
+    requireSameAnswers(recipe, data.answers);
+    const objectives = recipe.phases.flatMap((phase) => phase.objectives);
+    if (recipe.evaluation) requireHead(recipe.evaluation, objectives, start?.checkpoint.entries.keys() ?? []);
     // An older run goes when what takes its place can be read.
     if (overwrite && isFirst) await requireFreshFolder(output, true);
     const vocabulary = await madeByFirst((isThere) =>
@@ -120,11 +122,6 @@ async function runFrom(start: Start | undefined, recipe: Recipe, options: Recipe
       'recipe: phases: expected trainable to name parameters that the objectives read, got none',
     );
     const omit = (name: string) => plan.untrained.has(name) && isHead(name);
-    if (recipe.evaluation)
-      requireHead(
-        recipe.evaluation,
-        [...parameterShapes(config).keys()].filter((name) => !omit(name)),
-      );
     if (isFirst) options.onStart(plan);
     const parameters = await startingParameters(config, checkpoint, recipe.seed, recipe.initialValues);
     const startHash = checkpoint ? await hashOfParameters(parameters) : '';
@@ -194,6 +191,16 @@ async function requireInputs({ phases }: Recipe, dataset: Dataset): Promise<void
   }
 }
 
+/** @throws MomeError `MOME_INVALID_CONFIG` for a model with another number of answers than the list has */
+function requireSameAnswers({ model }: Recipe, answers: readonly string[] | undefined): void {
+  const named = typeof model === 'object' ? model.answers : undefined;
+  check(
+    named === undefined || answers === undefined || named === answers.length,
+    'MOME_INVALID_CONFIG',
+    `recipe: model: expected answers to be left out, or the ${answers?.length} of the data's list, got ${named}`,
+  );
+}
+
 /** Side of the model's pictures, known before its data are read. */
 function imageSizeOf({ imageSize, model }: Recipe, start: Start | undefined): number {
   const sizes = typeof model === 'string' ? presets[model] : (model ?? start?.config);
@@ -207,12 +214,6 @@ function configOf(
   vocabularySize: number | undefined,
   answers: readonly string[] | undefined,
 ): VlmoConfig {
-  const named = typeof recipe.model === 'object' ? recipe.model.answers : undefined;
-  check(
-    named === undefined || answers === undefined || named === answers.length,
-    'MOME_INVALID_CONFIG',
-    `recipe: model: expected answers to be left out, or the ${answers?.length} of the data's list, got ${named}`,
-  );
   // A model that goes on with its own vocabulary may have room for more pieces.
   const size = recipe.vocabulary === undefined && start ? start.config.vocabularySize : vocabularySize;
   const own = recipeConfig(recipe, size, start?.config);

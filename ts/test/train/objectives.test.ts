@@ -263,6 +263,8 @@ describe('weights of losses', () => {
     four.dispose();
     await expectCode(() => create(['mlm'], { lossWeights: { mlm: -1 } }), 'MOME_INVALID_ARGUMENT');
     await expectCode(() => create(['mlm'], { lossWeights: { mml: 1 } as never }), 'MOME_INVALID_ARGUMENT');
+    const idle = await expectCode(() => create(['mlm'], { lossWeights: { vqa: 1 } }), 'MOME_INVALID_ARGUMENT');
+    expect(idle.message).toContain('got one of vqa');
   });
 });
 

@@ -65,6 +65,58 @@ describe('a folder with an older run', () => {
     expect(await readdir(output)).toEqual(before);
   });
 
+  it('stays whole where no head of the new run could be measured', async () => {
+    const { output, run } = runner();
+    await run();
+    const before = await readdir(output);
+    // The heads of answers and statements are there, and nobody trains them.
+    const files = { images: '.', annotations: 'recipe.json' };
+    for (const evaluation of [
+      { ...files, questions: 'recipe.json' },
+      { images: '.', statements: 'recipe.json' },
+    ]) {
+      const error = await expectCode(() => run({ ...recipe, evaluation }, { overwrite: true }), 'MOME_INVALID_CONFIG');
+      expect(error.message).toMatch(/evaluation: expected data for a head that the run trains/);
+    }
+    expect(await readdir(output)).toEqual(before);
+  });
+
+  it('stays whole where the model has another number of answers than the list', async () => {
+    const { output, run } = runner();
+    await run();
+    const before = await readdir(output);
+    const questions = ['red', 'green'].map((answer, id) => ({
+      image_id: id,
+      question_id: id,
+      question: 'what?',
+      answer,
+    }));
+    const annotations = questions.map(({ answer, ...of }) => ({
+      ...of,
+      multiple_choice_answer: answer,
+      answers: Array(10).fill({ answer }),
+    }));
+    await writeFile(join(folder, 'questions.json'), JSON.stringify({ questions }));
+    await writeFile(join(folder, 'annotations.json'), JSON.stringify({ annotations }));
+    for (const id of [0, 1]) await copyFile(join(folder, `${id}.png`), join(folder, `p_00000000000${id}.png`));
+    const data = {
+      questions: 'questions.json',
+      annotations: 'annotations.json',
+      images: '.',
+      answers: { fewest: 1 },
+    };
+    const vqa = (answers: number) => ({
+      ...recipe,
+      model: { ...tinyRecipeModel, answers },
+      data,
+      phases: [{ objectives: ['vqa'], steps: 1, learningRate: 1e-3 }],
+    });
+    const error = await expectCode(() => run(vqa(3), { overwrite: true }), 'MOME_INVALID_CONFIG');
+    expect(error.message).toMatch(/left out, or the 2 of the data's list, got 3/);
+    expect(await readdir(output)).toEqual(before);
+    await run(vqa(2), { overwrite: true });
+  });
+
   it('lends nothing to a new run: a vocabulary that was left is learned anew', async () => {
     const { output, run } = runner();
     await mkdir(output);
