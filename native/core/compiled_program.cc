@@ -112,10 +112,11 @@ Status DecodedPlan::decode(const DecodeRequest& request, size_t& workspace) {
   const CompiledProgram& compiled = request.compiled;
   const Program& program = *compiled.program;
   const size_t count = program.instructions.size();
-  const bool all = generation != request.weights.generation() || arena != request.arena;
+  const bool all = generation != request.weights.generation() || arena != request.arena || cut != &blocking();
   generation = 0;  // until all went well
   if (all) {
     arena = request.arena;
+    cut = &blocking();
     buffers.resize(program.buffers.size());
     for (size_t i = 0; i < buffers.size(); i++) {
       buffers[i].data = arena == nullptr ? nullptr : const_cast<std::byte*>(arena) + plan.offsets[i];

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/arena.h"
+#include "core/blocking.h"
 #include "core/decode.h"
 #include "core/program.h"
 #include "core/weights.h"
@@ -39,11 +40,12 @@ struct DecodeRequest {
 };
 
 // A plan with its instructions decoded. The next run of the same shape reuses the decoded calls. They are invalid once
-// the arena moves or weights change.
+// the arena moves, weights change or work is cut in another way.
 struct DecodedPlan {
   ArenaPlan plan;
   const std::byte* arena = nullptr;
   uint64_t generation = 0;  // of the weights; 0 = nothing decoded yet
+  const Blocking* cut = nullptr;
   std::vector<Located> buffers;
   std::vector<Call> calls;
   std::vector<size_t> workspaces;          // bytes each call asks for

@@ -2,6 +2,7 @@
 // worker threads and double loading are safe.
 #include <atomic>
 
+#include "core/blocking.h"
 #include "core/device.h"
 #include "core/finite.h"
 #include "core/kernel.h"
@@ -29,7 +30,7 @@ std::string cpu_model() {
   return model;
 }
 
-// This processor, the CPU targets it has, the one to take, and the faster ones whose self-check failed.
+// This processor, the CPU targets it has, the one to take, the faster ones whose self-check failed.
 Napi::Value CpuInfo(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Napi::Object result = Napi::Object::New(env);
@@ -52,6 +53,32 @@ Napi::Value CpuInfo(const Napi::CallbackInfo& info) {
   result.Set("best", std::string(target_name(choice.target)));
   result.Set("rejected", rejected);
   return result;
+}
+
+// blocking(): how work is cut on this processor, where that is from, and how cpuid names the processor.
+Napi::Value GetBlocking(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Napi::Object fields = Napi::Object::New(env);
+  for (const BlockingField& each : blocking_fields())
+    fields.Set(each.name, static_cast<double>(blocking().*each.field));
+  const ProcessorKind kind = this_processor();
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("fields", fields);
+  result.Set("source", blocking_source());
+  result.Set("vendor", kind.vendor);
+  result.Set("family", kind.family);
+  result.Set("model", kind.model);
+  return result;
+}
+
+// setBlocking(text), such as "depth_steps=384", for measuring: while no run goes on.
+Napi::Value SetBlocking(const Napi::CallbackInfo& info) {
+  Blocking fresh = blocking();
+  if (!info[0].IsString()) return raise(info.Env(), Code::invalid_argument, "setBlocking: expected a text");
+  const Status status = parse_blocking(info[0].As<Napi::String>().Utf8Value(), fresh);
+  if (!status.ok()) return raise(info.Env(), status);
+  set_blocking(fresh);
+  return info.Env().Undefined();
 }
 
 // checkTarget(target): the self-check of a CPU target that this processor has: { passed, wrong, milliseconds }.
@@ -180,6 +207,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   auto* addon = new AddonState();
   env.SetInstanceData(addon);
   addon->mailbox = Mailbox::open(env);
+  exports.Set("blocking", Napi::Function::New(env, GetBlocking, "blocking"));
+  exports.Set("setBlocking", Napi::Function::New(env, SetBlocking, "setBlocking"));
   exports.Set("cpuInfo", Napi::Function::New(env, CpuInfo, "cpuInfo"));
   exports.Set("checkTarget", Napi::Function::New(env, CheckTarget, "checkTarget"));
   exports.Set("firstToWarn", Napi::Function::New(env, FirstToWarn, "firstToWarn"));

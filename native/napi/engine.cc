@@ -1,5 +1,6 @@
 #include "napi/engine.h"
 
+#include "core/blocking.h"
 #include "core/self_check.h"
 #include "napi/process_group.h"
 
@@ -73,6 +74,10 @@ NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Na
     raise(info.Env(), Code::device_unavailable,
           "NativeEngine: the self-check of target '" + name +
               "' failed on this processor: " + target_check(target).wrong);
+    return;
+  }
+  if (!blocking_status().ok()) {
+    raise(info.Env(), blocking_status());
     return;
   }
   std::shared_ptr<Device> device;

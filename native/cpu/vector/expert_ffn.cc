@@ -1,8 +1,8 @@
 // expert_ffn: out = x + row_scale * gamma * fc2_e(gelu(fc1_e(layer_norm_e(x)))) for the row range of each expert e.
 //
-// 4 rows width hidden FLOPs forward, twice that backward. A block of rows (kRowBlock, backward kSumRowBlock) goes
-// through the whole branch before the next: the layer norm happens while the rows are packed for fc1, GELU on fc1's
-// finished tiles, and the scale and the residual on fc2's, so only the block's hidden activations are written in
+// 4 rows width hidden FLOPs forward, twice that backward. A block of rows (Blocking::row_block, backward kSumRowBlock)
+// goes through the whole branch before the next: the layer norm happens while the rows are packed for fc1, GELU on
+// fc1's finished tiles, and the scale and the residual on fc2's, so only the block's hidden activations are written in
 // between, in the order in which fc2 reads them. Float32 accumulators, one chain per element (gemm.h).
 #include "core/ops/expert_ffn.h"
 #include "cpu/vector/gemm.h"
@@ -43,12 +43,12 @@ struct ExpertFfnForwardWorkspace : Carver {
   GemmWorkspace fc1, fc2;
   ExpertFfnForwardWorkspace(const ExpertFfnForward& args, int threads, std::byte* base)
       : Carver{base},
-        hidden(take<float>(smaller(args.rows, kRowBlock) * packed_row_floats(args.hidden))),
-        hidden_scales(take<float>(smaller(args.rows, kRowBlock) * quant_blocks(args.hidden))),
-        moments(take<Moments>(smaller(args.rows, kRowBlock))),
+        hidden(take<float>(smaller(args.rows, blocking().row_block) * packed_row_floats(args.hidden))),
+        hidden_scales(take<float>(smaller(args.rows, blocking().row_block) * quant_blocks(args.hidden))),
+        moments(take<Moments>(smaller(args.rows, blocking().row_block))),
         shared(used),
-        fc1(*this, smaller(args.rows, kRowBlock), args.hidden, args.width, threads),
-        fc2(at(shared), smaller(args.rows, kRowBlock), args.width, args.hidden, threads, false) {}
+        fc1(*this, smaller(args.rows, blocking().row_block), args.hidden, args.width, threads),
+        fc2(at(shared), smaller(args.rows, blocking().row_block), args.width, args.hidden, threads, false) {}
 };
 
 inline size_t expert_ffn_forward_workspace(const ExpertFfnForward& args, int threads) {
@@ -95,15 +95,16 @@ inline void expert_ffn_forward_i8(ThreadPool& pool, int64_t rows, const ExpertFf
                                   kQuantBlock};
   quantise_rows(pool, normed, 0, rows, input, workspace.fc1);
   // Whole blocks of columns under one scale.
-  const PanelGroups blocks(panels_of(hidden), kBlockPanels, kBlockPanels, 1, kItemsPerThread, pool.threads());
-  multiply_i8_groups(pool, rows, blocks, kItemsPerThread, input, static_cast<const std::byte*>(expert.fc1.packed),
-                     workspace.fc1.scratch, workspace.fc1.scratch_stride,
+  const PanelGroups blocks(panels_of(hidden), kBlockPanels, kBlockPanels, 1, blocking().items_per_thread,
+                           pool.threads());
+  multiply_i8_groups(pool, rows, blocks, input, static_cast<const std::byte*>(expert.fc1.packed), workspace.fc1.scratch,
+                     workspace.fc1.scratch_stride,
                      [&](int64_t row, int64_t tile_rows, int64_t first_panel, int64_t last_panel, float* tiles, int) {
                        const int64_t column = first_panel * kPanel;
                        gelu_quantise(row, tile_rows, column, smaller(hidden, last_panel * kPanel) - column, tiles,
                                      expert.fc1_bias, activations);
                      });
-  multiply_i8(pool, 0, rows, width, kItemsPerThread, activations, static_cast<const std::byte*>(expert.fc2.packed),
+  multiply_i8(pool, 0, rows, width, activations, static_cast<const std::byte*>(expert.fc2.packed),
               workspace.fc2.scratch, workspace.fc2.scratch_stride, residual);
 }
 

@@ -4,10 +4,10 @@
 // gemm_over_rows: C[outputs, columns] = epilogue(A^T B) summed over rows, both packed here (a weight gradient).
 //
 // 2 rows columns depth FLOPs. Work is handed out as (block of row tiles) x (group of panels). Inside an item the depth
-// is cut into blocks; for each, panels run outside and row tiles inside: the block's A (at most 224 x 768 floats, 672
-// KiB) stays in the second-level cache while every panel of B passes by once. The unfinished sums of C wait in the
-// thread's scratch, in float32, so cutting the depth does not change the bits of the result. An epilogue gets a
-// finished tile while it is in the first-level cache:
+// is cut into blocks; for each, panels run outside and row tiles inside: the block's A
+// stays in the second-level cache while every panel of B passes by once (core/blocking.h has the numbers). The
+// unfinished sums of C wait in the thread's scratch, in float32, so cutting the depth does not change the bits of the
+// result. An epilogue gets a finished tile while it is in the first-level cache:
 //   epilogue(row, rows, column, columns, tile)   tile is [rows][kPanel], of which `columns` are real.
 // An epilogue may also have prefetch(row, rows, column, columns), which is called before a tile is multiplied.
 #pragma once
@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/blocking.h"
 #include "core/kernel.h"
 #include "core/thread_pool.h"
 #include "cpu/vector/carver.h"
@@ -24,20 +25,14 @@
 namespace mome::MOME_ISA {
 namespace {
 
-// A tile of A takes 42 KiB of the first-level cache, a panel of B 96 KiB of the second.
-inline constexpr int64_t kDepthBlock = 768;
-inline constexpr int64_t kBlockTiles = 16;     // tiles of A per item, 224 rows: with kDepthBlock two thirds of 1 MiB
-inline constexpr int64_t kItemPanels = 8;      // panels per item: A is read again once per item
-inline constexpr int64_t kItemsPerThread = 4;  // enough to even out threads that run at different speeds
-inline constexpr int64_t kRowBlock = 512;      // rows packed at a time: bounds the workspace
-// The same where rows are summed over: every block adds to all of the result.
+// Rows packed at a time where rows are summed over: every block adds to all of the result.
 inline constexpr int64_t kSumRowBlock = 2048;
-inline constexpr int64_t kRowBlockFloats = 4 << 20;  // and for very deep products 16 MiB
+inline constexpr int64_t kRowBlockFloats = 4 << 20;  // packed at a time in very deep products: 16 MiB
 inline constexpr int64_t kOutputBlock = 4096;        // outputs packed at a time in gemm_over_rows
 
 // The most rows packed at a time in a product of this depth.
 inline int64_t most_rows(int64_t depth) {
-  return larger(kMaxTileRows, smaller(kRowBlock, kRowBlockFloats / larger(1, depth)));
+  return larger(kMaxTileRows, smaller(blocking().row_block, kRowBlockFloats / larger(1, depth)));
 }
 // Rows per block when `rows` are cut into as few blocks of at most `most` as possible, evenly.
 inline int64_t even_step(int64_t rows, int64_t most) { return rows == 0 ? 0 : ceil_div(rows, ceil_div(rows, most)); }
@@ -45,9 +40,10 @@ inline int64_t even_step(int64_t rows, int64_t most) { return rows == 0 ? 0 : ce
 // Floats of scratch one thread needs; grows with each argument.
 inline int64_t tile_scratch(int64_t rows, int64_t columns, int64_t depth) {
   const int64_t one_tile = 4 * kMaxTileRows * kPanel;
-  if (depth <= kDepthBlock) return one_tile;
+  const Blocking& cut = blocking();
+  if (depth <= cut.depth_steps) return one_tile;
   return larger(one_tile,
-                smaller(rows, kBlockTiles * kMaxTileRows) * smaller(panels_of(columns), kItemPanels) * kPanel);
+                smaller(rows, cut.block_tiles * kMaxTileRows) * smaller(panels_of(columns), cut.item_panels) * kPanel);
 }
 // The same with 8-bit weights: finished tiles of a group, and before that the row that is being quantised.
 inline int64_t i8_scratch(int64_t depth) {
@@ -73,12 +69,13 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
   const Tiles tiles(rows);
   const int64_t panels = panels_of(columns);
   if (tiles.count == 0 || panels == 0) return;
-  const int64_t row_blocks = ceil_div(tiles.count, kBlockTiles);
+  const Blocking& cut = blocking();
+  const int64_t row_blocks = ceil_div(tiles.count, cut.block_tiles);
   const int64_t at_once = tiles.count == 1 ? panels_at_once(rows) : 1;
-  const PanelGroups groups(panels, at_once, kItemPanels, row_blocks, kItemsPerThread, pool.threads());
+  const PanelGroups groups(panels, at_once, cut.item_panels, row_blocks, cut.items_per_thread, pool.threads());
   // A single tile reads every panel once: uncut, so that the weights come in one stream.
   const int64_t steps = steps_of<Panel>(depth);
-  const int64_t depth_blocks = tiles.count == 1 ? 1 : larger(1, ceil_div(steps, kDepthBlock));
+  const int64_t depth_blocks = tiles.count == 1 ? 1 : larger(1, ceil_div(steps, cut.depth_steps));
   const int64_t block_steps = ceil_div(steps, depth_blocks);
   const int64_t panel_stride = steps * Panel::kStepBytes;
   const int64_t scratch_stride = tile_scratch(rows, columns, steps);
@@ -187,8 +184,7 @@ void gemm(ThreadPool& pool, int64_t begin, int64_t rows, int64_t columns, int64_
     if (b.type == WeightType::i8) {
       const QuantisedRows a{reinterpret_cast<Word*>(workspace.packed_a), workspace.row_scales, depth, larger(1, depth)};
       quantise_rows(pool, source, first, count, a, workspace);
-      multiply_i8(pool, first, count, columns, kItemsPerThread, a, b.data, workspace.scratch, workspace.scratch_stride,
-                  epilogue);
+      multiply_i8(pool, first, count, columns, a, b.data, workspace.scratch, workspace.scratch_stride, epilogue);
       continue;
     }
     const Tiles tiles(count);

@@ -11,6 +11,7 @@
 // depth.
 #pragma once
 
+#include "core/blocking.h"
 #include "core/quantise.h"
 #include "core/thread_pool.h"
 #include "cpu/vector/dot.h"
@@ -172,23 +173,21 @@ struct QuantisedRows {
   float* tile_scales(int64_t first_row) const { return scales + first_row * ceil_div(depth, block); }
 };
 
-// Weights of an item: they stay in the second-level cache while tiles pass by.
-inline constexpr int64_t kGroupBytes = 400 << 10;
 inline constexpr int64_t kBlockPanels = kQuantBlock / kPanel;
-inline constexpr int64_t kRowBlockTiles = 16;  // tiles of an item, as in gemm.h
 
 // Calls done(row, tile rows, first panel, last panel, tiles, worker) with the finished tiles [panels][R][kPanel] of
 // each group. `scratch` holds `scratch_stride` >= kMaxDotRows * panels of a group * kPanel floats per thread.
 template <typename Done>
-void multiply_i8_groups(ThreadPool& pool, int64_t rows, const PanelGroups& groups, int64_t items_per_thread,
-                        const QuantisedRows& a, const std::byte* packed_b, float* scratch, int64_t scratch_stride,
-                        const Done& done) {
+void multiply_i8_groups(ThreadPool& pool, int64_t rows, const PanelGroups& groups, const QuantisedRows& a,
+                        const std::byte* packed_b, float* scratch, int64_t scratch_stride, const Done& done) {
   const Tiles tiles = dot_tiles(rows);
   if (tiles.count == 0 || groups.panels == 0) return;
+  const Blocking& cut = blocking();
   // Enough items to even out threads of different speeds, but no more row blocks than needed: each reads the weights
   // again.
-  const int64_t row_blocks = smaller(tiles.count, larger(ceil_div(tiles.count, kRowBlockTiles),
-                                                         ceil_div(items_per_thread * pool.threads(), groups.count)));
+  const int64_t row_blocks = smaller(
+      tiles.count,
+      larger(ceil_div(tiles.count, cut.block_tiles), ceil_div(cut.items_per_thread * pool.threads(), groups.count)));
   const int64_t steps = dot_steps(a.depth), block_steps = dot_steps(smaller(a.block, a.depth));
   const int64_t panel_bytes = I8Panel::bytes(a.depth);
   pool.parallel_for(row_blocks * groups.count, [&](int64_t item, int worker) {
@@ -212,15 +211,15 @@ void multiply_i8_groups(ThreadPool& pool, int64_t rows, const PanelGroups& group
 
 // The same, handing each panel's tile to an epilogue as gemm.h defines it.
 template <typename Epilogue>
-void multiply_i8(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns, int64_t items_per_thread,
-                 const QuantisedRows& a, const std::byte* packed_b, float* scratch, int64_t scratch_stride,
-                 const Epilogue& epilogue) {
+void multiply_i8(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns, const QuantisedRows& a,
+                 const std::byte* packed_b, float* scratch, int64_t scratch_stride, const Epilogue& epilogue) {
   if (rows == 0 || columns == 0) return;
-  const int64_t most = larger(1, smaller(kBlockPanels, kGroupBytes / larger(1, I8Panel::bytes(a.depth))));
-  const PanelGroups groups(panels_of(columns), 1, most, ceil_div(dot_tiles(rows).count, kRowBlockTiles),
-                           items_per_thread, pool.threads());
+  const Blocking& cut = blocking();
+  const int64_t most = larger(1, smaller(kBlockPanels, cut.group_bytes / larger(1, I8Panel::bytes(a.depth))));
+  const PanelGroups groups(panels_of(columns), 1, most, ceil_div(dot_tiles(rows).count, cut.block_tiles),
+                           cut.items_per_thread, pool.threads());
   multiply_i8_groups(
-      pool, rows, groups, items_per_thread, a, packed_b, scratch, scratch_stride,
+      pool, rows, groups, a, packed_b, scratch, scratch_stride,
       [&](int64_t row, int64_t tile_rows, int64_t first_panel, int64_t last_panel, const float* finished, int) {
         for (int64_t panel = first_panel; panel < last_panel; ++panel) {
           const int64_t column = panel * kPanel;

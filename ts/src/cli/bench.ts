@@ -3,9 +3,19 @@ import type { Command } from 'commander';
 import { imageTokensOf } from '../architecture/config.ts';
 import type { Vlmo } from '../inference/vlmo.ts';
 import { check, MomeError } from '../runtime/errors.ts';
-import { interruption, type ModelFlags, progressBar, wholeNumber, withModel, withModelFlags } from './context.ts';
+import { type BenchCall, benchCalls } from './bench-calls.ts';
+import {
+  countNumber,
+  interruption,
+  type ModelFlags,
+  progressBar,
+  wholeNumber,
+  withModel,
+  withModelFlags,
+} from './context.ts';
 import { print, printJson } from './output.ts';
 import { table } from './table.ts';
+import { printTuning } from './tune-report.ts';
 
 /** One measured kind of call. */
 interface BenchRow {
@@ -19,6 +29,9 @@ interface BenchRow {
 interface BenchFlags extends ModelFlags {
   readonly seconds: number;
   readonly row?: readonly string[];
+  /** Numbers to measure, or all. */
+  readonly tune?: readonly string[] | true;
+  readonly rounds: number;
 }
 
 export function addBench(program: Command): void {
@@ -30,38 +43,47 @@ export function addBench(program: Command): void {
       .option('--row <name>', 'rows to time, such as "8 pictures"; repeatable', (name, all: string[] = []) => [
         ...all,
         name,
-      ]),
-  ).action(bench);
+      ])
+      .option(
+        '--tune [numbers]',
+        'measure how work is best cut on this machine, and print a row of native/core/blocking.cc; default: all numbers',
+        (numbers: string) => numbers.split(','),
+      )
+      .option('--rounds <n>', 'rounds of --tune', countNumber, 7),
+  ).action((flags: BenchFlags) => {
+    if (flags.tune) return printTuning(flags.tune === true ? undefined : flags.tune, flags);
+    return bench(flags);
+  });
 }
 
 async function bench(flags: BenchFlags): Promise<void> {
   const signal = interruption();
   await withModel(flags, async (model) => {
-    const works = chosenWorks(worksOf(model), flags.row);
+    const calls = chosenCalls(benchCalls(model), flags.row);
     const bar = progressBar('bench', flags.quiet);
     const rows: BenchRow[] = [];
     try {
-      for (const work of works) {
-        bar.update(rows.length, works.length);
+      for (const work of calls) {
+        bar.update(rows.length, calls.length);
         rows.push(await measure(work, flags.seconds, signal));
       }
     } finally {
       bar.stop(); // its timer would keep the process alive
       // What was measured before an interruption or a failure is printed too.
-      if (rows.length > 0) printRows(model, rows, works.length - rows.length, flags.json === true);
+      if (rows.length > 0) printRows(model, rows, calls.length - rows.length, flags.json === true);
     }
   });
 }
 
 /** @throws MomeError `MOME_INVALID_ARGUMENT` for a name that no row has */
-function chosenWorks(works: readonly Work[], names: readonly string[] | undefined): readonly Work[] {
-  const unknown = names?.find((asked) => !works.some(({ name }) => name === asked));
+function chosenCalls(calls: readonly BenchCall[], names: readonly string[] | undefined): readonly BenchCall[] {
+  const unknown = names?.find((asked) => !calls.some(({ name }) => name === asked));
   check(
     unknown === undefined,
     'MOME_INVALID_ARGUMENT',
-    `bench: expected rows of ${works.map(({ name }) => `"${name}"`).join(', ')}, got "${unknown}"`,
+    `bench: expected rows of ${calls.map(({ name }) => `"${name}"`).join(', ')}, got "${unknown}"`,
   );
-  return names === undefined ? works : works.filter(({ name }) => names.includes(name));
+  return names === undefined ? calls : calls.filter(({ name }) => names.includes(name));
 }
 
 /** @param missing rows that were asked for and not measured */
@@ -94,41 +116,7 @@ function printRows(model: Vlmo, rows: readonly BenchRow[], missing: number, json
   if (partial) print(`partial: ${missing} more rows were not measured`);
 }
 
-interface Work {
-  readonly name: string;
-  readonly items: number;
-  readonly call: (signal: AbortSignal) => Promise<unknown>;
-}
-
-/** Raw pictures, so that decoding is no part of the time. */
-function worksOf(model: Vlmo): Work[] {
-  const size = model.config.imageSize;
-  const images = Array.from({ length: 8 }, (_, image) => ({
-    data: new Uint8Array(size * size * 3).map((_, i) => (i * (2 * image + 1)) & 255),
-    width: size,
-    height: size,
-    channels: 3 as const,
-  }));
-  const text = 'a small picture of a happy cat';
-  const texts = Array.from({ length: 32 }, () => text);
-  return [
-    { name: '1 picture', items: 1, call: (signal) => model.embedImages(images.slice(0, 1), { signal }) },
-    { name: '8 pictures', items: 8, call: (signal) => model.embedImages(images, { signal }) },
-    { name: '1 text', items: 1, call: (signal) => model.embedTexts([text], { signal }) },
-    { name: '32 texts', items: 32, call: (signal) => model.embedTexts(texts, { signal }) },
-    {
-      name: '8 pairs',
-      items: 8,
-      call: (signal) =>
-        model.match(
-          images.map((image) => ({ image, text })),
-          { signal },
-        ),
-    },
-  ];
-}
-
-async function measure({ name, items, call }: Work, seconds: number, signal: AbortSignal): Promise<BenchRow> {
+async function measure({ name, items, call }: BenchCall, seconds: number, signal: AbortSignal): Promise<BenchRow> {
   await call(signal); // warms up: weights are packed when they are first needed
   const times: number[] = [];
   const end = performance.now() + 1000 * seconds;

@@ -59,8 +59,8 @@ export function countNumber(text: string): number {
   return value;
 }
 
-/** Loads the model a command was asked for, hands it over and frees it. Ctrl-C ends the loading too. */
-export async function withModel<T>(flags: ModelFlags, use: (model: Vlmo) => Promise<T>): Promise<T> {
+/** Loads the model a command was asked for. Ctrl-C ends the loading too. */
+export async function loadedModel(flags: ModelFlags): Promise<Vlmo> {
   const options: LoadOptions = {
     signal: interruption(),
     ...(flags.threads !== undefined && { threads: flags.threads }),
@@ -69,7 +69,12 @@ export async function withModel<T>(flags: ModelFlags, use: (model: Vlmo) => Prom
     ...(flags.target !== undefined && { target: flags.target }),
     ...(flags.dtype !== undefined && { dtype: flags.dtype }),
   };
-  const model = await Vlmo.load(flags.model, options);
+  return Vlmo.load(flags.model, options);
+}
+
+/** Loads the model a command was asked for, hands it over and frees it. */
+export async function withModel<T>(flags: ModelFlags, use: (model: Vlmo) => Promise<T>): Promise<T> {
+  const model = await loadedModel(flags);
   try {
     return await use(model);
   } finally {

@@ -2,6 +2,7 @@
  * Pictures, texts and pairs in one call: what each item is called in errors, and how a large call is cut into runs.
  */
 import type { TokenIds } from '../model/batch.ts';
+import { addon } from '../runtime/addon.ts';
 import type { ErrorItem } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 import type { TakenItems } from './arguments.ts';
@@ -36,18 +37,19 @@ export function functionOf({ images, texts, pairs }: TokenizedItems): 'embed' | 
   return images.length + texts.length === 0 ? 'match' : 'mixed';
 }
 
-/**
- * Most token rows one native run takes on a processor: enough to be compute-bound, and so few that latency stays bounded and that the
- * last-level cache keeps the q, k and v of a block, `cachedBytes` at most, until attention has read them.
- */
+/** Most token rows one native run takes on a processor: enough to be compute-bound, and so few that latency stays bounded. */
 const processorRows = 1600;
-const cachedBytes = 8 * 2 ** 20;
 /** A CUDA device takes 64 pictures of 197 tokens, which fill the multiprocessors of a Hopper GPU evenly. */
 const deviceRows = 64 * 197;
 
-/** Most token rows one native run takes, unless a single item has more; about so many in a mixed run. */
+/**
+ * Most token rows one native run takes, unless a single item has more; about so many in a mixed run. On a processor so few that its
+ * last-level cache keeps the q, k and v of a block, `run_bytes` at most, until attention has read them.
+ */
 export function rowsPerRun(onDevice: boolean, width: number): number {
-  return onDevice ? deviceRows : Math.min(processorRows, Math.floor(cachedBytes / (3 * 4 * width)));
+  if (onDevice) return deviceRows;
+  const { run_bytes } = addon().blocking().fields;
+  return Math.min(processorRows, Math.floor(run_bytes! / (3 * 4 * width)));
 }
 
 /** Numbers of pictures, texts and pairs. */

@@ -155,6 +155,18 @@ export interface CpuInfo {
   readonly rejected: readonly { readonly target: string; readonly reason: string }[];
 }
 
+/** How products and runs are cut (`native/core/blocking.h`). */
+export interface Blocking {
+  /** Its numbers by name, such as `depth_steps`. */
+  readonly fields: Readonly<Record<string, number>>;
+  /** Where they are from: the machine they were measured on, `MOME_BLOCKING`, `setBlocking`, or the defaults. */
+  readonly source: string;
+  /** This processor as cpuid names it. */
+  readonly vendor: string;
+  readonly family: number;
+  readonly model: number;
+}
+
 /** The self-check of a kernel set: small products, an attention and an expert against the plain kernels. */
 export interface TargetCheck {
   readonly passed: boolean;
@@ -229,6 +241,9 @@ export interface Addon {
   /** The library for MPI, or why there is none. */
   communicatorInfo(): { readonly library: string | null; readonly reason: string };
   cpuInfo(): CpuInfo;
+  blocking(): Blocking;
+  /** For measuring: sets numbers of `blocking`, such as `depth_steps=384`. No run may go on meanwhile. */
+  setBlocking(numbers: string): void;
   /** @param target a kernel set that this processor has */
   checkTarget(target: string): TargetCheck;
   /** True for the first caller of this process, whatever its thread. */

@@ -1,5 +1,5 @@
 /** `mome doctor`: lists this machine's devices and kernel sets, and checks whether the addon runs on it. */
-import { addon, type CpuInfo } from './addon.ts';
+import { addon, type Blocking, type CpuInfo } from './addon.ts';
 import { cudaInfo, deviceName, resolveDevice } from './device.ts';
 import { Engine, type EngineOptions } from './engine.ts';
 import { MomeError } from './errors.ts';
@@ -40,6 +40,7 @@ export async function diagnose(): Promise<DoctorReport> {
       ok: true,
       detail: `${cpu.model}, ${cpu.availableCores} cores for this process, fastest kernels: ${fastest(cpu)}`,
     });
+    checks.push({ name: 'blocking', ok: true, detail: blockingDetail(addon().blocking()) });
     for (const target of cpu.targets) checks.push(await probeTarget(target));
     checks.push(...(await probeCuda()));
     checks.push(mpi());
@@ -53,6 +54,12 @@ export async function diagnose(): Promise<DoctorReport> {
 function fastest({ best, rejected }: CpuInfo): string {
   const names = rejected.map(({ target }) => target).join(', ');
   return names === '' ? best : `${best}, because the self-check failed for ${names}`;
+}
+
+/** How work is cut on this processor. */
+function blockingDetail({ fields, source }: Blocking): string {
+  const numbers = Object.entries(fields).map(([name, value]) => `${name} ${value}`);
+  return `${source}: ${numbers.join(', ')}`;
 }
 
 async function probeTarget(target: string): Promise<DoctorCheck> {
