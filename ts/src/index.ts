@@ -20,6 +20,12 @@ export type { RawImage } from './image/pixels.ts';
 export { type Fusion, fusedScore, type Judgement } from './inference/fused-score.ts';
 export {
   type AnswerCandidate,
+  type BatchedOptions,
+  type BatchedRerankOptions,
+  type BatchedTopOptions,
+  Batcher,
+  type BatcherOptions,
+  type BatcherState,
   type CallOptions,
   type Embeddings,
   type ImageInput,
@@ -28,10 +34,12 @@ export {
   type MatchCalibration,
   type MixedItems,
   type MixedResults,
+  type Priority,
   type Profile,
   type Ranked,
   type RerankOptions,
   type RerankQuery,
+  type RunReport,
   type TopOptions,
   Vlmo,
 } from './inference/vlmo.ts';

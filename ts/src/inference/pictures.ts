@@ -29,6 +29,24 @@ export class PictureSet {
   }
 
   /**
+   * Pictures that were prepared before. The same bytes given twice are one picture of the run.
+   *
+   * @param prepared [S, S, 3] bytes of each input
+   */
+  static of(prepared: readonly Uint8Array[]): PictureSet {
+    const places = new Map<Uint8Array, number>();
+    for (const bytes of prepared) if (!places.has(bytes)) places.set(bytes, places.size);
+    const stride = prepared[0]?.length ?? 0;
+    const all = new Uint8Array(places.size * stride);
+    for (const [bytes, place] of places) all.set(bytes, place * stride);
+    return new PictureSet(
+      prepared.map((bytes) => ({ picture: places.get(bytes)! })),
+      all,
+      places.size,
+    );
+  }
+
+  /**
    * Nothing of the call goes on once it has failed.
    *
    * @param disposed stops it as well, for the caller to say why

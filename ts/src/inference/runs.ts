@@ -56,6 +56,11 @@ export class Runs {
     return this.#disposed.signal.aborted;
   }
 
+  /** Most token rows of one run, unless a single item has more. */
+  get rowsPerRun(): number {
+    return rowsPerRun(this.#onDevice, this.#config.width);
+  }
+
   dispose(): void {
     this.#disposed.abort();
     this.#programs.dispose();

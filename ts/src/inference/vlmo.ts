@@ -19,11 +19,11 @@ import {
 } from '../runtime/arguments.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
-import { Pace } from '../runtime/pace.ts';
 import { type MixedItems, noItems, takeImages, takeMixed, takePairs, takePicture } from './arguments.ts';
+import { Batcher, type BatcherOptions } from './batcher.ts';
 import { type Fusion, matchProbability } from './fused-score.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
-import { logSumExp, secondProbability, topOf } from './logits.ts';
+import { answersOf, maskPositions, masksOf, secondProbability } from './logits.ts';
 import type { MixedResults } from './mixed.ts';
 import type { ImageInput } from './pictures.ts';
 import type { Profile } from './profile.ts';
@@ -43,6 +43,15 @@ import {
 import { type Call, Runs } from './runs.ts';
 
 export type {
+  BatchedOptions,
+  BatchedRerankOptions,
+  BatchedTopOptions,
+  BatcherOptions,
+  BatcherState,
+  Priority,
+  RunReport,
+} from './batcher.ts';
+export type {
   AnswerCandidate,
   CallOptions,
   Embeddings,
@@ -58,6 +67,7 @@ export type {
   RerankQuery,
   TopOptions,
 };
+export { Batcher };
 
 const loadKinds: Kinds<LoadOptions> = {
   device: kinds.text,
@@ -242,10 +252,7 @@ export class Vlmo implements Fusion {
     const pictures = await this.#runs.pictures(call, [taken], () => ({ kind: 'picture' }));
     const items = [{ text, picture: 0 }];
     const { vqa_logits } = await this.#runs.run(call, 'answer', { pairs: items }, pictures, {});
-    return topOf(vqa_logits!, k).map((index) => ({
-      answer: this.#answers?.[index] ?? `answer ${index}`,
-      score: 1 / (1 + Math.exp(-vqa_logits![index]!)),
-    }));
+    return answersOf(vqa_logits!, this.#answers, k);
   }
 
   /**
@@ -284,7 +291,7 @@ export class Vlmo implements Fusion {
     const taken = image === null ? [] : [takePicture(call.where, image)];
     const ids = this.#runs.encode(call, takeText(call.where, text, 'text'), { kind: 'text' });
     const tokenizer = this.#runs.tokenizer;
-    const positions = [...ids.keys()].filter((position) => ids[position] === tokenizer.maskId);
+    const positions = maskPositions(ids, tokenizer);
     if (positions.length === 0) return [];
     const pictures = await this.#runs.pictures(call, taken, () => ({ kind: 'picture' }));
     const items: BatchItems = image === null ? { texts: [ids] } : { pairs: [{ text: ids, picture: 0 }] };
@@ -294,20 +301,21 @@ export class Vlmo implements Fusion {
       return { dims: { tokens: positions.length }, inputs: { mlm_rows } };
     };
     const { mlm_logits } = await this.#runs.run(call, 'fillMask', items, pictures, masked);
-    const V = this.config.vocabularySize;
-    const masks: MaskCandidates[] = [];
-    const pace = new Pace();
-    for (const [i, position] of positions.entries()) {
-      const logits = mlm_logits!.subarray(i * V, (i + 1) * V);
-      const normaliser = logSumExp(logits);
-      const candidates = topOf(logits, k).map((id) => ({
-        token: tokenizer.decode(Int32Array.of(id)),
-        score: Math.exp(logits[id]! - normaliser),
-      }));
-      masks.push({ position, candidates });
-      await pace.rest();
-    }
-    return masks;
+    return masksOf(mlm_logits!, positions, tokenizer, k);
+  }
+
+  /**
+   * A queue in front of this model for a service: calls of many clients share runs. Its results are, to the last bit, those of the model's
+   * own methods.
+   *
+   * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_DISPOSED`
+   * @example
+   * const batcher = vlmo.batcher({ maxItems: 1024 });
+   * const { embeddings } = await batcher.embedTexts(['a happy cat'], { client: 'a', timeout: 1000 });
+   */
+  batcher(options?: BatcherOptions): Batcher {
+    Vlmo.#begin(this, 'batcher', undefined, callKinds);
+    return new Batcher(this, this.#runs, this.#answers, options);
   }
 
   /** Bytes this model holds in native memory. */

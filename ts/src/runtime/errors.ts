@@ -1,7 +1,7 @@
 /**
- * The one list of error codes. `native/core/status.h` declares the same names; a test compares both with `docs/errors.md`.
+ * Codes of the library and its addon. `native/core/status.h` declares the same names; a test compares both with `docs/errors.md`.
  */
-export const errorCodes = [
+export const nativeErrorCodes = [
   'MOME_INVALID_ARGUMENT',
   'MOME_INVALID_SHAPE',
   'MOME_INVALID_FILE',
@@ -20,6 +20,12 @@ export const errorCodes = [
   'MOME_IO',
   'MOME_INTERNAL',
 ] as const;
+
+/** Codes of a queue in front of a model, which the addon knows nothing of. */
+export const queueErrorCodes = ['MOME_OVERLOADED', 'MOME_DEADLINE'] as const;
+
+/** The one list of error codes. */
+export const errorCodes = [...nativeErrorCodes, ...queueErrorCodes] as const;
 
 /** Stable, machine-readable kind of a {@link MomeError}. */
 export type ErrorCode = (typeof errorCodes)[number];
@@ -66,8 +72,21 @@ export class MomeError extends Error {
   }
 }
 
+/** A queue has no room: the same call may succeed later. */
+export class OverloadedError extends MomeError {
+  /** When there should be room, in milliseconds, by the rate at which the queue was worked off lately. */
+  readonly retryAfterMs: number;
+
+  constructor(message: string, retryAfterMs: number) {
+    super('MOME_OVERLOADED', message);
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
 /** Errors that are about the whole call, whatever item it was at. */
 const ofWholeCall: readonly ErrorCode[] = [
+  'MOME_OVERLOADED',
+  'MOME_DEADLINE',
   'MOME_ABORTED',
   'MOME_DISPOSED',
   'MOME_NATIVE_LOAD',

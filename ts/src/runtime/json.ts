@@ -14,11 +14,13 @@ export interface JsonLimits {
   readonly depth: number;
   /** Most values, names of objects included. */
   readonly values: number;
+  /** Most characters of one text, which is read in one piece; default 2^20. */
+  readonly text?: number;
 }
 
 /** Bytes of a text that is read in one piece: some milliseconds of work, whatever it holds. */
 const smallText = 2 ** 14;
-/** Most characters of one text, which is read in one piece. */
+/** Most characters of one text where no limit is given. */
 const maxTextLength = 2 ** 20;
 /** Values between two looks at the clock. */
 const valuesPerPiece = 128;
@@ -169,9 +171,9 @@ class JsonReader {
       untilQuoteOrEscape.test(this.#text);
       this.#at = untilQuoteOrEscape.lastIndex;
       check(
-        this.#at - start <= maxTextLength,
+        this.#at - start <= (this.#limits.text ?? maxTextLength),
         'MOME_TOO_LARGE',
-        `${this.#where}: expected texts of at most ${maxTextLength} characters, got a longer one at character ${start}`,
+        `${this.#where}: expected texts of at most ${this.#limits.text ?? maxTextLength} characters, got a longer one at character ${start}`,
       );
       if (this.#skip('"')) break;
       if (this.#at >= this.#text.length) this.#fail('the end of a text');
