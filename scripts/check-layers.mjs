@@ -1,6 +1,6 @@
 /**
  * Checks that imports point one way only:
- *   TypeScript  cli -> {search, verify, train, export} -> inference -> {model, checkpoint, text, image} -> {graph, architecture} -> runtime
+ *   TypeScript  cli -> serve -> search; cli -> {search, verify, train, export} -> inference -> {model, checkpoint, text, image} -> {graph, architecture} -> runtime
  *   native      napi -> {core, image, search}, {cpu, cuda} -> core; nothing in core knows Node, CUDA or a vector instruction, and the
  *               choice of tiles (cuda/config) is plain host code
  */
@@ -24,7 +24,8 @@ const allowed = {
   train: ['runtime', 'architecture', 'graph', 'model', 'text', 'image', 'checkpoint', 'inference'],
   search: ['runtime', 'image', 'checkpoint', 'inference'],
   verify: ['runtime', 'architecture', 'graph', 'model', 'image', 'checkpoint', 'inference', 'train'],
-  cli: ['runtime', 'architecture', 'image', 'checkpoint', 'inference', 'export', 'train', 'search', 'verify'],
+  serve: ['runtime', 'architecture', 'image', 'inference', 'search'],
+  cli: ['runtime', 'architecture', 'image', 'checkpoint', 'inference', 'export', 'train', 'search', 'verify', 'serve'],
 };
 
 const nativeAllowed = {

@@ -13,6 +13,7 @@ import { takeLeadingFlags } from './leading-flags.ts';
 import { addModelCommands } from './model-commands.ts';
 import { guardProcess, reportFailure } from './output.ts';
 import { addSearch } from './search.ts';
+import { addServe } from './serve.ts';
 import { addTrainCommands } from './train-commands.ts';
 
 const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
@@ -36,6 +37,7 @@ addCheckpointCommands(program);
 addExport(program);
 addTrainCommands(program);
 addEvalCommands(program);
+addServe(program);
 addBench(program);
 addDoctor(program);
 takeLeadingFlags(program);

@@ -1,0 +1,144 @@
+/** Bodies of requests: JSON read in pieces, forms with files, and their check against a schema. */
+import { isUtf8 } from 'node:buffer';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { z } from 'zod';
+import { MomeError } from '../runtime/errors.ts';
+import { parseJson } from '../runtime/json.ts';
+import { HttpError } from './errors.ts';
+import type { ServerLimits } from './options.ts';
+
+/** Bytes of a body that `JSON.parse` takes, whatever it holds, in a few milliseconds. */
+const smallBody = 2 ** 14;
+/** Most lists and objects inside each other, and most values, of a body. */
+const depth = 32;
+const values = 2 ** 20;
+
+/** Fields of a form; files stand as names that no client can give to JSON. */
+export interface Form {
+  /** All values of the fields of these names, in the order in which they came. */
+  all(...names: readonly string[]): string[] | undefined;
+  one(...names: readonly string[]): string | undefined;
+  number(name: string): number | undefined;
+}
+
+const formFiles = new WeakMap<FastifyRequest, ReadonlyMap<string, Buffer>>();
+
+/** The file of a form that a picture of the body stands for. */
+export const fileOf = (request: FastifyRequest, name: string): Buffer | undefined => formFiles.get(request)?.get(name);
+
+/** Parses the JSON of bodies while other events run. */
+export function addJsonParser(app: FastifyInstance, limits: ServerLimits): void {
+  app.removeAllContentTypeParsers();
+  const parse = (_: FastifyRequest, body: Buffer) => jsonOf(body, limits);
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, parse);
+}
+
+/** The value of a JSON text. @throws HttpError 400 */
+export async function jsonOf(body: Buffer, { bodyBytes }: ServerLimits): Promise<unknown> {
+  if (!isUtf8(body)) throw new HttpError(400, 'INVALID_JSON', 'expected JSON in UTF-8, got other bytes');
+  const text = body.toString('utf8');
+  try {
+    if (body.length <= smallBody) return JSON.parse(text);
+    return await parseJson(text, 'body', { bytes: bodyBytes, depth, values, text: bodyBytes });
+  } catch (error) {
+    if (error instanceof MomeError && error.code === 'MOME_TOO_LARGE') throw error;
+    const reason = error instanceof Error ? error.message.slice(0, 200) : '';
+    throw new HttpError(400, 'INVALID_JSON', `expected JSON, got something else: ${reason}`);
+  }
+}
+
+/**
+ * The body of a request, JSON or a form, as `schema` describes it.
+ *
+ * @param fromForm what the fields of a form mean as JSON; without it forms are refused
+ * @throws HttpError 415 for another type, 422 for a value that the schema refuses, with its place
+ */
+export async function bodyOf<T extends z.ZodType>(
+  request: FastifyRequest,
+  schema: T,
+  limits: ServerLimits,
+  fromForm?: (form: Form) => object,
+): Promise<z.output<T>> {
+  let body = request.body;
+  if (request.isMultipart()) {
+    if (!fromForm) throw new HttpError(415, 'UNSUPPORTED_MEDIA_TYPE', 'expected application/json, got a form');
+    body = fromForm(await formOf(request, limits));
+  }
+  return checked(schema, body);
+}
+
+/** @throws HttpError 422 for a value that the schema refuses */
+export function checked<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
+  const parsed = schema.safeParse(body);
+  if (parsed.success) return parsed.data;
+  const issue = deepest(parsed.error.issues[0]!);
+  const param = issue.path.map(String).join('.');
+  const message = `${param === '' ? 'body' : param}: ${issue.message}`.slice(0, 500);
+  throw new HttpError(422, 'MOME_INVALID_ARGUMENT', message, param || undefined);
+}
+
+type Issue = { readonly path: readonly PropertyKey[]; readonly message: string };
+
+/** Of a choice of types the complaint that went furthest into the value: that type was meant. */
+function deepest(issue: Issue & { readonly code?: string; readonly errors?: readonly (readonly Issue[])[] }): Issue {
+  if (issue.code !== 'invalid_union' || !issue.errors) return issue;
+  const inner = issue.errors.flatMap((each) => each.slice(0, 1)).map((each) => deepest(each));
+  const best = inner.reduce((a, b) => (b.path.length > a.path.length ? b : a), {
+    path: [],
+    message: issue.message,
+  } as Issue);
+  return { path: [...issue.path, ...best.path], message: best.message };
+}
+
+async function formOf(request: FastifyRequest, limits: ServerLimits): Promise<Form> {
+  const fields = new Map<string, string[]>();
+  const files = new Map<string, Buffer>();
+  formFiles.set(request, files);
+  let bytes = 0;
+  const add = (name: string, value: string, length: number) => {
+    bytes += length;
+    if (bytes > limits.bodyBytes) throw tooLarge(limits.bodyBytes);
+    const known = fields.get(name);
+    if (known) known.push(value);
+    else fields.set(name, [value]);
+  };
+  const parts = request.parts({
+    limits: {
+      fileSize: limits.pictureBytes,
+      files: limits.items,
+      fields: 2 * limits.items + 16,
+      parts: 3 * limits.items + 16,
+      fieldSize: 4 * limits.textLength,
+      fieldNameSize: 100,
+    },
+  });
+  for await (const part of parts) {
+    if (part.type === 'field') {
+      if (part.fieldnameTruncated || part.valueTruncated) throw tooLarge(4 * limits.textLength);
+      add(part.fieldname, String(part.value), Buffer.byteLength(String(part.value)));
+      continue;
+    }
+    const file = await part.toBuffer();
+    const name = `\0file ${files.size}`;
+    files.set(name, file);
+    add(part.fieldname, name, file.length);
+  }
+  const all = (...names: readonly string[]) => {
+    const found = names.flatMap((name) => fields.get(name) ?? []);
+    return found.length === 0 ? undefined : found;
+  };
+  const one = (...names: readonly string[]) => {
+    const found = all(...names);
+    if (found && found.length > 1)
+      throw new HttpError(422, 'MOME_INVALID_ARGUMENT', `${names[0]}: expected one, got ${found.length}`, names[0]);
+    return found?.[0];
+  };
+  const number = (name: string) => {
+    const text = one(name);
+    return text === undefined ? undefined : Number(text);
+  };
+  return { all, one, number };
+}
+
+const tooLarge = (bytes: number) =>
+  new HttpError(413, 'MOME_TOO_LARGE', `expected a form of at most ${bytes} bytes, got a longer one`);

@@ -1,0 +1,139 @@
+/** What every route needs of a request: its pictures, its engine, and the options of its calls. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import { dataUrlBytes, isDataUrl } from '../image/data-url.ts';
+import type { BatchedOptions } from '../inference/vlmo.ts';
+import { fileOf } from './body.ts';
+import type { Engines, ServedEngine } from './engines.ts';
+import { HttpError } from './errors.ts';
+import type { ServerLimits } from './options.ts';
+
+/** What the routes of a server share. */
+export interface Context {
+  readonly engines: Engines;
+  readonly limits: ServerLimits;
+}
+
+/** Fields that every request of our own may have. */
+export const common = {
+  model: z.string().max(200).optional().describe('Name of a model of this server; default: the first.'),
+  priority: z.enum(['interactive', 'bulk']).optional().describe('`bulk` goes behind `interactive`, the default.'),
+};
+
+export const pictureSchema = z
+  .string()
+  .min(1)
+  .describe('A picture file as base64 or as data: URL; in a form a file. Nothing is fetched, and no path is read.');
+
+/** A text that is not too long. */
+export const textSchema = (limits: ServerLimits) => z.string().max(limits.textLength);
+
+/** A list of at most as many items as a request may have. */
+export const listSchema = <T extends z.ZodType>(item: T, limits: ServerLimits) => z.array(item).max(limits.items);
+
+/** One item, or a list of them. */
+export const someSchema = <T extends z.ZodType>(item: T, limits: ServerLimits) =>
+  z.union([item, listSchema(item, limits)]);
+
+export const listOf = <T>(value: T | readonly T[] | undefined): readonly T[] =>
+  value === undefined ? [] : Array.isArray(value) ? (value as readonly T[]) : [value as T];
+
+/**
+ * The bytes of a picture of a request.
+ *
+ * @param param names it in messages
+ * @throws HttpError 413, 422; MomeError
+ */
+export async function pictureOf(
+  request: FastifyRequest,
+  value: string,
+  param: string,
+  { pictureBytes }: ServerLimits,
+): Promise<Uint8Array> {
+  const file = fileOf(request, value);
+  if (file) return file;
+  const start = value.slice(0, 64);
+  if (!isDataUrl(start) && /^\s*[a-z][a-z\d+.-]*:/i.test(start))
+    throw new HttpError(
+      422,
+      'URL_REFUSED',
+      `${param}: expected base64 or a data: URL, got another URL; this server fetches nothing`,
+      param,
+    );
+  if ((value.length * 3) / 4 > pictureBytes + 1024)
+    throw new HttpError(
+      413,
+      'MOME_TOO_LARGE',
+      `${param}: expected a picture of at most ${pictureBytes} bytes, got a larger one`,
+      param,
+    );
+  if (!isDataUrl(start) && !/^[\w+/=\s-]+$/.test(start))
+    throw new HttpError(
+      422,
+      'MOME_INVALID_ARGUMENT',
+      `${param}: expected base64 or a data: URL, got neither; no path is read`,
+      param,
+    );
+  return dataUrlBytes(param, isDataUrl(start) ? value : `data:;base64,${value}`);
+}
+
+/** Several pictures, one after the other. */
+export async function picturesOf(
+  request: FastifyRequest,
+  values: readonly string[],
+  param: string,
+  limits: ServerLimits,
+): Promise<Uint8Array[]> {
+  const pictures: Uint8Array[] = [];
+  const known = new Map<string, Uint8Array>();
+  for (const [index, value] of values.entries()) {
+    const picture =
+      known.get(value) ?? (await pictureOf(request, value, values.length === 1 ? param : `${param}.${index}`, limits));
+    known.set(value, picture);
+    pictures.push(picture);
+  }
+  return pictures;
+}
+
+const clients = new WeakMap<FastifyRequest, string>();
+
+/** Notes by what a request is known as a client: runs are shared out evenly between clients. */
+export const setClient = (request: FastifyRequest, client: string): void => void clients.set(request, client);
+
+/** The engine of a request, and the options of the calls that it makes: they end with the connection. */
+export function callOf(
+  { engines, limits }: Context,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  fields: { readonly model?: string | undefined; readonly priority?: 'interactive' | 'bulk' | undefined } = {},
+): { readonly engine: ServedEngine; readonly options: BatchedOptions } {
+  const stop = new AbortController();
+  const { raw } = reply;
+  if (raw.destroyed) stop.abort(new Error('the client has left'));
+  raw.once('close', () => {
+    if (!raw.writableFinished) stop.abort(new Error('the client has left'));
+  });
+  const { 'x-priority': priority } = request.headers;
+  const options: BatchedOptions = {
+    signal: stop.signal,
+    timeout: timeoutOf(request, limits),
+    priority: fields.priority ?? (priority === 'bulk' ? 'bulk' : 'interactive'),
+    client: clients.get(request) ?? request.ip,
+  };
+  return { engine: engines.get(fields.model), options };
+}
+
+/** @throws HttpError 422 for a header that is no number of milliseconds */
+function timeoutOf(request: FastifyRequest, { timeout }: ServerLimits): number {
+  const given = request.headers['x-timeout-ms'];
+  if (given === undefined) return timeout;
+  const value = Number(given);
+  if (!/^\d{1,9}$/.test(String(given)) || value === 0)
+    throw new HttpError(
+      422,
+      'MOME_INVALID_ARGUMENT',
+      'x-timeout-ms: expected milliseconds, got something else',
+      'x-timeout-ms',
+    );
+  return Math.min(timeout, value);
+}

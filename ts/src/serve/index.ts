@@ -1,0 +1,3 @@
+/** `mome/server`: models behind HTTP, in the protocols of OpenAI, Cohere, Jina, TEI and the Open Inference Protocol. */
+export { defaultLimits, type ServerLimits, type ServerOptions } from './options.ts';
+export { createServer, type MomeServer } from './server.ts';

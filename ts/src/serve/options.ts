@@ -1,0 +1,62 @@
+/** What a server is told when it is made. */
+import type { FastifyServerOptions } from 'fastify';
+import type { SearchIndex } from '../search/index.ts';
+
+/** Bounds of what one request may bring, and of all of them together. */
+export interface ServerLimits {
+  /** Bytes of one request's body. */
+  readonly bodyBytes: number;
+  /** Bytes of the bodies of all requests under way. */
+  readonly bodyBytesTogether: number;
+  /** Bytes of one picture file. */
+  readonly pictureBytes: number;
+  /** Texts, pictures and pairs of one request. */
+  readonly items: number;
+  /** Characters of one text. */
+  readonly textLength: number;
+  /** Items of all requests under way, for each engine; beyond, requests are refused with 429. */
+  readonly queueItems: number;
+  /** Connections at the same time. */
+  readonly connections: number;
+  /** Milliseconds in which a request has to be done, unless it asks for less with `x-timeout-ms`. */
+  readonly timeout: number;
+  /** Milliseconds in which the head of a request has to arrive, and all of it. */
+  readonly headTimeout: number;
+  readonly bodyTimeout: number;
+  /** Milliseconds in which a client has to take its answer. */
+  readonly writeTimeout: number;
+}
+
+export const defaultLimits: ServerLimits = {
+  bodyBytes: 32 * 2 ** 20,
+  bodyBytesTogether: 512 * 2 ** 20,
+  pictureBytes: 20 * 2 ** 20,
+  items: 512,
+  textLength: 32_768,
+  queueItems: 4096,
+  connections: 4096,
+  timeout: 60_000,
+  headTimeout: 10_000,
+  bodyTimeout: 30_000,
+  writeTimeout: 30_000,
+};
+
+export interface ServerOptions {
+  /** An index for `/v1/search`, made with the first engine. */
+  readonly index?: SearchIndex;
+  /** Keys of which every request has to bring one (`Authorization: Bearer <key>` or `x-api-key`); default: none is asked for. */
+  readonly apiKeys?: readonly string[];
+  /** Origins whose pages may call; default: none. */
+  readonly corsOrigins?: readonly string[];
+  /** Certificate and key as PEM; default: HTTP without TLS. */
+  readonly tls?: { readonly cert: string | Buffer; readonly key: string | Buffer };
+  /** As of Fastify: `true`, or options of pino; default: no logs. */
+  readonly logger?: FastifyServerOptions['logger'];
+  /** Whether `x-forwarded-for` is believed: behind a proxy alone. */
+  readonly trustProxy?: boolean;
+  /** Bytes of results that each engine keeps for inputs that come again; default 0. */
+  readonly cacheBytes?: number;
+  /** Runs handed to an engine before the one under way ends; default 0. */
+  readonly runsAhead?: number;
+  readonly limits?: Partial<ServerLimits>;
+}

@@ -1,0 +1,46 @@
+/** Embeddings as JSON, written in pieces: numbers of many rows would hold up the event loop. */
+import type { Embeddings } from '../inference/vlmo.ts';
+import { Pace } from '../runtime/pace.ts';
+import { HttpError } from './errors.ts';
+
+export type RowFormat = 'float' | 'base64';
+
+/** JSON of each row: a list of numbers, or the float32 numbers (little endian) as base64. */
+export async function rowsAsJson({ embeddings, count, width }: Embeddings, format: RowFormat): Promise<string[]> {
+  const rows: string[] = [];
+  const pace = new Pace();
+  for (let row = 0; row < count; row++) {
+    const values = embeddings.subarray(row * width, (row + 1) * width);
+    rows.push(format === 'base64' ? `"${bytesOf(values).toString('base64')}"` : `[${values.join(',')}]`);
+    await pace.rest();
+  }
+  return rows;
+}
+
+/** The bytes of an array, not copied. */
+export const bytesOf = (values: Float32Array): Buffer =>
+  Buffer.from(values.buffer, values.byteOffset, values.byteLength);
+
+/**
+ * The first `dimensions` numbers of each row, brought to length 1 again.
+ *
+ * @throws HttpError 422 for more than a row has
+ */
+export function shortened(of: Embeddings, dimensions: number | null | undefined): Embeddings {
+  const { embeddings, count, width } = of;
+  if (dimensions === undefined || dimensions === null || dimensions === width) return of;
+  if (dimensions > width)
+    throw new HttpError(
+      422,
+      'MOME_INVALID_ARGUMENT',
+      `dimensions: expected at most ${width}, got ${dimensions}`,
+      'dimensions',
+    );
+  const cut = new Float32Array(count * dimensions);
+  for (let row = 0; row < count; row++) {
+    const values = embeddings.subarray(row * width, row * width + dimensions);
+    const length = Math.hypot(...values) || 1;
+    for (let i = 0; i < dimensions; i++) cut[row * dimensions + i] = values[i]! / length;
+  }
+  return { embeddings: cut, count, width: dimensions };
+}

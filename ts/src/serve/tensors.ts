@@ -1,0 +1,81 @@
+/** Tensors of the Open Inference Protocol: as JSON, and as the bytes of the binary extension. */
+import { HttpError } from './errors.ts';
+
+/** A tensor of bytes, one element each; in JSON a text. */
+export interface BytesTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly elements: readonly (string | Buffer)[];
+}
+
+/** A tensor as a request describes it. */
+export interface TensorHead {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly datatype: string;
+  readonly parameters?: Readonly<Record<string, unknown>> | undefined;
+  readonly data?: readonly unknown[] | undefined;
+}
+
+/** Most lists inside each other. */
+const mostNested = 8;
+
+/**
+ * Reads the tensors of a request. Those with `binary_data_size` follow the JSON in their order.
+ *
+ * @param binary the bytes behind the JSON
+ * @param most elements of one tensor
+ * @throws HttpError 400 for another type than BYTES, sizes that do not fit, or bytes that are missing or too many
+ */
+export function tensorsOf(heads: readonly TensorHead[], binary: Buffer, most: number): BytesTensor[] {
+  let at = 0;
+  const tensors = heads.map((head) => {
+    const { name, shape, datatype, parameters, data } = head;
+    if (datatype !== 'BYTES')
+      throw wrong(`${name}: expected datatype BYTES, got ${JSON.stringify(datatype.slice(0, 40))}`);
+    const count = shape.reduce((product, size) => product * size, 1);
+    if (!Number.isSafeInteger(count) || count > most)
+      throw wrong(`${name}: expected at most ${most} elements, got ${count}`);
+    const size = parameters?.binary_data_size;
+    if (size === undefined) return { name, shape, elements: flat(name, data ?? [], count) };
+    if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0 || at + size > binary.length)
+      throw wrong(`${name}: expected binary_data_size within the body, got ${JSON.stringify(size)}`);
+    const elements = unpacked(name, binary.subarray(at, at + size), count);
+    at += size;
+    return { name, shape, elements };
+  });
+  if (at !== binary.length) throw wrong(`body: expected ${at} bytes behind the JSON, got ${binary.length}`);
+  return tensors;
+}
+
+/** Elements of JSON data, flat or in lists as the shape says. */
+function flat(name: string, data: readonly unknown[], count: number): string[] {
+  const elements: string[] = [];
+  const take = (values: readonly unknown[], depth: number) => {
+    for (const value of values) {
+      if (Array.isArray(value) && depth < mostNested) take(value, depth + 1);
+      else if (typeof value === 'string' && elements.length < count) elements.push(value);
+      else throw wrong(`${name}: expected ${count} texts as data, got something else or more`);
+    }
+  };
+  take(data, 1);
+  if (elements.length !== count) throw wrong(`${name}: expected ${count} texts as data, got ${elements.length}`);
+  return elements;
+}
+
+/** Elements of bytes: each has its length in front, as 4 bytes. */
+function unpacked(name: string, bytes: Buffer, count: number): Buffer[] {
+  const elements: Buffer[] = [];
+  let at = 0;
+  while (at + 4 <= bytes.length && elements.length < count) {
+    const end = at + 4 + bytes.readUInt32LE(at);
+    if (end > bytes.length) break;
+    elements.push(bytes.subarray(at + 4, end));
+    at = end;
+  }
+  if (elements.length !== count || at !== bytes.length)
+    throw wrong(`${name}: expected ${count} elements with their lengths in ${bytes.length} bytes, got others`);
+  return elements;
+}
+
+const wrong = (message: string) => new HttpError(400, 'MOME_INVALID_ARGUMENT', message);
