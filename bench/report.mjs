@@ -68,7 +68,9 @@ function peakOf(peaks) {
   const rates = [
     ['FMA', peaks.fma_gflops, 'GFLOP/s'],
     ['bfloat16 products', peaks.bf16_gflops, 'GFLOP/s'],
+    ['bfloat16 in AMX', peaks.amx_bf16_gflops, 'GFLOP/s'],
     ['VNNI', peaks.vnni_gops, 'GOP/s'],
+    ['int8 in AMX', peaks.amx_int8_gops, 'GOP/s'],
     ['vpmaddubsw', peaks.maddubs_gops, 'GOP/s'],
     ['reading', peaks.read_gbs, 'GB/s'],
   ];

@@ -2,7 +2,11 @@
 // compute what does not change between steps once.
 #include <immintrin.h>
 
+#include "cpu/vector/amx.h"
 #include "native/peaks.h"
+#if MOME_HAS_TILES
+#include "cpu/vector/amx_tiles.h"
+#endif
 
 namespace mome::MOME_ISA {
 namespace {
@@ -62,6 +66,31 @@ constexpr bench::PeakLoop kBf16{bf16, kChains * kBytes / 2 * 2};
 constexpr bench::PeakLoop kBf16{nullptr, 0};
 #endif
 
+#if MOME_HAS_TILES
+// Four sums of two registers of rows and two of columns, as products have them.
+template <void (*kFirst)(), void (*kSecond)(), void (*kThird)(), void (*kFourth)()>
+double tiles(int64_t steps) {
+  shape_registers({16, 16, 16, 16, 16, 16, 16, 16});
+  alignas(64) int32_t line[16] = {};
+  load_register<4>(line, 0), load_register<5>(line, 0), load_register<6>(line, 0), load_register<7>(line, 0);
+  clear_register<0>(), clear_register<1>(), clear_register<2>(), clear_register<3>();
+  for (int64_t step = 0; step < steps; ++step) kFirst(), kSecond(), kThird(), kFourth();
+  alignas(64) int32_t sums[16][16];
+  store_register<3>(sums, sizeof *sums);
+  release_registers();
+  return sums[0][0];
+}
+constexpr double kTileWords = 4 * 16 * 16 * 16;
+constexpr bench::PeakLoop kTileBytes{tiles<add_byte_products<0, 4, 6>, add_byte_products<1, 4, 7>,
+                                           add_byte_products<2, 5, 6>, add_byte_products<3, 5, 7>>,
+                                     kTileWords * 4 * 2};
+constexpr bench::PeakLoop kTileBf16{tiles<add_bf16_products<0, 4, 6>, add_bf16_products<1, 4, 7>,
+                                          add_bf16_products<2, 5, 6>, add_bf16_products<3, 5, 7>>,
+                                    kTileWords * 2 * 2};
+#else
+constexpr bench::PeakLoop kTileBytes{nullptr, 0}, kTileBf16{nullptr, 0};
+#endif
+
 // Two products of bytes, a sum of 16 bits, its halves summed to 32 bits, and the sum of these: five instructions for
 // two registers of products, of which the multiplications, three, wait for a port. Temporaries are renamed, so four
 // chains of additions do.
@@ -99,6 +128,8 @@ const bench::PeakLoops peak_loops{
     .vnni = kVnni,
     .maddubs = {maddubs, 4 * 2 * kBytes * 2},
     .bf16 = kBf16,
+    .tile_bytes = kTileBytes,
+    .tile_bf16 = kTileBf16,
     .read = read,
 };
 

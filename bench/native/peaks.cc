@@ -105,6 +105,8 @@ int run_peaks(Target target) {
   // Where there is VNNI nobody multiplies bytes otherwise.
   print_rate("maddubs_gops", loops->vnni.run == nullptr ? loops->maddubs : PeakLoop{nullptr, 0}, all);
   print_rate("bf16_gflops", loops->bf16, all);
+  print_rate("amx_int8_gops", loops->tile_bytes, all);
+  print_rate("amx_bf16_gflops", loops->tile_bf16, all);
   std::printf(",\"read_gbs\":{\"one\":%.2f,\"all\":%.2f}}\n", read_rate(1, loops->read) / 1e9,
               read_rate(all, loops->read) / 1e9);
   return 0;

@@ -17,10 +17,12 @@ struct PeakLoop {
 
 // What one instruction set can do. Where it lacks an instruction, `run` is null.
 struct PeakLoops {
-  PeakLoop fma;      // float32
-  PeakLoop vnni;     // vpdpbusd: unsigned times signed bytes
-  PeakLoop maddubs;  // the same without it: two vpmaddubsw, whose sums of 16 bits share one vpmaddwd
-  PeakLoop bf16;     // vdpbf16ps
+  PeakLoop fma;         // float32
+  PeakLoop vnni;        // vpdpbusd: unsigned times signed bytes
+  PeakLoop maddubs;     // the same without it: two vpmaddubsw, whose sums of 16 bits share one vpmaddwd
+  PeakLoop bf16;        // vdpbf16ps
+  PeakLoop tile_bytes;  // tdpbusd
+  PeakLoop tile_bf16;   // tdpbf16ps
   double (*read)(const float* data, int64_t count);  // sums `count` floats, a multiple of 64, with wide loads
 };
 

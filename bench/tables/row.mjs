@@ -59,10 +59,12 @@ export function rowOf(work, seconds, peers) {
 const bounding = {
   read: [['read', 'read_gbs']],
   int8: [
+    ['amx', 'amx_int8_gops'],
     ['vnni', 'vnni_gops'],
     ['vpmaddubsw', 'maddubs_gops'],
   ],
   bfloat16: [
+    ['amx', 'amx_bf16_gflops'],
     ['vdpbf16ps', 'bf16_gflops'],
     ['fma', 'fma_gflops'],
   ],

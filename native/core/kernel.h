@@ -16,15 +16,15 @@
 namespace mome {
 
 enum class Direction { forward, backward };
-enum class Target { ref, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16, cuda };
-inline constexpr int kTargets = 7;
+enum class Target { ref, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16, amx, cuda };
+inline constexpr int kTargets = 8;
 // The targets that run on this kind of processor, slowest first.
-inline constexpr Target kCpuTargets[] = {Target::ref,    Target::avx2,        Target::avx2_vnni,
-                                         Target::avx512, Target::avx512_vnni, Target::avx512_bf16};
+inline constexpr Target kCpuTargets[] = {Target::ref,         Target::avx2,        Target::avx2_vnni, Target::avx512,
+                                         Target::avx512_vnni, Target::avx512_bf16, Target::amx};
 
 // Whether the target multiplies numbers of bfloat16: rows are then rounded to it as well where a weight is bfloat16,
 // and attention multiplies in it where weights are not float32.
-constexpr bool multiplies_bf16(Target target) { return target == Target::avx512_bf16; }
+constexpr bool multiplies_bf16(Target target) { return target == Target::avx512_bf16 || target == Target::amx; }
 
 // The largest sum of 8-bit weights that a target's products take (core/quantise.h): where four products are summed in
 // 16 bits (cpu/vector/dot.h), 129.

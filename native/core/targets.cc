@@ -1,4 +1,5 @@
 // Which kernels there are on this machine.
+#include "core/amx.h"
 #include "core/device.h"
 #include "core/kernel.h"
 #include "cpu/register.h"
@@ -45,6 +46,7 @@ bool target_supported(Target target) {
              __builtin_cpu_supports("avx512dq");
     case Target::avx512_vnni: return target_supported(Target::avx512) && __builtin_cpu_supports("avx512vnni");
     case Target::avx512_bf16: return target_supported(Target::avx512_vnni) && __builtin_cpu_supports("avx512bf16");
+    case Target::amx: return target_supported(Target::avx512_bf16) && amx_usable();
     case Target::cuda: return device_library().api != nullptr;
   }
   return false;

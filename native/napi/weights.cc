@@ -227,7 +227,7 @@ Napi::Value NativeWeights::EnableTraining(const Napi::CallbackInfo& info) {
         // Elsewhere the values themselves would be rounded, or bfloat16 would gain nothing.
         if (store->type() == WeightType::bf16 && !multiplies_bf16(target)) {
           return error(Code::unsupported,
-                       "weights: expected kernels that multiply bfloat16 (avx512_bf16) to train in it, got %s",
+                       "weights: expected kernels that multiply bfloat16 (avx512_bf16, amx) to train in it, got %s",
                        target_name(target).data());
         }
         return store->enable_training();

@@ -351,10 +351,10 @@ void add_expert_cases(std::vector<OpCase>& cases) {
                                WeightType::i8));  // so wide that fewer rows than a block are packed at a time
 }
 
-// Every number of rows up to more than two of the largest tiles, and those of one or two pictures with their words:
-// each height of a tile, alone and beside others, over few panels and many.
+// Every number of rows up to more than two of the largest tiles of vectors, two tiles in tile registers, and those of
+// one or two pictures with their words: each height of a tile, alone and beside others, over few panels and many.
 void add_tail_cases(std::vector<OpCase>& cases) {
-  std::vector<int64_t> counts = {40, 197, 237};
+  std::vector<int64_t> counts = {40, 50, 63, 64, 197, 237};
   for (int64_t rows = 1; rows <= 33; rows++) counts.push_back(rows);
   for (const int64_t rows : counts) {
     for (const WeightType type : {WeightType::f32, WeightType::bf16, WeightType::i8}) {

@@ -12,6 +12,7 @@
 #include <random>
 #include <system_error>
 
+#include "core/amx.h"
 #include "core/engine.h"
 #include "core/quantise.h"
 #include "test/expect.h"
@@ -41,6 +42,18 @@ void fill(WeightStore& weights) {
   const float w[12] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1};
   const float b[3] = {0, 0.5f, -0.5f};
   expect(weights.add("w", {3, 4}, w, 12).ok() && weights.add("b", {3}, b, 3).ok(), "weights are taken in");
+}
+
+void test_amx() {
+  constexpr uint32_t kFeatures = 1u << 22 | 1u << 24 | 1u << 25;
+  constexpr uint64_t kSaved = uint64_t{3} << 17;
+  expect(amx_present(kFeatures, kSaved) && amx_present(~0u, ~uint64_t{0}), "AMX is there with all of its parts");
+  for (const int bit : {22, 24, 25})
+    expect(!amx_present(~(1u << bit), ~uint64_t{0}), "AMX is not there without bit " + std::to_string(bit));
+  for (const int bit : {17, 18})
+    expect(!amx_present(~0u, ~(uint64_t{1} << bit)), "AMX is not there without state " + std::to_string(bit));
+  expect(amx_usable() == amx_usable(), "asking twice gives one answer");
+  expect(!target_supported(Target::amx) || amx_usable(), "kernels for AMX run only where it may be used");
 }
 
 void test_run() {
@@ -364,6 +377,7 @@ void test_engines_end_with_work_left() {
 }  // namespace
 
 int main() {
+  test_amx();
   test_run();
   test_runs_of_one_shape();
   test_arena();

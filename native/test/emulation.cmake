@@ -1,10 +1,11 @@
 # The kernels of instruction sets compiled for the x86-64 baseline, with their instructions emulated (native/cpu/vector/emulated.h): a second
 # program of kernel tests gives the same results on every machine, whatever it has.
-set(emulated_sets avx512 avx512_vnni avx512_bf16)
-set(emulated_avx2 MOME_EMULATED MOME_EMULATED_LANES=8 MOME_EMULATED_VNNI=0 MOME_EMULATED_BF16=0)
-set(emulated_avx512 MOME_EMULATED MOME_EMULATED_LANES=16 MOME_EMULATED_VNNI=0 MOME_EMULATED_BF16=0)
-set(emulated_avx512_vnni MOME_EMULATED MOME_EMULATED_LANES=16 MOME_EMULATED_VNNI=1 MOME_EMULATED_BF16=0)
-set(emulated_avx512_bf16 MOME_EMULATED MOME_EMULATED_LANES=16 MOME_EMULATED_VNNI=1 MOME_EMULATED_BF16=1)
+set(emulated_sets avx512 avx512_vnni avx512_bf16 amx)
+set(emulated_avx2 MOME_EMULATED MOME_EMULATED_LANES=8 MOME_EMULATED_VNNI=0 MOME_EMULATED_BF16=0 MOME_EMULATED_AMX=0)
+set(emulated_avx512 MOME_EMULATED MOME_EMULATED_LANES=16 MOME_EMULATED_VNNI=0 MOME_EMULATED_BF16=0 MOME_EMULATED_AMX=0)
+set(emulated_avx512_vnni MOME_EMULATED MOME_EMULATED_LANES=16 MOME_EMULATED_VNNI=1 MOME_EMULATED_BF16=0 MOME_EMULATED_AMX=0)
+set(emulated_avx512_bf16 MOME_EMULATED MOME_EMULATED_LANES=16 MOME_EMULATED_VNNI=1 MOME_EMULATED_BF16=1 MOME_EMULATED_AMX=0)
+set(emulated_amx MOME_EMULATED MOME_EMULATED_LANES=16 MOME_EMULATED_VNNI=1 MOME_EMULATED_BF16=1 MOME_EMULATED_AMX=1)
 # (Vectors of 32 bytes are passed in memory without AVX. Only inlined functions of these files take any.)
 set(emulated_flags ${MOME_KERNEL_FLAGS} -O2 -Wno-psabi)
 
@@ -20,13 +21,13 @@ endfunction()
 foreach(instruction_set ${emulated_sets})
   mome_vector_files(${instruction_set} files)
   mome_add_emulated(mome_emulated_${instruction_set} ${files})
-  target_compile_definitions(mome_emulated_${instruction_set} PRIVATE MOME_ISA=${instruction_set} ${emulated_${instruction_set}})
+  mome_set_definitions(${instruction_set} definitions)
+  target_compile_definitions(mome_emulated_${instruction_set} PRIVATE ${definitions} ${emulated_${instruction_set}})
   mome_add_emulated(mome_emulated_register_${instruction_set} native/cpu/register.cc)
-  target_compile_definitions(mome_emulated_register_${instruction_set} PRIVATE MOME_ISA=${instruction_set}
-    MOME_BASE_ISA=${MOME_BASE_${instruction_set}})
+  target_compile_definitions(mome_emulated_register_${instruction_set} PRIVATE ${definitions})
   list(APPEND emulated_objects $<TARGET_OBJECTS:mome_emulated_${instruction_set}> $<TARGET_OBJECTS:mome_emulated_register_${instruction_set}>)
 endforeach()
-mome_add_emulated(mome_emulated_targets native/core/targets.cc)
+mome_add_emulated(mome_emulated_targets native/core/targets.cc native/core/amx.cc)
 target_compile_definitions(mome_emulated_targets PRIVATE MOME_EMULATED)
 
 add_executable(mome_kernels_emulated $<TARGET_OBJECTS:mome_kernel_cases> $<TARGET_OBJECTS:mome_emulated_targets> ${emulated_objects})
@@ -35,17 +36,31 @@ foreach(mode support check rows)
   add_test(NAME kernels_emulated_${mode} COMMAND mome_kernels_emulated --mode ${mode})
 endforeach()
 
-# The emulation itself, against the instructions of this machine (emulation_test.cc).
+# The kernels for AMX as they are compiled, whose instructions a handler of their signal executes (amx_trap.cc).
+if(amx IN_LIST MOME_INSTRUCTION_SETS)
+  set(trapped_objects $<TARGET_OBJECTS:mome_core>)
+  foreach(instruction_set ${MOME_INSTRUCTION_SETS})
+    list(APPEND trapped_objects $<TARGET_OBJECTS:mome_${instruction_set}> $<TARGET_OBJECTS:mome_register_${instruction_set}>)
+  endforeach()
+  add_executable(mome_kernels_trapped native/core/targets.cc native/test/amx_trap.cc $<TARGET_OBJECTS:mome_kernel_cases> ${trapped_objects})
+  target_link_libraries(mome_kernels_trapped PRIVATE mome_common Threads::Threads ${CMAKE_DL_LIBS})
+  foreach(mode check rows)
+    add_test(NAME kernels_trapped_${mode} COMMAND mome_kernels_trapped --mode ${mode} --target amx)
+  endforeach()
+endif()
+
+# The emulation itself, against the instructions of this machine and, where no machine at hand has them, against what the manual says of
+# them (emulation_test.cc).
 set(primitive_sets)
-foreach(instruction_set avx2 avx512 avx512_bf16)
+foreach(instruction_set avx2 avx512 avx512_bf16 amx)
+  mome_add_emulated(mome_primitives_emulated_${instruction_set} native/test/primitives.cc)
+  target_compile_definitions(mome_primitives_emulated_${instruction_set} PRIVATE MOME_ISA=emulated_${instruction_set}
+    MOME_BASE_ISA=emulated_${instruction_set} MOME_IS_BASE=1 ${emulated_${instruction_set}})
+  target_sources(emulation_test PRIVATE $<TARGET_OBJECTS:mome_primitives_emulated_${instruction_set}>)
   if(instruction_set IN_LIST MOME_INSTRUCTION_SETS)
     list(APPEND primitive_sets ${instruction_set})
     mome_add_objects(mome_primitives_${instruction_set} ${instruction_set} native/test/primitives.cc)
-    mome_add_emulated(mome_primitives_emulated_${instruction_set} native/test/primitives.cc)
-    target_compile_definitions(mome_primitives_emulated_${instruction_set} PRIVATE MOME_ISA=emulated_${instruction_set}
-      ${emulated_${instruction_set}})
-    target_sources(emulation_test PRIVATE $<TARGET_OBJECTS:mome_primitives_${instruction_set}>
-      $<TARGET_OBJECTS:mome_primitives_emulated_${instruction_set}>)
+    target_sources(emulation_test PRIVATE $<TARGET_OBJECTS:mome_primitives_${instruction_set}>)
   endif()
 endforeach()
 list(JOIN primitive_sets ") X(" MOME_INSTRUCTION_SET_LIST)

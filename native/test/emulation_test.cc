@@ -1,5 +1,7 @@
 // The emulation of vector instructions (cpu/vector/emulated.h) against the instructions themselves, where this machine
-// has them: every primitive, bit for bit, on random patterns, ties and extreme values.
+// has them: every primitive, bit for bit, on random patterns, ties and extreme values. Tile registers, which few
+// machines have, are compared with what the manual says of them too.
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -8,6 +10,7 @@
 
 #include "core/kernel.h"
 #include "cpu/instruction_sets.h"
+#include "test/amx_manual.h"
 #include "test/expect.h"
 #include "test/primitives.h"
 
@@ -22,6 +25,9 @@ namespace mome {
   }
 MOME_INSTRUCTION_SETS(MOME_DECLARE)
 #undef MOME_DECLARE
+namespace emulated_amx {
+extern const test::PrimitiveList primitives;
+}
 
 }  // namespace mome
 
@@ -145,9 +151,46 @@ void compare(Target target, const test::PrimitiveList& native, const test::Primi
   std::printf("%s: %zu primitives, %d rounds each\n", name.c_str(), compared, kRounds);
 }
 
+// ---- Tile registers as the manual has them ----------------------------------------------------------------------------------
+
+using Operands = const uint32_t* const[3];
+
+template <void (*kProducts)(int, uint32_t*, const uint32_t*, const uint32_t*)>
+void manual_tile_products(Operands o, uint32_t* results) {
+  const int rows = test::tile_rows(o), words = rows * test::kTileSide;
+  std::copy_n(o[0], words, results);
+  std::fill(results + words, results + test::kTileWords, 0u);
+  kProducts(rows, results, o[1], o[2]);
+}
+void manual_tile_moves(Operands o, uint32_t* results) {
+  for (int i = 0; i < test::kTileWords; i++) {
+    const int row = i / test::kTileSide;
+    results[i] = row / 2 >= test::tile_rows(o) / 2 ? ~0u : row % 2 == 0 ? o[1][i % test::kTileSide] : 0;
+  }
+}
+
+void compare_with_manual() {
+  constexpr Primitive kManual[] = {
+      {"tile_bf16", Domain::any, true, test::kTileWords, manual_tile_products<test::manual_bf16_products>},
+      {"tile_bytes", Domain::any, false, test::kTileWords, manual_tile_products<test::manual_byte_products>},
+      {"tile_moves", Domain::any, false, test::kTileWords, manual_tile_moves},
+  };
+  size_t compared = 0;
+  const test::PrimitiveList& emulated = emulated_amx::primitives;
+  for (const Primitive& manual : kManual) {
+    for (size_t i = 0; i < emulated.count; i++) {
+      if (std::strcmp(manual.name, emulated.primitives[i].name) != 0) continue;
+      compare("the manual", manual, emulated.primitives[i]);
+      compared++;
+    }
+  }
+  expect(compared == std::size(kManual), "tile registers have an emulation of everything");
+}
+
 }  // namespace
 
 int main() {
+  compare_with_manual();
 #define MOME_COMPARE(name) compare(Target::name, name::primitives, emulated_##name::primitives);
   MOME_INSTRUCTION_SETS(MOME_COMPARE)
 #undef MOME_COMPARE

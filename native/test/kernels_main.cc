@@ -1,4 +1,4 @@
-// mome_kernels --mode MODE [--op NAME] [--type float32|bfloat16]
+// mome_kernels --mode MODE [--op NAME] [--type float32|bfloat16] [--target NAME]
 //
 // Modes on this processor:
 //   support      every op has every direction on every CPU target that the build has
@@ -15,6 +15,7 @@
 //   cuda-probe   bfloat16 products whose results name the element that was read
 //   cuda-ops     prints a line of JSON for each op and type that a device has cases of
 //
+// --target compares one target alone in the modes check and rows.
 // After an error that a device does not recover from, every later case of a process fails: --op and --type run the
 // cases of one op or type alone, and MOME_VERBOSE=1 names each case before it runs. Wrong outputs are mapped
 // (error_map.h).
@@ -35,9 +36,9 @@ struct Mode {
 
 constexpr Mode kModes[] = {
     {"support", [](const Only&) { support(); }},
-    {"check", [](const Only&) { check(); }},
+    {"check", [](const Only& only) { check(only); }},
     {"stop", [](const Only&) { stop(); }},
-    {"rows", [](const Only&) { rows(); }},
+    {"rows", [](const Only& only) { rows(only); }},
     {"grad", [](const Only&) { grad(); }},
     {"cuda", [](const Only& only) { cuda(Choice::all, only); }},
     {"cuda-subset", [](const Only& only) { cuda(Choice::subset, only); }},
@@ -48,7 +49,7 @@ constexpr Mode kModes[] = {
 };
 
 int usage() {
-  std::printf("usage: mome_kernels --mode MODE [--op NAME] [--type float32|bfloat16]\nmodes:");
+  std::printf("usage: mome_kernels --mode MODE [--op NAME] [--type float32|bfloat16] [--target NAME]\nmodes:");
   for (const Mode& mode : kModes) std::printf(" %s", mode.name);
   std::printf("\n");
   return 2;
@@ -64,6 +65,8 @@ int run(int count, char** arguments) {
       only.op = value;
     else if (name == "--type" && (value == "float32" || value == "bfloat16"))
       only.type = value;
+    else if (Target target; name == "--target" && parse_target(value, target))
+      only.target = target;
     else if (name != "--mode")
       return usage();
     for (const Mode& known : kModes) {

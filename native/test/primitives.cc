@@ -5,6 +5,9 @@
 #include "cpu/vector/gemm_pack.h"
 #include "cpu/vector/pairs.h"
 #include "cpu/vector/simd.h"
+#if MOME_HAS_TILES
+#include "cpu/vector/amx_tiles.h"
+#endif
 
 namespace mome::MOME_ISA {
 
@@ -61,6 +64,33 @@ void transposed(Operands o, uint32_t* results) {
   for (int r = 0; r < kLanes; ++r) store(floats(results + r * kLanes), block[r]);
 }
 
+#if MOME_HAS_TILES
+constexpr int64_t kLine = kAmxWords * sizeof(uint32_t);
+
+// sums + a b in tile registers, with as many rows as the first word past a register's of the sums says.
+template <void (*kAdd)()>
+void tile_products(Operands o, uint32_t* results) {
+  const uint8_t rows = static_cast<uint8_t>(test::tile_rows(o));
+  shape_registers({0, rows, 0, 0, rows, 0, kAmxWords, 0});
+  load_register<1>(o[0], kLine), load_register<4>(o[1], kLine), load_register<6>(o[2], kLine);
+  kAdd();
+  std::memset(results, 0, test::kTileWords * sizeof(uint32_t));
+  store_register<1>(results, kLine);
+  release_registers();
+}
+// A register with one line in all of its rows, and one that was cleared, stored between each other's rows.
+void tile_moves(Operands o, uint32_t* results) {
+  const uint8_t rows = static_cast<uint8_t>(test::tile_rows(o) / 2);
+  std::memset(results, 0xff, test::kTileWords * sizeof(uint32_t));
+  if (rows == 0) return;
+  shape_registers({rows, rows, 0, 0, 0, 0, 0, 0});
+  load_register<0>(o[1], 0), load_register<1>(o[2], kLine);
+  clear_register<1>();
+  store_register<0>(results, 2 * kLine), store_register<1>(results + kAmxWords, 2 * kLine);
+  release_registers();
+}
+#endif
+
 #define MOME_VECTOR(kind, function) {#function, Domain::any, true, kLanes, kind<function>}
 
 constexpr test::Primitive kPrimitives[] = {
@@ -109,6 +139,11 @@ constexpr test::Primitive kPrimitives[] = {
      [](Operands o, uint32_t* results) { store_pairs(results, interleaved_pairs(vec(o[0]), vec(o[1]))); }},
     {"as_pairs", Domain::any, false, kLanes,
      [](Operands o, uint32_t* results) { store(floats(results), as_lanes(as_pairs(vec(o[0])))); }},
+#endif
+#if MOME_HAS_TILES
+    {"tile_bf16", Domain::any, true, test::kTileWords, tile_products<add_bf16_products<1, 4, 6>>},
+    {"tile_bytes", Domain::any, false, test::kTileWords, tile_products<add_byte_products<1, 4, 6>>},
+    {"tile_moves", Domain::any, false, test::kTileWords, tile_moves},
 #endif
 };
 

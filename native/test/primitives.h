@@ -32,4 +32,8 @@ struct PrimitiveList {
 inline constexpr int kMostLanes = 16;
 inline constexpr int kOperandWords = (kMostLanes + 1) * kMostLanes;  // a square to transpose, and every tail
 
+inline constexpr int kTileWords = 16 * 16;  // of a tile register
+// The rows of the registers that a primitive multiplies, in [1, 16].
+inline int tile_rows(const uint32_t* const operands[3]) { return 1 + static_cast<int>(operands[0][kTileWords] % 16); }
+
 }  // namespace mome::test

@@ -3,6 +3,7 @@
 //   MOME_EMULATED_LANES  8 or 16
 //   MOME_EMULATED_VNNI   1 where sums of 8-bit products are those of vpdpbusd, otherwise 0
 //   MOME_EMULATED_BF16   1 where products of bfloat16 are those of vdpbf16ps, otherwise 0
+//   MOME_EMULATED_AMX    1 where there are the tile registers of AMX (emulated_tiles.h), otherwise 0
 // and without the flags of any instruction set. Results have the bits of the instructions (native/test/primitives.cc
 // compares them where a machine has these), but for the payloads of NaNs.
 #pragma once

@@ -30,8 +30,8 @@ struct GeluEpilogue {
       if (pre_activation != nullptr) store_part(pre_activation + (row + r) * stride + column + c, value, count);
       store(finished + r * kPanel + c, gelu(value));
     });
-    pack_finished<Panel::kStepDepth>(finished, rows, columns,
-                                     packed + row * steps_of<Panel>(stride) + column / Panel::kStepDepth * rows);
+    pack_finished<Panel>(finished, rows, columns,
+                         packed + row * steps_of<Panel>(stride) + column / Panel::kStepDepth * rows);
   }
 };
 
@@ -74,11 +74,8 @@ inline void gelu_quantise(int64_t row, int64_t rows, int64_t first_column, int64
     const RowScale scale(largest_bits(most));
     scales[r] = scale.scale;
     for (int64_t c = 0; c < columns; c += kLanes) {
-      Word quantised[kWordsPerVector];
-      quantise_words(load(tiles + (c / kPanel * rows + r) * kPanel + c % kPanel) * set1(scale.inverse), quantised);
-      const int64_t count = smaller(kWordsPerVector, dot_steps(columns - c));
-      Word* to = words + c / kDotDepth * rows + r;
-      for (int64_t w = 0; w < count; ++w) to[w * rows] = quantised[w];
+      const Vec value = load(tiles + (c / kPanel * rows + r) * kPanel + c % kPanel);
+      quantise_part(value * set1(scale.inverse), columns - c, rows, r, c, words);
     }
   }
 }
@@ -128,7 +125,7 @@ inline Status expert_ffn_forward(const ExpertFfnForward& args, OpContext& contex
       }
       if (expert.fc2.type == WeightType::bf16) {
         gemm(context.pool, 0, rows, hidden, width, normed, expert.fc1, workspace.fc1,
-             GeluEpilogue<Bf16Panel>{workspace.hidden, pre_activation, hidden, expert.fc1_bias});
+             GeluEpilogue<Bf16WeightPanel>{workspace.hidden, pre_activation, hidden, expert.fc1_bias});
       } else {
         gemm(context.pool, 0, rows, hidden, width, normed, expert.fc1, workspace.fc1,
              GeluEpilogue<F32Panel>{workspace.hidden, pre_activation, hidden, expert.fc1_bias});

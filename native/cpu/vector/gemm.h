@@ -66,17 +66,18 @@ template <typename Panel, typename Epilogue>
 void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns, int64_t depth, const float* packed_a,
               const std::byte* packed_b, float* scratch, const Epilogue& epilogue) {
   // Cut the work.
-  const Tiles tiles(rows);
+  const Tiles tiles = tiles_of<Panel>(rows);
   const int64_t panels = panels_of(columns);
   if (tiles.count == 0 || panels == 0) return;
   const Blocking& cut = blocking();
   const int64_t row_blocks = ceil_div(tiles.count, cut.block_tiles);
-  const int64_t at_once = tiles.count == 1 ? panels_at_once(rows) : 1;
+  const int64_t at_once = tiles.count == 1 ? Panel::panels_at_once(rows) : 1;
   const PanelGroups groups(panels, at_once, cut.item_panels, row_blocks, cut.items_per_thread, pool.threads());
   // A single tile reads every panel once: uncut, so that the weights come in one stream.
   const int64_t steps = steps_of<Panel>(depth);
-  const int64_t depth_blocks = tiles.count == 1 ? 1 : larger(1, ceil_div(steps, cut.depth_steps));
-  const int64_t block_steps = ceil_div(steps, depth_blocks);
+  const int64_t most_blocks = tiles.count == 1 ? 1 : larger(1, ceil_div(steps, cut.depth_steps));
+  const int64_t block_steps = ceil_div(steps, most_blocks * Panel::kStepGroup) * Panel::kStepGroup;
+  const int64_t depth_blocks = steps == 0 ? 1 : ceil_div(steps, block_steps);
   const int64_t panel_stride = steps * Panel::kStepBytes;
   const int64_t scratch_stride = tile_scratch(rows, columns, steps);
 
@@ -88,6 +89,7 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
     const int64_t origin = tiles.first_row(first_tile);
     const int64_t block_rows = tiles.first_row(last_tile) - origin;
     float* partial = scratch + worker * scratch_stride;
+    typename Panel::Registers registers;
 
     for (int64_t depth_block = 0; depth_block < depth_blocks; ++depth_block) {
       const int64_t k = depth_block * block_steps;
@@ -105,6 +107,7 @@ void multiply(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns
             if (depth_block + 1 == depth_blocks)
               epilogue.prefetch(first_row + row, tile_rows, column, smaller(kPanel, columns - column));
           }
+          registers.shape(tile_rows);
           tile_kernel<Panel>(tile_rows, wide, t == first_tile)(k_count, packed_a + row * steps + k * tile_rows, b,
                                                                panel_stride, tile, depth_block > 0);
           if (depth_block + 1 < depth_blocks) continue;
@@ -127,7 +130,8 @@ struct GemmWorkspace {
   GemmWorkspace(Carver& carver, int64_t rows, int64_t columns, int64_t depth, int threads, bool packs = true)
       : packed_a(packs ? carver.take<float>(smaller(rows, most_rows(depth)) * packed_row_floats(depth)) : nullptr),
         row_scales(carver.take<float>(smaller(rows, most_rows(depth)))),
-        scratch_stride(larger(tile_scratch(smaller(rows, most_rows(depth)), columns, depth), i8_scratch(depth))),
+        scratch_stride(
+            larger(tile_scratch(smaller(rows, most_rows(depth)), columns, most_steps(depth)), i8_scratch(depth))),
         scratch(carver.take<float>(scratch_stride * threads)) {}
 };
 
@@ -146,19 +150,19 @@ template <typename Epilogue>
 void multiply_packed(ThreadPool& pool, int64_t first_row, int64_t rows, int64_t columns, int64_t depth,
                      const float* packed_a, const PackedOperand& b, float* scratch, const Epilogue& epilogue) {
   if (b.type == WeightType::bf16) {
-    multiply<Bf16Panel>(pool, first_row, rows, columns, depth, packed_a, b.data, scratch, epilogue);
+    multiply<Bf16WeightPanel>(pool, first_row, rows, columns, depth, packed_a, b.data, scratch, epilogue);
   } else {
     multiply<F32Panel>(pool, first_row, rows, columns, depth, packed_a, b.data, scratch, epilogue);
   }
 }
 
 template <typename Panel, typename Source>
-void pack_rows(ThreadPool& pool, const Source& source, int64_t first, const Tiles& tiles, int64_t depth,
-               float* packed_a) {
+void pack_rows(ThreadPool& pool, const Source& source, int64_t first, int64_t rows, int64_t depth, float* packed_a) {
+  const Tiles tiles = tiles_of<Panel>(rows);
   const int64_t steps = steps_of<Panel>(depth);
   pool.parallel_for(tiles.count, [&](int64_t t, int) {
     const int64_t row = tiles.first_row(t);
-    pack_tile<Panel::kStepDepth>(source, first + row, tiles.rows(t), depth, packed_a + row * steps);
+    pack_tile<Panel>(source, first + row, tiles.rows(t), depth, packed_a + row * steps);
   });
 }
 
@@ -187,11 +191,10 @@ void gemm(ThreadPool& pool, int64_t begin, int64_t rows, int64_t columns, int64_
       multiply_i8(pool, first, count, columns, a, b.data, workspace.scratch, workspace.scratch_stride, epilogue);
       continue;
     }
-    const Tiles tiles(count);
     if (b.type == WeightType::bf16) {
-      pack_rows<Bf16Panel>(pool, source, first, tiles, depth, workspace.packed_a);
+      pack_rows<Bf16WeightPanel>(pool, source, first, count, depth, workspace.packed_a);
     } else {
-      pack_rows<F32Panel>(pool, source, first, tiles, depth, workspace.packed_a);
+      pack_rows<F32Panel>(pool, source, first, count, depth, workspace.packed_a);
     }
     multiply_packed(pool, first, count, columns, depth, workspace.packed_a, b, workspace.scratch, epilogue);
   }
@@ -202,10 +205,11 @@ struct OverRowsWorkspace {
   float* packed_b;
   float* scratch;
   OverRowsWorkspace(Carver& carver, int64_t rows, int64_t outputs, int64_t columns, int threads)
-      : packed_a(carver.take<float>(smaller(outputs, kOutputBlock) * smaller(rows, kSumRowBlock))),
+      : packed_a(carver.take<float>(smaller(outputs, kOutputBlock) * most_steps(smaller(rows, kSumRowBlock)))),
         packed_b(carver.take<float>(packed_columns_size(smaller(rows, kSumRowBlock), columns))),
-        scratch(carver.take<float>(tile_scratch(smaller(outputs, kOutputBlock), columns, smaller(rows, kSumRowBlock)) *
-                                   threads)) {}
+        scratch(carver.take<float>(
+            tile_scratch(smaller(outputs, kOutputBlock), columns, most_steps(smaller(rows, kSumRowBlock))) * threads)) {
+  }
 };
 
 template <typename Panel, typename SourceA, typename SourceB, typename Epilogue>
@@ -217,16 +221,15 @@ void multiply_over_rows(ThreadPool& pool, int64_t begin, int64_t rows, int64_t o
     const int64_t first = begin + done, depth = smaller(step, rows - done), steps = steps_of<Panel>(depth);
     pool.parallel_for(panels_of(columns), [&](int64_t panel, int) {
       const int64_t column = panel * kPanel;
-      pack_straight<Panel::kStepDepth>(b, first, depth, column, smaller(kPanel, columns - column),
-                                       workspace.packed_b + column * steps, kPanel, nullptr);
+      pack_straight<Panel>(b, first, depth, column, smaller(kPanel, columns - column),
+                           workspace.packed_b + column * steps, kPanel, nullptr);
     });
     for (int64_t output = 0; output < outputs; output += kOutputBlock) {
       const int64_t count = smaller(kOutputBlock, outputs - output);
-      const Tiles tiles(count);
+      const Tiles tiles = tiles_of<Panel>(count);
       pool.parallel_for(tiles.count, [&](int64_t t, int) {
         const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
-        pack_straight<Panel::kStepDepth>(a, first, depth, output + row, tile_rows, workspace.packed_a + row * steps,
-                                         tile_rows, sums);
+        pack_straight_tile<Panel>(a, first, depth, output + row, tile_rows, workspace.packed_a + row * steps, sums);
       });
       multiply<Panel>(pool, output, count, columns, depth, workspace.packed_a,
                       reinterpret_cast<const std::byte*>(workspace.packed_b), workspace.scratch, epilogue);
@@ -244,7 +247,7 @@ void gemm_over_rows(ThreadPool& pool, [[maybe_unused]] WeightType type, int64_t 
   if (rows == 0 || outputs == 0) return;
 #if MOME_HAS_PAIRS
   if (type == WeightType::bf16) {
-    multiply_over_rows<Bf16Panel>(pool, begin, rows, outputs, columns, a, b, sums, workspace, epilogue);
+    multiply_over_rows<Bf16WeightPanel>(pool, begin, rows, outputs, columns, a, b, sums, workspace, epilogue);
     return;
   }
 #endif

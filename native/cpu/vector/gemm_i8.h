@@ -25,7 +25,8 @@ namespace mome::MOME_ISA {
 using DotKernel = void (*)(int64_t steps, const Word* a, const std::byte* b, const int32_t* start,
                            const float* row_scale, const float* column_scale, float* tile, bool carry);
 
-// The tile of `rows` in [1, kMaxDotRows] (tiles.cc). `stream`: the tile is the first to read its weights.
+// The tile of `rows` in [1, kMaxDotRows] (tiles.cc), for which tile registers are shaped where they are used. `stream`:
+// the tile is the first to read its weights.
 DotKernel dot_kernel(int64_t rows, bool stream);
 
 namespace {
@@ -33,13 +34,22 @@ namespace {
 // 6 rows and more leave registers as in the float32 tile; steps of two words take 4 of weights, 1 of ones and 4 while
 // they are summed.
 inline constexpr int kMaxDotRows = kDotDepth == 8 ? 4 : kMaxTileRows;
+#if MOME_HAS_TILES
+inline constexpr int64_t kDotGroup = kAmxWords;  // steps of a tile of A that lie together, as in gemm_kernel.h
+using DotRegisters = TileRegisters;
+#else
+inline constexpr int64_t kDotGroup = 1;
+using DotRegisters = NoTileRegisters;
+#endif
 inline Tiles dot_tiles(int64_t rows) { return Tiles(rows, kMaxDotRows); }
 
 inline int64_t quant_blocks(int64_t depth) { return ceil_div(depth, kQuantBlock); }
-inline int64_t dot_steps(int64_t depth) { return ceil_div(depth, kDotDepth); }
+inline int64_t dot_words(int64_t depth) { return ceil_div(depth, kDotDepth); }
+// Steps are filled up to whole groups. What a row has there does not matter: the weights are 0.
+inline int64_t dot_steps(int64_t depth) { return ceil_div(depth, kDotDepth * kDotGroup) * kDotGroup; }
 // The floats that a row takes, packed in float32 or quantised.
 inline int64_t packed_row_floats(int64_t depth) {
-  return larger(depth, dot_steps(depth) * static_cast<int64_t>(sizeof(Word) / sizeof(float)));
+  return larger(most_steps(depth), dot_steps(depth) * static_cast<int64_t>(sizeof(Word) / sizeof(float)));
 }
 
 struct I8Panel {
@@ -68,8 +78,18 @@ struct RowScale {
   }
 };
 
-// One tile of A as words [steps][R] and scales [blocks][R], `block` columns a block. `row_buffer` holds depth + kLanes
-// floats.
+// Quantises kLanes columns of row r of a tile, of which `columns` count, from column k on.
+inline void quantise_part(Vec scaled, int64_t columns, int64_t rows, int64_t r, int64_t k, Word* words) {
+  Word quantised[kWordsPerVector];
+  quantise_words(scaled, quantised);
+  const int64_t count = smaller(kWordsPerVector, dot_words(columns));
+  Word* to = words + word_place<kDotGroup>(rows, r, k / kDotDepth);
+  const int64_t apart = kDotGroup == 1 ? rows : 1;
+  for (int64_t w = 0; w < count; ++w) to[w * apart] = quantised[w];
+}
+
+// One tile of A as words [steps][R], or in groups of steps, and scales [blocks][R], `block` columns a block.
+// `row_buffer` holds depth + kLanes floats.
 template <typename Source>
 inline void quantise_tile(const Source& source, int64_t row, int64_t rows, int64_t depth, int64_t block, Word* words,
                           float* scales, float* row_buffer) {
@@ -86,17 +106,30 @@ inline void quantise_tile(const Source& source, int64_t row, int64_t rows, int64
       const RowScale scale(largest_bits(most));
       scales[b * rows + r] = scale.scale;
       for (int64_t k = first; k < end; k += kLanes) {
-        Word quantised[kWordsPerVector];
-        quantise_words(load(row_buffer + k) * set1(scale.inverse), quantised);
-        const int64_t count = smaller(kWordsPerVector, dot_steps(end - k));
-        Word* to = words + k / kDotDepth * rows + r;
-        for (int64_t w = 0; w < count; ++w) to[w * rows] = quantised[w];
+        quantise_part(load(row_buffer + k) * set1(scale.inverse), end - k, rows, r, k, words);
       }
     }
   }
 }
 
 // ---- The tile ---------------------------------------------------------------------------------------------------------------
+
+// The tile of float32 that `sums` [R][kPanel] make, as a DotKernel gives it.
+[[gnu::always_inline]] inline void scale_sums(int rows, const int32_t* sums, const float* row_scale,
+                                              const float* column_scale, float* tile, bool carry) {
+#pragma GCC unroll 1
+  for (int r = 0; r < rows; ++r) {
+    const Vec scale = set1(row_scale[r]);
+#pragma GCC unroll 2
+    for (int v = 0; v < kPanelVectors; ++v) {
+      float* at = tile + r * kPanel + v * kLanes;
+      Vec value = to_float(load_ints(sums + r * kPanel + v * kLanes)) * scale;
+      if (carry) value = value + load(at);
+      if (column_scale != nullptr) value = value * load(column_scale + v * kLanes);
+      store(at, value);
+    }
+  }
+}
 
 template <int kRows, bool kStream>
 [[gnu::noinline]] void dot_tile(int64_t steps, const Word* a, const std::byte* b, const int32_t* start,
@@ -127,18 +160,7 @@ template <int kRows, bool kStream>
 #pragma GCC unroll 2
     for (int v = 0; v < kPanelVectors; ++v) store_ints(raw + r * kPanel + v * kLanes, sum[r][v]);
   }
-#pragma GCC unroll 1
-  for (int r = 0; r < kRows; ++r) {
-    const Vec scale = set1(row_scale[r]);
-#pragma GCC unroll 2
-    for (int v = 0; v < kPanelVectors; ++v) {
-      float* at = tile + r * kPanel + v * kLanes;
-      Vec value = to_float(load_ints(raw + r * kPanel + v * kLanes)) * scale;
-      if (carry) value = value + load(at);
-      if (column_scale != nullptr) value = value * load(column_scale + v * kLanes);
-      store(at, value);
-    }
-  }
+  scale_sums(kRows, raw, row_scale, column_scale, tile, carry);
 }
 
 template <int kRows, bool kStream>
@@ -196,8 +218,10 @@ void multiply_i8_groups(ThreadPool& pool, int64_t rows, const PanelGroups& group
     float* finished = scratch + worker * scratch_stride;
     const int64_t first_tile = tiles.count * row_block / row_blocks,
                   last_tile = tiles.count * (row_block + 1) / row_blocks;
+    DotRegisters registers;
     for (int64_t t = first_tile; t < last_tile; ++t) {
       const int64_t row = tiles.first_row(t), tile_rows = tiles.rows(t);
+      registers.shape(tile_rows);
       const DotKernel kernel = dot_kernel(tile_rows, t == first_tile);
       for (int64_t panel = first_panel; panel < last_panel; ++panel) {
         dot_panel(kernel, tile_rows, steps, block_steps, a.tile_words(row), a.tile_scales(row),

@@ -12,10 +12,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/vector/amx.h"
 #include "cpu/vector/pairs.h"
 #include "cpu/vector/simd.h"
 
-namespace mome::MOME_ISA {
+#ifndef MOME_BASE_ISA
+#error "define MOME_BASE_ISA, the set whose float32 tiles this one takes, and MOME_IS_BASE where it is the set itself"
+#endif
+
+namespace mome::MOME_BASE_ISA {
 
 // `steps` steps of A at `a` [steps][R] and of kPanels panels [steps][kPanel], the first at `b`, the next `panel_stride`
 // bytes on. `tile` is [kPanels][R][kPanel]; it is read first when `carry` is set.
@@ -26,13 +31,29 @@ using TileKernel = void (*)(int64_t steps, const float* a, const std::byte* b, i
 TileKernel f32_tile_kernel(int64_t rows, int64_t panels, bool stream);
 TileKernel bf16_tile_kernel(int64_t rows, int64_t panels, bool stream);
 
+}  // namespace mome::MOME_BASE_ISA
+
+namespace mome::MOME_ISA {
+
+using MOME_BASE_ISA::TileKernel;
+#if MOME_HAS_PAIRS  // tiles of its own
+TileKernel bf16_tile_kernel(int64_t rows, int64_t panels, bool stream);
+#else
+using MOME_BASE_ISA::bf16_tile_kernel;
+#endif
+
 namespace {
 
 // Two vectors across, and as many rows as leave registers for the two of B and one broadcast: 28 + 3 of 32, 12 + 3
 // of 16. The latency of 4 cycles on two ports needs 8 accumulators, so 4 rows and more run at the full rate.
 inline constexpr int kPanelVectors = 2;
 inline constexpr int kPanel = kPanelVectors * kLanes;
-inline constexpr int kMaxTileRows = kLanes == 16 ? 14 : 6;
+inline constexpr int kVectorTileRows = kLanes == 16 ? 14 : 6;
+#if MOME_HAS_TILES
+inline constexpr int kMaxTileRows = kAmxTileRows;
+#else
+inline constexpr int kMaxTileRows = kVectorTileRows;
+#endif
 // With so few rows (the weight stream bounds the speed), several panels are multiplied at once to hide the latency.
 inline constexpr int kTwoPanelRows = kLanes == 16 ? 6 : 3;   // 6 x 64 or 3 x 32
 inline constexpr int kFourPanelRows = kLanes == 16 ? 3 : 1;  // 3 x 128 or 1 x 64
@@ -54,9 +75,14 @@ inline void prefetch_ahead(const std::byte* b) {
 }
 
 // A panel of B by the weight's type: [steps][kPanel], where a step covers kStepDepth elements of the contraction. An
-// element of A and step is 4 bytes, whatever they mean.
+// element of A and step is a word of 4 bytes, whatever it means. A tile of A has up to kTileRows rows and is
+// [steps / kStepGroup][R][kStepGroup]; steps are filled up to whole groups, with zeros in A and in B.
 struct F32Panel {
-  static constexpr auto* kTileKernel = f32_tile_kernel;
+  static constexpr auto* kTileKernel = MOME_BASE_ISA::f32_tile_kernel;
+  static constexpr int64_t kTileRows = kVectorTileRows;
+  static constexpr int64_t kStepGroup = 1;
+  using Registers = NoTileRegisters;
+  static int64_t panels_at_once(int64_t rows) { return rows <= kFourPanelRows ? 4 : rows <= kTwoPanelRows ? 2 : 1; }
   static constexpr int64_t kStepDepth = 1;
   static constexpr int64_t kStepBytes = kPanel * sizeof(float);
   static void load_step(const std::byte* b, Vec* step) {
@@ -66,28 +92,46 @@ struct F32Panel {
 };
 #if MOME_HAS_PAIRS
 // Rows are rounded to bfloat16 as well while they are packed, two elements to a word.
-struct Bf16Panel {
+struct Bf16Panel : F32Panel {
   static constexpr auto* kTileKernel = bf16_tile_kernel;
   static constexpr int64_t kStepDepth = 2;
   static constexpr int64_t kStepBytes = kPanel * sizeof(uint32_t);
-  static void load_step(const std::byte* b, Vec* step) { F32Panel::load_step(b, step); }
   static Vec multiply(Vec row, Vec column, Vec sum) { return dot_pairs(sum, as_pairs(row), as_pairs(column)); }
 };
 #else
 // Word j of a step holds column j in its low half and column kLanes + j in its high half: a shift and a mask widen
 // both. The two operations cost little beside 28 multiply-adds, and half the bytes are read.
-struct Bf16Panel {
+struct Bf16Panel : F32Panel {
   static constexpr auto* kTileKernel = bf16_tile_kernel;
-  static constexpr int64_t kStepDepth = 1;
   static constexpr int64_t kStepBytes = kPanel * sizeof(uint16_t);
   static void load_step(const std::byte* b, Vec* step) { load_bf16(b, step[0], step[1]); }
-  static Vec multiply(Vec row, Vec column, Vec sum) { return fma(row, column, sum); }
 };
+#endif
+
+// What weights of bfloat16 are multiplied with: tile registers where there are any, whose tiles ask for steps as a row
+// of a register holds them, else the above.
+#if MOME_HAS_TILES
+struct Bf16WeightPanel : Bf16Panel {
+  static constexpr int64_t kTileRows = kAmxTileRows;
+  static constexpr int64_t kStepGroup = kAmxWords;
+  using Registers = TileRegisters;
+  static int64_t panels_at_once(int64_t) { return 1; }
+};
+#else
+using Bf16WeightPanel = Bf16Panel;
 #endif
 
 template <typename Panel>
 inline int64_t steps_of(int64_t depth) {
-  return ceil_div(depth, Panel::kStepDepth);
+  return ceil_div(depth, Panel::kStepDepth * Panel::kStepGroup) * Panel::kStepGroup;
+}
+// The most steps that a product of this depth has, whatever its weights.
+inline int64_t most_steps(int64_t depth) { return larger(depth, steps_of<Bf16WeightPanel>(depth)); }
+
+// Where a word lies in a packed tile of A.
+template <int64_t kStepGroup>
+inline int64_t word_place(int64_t rows, int64_t row, int64_t step) {
+  return (step / kStepGroup * rows + row) * kStepGroup + step % kStepGroup;
 }
 
 template <typename Panel, int kRows, int kPanels, bool kStream>
@@ -154,17 +198,16 @@ TileKernel select_tile_kernel(int rows, int panels) {
 template <typename Panel>
 TileKernel select_tile_kernel(int64_t rows, int64_t panels, bool stream) {
   const int r = static_cast<int>(rows), p = static_cast<int>(panels);
-  return stream ? select_tile_kernel<Panel, true, kMaxTileRows>(r, p)
-                : select_tile_kernel<Panel, false, kMaxTileRows>(r, p);
+  return stream ? select_tile_kernel<Panel, true, kVectorTileRows>(r, p)
+                : select_tile_kernel<Panel, false, kVectorTileRows>(r, p);
 }
 
-// The kernel for `rows` in [1, kMaxTileRows] and `panels` in {1, 2, 4}, where panels_at_once(rows) is the most it may
-// be. `stream`: the tile is the first to read these panels.
+// The kernel for `rows` in [1, Panel::kTileRows] and `panels` in {1, 2, 4}, where Panel::panels_at_once(rows) is the
+// most it may be. `stream`: the tile is the first to read these panels.
 template <typename Panel>
 TileKernel tile_kernel(int64_t rows, int64_t panels, bool stream) {
   return Panel::kTileKernel(rows, panels, stream);
 }
-inline int64_t panels_at_once(int64_t rows) { return rows <= kFourPanelRows ? 4 : rows <= kTwoPanelRows ? 2 : 1; }
 
 }  // namespace
 }  // namespace mome::MOME_ISA

@@ -3,9 +3,10 @@
 // A source has `Vec load(row, column, count)`: `count` <= kLanes values of one row, the rest 0; and `void
 // prepare(row)`, called once before the first load of a row within one packing (a layer norm takes its mean there).
 //
-// Rows of A are cut into ceil(rows / kMaxTileRows) tiles as even as possible, so no tile is left with a few rows; tile
-// t is stored as [steps][R] at offset first_row(t) * steps. B is cut into panels of kPanel columns, [steps][kPanel]
-// each, the last one filled up with zeros. A step is one element of the contraction, or a pair of bfloat16 (pairs.h).
+// Rows of A are cut into as few tiles as possible and these as even as possible, so no tile is left with a few rows;
+// tile t is stored as [steps][R], or in groups of steps (gemm_kernel.h), at offset first_row(t) * steps. B is cut into
+// panels of kPanel columns, [steps][kPanel] each, the last one filled up with zeros. A step is one element of the
+// contraction, or a pair of bfloat16 (pairs.h).
 #pragma once
 
 #include <cstdint>
@@ -73,7 +74,7 @@ struct NormSource {
 
 struct Tiles {
   int64_t count, base, longer;  // the first `longer` tiles have base + 1 rows, the others base
-  explicit Tiles(int64_t rows, int64_t most = kMaxTileRows) {
+  Tiles(int64_t rows, int64_t most) {
     count = ceil_div(rows, most);
     base = count == 0 ? 0 : rows / count;
     longer = count == 0 ? 0 : rows % count;
@@ -82,8 +83,15 @@ struct Tiles {
   int64_t rows(int64_t tile) const { return base + (tile < longer ? 1 : 0); }
 };
 
+template <typename Panel>
+inline Tiles tiles_of(int64_t rows) {
+  return Tiles(rows, Panel::kTileRows);
+}
+
 inline int64_t panels_of(int64_t columns) { return ceil_div(columns, kPanel); }
-inline int64_t packed_columns_size(int64_t depth, int64_t columns) { return panels_of(columns) * depth * kPanel; }
+inline int64_t packed_columns_size(int64_t depth, int64_t columns) {
+  return panels_of(columns) * most_steps(depth) * kPanel;
+}
 
 // Panels cut into groups, as even as possible in whole units of `unit` panels: of at most `most` panels each, and so
 // many that with `row_blocks` blocks of rows every thread gets `items_per_thread` items, and all threads equally many,
@@ -192,25 +200,38 @@ inline Vec words_of(const Source& source, int64_t row, int64_t step, int64_t dep
 }
 
 // `rows` <= kLanes rows of the source from `row` on, as steps of a packed operand.
-template <int64_t kStepDepth, typename Source>
+template <typename Panel, typename Source>
 inline void pack_transposed(const Source& source, int64_t row, int64_t rows, int64_t depth, float* out,
                             int64_t stride) {
-  transpose_words([&](int64_t r, int64_t step) { return words_of<kStepDepth>(source, row + r, step, depth); }, rows,
-                  ceil_div(depth, kStepDepth), out, stride);
+  transpose_words([&](int64_t r, int64_t step) { return words_of<Panel::kStepDepth>(source, row + r, step, depth); },
+                  rows, steps_of<Panel>(depth), out, stride);
+}
+
+// Rows of the source from `row` on as a packed tile of A in groups of kLanes steps.
+template <typename Panel, typename Source>
+inline void pack_grouped(const Source& source, int64_t row, int64_t rows, int64_t depth, float* out) {
+  static_assert(Panel::kStepGroup == kLanes);
+  const int64_t steps = steps_of<Panel>(depth);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t k = 0; k < steps; k += kLanes)
+      store(out + word_place<kLanes>(rows, r, k), words_of<Panel::kStepDepth>(source, row + r, k, depth));
+  }
 }
 
 // The first `columns` columns of a finished tile [R][kPanel], as as many elements of a packed tile of A, out
 // [steps][R]. Writes nothing past these steps: those after them may be another thread's. Columns past `columns` must be
 // 0.
-template <int64_t kStepDepth>
+template <typename Panel>
 inline void pack_finished(const float* tile, int64_t rows, int64_t columns, float* out) {
+  constexpr int64_t kStepDepth = Panel::kStepDepth;
   const PlainSource source{tile, kPanel};
+  if constexpr (Panel::kStepGroup != 1) return pack_grouped<Panel>(source, 0, rows, columns, out);
   const int64_t steps = ceil_div(columns, kStepDepth);
   for (int64_t k = 0; k < steps; k += kLanes) {
     Vec block[kLanes];
 #pragma GCC unroll 16
     for (int r = 0; r < kLanes; ++r)
-      block[r] = r < kMaxTileRows && r < rows ? words_of<kStepDepth>(source, r, k, kPanel) : zero();
+      block[r] = r < Panel::kTileRows && r < rows ? words_of<kStepDepth>(source, r, k, kPanel) : zero();
     transpose(block);
     const int64_t count = smaller(kLanes, steps - k);
     for (int64_t i = 0; i < count; ++i) {
@@ -225,20 +246,25 @@ inline void pack_finished(const float* tile, int64_t rows, int64_t columns, floa
 }
 
 // One tile of A, where a row of A is a row of the source.
-template <int64_t kStepDepth, typename Source>
+template <typename Panel, typename Source>
 inline void pack_tile(const Source& source, int64_t row, int64_t rows, int64_t depth, float* out) {
   for (int64_t r = 0; r < rows; ++r) source.prepare(row + r);
-  pack_transposed<kStepDepth>(source, row, rows, depth, out, rows);
+  if constexpr (Panel::kStepGroup == 1) {
+    pack_transposed<Panel>(source, row, rows, depth, out, rows);
+  } else {
+    pack_grouped<Panel>(source, row, rows, depth, out);
+  }
 }
 
 // `depth` rows of the source from `row` on, `columns` of them from `column` on, as [steps][stride], filled up with
-// zeros. Used where the contraction runs over the rows of the source: `columns` = stride <= kMaxTileRows for A, <=
+// zeros. Used where the contraction runs over the rows of the source: `columns` = stride <= Panel::kTileRows for A, <=
 // stride = kPanel for B. `sums` (or null) += the sum of each column, taken in ascending row order; it is indexed like
 // the source.
-template <int64_t kStepDepth, typename Source>
+template <typename Panel, typename Source>
 inline void pack_straight(const Source& source, int64_t row, int64_t depth, int64_t column, int64_t columns, float* out,
                           int64_t stride, float* sums) {
-  const int64_t steps = ceil_div(depth, kStepDepth);
+  constexpr int64_t kStepDepth = Panel::kStepDepth;
+  const int64_t steps = steps_of<Panel>(depth);
   const int64_t safe = stride < kLanes ? steps - ceil_div(kLanes, stride) : -1;  // as in transpose_words
   for (int64_t c = 0; c < stride; c += kLanes) {
     const int64_t count = larger(0, smaller(kLanes, columns - c));
@@ -262,6 +288,38 @@ inline void pack_straight(const Source& source, int64_t row, int64_t depth, int6
     }
     if (sums != nullptr && count > 0) store_part(sums + column + c, load_part(sums + column + c, count) + sum, count);
   }
+}
+
+// The same for a tile of A, `columns` of them its rows.
+template <typename Panel, typename Source>
+inline void pack_straight_tile(const Source& source, int64_t row, int64_t depth, int64_t column, int64_t columns,
+                               float* out, float* sums) {
+#if MOME_HAS_TILES
+  if constexpr (Panel::kStepGroup != 1) {
+    static_assert(Panel::kStepGroup == kLanes && Panel::kStepDepth == 2);
+    for (int64_t c = 0; c < columns; c += kLanes) {
+      const int64_t count = smaller(kLanes, columns - c);
+      Vec sum = zero();
+      const auto next = [&](int64_t k) {
+        const Vec value = k < depth ? source.load(row + k, column + c, count) : zero();
+        sum = sum + value;
+        return value;
+      };
+      for (int64_t step = 0; step < steps_of<Panel>(depth); step += kLanes) {
+        Vec block[kLanes];
+        for (int64_t i = 0; i < kLanes; ++i) {
+          const Vec low = next((step + i) * 2);
+          block[i] = as_lanes(interleaved_pairs(low, next((step + i) * 2 + 1)));
+        }
+        transpose(block);
+        for (int64_t r = 0; r < count; ++r) store(out + word_place<kLanes>(columns, c + r, step), block[r]);
+      }
+      if (sums != nullptr) store_part(sums + column + c, load_part(sums + column + c, count) + sum, count);
+    }
+    return;
+  }
+#endif
+  pack_straight<Panel>(source, row, depth, column, columns, out, columns, sums);
 }
 
 }  // namespace

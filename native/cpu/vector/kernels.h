@@ -26,7 +26,6 @@ namespace mome::MOME_ISA {
 
 // Calls X(name) for each file that defines `name`_kernels for every instruction set.
 #define MOME_KERNEL_LISTS(X) \
-  X(attention)               \
   X(expert_ffn)              \
   X(linear)                  \
   X(patch_embed)             \
@@ -42,8 +41,12 @@ namespace mome::MOME_ISA {
   X(optimizer)                    \
   X(text_embed)
 
+// And for those of attention, which a set whose products of rows with each other are those of another takes from there.
+#define MOME_ATTENTION_LISTS(X) X(attention)
+
 #define MOME_DECLARE_LIST(name) extern const KernelList name##_kernels;
 MOME_KERNEL_LISTS(MOME_DECLARE_LIST)
+MOME_ATTENTION_LISTS(MOME_DECLARE_LIST)
 MOME_BASE_KERNEL_LISTS(MOME_DECLARE_LIST)
 #undef MOME_DECLARE_LIST
 

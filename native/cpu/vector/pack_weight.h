@@ -14,24 +14,24 @@ inline size_t packed_weight_size(int64_t rows, int64_t columns, Form form, Weigh
   switch (type) {
     case WeightType::f32: return static_cast<size_t>(panels_of(outputs) * depth * F32Panel::kStepBytes);
     case WeightType::bf16:
-      return static_cast<size_t>(panels_of(outputs) * steps_of<Bf16Panel>(depth) * Bf16Panel::kStepBytes);
+      return static_cast<size_t>(panels_of(outputs) * steps_of<Bf16WeightPanel>(depth) * Bf16WeightPanel::kStepBytes);
     case WeightType::i8: return static_cast<size_t>(panels_of(rows) * I8Panel::bytes(columns));
   }
   return 0;
 }
 
-template <int64_t kStepDepth>
+template <typename Panel>
 inline void pack_word_panel(const float* weight, int64_t rows, int64_t columns, int64_t panel, float* out) {
   const PlainSource source{weight, columns};
   for (int64_t half = 0; half < kPanel; half += kLanes) {
     const int64_t row = panel * kPanel + half;
-    pack_transposed<kStepDepth>(source, row, larger(0, smaller(kLanes, rows - row)), columns, out + half, kPanel);
+    pack_transposed<Panel>(source, row, larger(0, smaller(kLanes, rows - row)), columns, out + half, kPanel);
   }
 }
 
 #if MOME_HAS_PAIRS
 inline void pack_bf16_panel(const float* weight, int64_t rows, int64_t columns, int64_t panel, uint32_t* out) {
-  pack_word_panel<Bf16Panel::kStepDepth>(weight, rows, columns, panel, reinterpret_cast<float*>(out));
+  pack_word_panel<Bf16WeightPanel>(weight, rows, columns, panel, reinterpret_cast<float*>(out));
 }
 #else
 // Rounds up to 16 outputs at a time and sets their halves together.
@@ -89,8 +89,8 @@ inline void pack_transposed_panels(const float* weight, int64_t rows, int64_t co
   const int64_t steps = steps_of<Panel>(rows);
   pool.parallel_for(panels_of(columns), [&](int64_t panel, int) {
     const int64_t column = panel * kPanel;
-    pack_straight<Panel::kStepDepth>(PlainSource{weight, columns}, 0, rows, column, smaller(kPanel, columns - column),
-                                     static_cast<float*>(packed) + panel * steps * kPanel, kPanel, nullptr);
+    pack_straight<Panel>(PlainSource{weight, columns}, 0, rows, column, smaller(kPanel, columns - column),
+                         static_cast<float*>(packed) + panel * steps * kPanel, kPanel, nullptr);
   });
 }
 
@@ -99,7 +99,7 @@ inline void pack_weight(const float* weight, int64_t rows, int64_t columns, Form
   if (rows == 0 || columns == 0) return;
   if (form == Form::packed_transposed) {
     if (type == WeightType::bf16) {
-      pack_transposed_panels<Bf16Panel>(weight, rows, columns, packed, pool);
+      pack_transposed_panels<Bf16WeightPanel>(weight, rows, columns, packed, pool);
     } else {
       pack_transposed_panels<F32Panel>(weight, rows, columns, packed, pool);
     }
@@ -108,12 +108,13 @@ inline void pack_weight(const float* weight, int64_t rows, int64_t columns, Form
   pool.parallel_for(panels_of(rows), [&](int64_t panel, int) {  // element (k, n) = weight[n, k]
     switch (type) {
       case WeightType::f32:
-        pack_word_panel<1>(weight, rows, columns, panel, static_cast<float*>(packed) + panel * columns * kPanel);
+        pack_word_panel<F32Panel>(weight, rows, columns, panel, static_cast<float*>(packed) + panel * columns * kPanel);
         break;
       case WeightType::bf16:
-        pack_bf16_panel(weight, rows, columns, panel,
-                        reinterpret_cast<uint32_t*>(static_cast<std::byte*>(packed) +
-                                                    panel * steps_of<Bf16Panel>(columns) * Bf16Panel::kStepBytes));
+        pack_bf16_panel(
+            weight, rows, columns, panel,
+            reinterpret_cast<uint32_t*>(static_cast<std::byte*>(packed) +
+                                        panel * steps_of<Bf16WeightPanel>(columns) * Bf16WeightPanel::kStepBytes));
         break;
       case WeightType::i8:
         pack_i8_panel(weight, rows, columns, panel, static_cast<std::byte*>(packed) + panel * I8Panel::bytes(columns));

@@ -45,7 +45,7 @@ export function addCheckpointCommands(program: Command): void {
     )
     .option(
       '--target <name>',
-      'kernel set: ref, avx2, avx2_vnni, avx512, avx512_vnni or avx512_bf16; default: the fastest',
+      'kernel set: ref, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16 or amx; default: the fastest',
     )
     .option('--json', 'print JSON')
     .action(verify);

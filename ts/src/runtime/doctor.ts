@@ -62,13 +62,22 @@ function blockingDetail({ fields, source }: Blocking): string {
   return `${source}: ${numbers.join(', ')}`;
 }
 
+/** Kernel sets that were checked by emulation alone: no run on a processor that has them is recorded. */
+const unrecorded: ReadonlySet<string> = new Set(['amx']);
+
+/** What is said of a kernel set that runs and whose self-check took so long. */
+export function targetDetail(target: string, milliseconds: number): string {
+  const checked = target === 'ref' ? '' : `, self-check passed in ${milliseconds.toFixed(1)} ms`;
+  const record = unrecorded.has(target) ? '; no run of these kernels on such a processor was recorded before' : '';
+  return `runs${checked}${record}`;
+}
+
 async function probeTarget(target: string): Promise<DoctorCheck> {
   const name = `target ${target}`;
   const { passed, wrong, milliseconds } = addon().checkTarget(target);
   if (!passed) return { name, ok: false, detail: `the self-check failed: ${wrong}` };
   const { ok, detail } = await probe(name, { target });
-  const checked = target === 'ref' ? '' : `, self-check passed in ${milliseconds.toFixed(1)} ms`;
-  return { name, ok, detail: ok ? `${detail}${checked}` : detail };
+  return { name, ok, detail: ok ? targetDetail(target, milliseconds) : detail };
 }
 
 /** Each CUDA device, or why there is none. None, or one that is too old, is no failure: models run elsewhere then. */

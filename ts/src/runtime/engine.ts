@@ -27,7 +27,7 @@ export interface EngineOptions {
   /** Worker threads, the coordinator included; default: the physical cores this process may use. */
   readonly threads?: number;
   /**
-   * Kernel set `ref`, `avx2`, `avx2_vnni`, `avx512`, `avx512_vnni` or `avx512_bf16`; default: `MOME_TARGET`, else the fastest this processor
+   * Kernel set `ref`, `avx2`, `avx2_vnni`, `avx512`, `avx512_vnni`, `avx512_bf16` or `amx`; default: `MOME_TARGET`, else the fastest this processor
    * has whose self-check passes.
    */
   readonly target?: string;
