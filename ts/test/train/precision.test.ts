@@ -9,7 +9,7 @@ import { tinyConfig } from './tiny-model.ts';
 
 const vocabulary = { vocabularySize: 40, maskId: 4, isSpecial: (id: number) => id < 5, isContinuation: () => false };
 const { targets } = addon().cpuInfo();
-const narrow = targets.filter((target) => /_(?:bf16|amx)$/.test(target));
+const narrow = targets.filter((target) => /_bf16$|^amx$/.test(target));
 
 const create = async (options: Partial<TrainerOptions>, target?: string) =>
   Trainer.create(

@@ -50,10 +50,10 @@ const stages = ['text', 'pairs', 'retrieval', 'vqa', 'nlvr2', 'pairs_drop_path']
 const withDropout = ['text_dropped', 'pairs_dropped', 'nlvr2_dropped'];
 const casesOf = (names: readonly string[]) =>
   (['relative', 'absolute'] as const).flatMap((positions) => names.map((stage) => [positions, stage] as const));
-// In float32 targets with a longer name compute with the kernels of the one that it begins with.
+// In float32 targets with a longer name compute with the kernels of the one that it begins with, and amx with those of avx512.
 const targets = addon()
   .cpuInfo()
-  .targets.filter((target) => !target.includes('_'));
+  .targets.filter((target) => !target.includes('_') && target !== 'amx');
 
 describe.each(targets)('ten steps of PyTorch on %s', (target) => {
   it.each(casesOf([...stages, ...withDropout]))('%s positions, %s', async (positions, name) => {
