@@ -16,6 +16,8 @@ export interface JsonLimits {
   readonly values: number;
   /** Most characters of one text, which is read in one piece; default 2^20. */
   readonly text?: number;
+  /** Most escapes of one text; default: no limit but its length. */
+  readonly escapes?: number;
 }
 
 /** Bytes of a text that is read in one piece: some milliseconds of work, whatever it holds. */
@@ -166,6 +168,7 @@ class JsonReader {
   #readText(): string {
     const start = this.#at;
     if (!this.#skip('"')) this.#fail('a text');
+    let escapes = 0;
     for (;;) {
       untilQuoteOrEscape.lastIndex = this.#at;
       untilQuoteOrEscape.test(this.#text);
@@ -177,6 +180,11 @@ class JsonReader {
       );
       if (this.#skip('"')) break;
       if (this.#at >= this.#text.length) this.#fail('the end of a text');
+      check(
+        this.#limits.escapes === undefined || ++escapes <= this.#limits.escapes,
+        'MOME_TOO_LARGE',
+        `${this.#where}: expected texts with at most ${this.#limits.escapes} escapes, got one with more at character ${start}`,
+      );
       // A backslash and the character that it is for. Behind the end a pattern would begin at the start again.
       this.#at = Math.min(this.#text.length, this.#at + 2);
     }

@@ -1,7 +1,10 @@
 /** Bodies of requests: JSON read in pieces, forms with files, and their check against a schema. */
-import { isUtf8 } from 'node:buffer';
+import { isAscii, isUtf8 } from 'node:buffer';
+import type { Readable } from 'node:stream';
+import type { BusboyFileStream } from '@fastify/busboy';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
+import { joined, streamBytes } from '../image/bytes.ts';
 import { MomeError } from '../runtime/errors.ts';
 import { parseJson } from '../runtime/json.ts';
 import { HttpError } from './errors.ts';
@@ -11,7 +14,9 @@ import type { ServerLimits } from './options.ts';
 const smallBody = 2 ** 14;
 /** Most lists and objects inside each other, and most values, of a body. */
 const depth = 32;
-const values = 2 ** 20;
+const values = 2 ** 17;
+/** Most escapes of one text: base64 of some languages has one for each slash. */
+const escapes = 2 ** 17;
 
 /** Fields of a form; files stand as names that no client can give to JSON. */
 export interface Form {
@@ -29,17 +34,39 @@ export const fileOf = (request: FastifyRequest, name: string): Buffer | undefine
 /** Parses the JSON of bodies while other events run. */
 export function addJsonParser(app: FastifyInstance, limits: ServerLimits): void {
   app.removeAllContentTypeParsers();
-  const parse = (_: FastifyRequest, body: Buffer) => jsonOf(body, limits);
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, parse);
+  app.addContentTypeParser('application/json', async (request: FastifyRequest, stream: Readable) =>
+    jsonOf(await bytesOfStream(request, stream, Math.min(limits.jsonBytes, limits.bodyBytes)), limits),
+  );
+}
+
+/** The bytes of a body, joined in pieces. @throws HttpError 413 for more than `most`, 400 for a body that breaks off */
+export async function bytesOfStream(request: FastifyRequest, stream: Readable, most: number): Promise<Buffer> {
+  if (Number(request.headers['content-length'] ?? 0) > most) throw tooLarge(most);
+  const pieces: Buffer[] = [];
+  let length = 0;
+  await new Promise<void>((resolve, reject) => {
+    // Not by iteration, whose end would take the connection away before the answer.
+    const take = (piece: Buffer) => {
+      length += piece.length;
+      pieces.push(piece);
+      if (length <= most) return;
+      stream.off('data', take).pause();
+      reject(tooLarge(most));
+    };
+    const broken = () => reject(new HttpError(400, 'INCOMPLETE_BODY', 'expected the whole body, it broke off'));
+    stream.on('data', take).on('end', resolve).on('error', broken).on('close', broken);
+  });
+  const bytes = await joined(pieces);
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** The value of a JSON text. @throws HttpError 400 */
-export async function jsonOf(body: Buffer, { bodyBytes }: ServerLimits): Promise<unknown> {
+export async function jsonOf(body: Buffer, { jsonBytes }: ServerLimits): Promise<unknown> {
   if (!isUtf8(body)) throw new HttpError(400, 'INVALID_JSON', 'expected JSON in UTF-8, got other bytes');
-  const text = body.toString('utf8');
+  const text = body.toString(isAscii(body) ? 'latin1' : 'utf8'); // the same, and several times as fast
   try {
     if (body.length <= smallBody) return JSON.parse(text);
-    return await parseJson(text, 'body', { bytes: bodyBytes, depth, values, text: bodyBytes });
+    return await parseJson(text, 'body', { bytes: jsonBytes, depth, values, text: jsonBytes, escapes });
   } catch (error) {
     if (error instanceof MomeError && error.code === 'MOME_TOO_LARGE') throw error;
     const reason = error instanceof Error ? error.message.slice(0, 200) : '';
@@ -90,7 +117,19 @@ function deepest(issue: Issue & { readonly code?: string; readonly errors?: read
   return { path: [...issue.path, ...best.path], message: best.message };
 }
 
+/** Reads a form. @throws HttpError 400 for what is none, 413 */
 async function formOf(request: FastifyRequest, limits: ServerLimits): Promise<Form> {
+  try {
+    return await readForm(request, limits);
+  } catch (error) {
+    // The parser of forms has errors of its own, some with a status.
+    if (error instanceof HttpError || typeof (error as { statusCode?: unknown }).statusCode === 'number') throw error;
+    const reason = error instanceof Error ? error.message.slice(0, 200) : '';
+    throw new HttpError(400, 'INVALID_FORM', `expected multipart/form-data, got something else: ${reason}`);
+  }
+}
+
+async function readForm(request: FastifyRequest, limits: ServerLimits): Promise<Form> {
   const fields = new Map<string, string[]>();
   const files = new Map<string, Buffer>();
   formFiles.set(request, files);
@@ -118,7 +157,7 @@ async function formOf(request: FastifyRequest, limits: ServerLimits): Promise<Fo
       add(part.fieldname, String(part.value), Buffer.byteLength(String(part.value)));
       continue;
     }
-    const file = await part.toBuffer();
+    const file = await fileBytes(part.fieldname, part.file, limits);
     const name = `\0file ${files.size}`;
     files.set(name, file);
     add(part.fieldname, name, file.length);
@@ -140,5 +179,11 @@ async function formOf(request: FastifyRequest, limits: ServerLimits): Promise<Fo
   return { all, one, number };
 }
 
-const tooLarge = (bytes: number) =>
-  new HttpError(413, 'MOME_TOO_LARGE', `expected a form of at most ${bytes} bytes, got a longer one`);
+/** The bytes of a file of a form. @throws HttpError 413 */
+async function fileBytes(name: string, file: BusboyFileStream, { pictureBytes }: ServerLimits): Promise<Buffer> {
+  const bytes = await streamBytes(name, file);
+  if (file.truncated) throw tooLarge(pictureBytes);
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+const tooLarge = (bytes: number) => new HttpError(413, 'MOME_TOO_LARGE', `expected at most ${bytes} bytes, got more`);

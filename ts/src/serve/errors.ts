@@ -52,6 +52,8 @@ export interface Failure {
   readonly retryAfterMs?: number;
 }
 
+/** Bytes of a refused body that are read and thrown away. */
+const mostDiscarded = 2 ** 26;
 /** Milliseconds after which a client may come again where nothing better is known. */
 const retryLater = 1000;
 
@@ -131,8 +133,9 @@ export function answerError(error: unknown, request: FastifyRequest, reply: Fast
     reply.header('retry-after', Math.ceil(failure.retryAfterMs / 1000));
     reply.header('retry-after-ms', failure.retryAfterMs);
   }
-  // What is still coming of a refused body is not read: the connection ends.
-  if (failure.status === 413 || failure.status === 408) reply.header('connection', 'close');
+  // A client that is still sending reads its answer only if the rest is taken from it; without end that is not done.
+  const declared = Number(request.headers['content-length'] ?? Number.POSITIVE_INFINITY);
+  if (failure.status === 413 && declared > mostDiscarded) reply.header('connection', 'close');
   if (failure.status === 401) reply.header('www-authenticate', 'Bearer');
   const ofRoute = (request.routeOptions.config as { dialect?: Dialect } | undefined)?.dialect ?? 'own';
   const dialect = dialects.get(request) ?? ofRoute;

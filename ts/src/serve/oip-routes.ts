@@ -1,8 +1,9 @@
 /** The Open Inference Protocol, version 2, over REST, with the extension for binary tensors. */
+import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { BatchedOptions } from '../inference/vlmo.ts';
-import { checked, jsonOf } from './body.ts';
+import { bytesOfStream, checked, jsonOf } from './body.ts';
 import { type Context, callOf, picturesOf } from './call.ts';
 import type { ServedEngine } from './engines.ts';
 import { type Dialect, HttpError } from './errors.ts';
@@ -56,10 +57,8 @@ export function addOipRoutes(app: FastifyInstance, context: Context, isReady: ()
   };
 
   app.register(async (routes) => {
-    routes.addContentTypeParser(
-      'application/octet-stream',
-      { parseAs: 'buffer' },
-      async (_: FastifyRequest, body: Buffer) => body,
+    routes.addContentTypeParser('application/octet-stream', async (request: FastifyRequest, stream: Readable) =>
+      bytesOfStream(request, stream, limits.bodyBytes),
     );
     const summary = 'Open Inference Protocol';
     routes.get('/v2/health/live', { config, schema: { summary } }, async () => ({ live: true }));
@@ -112,6 +111,8 @@ async function splitBody(request: FastifyRequest, { limits }: Context): Promise<
       'MOME_INVALID_ARGUMENT',
       `${headerLength}: expected the bytes of the JSON, within the body, got something else`,
     );
+  if (length > limits.jsonBytes)
+    throw new HttpError(413, 'MOME_TOO_LARGE', `expected JSON of at most ${limits.jsonBytes} bytes, got ${length}`);
   return { json: await jsonOf(body.subarray(0, length), limits), binary: body.subarray(length) };
 }
 

@@ -4,8 +4,10 @@ import type { SearchIndex } from '../search/index.ts';
 
 /** Bounds of what one request may bring, and of all of them together. */
 export interface ServerLimits {
-  /** Bytes of one request's body. */
+  /** Bytes of one request's body, which may be a form with files. */
   readonly bodyBytes: number;
+  /** Bytes of a body in JSON: larger ones would hold up the event loop. Large pictures go into forms. */
+  readonly jsonBytes: number;
   /** Bytes of the bodies of all requests under way. */
   readonly bodyBytesTogether: number;
   /** Bytes of one picture file. */
@@ -29,6 +31,7 @@ export interface ServerLimits {
 
 export const defaultLimits: ServerLimits = {
   bodyBytes: 32 * 2 ** 20,
+  jsonBytes: 4 * 2 ** 20,
   bodyBytesTogether: 512 * 2 ** 20,
   pictureBytes: 20 * 2 ** 20,
   items: 512,

@@ -1,0 +1,98 @@
+/** The commands of docs/server.md, as a newcomer types them, against `mome serve` itself. */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { temporaryFolder } from '../helpers.ts';
+import { png } from './helpers.ts';
+
+const root = fileURLToPath(new URL('../../..', import.meta.url));
+const page = readFileSync(join(root, 'docs', 'server.md'), 'utf8');
+const run = promisify(execFile);
+
+let folder = '';
+let server: ChildProcess;
+let address = '';
+let log = '';
+beforeAll(async () => {
+  folder = await temporaryFolder();
+  await writeFile(join(folder, 'cat.png'), await png(1));
+  await writeFile(join(folder, 'car.png'), await png(2));
+  server = spawn(process.execPath, [join(root, 'dist/cli.mjs'), 'serve', '--threads', '1'], {
+    env: { ...process.env, MOME_SERVE_PORT: '0' },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  address = await new Promise<string>((resolve, reject) => {
+    server.stderr!.on('data', (text) => {
+      log += String(text);
+      const found = /mome: listening at http:\/\/([\d.:]+)/.exec(log)?.[1];
+      if (found) resolve(found);
+    });
+    server.once('exit', () => reject(new Error(log)));
+  });
+});
+afterAll(() => server.kill('SIGKILL'));
+
+describe('docs/server.md', () => {
+  const commands = page.split('\n').filter((line) => line.startsWith('curl '));
+
+  it('has commands that work', async () => {
+    expect(commands.length).toBeGreaterThan(6);
+    for (const command of commands) {
+      const here = command.replace('localhost:8080', address).replace('curl -s', 'curl -s -w "\\n%{http_code}"');
+      const { stdout } = await run('sh', ['-c', here], { cwd: folder });
+      expect(stdout.trim().split('\n').at(-1), `${command}\n${stdout.slice(0, 300)}`).toBe('200');
+    }
+    // A route that does not exist is noticed.
+    const planted = `curl -s -o /dev/null -w "%{http_code}" ${address}/v1/embeds`;
+    expect((await run('sh', ['-c', planted])).stdout).toBe('404');
+  });
+
+  it('has a Python client that works', async () => {
+    const code = /^```python\n([\s\S]*?)^```$/m.exec(page)![1]!.replace('localhost:8080', address);
+    const { stdout } = await run('python3', ['-c', code], { cwd: folder });
+    expect(stdout).toContain('relevance_score');
+  });
+
+  it('tells the routes that there are', async () => {
+    const { paths } = (await (await fetch(`http://${address}/openapi.json`)).json()) as {
+      paths: Record<string, object>;
+    };
+    const own = Object.keys(paths).filter(
+      (path) => /^\/(v1|v2\/rerank|rerank|embed)/.test(path) && !path.includes('{'),
+    );
+    for (const path of own) expect(page, path).toContain(path);
+  });
+
+  it('ends as it says: with 0 after SIGTERM, and reloads on SIGHUP', async () => {
+    server.kill('SIGHUP');
+    for (let i = 0; i < 200 && !log.includes('loaded mome again'); i++)
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(log).toContain('loaded mome again');
+    const ended = new Promise<number | null>((resolve) => server.once('exit', resolve));
+    server.kill('SIGTERM');
+    expect(await ended).toBe(0);
+  });
+
+  it('is refused with reasons where it is started wrongly', async () => {
+    const start = async (...flags: string[]) => {
+      const failure = await run(process.execPath, [join(root, 'dist/cli.mjs'), 'serve', ...flags]).catch(
+        (error: unknown) => error,
+      );
+      return failure as { code: number; stderr: string };
+    };
+    expect(await start('--tls-cert', 'a.pem')).toMatchObject({ code: 2, stderr: expect.stringContaining('--tls-key') });
+    expect(await start('--port', '70000')).toMatchObject({ code: 2 });
+    expect(await start('--api-key-file', '/missing')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('MOME_NOT_FOUND'),
+    });
+    expect(await start('--model', 'a=x', 'a=y')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('different names'),
+    });
+  });
+});
