@@ -135,7 +135,10 @@ export function answerError(error: unknown, request: FastifyRequest, reply: Fast
   }
   // A client that is still sending reads its answer only if the rest is taken from it; without end that is not done.
   const declared = Number(request.headers['content-length'] ?? Number.POSITIVE_INFINITY);
-  if (failure.status === 413 && declared > mostDiscarded) reply.header('connection', 'close');
+  if (failure.status === 413) {
+    if (declared > mostDiscarded) reply.header('connection', 'close');
+    else reply.removeHeader('connection'); // which Fastify has closed
+  }
   if (failure.status === 401) reply.header('www-authenticate', 'Bearer');
   const ofRoute = (request.routeOptions.config as { dialect?: Dialect } | undefined)?.dialect ?? 'own';
   const dialect = dialects.get(request) ?? ofRoute;

@@ -144,12 +144,12 @@ describe('nonsense', () => {
         shell.stdin.write(`${curl} '@${path}'\n`);
       });
     const bodies = [
-      '['.repeat(4_000_000),
-      `{"texts":[${'"a",'.repeat(900_000)}"a"]}`,
-      `{"texts":["${'a'.repeat(4_000_000)}"]}`,
-      `{"texts":["${'\\\\'.repeat(2_000_000)}"]}`,
+      '['.repeat(3_000_000),
+      `{"texts":[${'"a",'.repeat(700_000)}"a"]}`,
+      `{"texts":["${'a'.repeat(3_000_000)}"]}`,
+      `{"texts":["${'\\\\'.repeat(1_500_000)}"]}`,
       `{${Array.from({ length: 200_000 }, (_, i) => `"k${i}":1`).join(',')}}`,
-      JSON.stringify({ images: [`data:image/png;base64,${'A'.repeat(4_000_000)}`] }),
+      JSON.stringify({ images: [`data:image/png;base64,${'A'.repeat(3_000_000)}`] }),
       `{"texts":["${'a'.repeat(30_000_000)}"]}`,
     ];
     for (const body of bodies) {
