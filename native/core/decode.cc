@@ -124,11 +124,6 @@ const uint8_t* Decoder::bytes(std::string_view key, int64_t count) {
   return static_cast<const uint8_t*>(located.data);
 }
 
-WeightType Decoder::product_type() const {
-  const bool narrow = multiplies_bf16(binding_.target) && binding_.weights.type() != WeightType::f32;
-  return narrow ? WeightType::bf16 : WeightType::f32;
-}
-
 Matrix Decoder::matrix(std::string_view key, int64_t rows, int64_t columns) {
   const OpSpec& op = *instruction_.op;
   if (!op.matrices.has(key)) {

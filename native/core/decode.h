@@ -84,8 +84,8 @@ class Decoder {
   const int32_t* device_numbers() const { return binding_.device_numbers; }
   // A weight matrix. The op's spec must name it among its matrices.
   Matrix matrix(std::string_view key, int64_t rows, int64_t columns);
-  // The type in which the target multiplies activations with each other, for weights of the program's type.
-  WeightType product_type() const;
+  // The type in which the target's attention multiplies, for weights of the program's type.
+  ProductType product_type() const { return mome::product_type(binding_.target, binding_.weights.type()); }
   // A number, dimension or scalar; `fallback` when absent.
   double number(std::string_view key, double fallback);
   int64_t integer(std::string_view key);

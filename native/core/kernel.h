@@ -26,6 +26,19 @@ inline constexpr Target kCpuTargets[] = {Target::ref,         Target::avx2,     
 // and attention multiplies in it where weights are not float32.
 constexpr bool multiplies_bf16(Target target) { return target == Target::avx512_bf16 || target == Target::amx; }
 
+// Whether attention multiplies 16-bit integers on the target where weights have 8 bits. Not in AVX-512 without VNNI: on
+// its processors (Skylake) a product of 16 bits and its addition share two ports, and take as long as two float32 ones.
+constexpr bool multiplies_int16(Target target) {
+  return target == Target::avx2 || target == Target::avx2_vnni || target == Target::avx512_vnni;
+}
+
+// The type in which the target's attention multiplies for weights of this type, where no backward pass follows.
+constexpr ProductType product_type(Target target, WeightType weights) {
+  if (weights == WeightType::f32) return ProductType::f32;
+  if (multiplies_bf16(target)) return ProductType::bf16;
+  return weights == WeightType::i8 && multiplies_int16(target) ? ProductType::int16 : ProductType::f32;
+}
+
 // The largest sum of 8-bit weights that a target's products take (core/quantise.h): where four products are summed in
 // 16 bits (cpu/vector/dot.h), 129.
 constexpr int weight_sum_limit(Target target) {

@@ -11,6 +11,11 @@ namespace mome {
 //   i8    8 bits, and a scale per output; activations are quantised by row while they are packed (core/quantise.h)
 enum class WeightType { f32, bf16, i8 };
 
+// The type in which attention multiplies activations with each other.
+//   bf16   rounded to nearest even; sums in float32
+//   int16  16 bits and a step per query, key and column of the values, sums exact in 32 bits (core/quantise.h)
+enum class ProductType { f32, bf16, int16 };
+
 // The forms a weight is kept in. A target's Packer makes the packed ones; targets without a packer read the plain one.
 enum class Form {
   plain,              // row-major float32

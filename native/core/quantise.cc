@@ -9,12 +9,12 @@
 namespace mome {
 namespace {
 
-// NaN when an element is not finite.
-float largest_magnitude(const float* x, int64_t count) {
+// Of `count` elements, `stride` apart. NaN when one is not finite.
+float largest_magnitude(const float* x, int64_t count, int64_t stride = 1) {
   float largest = 0;
   for (int64_t i = 0; i < count; i++) {
-    if (!std::isfinite(x[i])) return std::nanf("");
-    largest = std::fmax(largest, std::fabs(x[i]));
+    if (!std::isfinite(x[i * stride])) return std::nanf("");
+    largest = std::fmax(largest, std::fabs(x[i * stride]));
   }
   return largest;
 }
@@ -80,6 +80,25 @@ void quantise_activation_row(const float* row, int64_t count, int64_t block, flo
     for (int64_t i = first; i < first + columns; i++)
       dequantised[i] = largest == 0 ? 0 : scale * std::nearbyint(row[i] * inverse);
   }
+}
+
+bool fits_int16(int64_t head_width, int64_t tokens) {
+  return head_width <= kInt16HeadWidth && tokens >= kInt16LeastTokens && tokens <= kInt16Tokens;
+}
+
+int int16_score_limit(int64_t head_width) {
+  // limit^2 <= most where limit <= sqrt(most): the root of a whole number below 2^31 is rounded to no whole one above
+  // it.
+  const auto most = static_cast<double>(INT32_MAX / std::max<int64_t>(1, head_width));
+  return std::min(INT16_MAX, static_cast<int>(std::sqrt(most)));
+}
+
+float quantise_int16(const float* x, int64_t count, int64_t stride, int limit, float* q) {
+  const float largest = largest_magnitude(x, count, stride);
+  const bool counts = largest >= kInt16Negligible;
+  const auto most = static_cast<float>(limit);
+  for (int64_t i = 0; i < count; i++) q[i * stride] = counts ? std::nearbyint(x[i * stride] * (most / largest)) : 0;
+  return counts ? largest / most : largest * 0;
 }
 
 }  // namespace mome

@@ -87,6 +87,8 @@ struct Case {
 constexpr double kBound = 1e-6;
 // Where kernels round to bfloat16 what they made in float32, a number in the middle of two may go either way.
 constexpr double kRoundedBound = 2e-4;
+// And where they round probabilities to integers.
+constexpr double kInt16Bound = 1e-5;
 
 Case linear(int64_t rows, int64_t inputs, int64_t outputs, WeightType type) {
   return {"a product of " + std::to_string(rows) + " rows, " + std::string(weight_type_name(type)), kBound,
@@ -114,15 +116,16 @@ Case expert_ffn(int64_t rows, int64_t width, int64_t hidden, WeightType type, do
           }};
 }
 
-// A text, and a text with a picture, with relative positions.
-Case attention(WeightType type, double bound) {
-  static constexpr Sequence kSequences[] = {{0, 13, 0, 0}, {13, 5, 18, 17}};
-  constexpr int64_t kRows = 35, kWidth = 40, kHeads = 2;
-  return {"an attention, " + std::string(weight_type_name(type)), bound, kRows * kWidth,
+// A text that is long enough for 16-bit integers, and a text with a picture, with relative positions.
+Case attention(ProductType type, double bound) {
+  static constexpr Sequence kSequences[] = {{0, 97, 0, 0}, {97, 5, 102, 17}};
+  constexpr int64_t kRows = 119, kWidth = 40, kHeads = 2;
+  static constexpr const char* kNames[] = {"float32", "bfloat16", "16-bit integers"};
+  return {std::string("an attention, ") + kNames[static_cast<int>(type)], bound, kRows * kWidth,
           [=](Kernels& kernels, float* out) -> Status {
             const Numbers qkv = numbers(9, kRows * 3 * kWidth, 2);
             AttentionForward args{};
-            args.position = {4, 20};
+            args.position = {4, 100};
             const Numbers table = numbers(10, args.position.rows() * kHeads);
             args.rows = kRows, args.width = kWidth, args.heads = kHeads;
             args.sequences = kSequences, args.sequence_count = 2;
@@ -136,8 +139,9 @@ Case attention(WeightType type, double bound) {
 
 std::vector<Case> all_cases(Target target) {
   const bool rounds = multiplies_bf16(target);
-  std::vector<Case> cases = {attention(WeightType::f32, kBound)};
-  if (rounds) cases.push_back(attention(WeightType::bf16, kRoundedBound));
+  std::vector<Case> cases = {attention(ProductType::f32, kBound)};
+  if (rounds) cases.push_back(attention(ProductType::bf16, kRoundedBound));
+  if (multiplies_int16(target)) cases.push_back(attention(ProductType::int16, kInt16Bound));
   for (const WeightType type : {WeightType::f32, WeightType::bf16, WeightType::i8}) {
     cases.push_back(linear(28, 70, 40, type));  // whole tiles and tails
     cases.push_back(linear(1, 70, 150, type));  // several panels at once

@@ -1,6 +1,7 @@
 // Cases of attention: ragged sequences of one or both modalities, with and without relative bias.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "core/ops/attention.h"
 #include "test/harness.h"
@@ -94,6 +95,71 @@ OpCase attention(const std::string& name, Layout layout, int64_t width, int64_t 
   return test;
 }
 
+// A case whose q, k and v are value(row, column of the head, random number) each; a head of one sequence has them
+// alike.
+using Value = std::function<float(int64_t row, int64_t column, float random)>;
+OpCase attention_of(const std::string& name, int32_t tokens, int64_t head_width, const Value& q, const Value& k,
+                    const Value& v) {
+  OpCase test = attention(name, lay_out({tokens}, {}, 0, 0), head_width, 1, 2, false);
+  Tensor& qkv = test.inputs["qkv"];
+  for (int64_t i = 0; i < static_cast<int64_t>(qkv.size()); i++) {
+    const int64_t row = i / (3 * head_width), part = i / head_width % 3;
+    float& each = qkv[static_cast<size_t>(i)];
+    each = (part == 0 ? q : part == 1 ? k : v)(row, i % head_width, each);
+  }
+  return on_processors(with_weights(test, WeightType::i8));
+}
+
+// What 16-bit integers could overflow at, lose or pass on.
+void add_extremes(std::vector<OpCase>& cases) {
+  const auto constant = [](float value) { return [=](int64_t, int64_t, float) { return value; }; };
+  const Value any = [](int64_t, int64_t, float random) { return random; };
+  const Value zero = constant(0);
+  // Every product at its limit, with one sign: the largest sums of scores and, in flat rows, of results.
+  for (const int64_t head_width : {1, 2, 3, 31, 64, 128, 2048}) {
+    const std::string head = "_head_" + std::to_string(head_width);
+    constexpr int32_t kTokens = 101;
+    for (const float sign : {1.0f, -1.0f}) {
+      const float size = 3 * sign;
+      cases.push_back(attention_of(std::string("largest_sums") + (sign < 0 ? "_below" : "") + head, kTokens, head_width,
+                                   constant(3), constant(size), constant(size)));
+      if (head_width == 2048) cases.back().bound = 2e-5;  // of float32, which adds equal numbers 2,048 times
+    }
+  }
+  for (const int32_t tokens : {96, 97, 197, 1000, 4096, 4097}) {  // the last one is too long for 16 bits
+    const std::string count = "_" + std::to_string(tokens);
+    cases.push_back(attention_of("flat" + count, tokens, 2, zero, any, constant(-1)));
+    if (tokens > 1000) continue;
+    cases.push_back(attention_of("flat_signs" + count, tokens, 2, zero, any,
+                                 [](int64_t row, int64_t, float) { return row % 2 == 0 ? 1.0f : -0.5f; }));
+  }
+  cases.push_back(attention_of("wide_head", 97, 2049, any, any, any));  // too wide for 16 bits
+  // One key takes everything: probabilities at their limit, beside values at theirs.
+  cases.push_back(attention_of(
+      "one_hot", 200, 16, [](int64_t, int64_t column, float random) { return column == 0 ? 90.0f : random; },
+      [](int64_t row, int64_t column, float random) { return column == 0 && row == 77 ? 90.0f : random; },
+      constant(5)));
+  // Rows of zeros, of numbers that count as 0, and of small ones that do not.
+  const auto sized = [](int64_t row, int64_t, float random) {
+    constexpr float kSizes[] = {1, 0, 1e-40f, 1e-30f, 1e-15f, 8};
+    return kSizes[row % 6] * random;
+  };
+  cases.push_back(attention_of("sizes", 110, 20, sized, sized, sized));
+  cases.push_back(attention_of("tiny_values", 110, 20, any, any, [](int64_t, int64_t column, float random) {
+    return column % 2 == 0 ? random * 1e-42f : random;
+  }));
+  // A query, a key or a value that is not a number, in the second of three sequences.
+  for (const int64_t part : {0, 1, 2}) {
+    OpCase test = attention("not_a_number_" + std::to_string(part), lay_out({120, 97, 230}, {}, 0, 0), 24, 2, 2, true);
+    float& damaged = test.inputs["qkv"][static_cast<size_t>((120 + 3) * 72 + part * 24 + 5)];
+    damaged = NAN;
+    cases.push_back(on_processors(with_weights(test, WeightType::i8)));
+    damaged = INFINITY;
+    test.name = "attention/infinite_" + std::to_string(part);
+    cases.push_back(on_processors(with_weights(test, WeightType::i8)));
+  }
+}
+
 }  // namespace
 
 void add_attention_cases(std::vector<OpCase>& cases) {
@@ -138,13 +204,21 @@ void add_attention_cases(std::vector<OpCase>& cases) {
     cases.push_back(
         on_processors(with_weights(attention("long_image", lay_out({2}, {20}, 1, 197), 64, 1, 14, true), type)));
   }
-  for (const int64_t head_width : {1, 7, 8, 9, 15, 16, 17, 32, 33, 128}) {
-    cases.push_back(on_processors(with_weights(
-        attention("lengths_head_" + std::to_string(head_width), lay_out({}, fused, 0, 5), head_width, 1, 2, true),
-        WeightType::bf16)));
+  std::vector<int32_t>
+      long_fused;  // around the least that attend in 16 bits, and whole vectors and tiles from there on
+  for (const int32_t length : {95, 96, 97, 98, 103, 104, 105, 108, 109, 111, 112, 113, 119, 127, 128, 129})
+    long_fused.push_back(length - 5);
+  for (const WeightType type : {WeightType::bf16, WeightType::i8}) {
+    const std::vector<int32_t>& texts = type == WeightType::i8 ? long_fused : fused;
+    for (const int64_t head_width : {1, 7, 8, 9, 15, 16, 17, 32, 33, 128}) {
+      cases.push_back(on_processors(with_weights(
+          attention("lengths_head_" + std::to_string(head_width), lay_out({}, texts, 0, 5), head_width, 1, 2, true),
+          type)));
+    }
+    cases.push_back(
+        on_processors(with_weights(attention("tokens_1_2", lay_out({1, 2}, {}, 0, 0), 24, 3, 2, false), type)));
   }
-  cases.push_back(on_processors(
-      with_weights(attention("tokens_1_2", lay_out({1, 2}, {}, 0, 0), 24, 3, 2, false), WeightType::bf16)));
+  add_extremes(cases);
   // With the table of pictures of 384 px heads of 128 need more shared memory than some devices have.
   cases.push_back(attention("head_128_large_table", lay_out({}, {}, 1, 1 + 24 * 24), 128, 1, 24, true));
   cases.push_back(attention("nothing", lay_out({}, {}, 0, 5), 16, 2, 2, true));
@@ -159,6 +233,7 @@ void add_attention_perf_cases(std::vector<PerfCase>& cases) {
   constexpr int64_t kWidth = 768, kHeads = 12;
   for (const auto& [direction, type] : {std::pair{Direction::forward, WeightType::f32},
                                         {Direction::forward, WeightType::bf16},
+                                        {Direction::forward, WeightType::i8},
                                         {Direction::backward, WeightType::f32}}) {
     for (const auto& [count, fused] : {std::pair<int64_t, bool>{1, false}, {8, false}, {8, true}}) {
       const int64_t tokens = kTokens + (fused ? kTextTokens : 0);

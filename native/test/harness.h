@@ -64,10 +64,8 @@ class Runner {
   // A weight in every form the target reads, kept as `type()`. The runner keeps the memory.
   Matrix matrix(const Tensor& weight, int64_t rows, int64_t columns);
   WeightType type() const { return type_; }
-  // In which activations are multiplied with each other, as Decoder::product_type tells.
-  WeightType product_type() const {
-    return multiplies_bf16(rounding_) && type_ != WeightType::f32 ? WeightType::bf16 : WeightType::f32;
-  }
+  // In which attention multiplies, as Decoder::product_type tells.
+  ProductType product_type() const { return mome::product_type(rounding_, type_); }
   // Outputs of the last matrix: the columns of what a product writes. 0 before the first.
   int64_t columns() const { return columns_; }
 

@@ -5,6 +5,7 @@
 #include "cpu/vector/gemm_pack.h"
 #include "cpu/vector/pairs.h"
 #include "cpu/vector/simd.h"
+#include "cpu/vector/words.h"
 #if MOME_HAS_TILES
 #include "cpu/vector/amx_tiles.h"
 #endif
@@ -119,6 +120,20 @@ constexpr test::Primitive kPrimitives[] = {
      [](Operands o, uint32_t* results) { results[0] = static_cast<uint32_t>(largest_bits(vec(o[0]))); }},
     {"to_float", Domain::any, false, kLanes,
      [](Operands o, uint32_t* results) { store(floats(results), to_float(ints(o[0]))); }},
+    {"rounded", Domain::any, false, kLanes,
+     [](Operands o, uint32_t* results) { store(floats(results), as_lanes(rounded(vec(o[0])))); }},
+    {"consecutive_words", Domain::any, false, kLanes,
+     [](Operands o, uint32_t* results) {
+       store(floats(results), as_lanes(consecutive_words(as_ints(vec(o[0])), as_ints(vec(o[1])))));
+     }},
+    {"interleaved_words", Domain::any, false, kLanes,
+     [](Operands o, uint32_t* results) {
+       store(floats(results), as_lanes(interleaved_words(as_ints(vec(o[0])), as_ints(vec(o[1])))));
+     }},
+    {"dot_words", Domain::any, false, kLanes,
+     [](Operands o, uint32_t* results) {
+       store_ints(reinterpret_cast<int32_t*>(results), dot_words(ints(o[0]), ints(o[1]), ints(o[2])));
+     }},
 #if !defined(__AVX2__) || defined(__AVX512F__)  // 8 lanes take other 8-bit products than their emulation
     {"dot", Domain::any, false, kLanes,
      [](Operands o, uint32_t* results) {

@@ -1,9 +1,10 @@
 // The mode `rows` of mome_kernels: each row alone equals the row in a batch, bit for bit, since results must not depend
-// on what else is in a batch. Some cases are deeper than a product runs through uncut, as the second product of an
-// expert is.
+// on what else is in a batch. (In attention, each sequence.) Some cases are deeper than a product runs through uncut,
+// as the second product of an expert is.
 #include <cmath>
 #include <cstdio>
 
+#include "core/ops/attention.h"
 #include "core/ops/expert_ffn.h"
 #include "core/ops/linear.h"
 #include "core/ops/proj_residual.h"
@@ -86,6 +87,31 @@ RowsCase expert_ffn(int64_t width, int64_t hidden) {
           }};
 }
 
+// A row of this case is a sequence of `tokens` tokens.
+RowsCase attention(int64_t tokens, int64_t head_width) {
+  constexpr int64_t kHeads = 2;
+  const int64_t width = kHeads * head_width;
+  const RelativePosition position{2, static_cast<int32_t>(tokens)};
+  const Tensor qkv = repeated(kBatch * tokens * 3 * width), table = repeated(position.rows() * kHeads);
+  return {"attention",
+          tokens * width,
+          {},
+          [=](Runner& run, const std::vector<Matrix>&, int64_t first, int64_t count, float* y) {
+            std::vector<Sequence> sequences;
+            for (int64_t i = 0; i < count; i++)
+              sequences.push_back({static_cast<int32_t>(i * tokens), static_cast<int32_t>(tokens), 0, 0});
+            AttentionForward args{};
+            args.rows = count * tokens, args.width = width, args.heads = kHeads;
+            args.sequences = sequences.data(), args.sequence_count = count;
+            args.qkv = qkv.data() + first * tokens * 3 * width;
+            args.table = table.data(), args.table_columns = kHeads, args.position = position;
+            args.scale = 1 / std::sqrt(static_cast<float>(head_width));
+            args.out = y, args.type = run.product_type();
+            summarise_sequences(sequences.data(), args);
+            return run.run(args);
+          }};
+}
+
 // Index of the first number that differs in its bits, or -1.
 int64_t first_difference(const float* a, const float* b, int64_t count) {
   for (int64_t i = 0; i < count; i++) {
@@ -131,7 +157,9 @@ void rows(const Only& only) {
                                              [] { return proj_residual(769); },
                                              [] { return proj_residual(3072); },
                                              [] { return expert_ffn(769, 3072); },
-                                             [] { return expert_ffn(3072, 769); }};
+                                             [] { return expert_ffn(3072, 769); },
+                                             [] { return attention(101, 20); },
+                                             [] { return attention(197, 64); }};
   for (size_t i = 0; i < std::size(cases); i++) {
     const RowsCase test = cases[i]();
     const bool deep = i % 2 == 1;
@@ -142,8 +170,8 @@ void rows(const Only& only) {
         Runner runner(target, pool, type);
         const std::string wrong = compare_rows(test, runner, deep ? 7 : 3);
         if (!wrong.empty()) {
-          fail(test.name + (deep ? " of depth 3072, " : " of depth 769, ") + std::string(weight_type_name(type)) +
-               " on " + std::string(target_name(target)) + ": " + wrong);
+          fail(test.name + (deep ? ", deep, " : ", ") + std::string(weight_type_name(type)) + " on " +
+               std::string(target_name(target)) + ": " + wrong);
         }
         compared++;
       }

@@ -47,7 +47,7 @@ void decode_forward(Decoder& d, AttentionForward& a) {
   decode_attention(d, a);
   a.out = d.output("out", a.rows * a.width);
   a.lse = d.output("lse", a.rows * a.heads, true);
-  a.type = a.lse == nullptr ? d.product_type() : WeightType::f32;  // as backward makes them again
+  a.type = a.lse == nullptr ? d.product_type() : ProductType::f32;  // as backward makes them again
   if (d.status().ok()) summarise_sequences(reinterpret_cast<const Sequence*>(d.host_integers("sequences")), a);
 }
 

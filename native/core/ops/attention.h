@@ -1,6 +1,7 @@
 // attention: softmax(scale * q k^T + bias) v per sequence and head, over ragged rows. A sequence is up to two row
 // ranges (text, then image) read as one key list; its queries are the same rows. Scores and softmax in float32. With
-// `type` bf16, scale * q, k, v and e^(score - highest score) are rounded to bfloat16 before they are multiplied.
+// `type` bf16, scale * q, k, v and e^(score - highest score) are rounded to bfloat16 before they are multiplied; with
+// int16 they become integers (core/quantise.h), but for sequences and heads of sizes for which fits_int16 says no.
 #pragma once
 
 #include "core/matrix.h"
@@ -32,7 +33,7 @@ struct AttentionForward {
   float* lse;        // [rows, heads] natural log-sum-exp of the scores, or null when no backward follows
   int64_t longest;   // tokens of the longest sequence, rounded up to kLongestStep: devices size their launch by it
   bool covers_rows;  // every row belongs to a sequence: nothing has to be set to 0
-  WeightType type = WeightType::f32;  // of both products on a processor: f32, or bf16 where the target multiplies it
+  ProductType type = ProductType::f32;  // of both products on a processor
 };
 inline constexpr int64_t kLongestStep = 64;
 

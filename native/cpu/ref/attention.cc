@@ -58,22 +58,68 @@ Softmax exponentiate(std::vector<double>& scores) {
   return {highest, sum};
 }
 
+void save_lse(const AttentionForward& a, const Tokens& tokens, int64_t head, int64_t query, const Softmax& softmax) {
+  if (a.lse == nullptr) return;
+  const double lse = softmax.highest + std::log(softmax.sum);
+  a.lse[tokens.row(query) * a.heads + head] = static_cast<float>(lse);
+}
+
+// One head of a sequence in 16-bit integers (core/quantise.h).
+void forward_in_int16(const ThreadPool& pool, const AttentionForward& a, const Tokens& tokens, int64_t head) {
+  const int64_t head_width = a.width / a.heads, count = tokens.count();
+  std::vector<float> rows[3];  // q, k and v of the head, [tokens, head width]
+  for (int64_t part = 0; part < 3; part++) {
+    for (int64_t token = 0; token < count; token++) {
+      const float* row = a.qkv + (tokens.row(token) * 3 + part) * a.width + head * head_width;
+      rows[part].insert(rows[part].end(), row, row + head_width);
+    }
+  }
+  auto& [q, k, v] = rows;
+  std::vector<double> query_steps(count), key_steps(count), value_steps(head_width), scores(count);
+  const int limit = int16_score_limit(head_width);
+  for (int64_t token = 0; token < count; token++) {
+    float* const query = q.data() + token * head_width;
+    float* const key = k.data() + token * head_width;
+    query_steps[token] = quantise_int16(query, head_width, 1, limit, query) * a.scale;
+    key_steps[token] = quantise_int16(key, head_width, 1, limit, key);
+  }
+  for (int64_t d = 0; d < head_width; d++)
+    value_steps[d] = quantise_int16(v.data() + d, count, head_width, kInt16ValueLimit, v.data() + d);
+  for (int64_t query = 0; query < count && !pool.stopped(); query++) {
+    for (int64_t key = 0; key < count; key++) {
+      scores[key] = dot(q.data() + query * head_width, k.data() + key * head_width, head_width) * query_steps[query] *
+                    key_steps[key];
+      if (a.table != nullptr)
+        scores[key] += a.table[tokens.bias_row(a.position, query, key) * a.table_columns + a.table_column + head];
+    }
+    const Softmax softmax = exponentiate(scores);
+    save_lse(a, tokens, head, query, softmax);
+    const double factor = std::fmin(kInt16ProbabilityLimit, kInt16ProbabilitySum / softmax.sum);
+    double weight = 0;
+    for (double& each : scores) weight += each = std::nearbyint(each * factor);
+    for (int64_t d = 0; d < head_width; d++) {
+      double sum = 0;
+      for (int64_t key = 0; key < count; key++) sum += scores[key] * v[key * head_width + d];
+      a.out[tokens.row(query) * a.width + head * head_width + d] = static_cast<float>(sum * value_steps[d] / weight);
+    }
+  }
+}
+
 Status forward(const AttentionForward& a, OpContext& context) {
   const int64_t head_width = a.width / a.heads;
   for (int64_t i = 0; i < a.rows * a.width; i++) a.out[i] = 0;
-  const bool rounds = a.type == WeightType::bf16;
+  const bool rounds = a.type == ProductType::bf16;
   const std::vector<float> rounded = rounds ? rounded_qkv(a) : std::vector<float>();
   const float* qkv = rounds ? rounded.data() : a.qkv;
   context.pool.parallel_for(a.sequence_count * a.heads, [&](int64_t item, int) {
     const Tokens tokens{a.sequences[item / a.heads]};
     const int64_t head = item % a.heads;
+    if (a.type == ProductType::int16 && fits_int16(head_width, tokens.count()))
+      return forward_in_int16(context.pool, a, tokens, head);
     for (int64_t query = 0; query < tokens.count() && !context.pool.stopped(); query++) {
       std::vector<double> p = scores_of(a, qkv, rounds ? 1.0 : a.scale, tokens, head, query);
       const Softmax softmax = exponentiate(p);
-      if (a.lse != nullptr) {
-        const double lse = softmax.highest + std::log(softmax.sum);
-        a.lse[tokens.row(query) * a.heads + head] = static_cast<float>(lse);
-      }
+      save_lse(a, tokens, head, query, softmax);
       for (double& each : p) {
         float probability = static_cast<float>(each);
         if (rounds) round_to_bf16(&probability, 1, &probability);

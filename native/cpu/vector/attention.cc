@@ -2,10 +2,11 @@
 // cache. Forward of n tokens of head width K: 4 n^2 K FLOPs. K^T (padded) and V of the item lie in the thread's
 // scratch; for each tile of query rows the scores start from their biases, are made over d ascending, turned into
 // unnormalised probabilities, and multiplied with V over keys ascending. Every score row is its own chain of
-// operations: nothing depends on neighbours or threads. In bfloat16 K^T, V, the queries and the probabilities lie as
-// pairs (pairs.h), and half the steps do the same work.
+// operations: nothing depends on neighbours or threads. In bfloat16 and in 16-bit integers K^T, V, the queries and the
+// probabilities lie as pairs (pairs.h, words.h), and half the steps do the same work.
 #include <cstring>
 
+#include "cpu/vector/attention_int16.h"
 #include "cpu/vector/attention_tile.h"
 #include "cpu/vector/carver.h"
 #include "cpu/vector/kernels.h"
@@ -59,13 +60,20 @@ struct ForwardScratch : Carver {
   float* queries;  // [tile rows, padded K], scaled
   float* result;   // [tile rows, padded K]
   float* scores;   // [tile rows, padded tokens]
+  // In 16-bit integers: a row's biases, and steps (attention_int16.h).
+  float* bias;         // [padded tokens]
+  float* key_steps;    // [padded tokens]
+  float* value_steps;  // [padded K]
   ForwardScratch(const AttentionSizes& s, std::byte* base)
       : Carver{base},
         keys(take<float>(s.head_width * s.padded_tokens)),
         values(take<float>(s.tokens * s.padded_width)),
         queries(take<float>(kTileRows * s.padded_width)),
         result(take<float>(kTileRows * s.padded_width)),
-        scores(take<float>(kTileRows * s.padded_tokens)) {}
+        scores(take<float>(kTileRows * s.padded_tokens)),
+        bias(take<float>(s.padded_tokens)),
+        key_steps(take<float>(s.padded_tokens)),
+        value_steps(take<float>(s.padded_width)) {}
 };
 
 struct AttentionForwardWorkspace : Carver {
@@ -83,10 +91,7 @@ inline size_t attention_forward_workspace(const AttentionForward& a, int threads
   return AttentionForwardWorkspace(a, attention_sizes(a), threads, nullptr).bytes;
 }
 
-// Turns a score row into e^(score - max), in bfloat16 in its first half where a step is a pair, and returns {sum, max}.
-struct RowSoftmax {
-  float sum, max;
-};
+// Turns a score row into e^(score - max), in bfloat16 in its first half where a step is a pair.
 template <int64_t kStepDepth>
 inline RowSoftmax exponentiate(float* scores, int64_t padded) {
   Vec top = set1(-__builtin_inff());
@@ -105,20 +110,59 @@ inline RowSoftmax exponentiate(float* scores, int64_t padded) {
       const Vec second = i + kLanes < padded ? next(i + kLanes) : zero();
       store_pairs(scores + i / 2, consecutive_pairs(first, second));
     }
-    return {reduce_add(sum), highest};
+    const float total = reduce_add(sum);
+    return {total, highest, 1.0f / total};
   }
 #endif
   for (int64_t i = 0; i < padded; i += kLanes) store(scores + i, next(i));
-  return {reduce_add(sum), highest};
+  const float total = reduce_add(sum);
+  return {total, highest, 1.0f / total};
 }
 
-// One head's values as the second product reads them: [steps of tokens, padded K].
+// One head's keys and values as the products read them: [steps of K, padded] and [steps of tokens, padded K].
 template <typename Panel>
-inline void gather_values(const HeadSource& source, const AttentionSizes& s, float* out) {
+inline void gather_operands(const HeadSource& key, const HeadSource& value, const AttentionSizes& s, int64_t padded,
+                            const ForwardScratch& to) {
+  if constexpr (kInt16<Panel>) {
+    gather_int16_keys(key, s.head_width, padded, to.keys, to.key_steps);
+    gather_int16_values(value, s.head_width, s.padded_width, to.values, to.value_steps);
+  } else {
+    gather_head_transposed<Panel::kStepDepth>(key, s.head_width, padded, to.keys);
 #if MOME_HAS_PAIRS
-  if constexpr (Panel::kStepDepth == 2) return gather_head_pairs(source, s.head_width, s.padded_width, out);
+    if constexpr (Panel::kStepDepth == 2) return gather_head_pairs(value, s.head_width, s.padded_width, to.values);
 #endif
-  gather_head(source, {nullptr, source.unit.tokens()}, s.head_width, s.padded_width, out);
+    gather_head(value, {nullptr, value.unit.tokens()}, s.head_width, s.padded_width, to.values);
+  }
+}
+
+// The probabilities of the `rows` queries from `first` on, not yet divided by their sums, as steps in `to.scores`.
+template <typename Panel>
+inline void make_probabilities(const ThreadPool& pool, const AttentionForward& a, const AttentionSizes& s,
+                               const HeadBias* bias, const HeadSource& query, int64_t first, int64_t rows,
+                               int64_t padded, const ForwardScratch& to, RowSoftmax* softmax) {
+  const int64_t steps = steps_of<Panel>(s.head_width);
+  const auto multiply = [&](bool add) {
+    product<Panel>(pool, to.queries, s.padded_width, 1, to.keys, padded, steps, to.scores, padded, rows, padded, add);
+  };
+  if constexpr (kInt16<Panel>) {
+    float query_steps[kLanes];
+    gather_int16_queries(query, first, rows, s.head_width, s.padded_width, a.scale, to.queries, query_steps);
+    multiply(false);
+    for (int64_t r = 0; r < rows; r++) {
+      bias_row(bias, a.position, query.unit, first + r, padded, to.bias);
+      softmax[r] = int16_softmax(to.scores + r * padded, query_steps[r], to.key_steps, to.bias, padded);
+    }
+  } else {
+    for (int64_t r = 0; r < rows; r++) {
+      for (int64_t step = 0; step < steps; step += kLanes) {
+        const Vec words = words_of<Panel::kStepDepth>(query, first + r, step, s.head_width);
+        store(to.queries + r * s.padded_width + step, words);
+      }
+      bias_row(bias, a.position, query.unit, first + r, padded, to.scores + r * padded);
+    }
+    multiply(true);
+    for (int64_t r = 0; r < rows; r++) softmax[r] = exponentiate<Panel::kStepDepth>(to.scores + r * padded, padded);
+  }
 }
 
 // What is asked for while an item is worked on: the item that this thread is likely to take next.
@@ -133,18 +177,12 @@ inline void attend(const ThreadPool& pool, const AttentionForward& a, const Atte
   const int64_t tokens = unit.tokens();
   const int64_t padded = round_up(tokens, kLanes);
   const ForwardScratch memory(s, scratch);
-  float* const keys = memory.keys;
-  float* const values = memory.values;
-  float* const queries = memory.queries;
   float* const result = memory.result;
-  float* const scores = memory.scores;  // [tile rows, padded]
   const int64_t column = head * s.head_width;
-  const int64_t steps = steps_of<Panel>(s.head_width), token_steps = steps_of<Panel>(tokens);
-  const HeadSource query{unit, a.qkv + column, 3 * a.width, a.scale};
+  const HeadSource query{unit, a.qkv + column, 3 * a.width, kInt16<Panel> ? 1.0f : a.scale};
   const HeadSource key{unit, a.qkv + a.width + column, 3 * a.width, 1.0f};
   const HeadSource value{unit, a.qkv + 2 * a.width + column, 3 * a.width, 1.0f};
-  gather_head_transposed<Panel::kStepDepth>(key, s.head_width, padded, keys);
-  gather_values<Panel>(value, s, values);
+  gather_operands<Panel>(key, value, s, padded, memory);
 
   for (int64_t first = 0; first < tokens && !pool.stopped(); first += kTileRows) {
     const int64_t rows = tokens - first < kTileRows ? tokens - first : kTileRows;
@@ -153,25 +191,18 @@ inline void attend(const ThreadPool& pool, const AttentionForward& a, const Atte
       prefetch_head(ahead->unit, a.qkv, a.width, ahead->head * s.head_width, s.head_width, others * first / tokens,
                     others * (first + rows) / tokens);
     }
-    for (int64_t r = 0; r < rows; r++) {
-      for (int64_t step = 0; step < steps; step += kLanes) {
-        const Vec words = words_of<Panel::kStepDepth>(query, first + r, step, s.head_width);
-        store(queries + r * s.padded_width + step, words);
-      }
-      bias_row(bias, a.position, unit, first + r, padded, scores + r * padded);
-    }
-    product<Panel>(pool, queries, s.padded_width, 1, keys, padded, steps, scores, padded, rows, padded, true);
     RowSoftmax softmax[kTileRows];
-    for (int64_t r = 0; r < rows; r++) softmax[r] = exponentiate<Panel::kStepDepth>(scores + r * padded, padded);
-    product<Panel>(pool, scores, padded, 1, values, s.padded_width, token_steps, result, s.padded_width, rows,
-                   s.padded_width, false);
+    make_probabilities<Panel>(pool, a, s, bias, query, first, rows, padded, memory, softmax);
+    product<Panel>(pool, memory.scores, padded, 1, memory.values, s.padded_width, steps_of<Panel>(tokens), result,
+                   s.padded_width, rows, s.padded_width, false);
     for (int64_t r = 0; r < rows; r++) {
       const int64_t row = unit.row(first + r);
-      const Vec scale = set1(1.0f / softmax[r].sum);
+      const Vec scale = set1(softmax[r].inverse);
       float* out = a.out + row * a.width + column;
       for (int64_t d = 0; d < s.head_width; d += kLanes) {
-        const int64_t n = s.head_width - d < kLanes ? s.head_width - d : kLanes;
-        store(out + d, load(result + r * s.padded_width + d) * scale, n);
+        Vec sum = load(result + r * s.padded_width + d);
+        if constexpr (kInt16<Panel>) sum = to_float(as_ints(sum)) * load(memory.value_steps + d);
+        store(out + d, sum * scale, smaller(kLanes, s.head_width - d));
       }
       if (a.lse) a.lse[row * a.heads + head] = softmax[r].max + __builtin_logf(softmax[r].sum);
     }
@@ -198,16 +229,21 @@ inline Status attend_all(const AttentionForward& a, OpContext& context) {
     const int64_t next = item + context.pool.threads();
     AheadItem ahead{};
     if (next < items) ahead = {Unit{a.sequences[next / a.heads]}, next % a.heads};
-    attend<Panel>(context.pool, a, s, s.bias ? &bias : nullptr, head, unit, next < items ? &ahead : nullptr,
-                  workspace.scratch + worker * workspace.thread_bytes);
+    const bool fits = !kInt16<Panel> || fits_int16(s.head_width, unit.tokens());
+    (fits ? attend<Panel> : attend<F32Panel>)(context.pool, a, s, s.bias ? &bias : nullptr, head, unit,
+                                              next < items ? &ahead : nullptr,
+                                              workspace.scratch + worker * workspace.thread_bytes);
   });
   return {};
 }
 
 inline Status attention_forward(const AttentionForward& a, OpContext& context) {
 #if MOME_HAS_PAIRS
-  if (a.type == WeightType::bf16) return attend_all<Bf16Panel>(a, context);
+  if (a.type == ProductType::bf16) return attend_all<Bf16Panel>(a, context);
 #endif
+  if constexpr (multiplies_int16(Target::MOME_ISA)) {
+    if (a.type == ProductType::int16) return attend_all<Int16Panel>(a, context);
+  }
   return attend_all<F32Panel>(a, context);
 }
 

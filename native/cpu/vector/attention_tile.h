@@ -104,6 +104,12 @@ inline void prefetch_head(const Unit& unit, const float* qkv, int64_t width, int
   }
 }
 
+// Of a row of scores.
+struct RowSoftmax {
+  float sum, max;  // of e^(score - max)
+  float inverse;   // what results of the row are multiplied with
+};
+
 // Some tokens of a unit, in ascending order; null = all.
 struct Tokens {
   const int32_t* chosen;

@@ -1,5 +1,6 @@
-// What simd.h, dot.h, pairs.h and the transposition of gemm_pack.h give, in portable C++: for tests, so that the tiles,
-// tails and masks of instruction sets that a machine lacks are checked on it. A file is compiled with MOME_EMULATED and
+// What simd.h, dot.h, words.h, pairs.h and the transposition of gemm_pack.h give, in portable C++: for tests, so that
+// the tiles, tails and masks of instruction sets that a machine lacks are checked on it. A file is compiled with
+// MOME_EMULATED and
 //   MOME_EMULATED_LANES  8 or 16
 //   MOME_EMULATED_VNNI   1 where sums of 8-bit products are those of vpdpbusd, otherwise 0
 //   MOME_EMULATED_BF16   1 where products of bfloat16 are those of vdpbf16ps, otherwise 0
@@ -207,7 +208,7 @@ inline void transpose(Vec (&m)[kLanes]) {
   std::memcpy(m, after, sizeof after);
 }
 
-// ---- Sums of 8-bit products -------------------------------------------------------------------------------------------------
+// ---- Integers -----------------------------------------------------------------------------------------------------------------
 
 inline Ints load_ints(const int32_t* p) {
   Ints x;
@@ -215,10 +216,6 @@ inline Ints load_ints(const int32_t* p) {
   return x;
 }
 inline void store_ints(int32_t* p, Ints x) { std::memcpy(p, &x, sizeof x); }
-using Word = uint32_t;
-inline Ints set1_word(const Word* word) {
-  return parts<Ints>([&](int) { return all_bits(static_cast<int32_t>(*word)); });
-}
 inline Vec to_float(Ints x) {
   return parts<Vec>([&](int i) { return __builtin_convertvector(x.part[i], Floats); });
 }
@@ -243,6 +240,51 @@ inline Bits high_short(Bits x) { return x >> 16; }
 inline int32_t to_integer(float rounded, int32_t least, int32_t most) {
   const int32_t whole = __builtin_fabsf(rounded) < 0x1p31f ? static_cast<int32_t>(rounded) : INT32_MIN;
   return whole < least ? least : whole > most ? most : whole;
+}
+
+// ---- Products of 16-bit integers ------------------------------------------------------------------------------------------
+
+inline Ints rounded(Vec x) {
+  float value[kLanes];
+  int32_t whole[kLanes];
+  store(value, round(x));
+  for (int i = 0; i < kLanes; ++i) whole[i] = to_integer(value[i], INT32_MIN, INT32_MAX);
+  return load_ints(whole);
+}
+inline Ints consecutive_words(Ints first, Ints second) {
+  int32_t x[2 * kLanes];
+  int16_t half[2 * kLanes];
+  store_ints(x, first), store_ints(x + kLanes, second);
+  for (int i = 0; i < 2 * kLanes; ++i)
+    half[i] = static_cast<int16_t>(x[i] < INT16_MIN ? INT16_MIN : x[i] > INT16_MAX ? INT16_MAX : x[i]);
+  Ints words;
+  std::memcpy(&words, half, sizeof words);
+  return words;
+}
+inline Ints interleaved_words(Ints low, Ints high) {
+  return parts<Ints>([&](int i) {
+    const Words upper = reinterpret_cast<Words>(high.part[i]) << 16;
+    return (low.part[i] & all_bits(0xffff)) | reinterpret_cast<Bits>(upper);
+  });
+}
+[[gnu::noinline]] inline Ints dot_words(const Ints& sum, const Ints& x, const Ints& y) {
+  return parts<Ints>([&](int i) {
+    const Bits a = x.part[i], b = y.part[i];
+    return add(sum.part[i], add(low_short(a) * low_short(b), high_short(a) * high_short(b)));
+  });
+}
+inline Vec as_lanes(Ints x) {
+  return parts<Vec>([&](int i) { return reinterpret_cast<Floats>(x.part[i]); });
+}
+inline Ints as_ints(Vec x) {
+  return parts<Ints>([&](int i) { return reinterpret_cast<Bits>(x.part[i]); });
+}
+
+// ---- Sums of 8-bit products -------------------------------------------------------------------------------------------------
+
+using Word = uint32_t;
+inline Ints set1_word(const Word* word) {
+  return parts<Ints>([&](int) { return all_bits(static_cast<int32_t>(*word)); });
 }
 
 #if MOME_EMULATED_VNNI
@@ -281,11 +323,8 @@ inline Ints load_weights(const std::byte* step, int v) {
   std::memcpy(&x, wide, sizeof x);
   return x;
 }
-[[gnu::noinline]] inline Ints sum_of_products(const Ints& sum, const Ints& activations, const Ints& weights) {
-  return parts<Ints>([&](int i) {
-    const Bits a = activations.part[i], b = weights.part[i];
-    return add(sum.part[i], add(low_short(a) * low_short(b), high_short(a) * high_short(b)));
-  });
+inline Ints sum_of_products(const Ints& sum, const Ints& activations, const Ints& weights) {
+  return dot_words(sum, activations, weights);
 }
 inline void quantise_words(Vec x, Word* words) {
   float value[kLanes];
