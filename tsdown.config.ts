@@ -15,7 +15,12 @@ const shared = {
 export default defineConfig([
   {
     ...shared,
-    entry: { index: 'ts/src/index.ts', train: 'ts/src/train/index.ts', graph: 'ts/src/graph/index.ts', server: 'ts/src/serve/index.ts' },
+    entry: {
+      index: 'ts/src/index.ts',
+      train: 'ts/src/train/index.ts',
+      graph: 'ts/src/graph/index.ts',
+      server: 'ts/src/serve/index.ts',
+    },
     format: ['esm', 'cjs'],
     dts: true,
     clean: false,
