@@ -94,27 +94,42 @@ export async function bodyOf<T extends z.ZodType>(
   return checked(schema, body);
 }
 
-/** @throws HttpError 422 for a value that the schema refuses */
+/** @throws HttpError 422 for a value that the schema refuses, 413 for a list or a text that is too long */
 export function checked<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
   const parsed = schema.safeParse(body);
   if (parsed.success) return parsed.data;
   const issue = deepest(parsed.error.issues[0]!);
   const param = issue.path.map(String).join('.');
   const message = `${param === '' ? 'body' : param}: ${issue.message}`.slice(0, 500);
-  throw new HttpError(422, 'MOME_INVALID_ARGUMENT', message, param || undefined);
+  const isTooLong = issue.code === 'too_big' && (issue.origin === 'array' || issue.origin === 'string');
+  throw new HttpError(
+    isTooLong ? 413 : 422,
+    isTooLong ? 'MOME_TOO_LARGE' : 'MOME_INVALID_ARGUMENT',
+    message,
+    param || undefined,
+  );
 }
 
-type Issue = { readonly path: readonly PropertyKey[]; readonly message: string };
+interface Issue {
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+  readonly code?: string;
+  readonly origin?: string;
+  /** Of a choice of types: the complaints of each. */
+  readonly errors?: readonly (readonly Issue[])[];
+}
 
-/** Of a choice of types the complaint that went furthest into the value: that type was meant. */
-function deepest(issue: Issue & { readonly code?: string; readonly errors?: readonly (readonly Issue[])[] }): Issue {
+/**
+ * Of a choice of types the complaint that went furthest into the value; at the same place one that is not about the type. That type was
+ * meant.
+ */
+function deepest(issue: Issue): Issue {
   if (issue.code !== 'invalid_union' || !issue.errors) return issue;
   const inner = issue.errors.flatMap((each) => each.slice(0, 1)).map((each) => deepest(each));
-  const best = inner.reduce((a, b) => (b.path.length > a.path.length ? b : a), {
-    path: [],
-    message: issue.message,
-  } as Issue);
-  return { path: [...issue.path, ...best.path], message: best.message };
+  const depthOf = ({ path, code }: Issue) => path.length + (code === 'invalid_type' ? 0 : 0.5);
+  const none: Issue = { path: [], message: issue.message, code: 'invalid_type' };
+  const best = inner.reduce((a, b) => (depthOf(b) > depthOf(a) ? b : a), none);
+  return { ...best, path: [...issue.path, ...best.path] };
 }
 
 /** Reads a form. @throws HttpError 400 for what is none, 413 */

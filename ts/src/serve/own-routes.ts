@@ -30,7 +30,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context, index: Sear
   const texts = listSchema(text, limits);
   const pictures = listSchema(pictureSchema, limits);
 
-  const embed = z.object({
+  const embed = z.strictObject({
     ...common,
     texts: someSchema(text, limits).optional(),
     images: someSchema(pictureSchema, limits).optional(),
@@ -66,7 +66,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context, index: Sear
   );
 
   const match = z
-    .object({
+    .strictObject({
       ...common,
       pairs: listSchema(z.object({ image: pictureSchema, text }), limits).optional(),
       images: pictures.optional(),
@@ -100,7 +100,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context, index: Sear
     },
   );
 
-  const answer = z.object({ ...common, image: pictureSchema, question: text, k });
+  const answer = z.strictObject({ ...common, image: pictureSchema, question: text, k });
   app.post(
     '/v1/answer',
     { schema: { summary: 'Answer a question about a picture', consumes, body: answer } },
@@ -119,7 +119,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context, index: Sear
     },
   );
 
-  const reason = z.object({ ...common, images: z.array(pictureSchema).length(2), statement: text });
+  const reason = z.strictObject({ ...common, images: z.array(pictureSchema).length(2), statement: text });
   app.post(
     '/v1/reason',
     { schema: { summary: 'Judge a statement about two pictures', consumes, body: reason } },
@@ -139,7 +139,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context, index: Sear
     },
   );
 
-  const fillMask = z.object({ ...common, image: pictureSchema.optional(), text, k });
+  const fillMask = z.strictObject({ ...common, image: pictureSchema.optional(), text, k });
   app.post(
     '/v1/fill-mask',
     { schema: { summary: 'Word pieces for each [MASK]', consumes, body: fillMask } },
@@ -164,7 +164,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context, index: Sear
 function addSearchRoute(app: FastifyInstance, context: Context, index: SearchIndex): void {
   const { limits } = context;
   const search = z
-    .object({
+    .strictObject({
       text: textSchema(limits).optional(),
       image: pictureSchema.optional(),
       k,

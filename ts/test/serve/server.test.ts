@@ -113,7 +113,10 @@ describe('errors', () => {
     });
     await refused('/v1/embed', {}, 422, 'MOME_INVALID_ARGUMENT');
     expect((await refused('/v1/embed', { texts: ['a', 5] }, 422, 'MOME_INVALID_ARGUMENT')).param).toBe('texts.1');
-    await refused('/v1/embed', { texts: Array(513).fill('a') }, 422, 'MOME_INVALID_ARGUMENT');
+    const many = await refused('/v1/embed', { texts: Array(513).fill('a') }, 413, 'MOME_TOO_LARGE');
+    expect(many.message).toContain('512 items');
+    const misspelt = await refused('/v1/embed', { texts: ['a'], image: 'b' }, 422, 'MOME_INVALID_ARGUMENT');
+    expect(misspelt.message).toContain('"image"');
     await refused('/v1/nothing', {}, 404, 'ROUTE_NOT_FOUND');
     await refused('/v1/embed', { texts: ['a'] }, 415, 'UNSUPPORTED_MEDIA_TYPE', { 'content-encoding': 'gzip' });
     await refused('/v1/embed', { texts: ['a'] }, 422, 'MOME_INVALID_ARGUMENT', { 'x-timeout-ms': 'soon' });
