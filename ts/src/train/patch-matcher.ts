@@ -5,8 +5,11 @@ import { fixed, forwardSequence, Graph, i32, inputOf, lower, patchEmbed, perRun,
 import { Engine, type EngineOptions, type Program, type Weights } from '../runtime/engine.ts';
 import { inPieces, Pace } from '../runtime/pace.ts';
 
-/** Scores that one run gives, at most: 4 MiB, or those of one picture. */
-const scoresAtOnce = 2 ** 20;
+/**
+ * Scores that one run gives, at most: 2 MiB, or those of one picture. They are handed over in fresh memory, which takes up to 5 ms for each
+ * MiB of the event loop.
+ */
+const scoresAtOnce = 2 ** 19;
 
 /** The nearest centre of each patch. */
 export interface Matches {
