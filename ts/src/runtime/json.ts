@@ -60,8 +60,9 @@ export async function readJsonFile(path: string, what: string, limits: JsonLimit
   return parseJson(text, path, limits);
 }
 
+const quote = 0x22;
+const backslash = 0x5c;
 const space = /[ \t\n\r]*/y;
-const untilQuoteOrEscape = /[^"\\]*/y;
 /** Characters that a text holds as they are. */
 const plainText = /^[ !#-[\]-\uffff]*$/;
 const number = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
@@ -168,26 +169,24 @@ class JsonReader {
   #readText(): string {
     const start = this.#at;
     if (!this.#skip('"')) this.#fail('a text');
+    const mostCharacters = this.#limits.text ?? maxTextLength;
+    const mostEscapes = this.#limits.escapes ?? Number.POSITIVE_INFINITY;
     let escapes = 0;
-    for (;;) {
-      untilQuoteOrEscape.lastIndex = this.#at;
-      untilQuoteOrEscape.test(this.#text);
-      this.#at = untilQuoteOrEscape.lastIndex;
-      check(
-        this.#at - start <= (this.#limits.text ?? maxTextLength),
-        'MOME_TOO_LARGE',
-        `${this.#where}: expected texts of at most ${this.#limits.text ?? maxTextLength} characters, got a longer one at character ${start}`,
-      );
-      if (this.#skip('"')) break;
-      if (this.#at >= this.#text.length) this.#fail('the end of a text');
-      check(
-        this.#limits.escapes === undefined || ++escapes <= this.#limits.escapes,
-        'MOME_TOO_LARGE',
-        `${this.#where}: expected texts with at most ${this.#limits.escapes} escapes, got one with more at character ${start}`,
-      );
-      // A backslash and the character that it is for. Behind the end a pattern would begin at the start again.
-      this.#at = Math.min(this.#text.length, this.#at + 2);
+    let at = this.#at;
+    // Character by character: a pattern that starts again behind each escape takes many times longer.
+    for (let code = this.#text.charCodeAt(at); code !== quote; code = this.#text.charCodeAt(at)) {
+      // Behind a backslash stands the character that it is for.
+      at += code === backslash ? 2 : 1;
+      if (at >= this.#text.length) {
+        this.#at = this.#text.length;
+        this.#fail('the end of a text');
+      }
+      if (at - start > mostCharacters)
+        this.#failTooLarge(`texts of at most ${mostCharacters} characters, got a longer one at character ${start}`);
+      if (code === backslash && ++escapes > mostEscapes)
+        this.#failTooLarge(`texts with at most ${mostEscapes} escapes, got one with more at character ${start}`);
     }
+    this.#at = at + 1;
     const text = this.#text.slice(start + 1, this.#at - 1);
     if (plainText.test(text)) return text;
     try {
@@ -219,11 +218,11 @@ class JsonReader {
   }
 
   #count(): void {
-    check(
-      ++this.#values <= this.#limits.values,
-      'MOME_TOO_LARGE',
-      `${this.#where}: expected at most ${this.#limits.values} values, got more`,
-    );
+    if (++this.#values > this.#limits.values) this.#failTooLarge(`at most ${this.#limits.values} values, got more`);
+  }
+
+  #failTooLarge(expected: string): never {
+    throw new MomeError('MOME_TOO_LARGE', `${this.#where}: expected ${expected}`);
   }
 
   #fail(expected: string): never {
