@@ -19,6 +19,7 @@ export { shortName } from './image/input.ts';
 export type { RawImage } from './image/pixels.ts';
 export { type Fusion, fusedScore, type Judgement } from './inference/fused-score.ts';
 export {
+  type Ability,
   type AnswerCandidate,
   type BatchedOptions,
   type BatchedRerankOptions,

@@ -25,6 +25,7 @@ import { type DeviceName, resolveDevice } from '../runtime/device.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer.ts';
+import { type Ability, abilitiesOf } from './abilities.ts';
 
 export interface LoadOptions {
   /** Where to run; `auto`, the default, takes the first CUDA device that models run on, else this processor. */
@@ -57,6 +58,7 @@ export interface ModelParts {
   readonly similarityScale: number;
   readonly fusionWeight: number;
   readonly matchCalibration: MatchCalibration | undefined;
+  readonly abilities: ReadonlySet<Ability>;
 }
 
 /** Raised when preprocessing or tokenisation changes what embeddings mean. */
@@ -155,7 +157,8 @@ async function partsOf({ path, files, checkpoint, config }: OpenModel, options: 
     const hasScale = checkpoint.entries.has('logit_scale');
     const similarityScale = hasScale ? Math.exp((await weights.read('logit_scale'))[0]!) : 1;
     const fusion = await files.readFusion();
-    return { config, dtype, engine, weights, tokenizer, answers, fingerprint, similarityScale, ...fusion };
+    const abilities = abilitiesOf(config, taken.missing);
+    return { config, dtype, engine, weights, tokenizer, answers, fingerprint, similarityScale, abilities, ...fusion };
   } catch (error) {
     engine.dispose();
     throw error;

@@ -19,6 +19,7 @@ import {
 } from '../runtime/arguments.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
+import type { Ability } from './abilities.ts';
 import { type MixedItems, noItems, takeImages, takeMixed, takePairs, takePicture } from './arguments.ts';
 import { Batcher, type BatcherOptions } from './batcher.ts';
 import { type Fusion, matchProbability } from './fused-score.ts';
@@ -52,6 +53,7 @@ export type {
   RunReport,
 } from './batcher.ts';
 export type {
+  Ability,
   AnswerCandidate,
   CallOptions,
   Embeddings,
@@ -100,6 +102,8 @@ export class Vlmo implements Fusion {
    * the head's own number from 0 to 1, which orders pairs and is no probability.
    */
   readonly matchCalibration: MatchCalibration | undefined;
+  /** Calls that the model has heads for; all others reject with `MOME_UNSUPPORTED`. */
+  readonly abilities: ReadonlySet<Ability>;
   readonly #engine: Engine;
   readonly #weights: Weights;
   readonly #answers: readonly string[] | undefined;
@@ -119,6 +123,7 @@ export class Vlmo implements Fusion {
     this.similarityScale = parts.similarityScale;
     this.fusionWeight = parts.fusionWeight;
     this.matchCalibration = parts.matchCalibration;
+    this.abilities = parts.abilities;
     this.#engine = parts.engine;
     this.#weights = parts.weights;
     this.#runs = new Runs(parts);

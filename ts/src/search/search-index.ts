@@ -50,6 +50,8 @@ export interface SearchOptions extends Pick<CallOptions, 'signal'> {
 /** One result. */
 export interface SearchResult {
   readonly path: string;
+  /** Number of the picture: its place in `items`. */
+  readonly index: number;
   /**
    * What results are ordered by, best first. With re-ranking it is `fusedScore`, log-odds by both encoders, in which a picture that the
    * fusion encoder has not read counts as one that it rules out; without it is `similarity`.
@@ -267,7 +269,7 @@ export class SearchIndex {
     const results: OwnResult[] = [];
     await forEachPaced(Array.from(indices), (index, dualRank) => {
       const similarity = scores[dualRank]!;
-      results.push({ path: this.items[index]!.path, score: similarity, similarity, match: null, dualRank });
+      results.push({ path: this.items[index]!.path, index, score: similarity, similarity, match: null, dualRank });
     });
     return results;
   }

@@ -58,7 +58,7 @@ describe('SearchIndex', () => {
     const index = await SearchIndex.build(model, await listImages(pictures));
     for (const [i, { path }] of index.items.entries()) {
       const [best] = await index.search({ image: path }, { k: 1 });
-      expect(best).toMatchObject({ path: index.items[i]!.path, match: null, dualRank: 0 });
+      expect(best).toMatchObject({ path: index.items[i]!.path, index: i, match: null, dualRank: 0 });
       expect(best!.score).toBeCloseTo(1, 5);
     }
   });
@@ -368,7 +368,7 @@ describe('renderResults', () => {
     const page = await renderResults('<title>', [
       {
         query: 'a "red" <script>alert(1)</script>',
-        results: [{ path: join(pictures, '0.png'), score: 3, similarity: 0.5, match: 0.9, dualRank: 0 }],
+        results: [{ path: join(pictures, '0.png'), index: 0, score: 3, similarity: 0.5, match: 0.9, dualRank: 0 }],
         before: [{ path: '/nowhere\u202egnp.png', score: 0.5, match: null }],
       },
     ]);

@@ -1,0 +1,25 @@
+/** What a model can do: which of its heads a file holds. */
+import { tokenTypesOf, type VlmoConfig } from '../architecture/config.ts';
+
+/** Calls that a model may lack a head for; `embed` stands for `embedTexts` and `embedImages`. */
+export const abilities = ['embed', 'match', 'answer', 'reason', 'fillMask'] as const;
+export type Ability = (typeof abilities)[number];
+
+/** Parameters that each call reads beyond the encoder. */
+const heads: Readonly<Record<Ability, RegExp>> = {
+  embed: /^itc_(?:text|image)_proj\./,
+  match: /^(?:pooler|itm_score)\./,
+  answer: /^(?:pooler|vqa_classifier)\./,
+  reason: /^(?:pooler|nlvr2_classifier)\./,
+  fillMask: /^mlm_score\./,
+};
+
+/** The calls that a model has heads for. @param missing parameters of `config` that its file lacks */
+export function abilitiesOf(config: VlmoConfig, missing: readonly string[]): ReadonlySet<Ability> {
+  return new Set(
+    abilities.filter(
+      (ability) =>
+        !missing.some((name) => heads[ability].test(name)) && (ability !== 'reason' || tokenTypesOf(config) === 3),
+    ),
+  );
+}
