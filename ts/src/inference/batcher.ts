@@ -12,7 +12,7 @@ import { type Fusion, matchProbability } from './fused-score.ts';
 import { answersOf, maskPositions, masksOf, secondProbability } from './logits.ts';
 import type { ImageInput, PictureSource } from './pictures.ts';
 import { cosines, type RerankQuery, rankedBy, takeRerank } from './rerank.ts';
-import type { AnswerCandidate, Embeddings, MaskCandidates, Ranked, RerankOptions } from './results.ts';
+import type { AnswerCandidate, CallOptions, Embeddings, MaskCandidates, Ranked, RerankOptions } from './results.ts';
 import { rerankKinds } from './results.ts';
 import type { Runs } from './runs.ts';
 
@@ -48,6 +48,9 @@ export interface BatchedTopOptions extends BatchedOptions {
 
 export type BatchedRerankOptions = BatchedOptions & Pick<RerankOptions, 'similarities' | 'rule'>;
 
+/** What several calls of one request have in common. */
+export type RequestOptions = Omit<BatchedOptions, 'signal'>;
+
 const optionKinds: Kinds<BatcherOptions> = {
   maxItems: kinds.count,
   cacheBytes: kinds.size,
@@ -59,6 +62,11 @@ const callKinds: Kinds<BatchedOptions> = {
   timeout: kinds.count,
   priority: oneOf(priorities),
   client: kinds.text,
+};
+const requestKinds: Kinds<RequestOptions> = {
+  timeout: callKinds.timeout,
+  priority: callKinds.priority,
+  client: callKinds.client,
 };
 const topKinds: Kinds<BatchedTopOptions> = { ...callKinds, k: kinds.count };
 const rerankOptionKinds: Kinds<BatchedRerankOptions> = {
@@ -84,6 +92,7 @@ export interface BatcherState {
 /** What a batcher needs of its model. */
 export interface BatchedModel extends Fusion {
   readonly config: VlmoConfig;
+  readonly fingerprint: string;
 }
 
 /** Made by `vlmo.batcher()`. Safe under concurrent calls. */
@@ -233,6 +242,23 @@ export class Batcher {
     return this.#runs.tokenizer.decode(Int32Array.from(ids));
   }
 
+  /** Fingerprint of the model that this queue is in front of. */
+  get fingerprint(): string {
+    return this.#model.fingerprint;
+  }
+
+  /**
+   * This queue for one request that makes several calls, such as a search: all have these options, and `timeout` runs from now for all of
+   * them together. It is what `SearchIndex.search` takes as `through`.
+   *
+   * @throws MomeError `MOME_INVALID_ARGUMENT`
+   * @example
+   * const results = await index.search('a cat', { through: batcher.request({ client: 'a', timeout: 1000 }) });
+   */
+  request(options?: RequestOptions): BatcherRequest {
+    return new BatcherRequest(this, takeOptions('request', options, requestKinds));
+  }
+
   get state(): BatcherState {
     const { ready, unprepared } = this.#scheduler.waiting;
     return {
@@ -339,5 +365,50 @@ export class Batcher {
     const embeddings = new Float32Array(rows.length * width);
     for (const [i, row] of rows.entries()) embeddings.set(row, i * width);
     return { embeddings, count: rows.length, width };
+  }
+}
+
+/** Calls of one request, made by {@link Batcher.request}: with its client and priority, and until its deadline. */
+export class BatcherRequest {
+  readonly #batcher: Batcher;
+  readonly #options: RequestOptions;
+  readonly #deadline: number;
+
+  /** @internal */
+  constructor(batcher: Batcher, options: RequestOptions) {
+    this.#batcher = batcher;
+    this.#options = options;
+    this.#deadline = performance.now() + (options.timeout ?? Number.POSITIVE_INFINITY);
+  }
+
+  get fingerprint(): string {
+    return this.#batcher.fingerprint;
+  }
+
+  /** As `Batcher.embedTexts`. */
+  async embedTexts(texts: readonly string[], options?: Pick<CallOptions, 'signal'>): Promise<Embeddings> {
+    return this.#batcher.embedTexts(texts, this.#with('embedTexts', options));
+  }
+
+  /** As `Batcher.embedImages`. */
+  async embedImages(images: readonly ImageInput[], options?: Pick<CallOptions, 'signal'>): Promise<Embeddings> {
+    return this.#batcher.embedImages(images, this.#with('embedImages', options));
+  }
+
+  /** As `Batcher.rerank`. */
+  async rerank(
+    query: RerankQuery,
+    candidates: readonly ImageInput[],
+    options?: Pick<RerankOptions, 'signal' | 'similarities' | 'rule'>,
+  ): Promise<Ranked[]> {
+    return this.#batcher.rerank(query, candidates, this.#with('rerank', options));
+  }
+
+  /** The options of a call with what is left of the time. */
+  #with<T extends object>(where: string, options: T | undefined): T & BatchedOptions {
+    const { timeout, ...common } = this.#options;
+    const left = Math.ceil(this.#deadline - performance.now());
+    if (timeout !== undefined && left <= 0) throw deadlinePassed(where, timeout);
+    return { ...(options as T), ...common, ...(timeout !== undefined && { timeout: left }) };
   }
 }

@@ -21,7 +21,7 @@ import { Engine, type Weights } from '../runtime/engine.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
 import type { Ability } from './abilities.ts';
 import { type MixedItems, noItems, takeImages, takeMixed, takePairs, takePicture } from './arguments.ts';
-import { Batcher, type BatcherOptions } from './batcher.ts';
+import { Batcher, type BatcherOptions, BatcherRequest } from './batcher.ts';
 import { type Fusion, matchProbability } from './fused-score.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
 import { answersOf, maskPositions, masksOf, secondProbability } from './logits.ts';
@@ -50,6 +50,7 @@ export type {
   BatcherOptions,
   BatcherState,
   Priority,
+  RequestOptions,
   RunReport,
 } from './batcher.ts';
 export type {
@@ -69,7 +70,7 @@ export type {
   RerankQuery,
   TopOptions,
 };
-export { Batcher };
+export { Batcher, BatcherRequest };
 
 const loadKinds: Kinds<LoadOptions> = {
   device: kinds.text,

@@ -3,12 +3,13 @@ import { dirname, resolve } from 'node:path';
 import { shortName } from '../image/input.ts';
 import type { CallOptions, Vlmo } from '../inference/vlmo.ts';
 import { describe, isPath, report } from '../runtime/arguments.ts';
-import { check, type ErrorCode, MomeError, ofOuterCall, requireNotAborted } from '../runtime/errors.ts';
+import { check, MomeError, ofOuterCall, requireNotAborted } from '../runtime/errors.ts';
 import { forEachPaced } from '../runtime/pace.ts';
 import { type FileStamp, hashOf, type IndexedImage, isUntouched, stampOf } from './content.ts';
 import { checkIndexSize, type IndexContents } from './index-file.ts';
 import { type EmbeddedImage, Journal } from './journal.ts';
 import { KnownRows, LargeMap } from './known-rows.ts';
+import { eachReadable, requirePictureError } from './readable.ts';
 import { copyRows, firstNonFinite, newRows } from './rows.ts';
 
 export interface BuildFilesOptions extends CallOptions {
@@ -30,14 +31,6 @@ export interface BuildFilesOptions extends CallOptions {
 }
 
 const where = 'build';
-/** What a picture file can be refused with; every other error ends the call. */
-const pictureErrors: readonly ErrorCode[] = [
-  'MOME_NOT_FOUND',
-  'MOME_INVALID_IMAGE',
-  'MOME_TOO_LARGE',
-  'MOME_NON_FINITE',
-  'MOME_IO',
-];
 /** Files looked at together. */
 const filesAtOnce = 64;
 /** Milliseconds of embedding between two records of the journal, as far as pictures of one run allow. */
@@ -282,30 +275,3 @@ function requireFinite(embedding: Float32Array, path: string): void {
 const isSame = (a: IndexedImage, b: IndexedImage): boolean =>
   a === b ||
   (a.path === b.path && a.size === b.size && a.modified === b.modified && a.changed === b.changed && a.hash === b.hash);
-
-/**
- * Does `work` for all entries at once, or for ever smaller parts of them when a picture among them cannot be read.
- *
- * @param onError called and waited for, for each entry whose picture cannot be read
- */
-export async function eachReadable<T>(
-  entries: readonly T[],
-  work: (some: readonly T[]) => Promise<void>,
-  onError: (entry: T, error: unknown) => Promise<void>,
-): Promise<void> {
-  if (entries.length === 0) return;
-  try {
-    await work(entries);
-  } catch (error) {
-    requirePictureError(error);
-    if (entries.length === 1) return onError(entries[0]!, error);
-    const middle = Math.ceil(entries.length / 2);
-    await eachReadable(entries.slice(0, middle), work, onError);
-    await eachReadable(entries.slice(middle), work, onError);
-  }
-}
-
-/** Passes on whatever is no fault of a picture, such as an abort. */
-function requirePictureError(error: unknown): void {
-  if (!(error instanceof MomeError) || !pictureErrors.includes(error.code)) throw error;
-}

@@ -2,6 +2,7 @@
 export type { IndexedImage } from './content.ts';
 export { type FolderPictures, type LeftOut, listImages, scanFolder } from './folder.ts';
 export { type ResultSection, renderResults, type ShownResult } from './html.ts';
+export type { QueryOptions, SearchModel, SearchQuery } from './query.ts';
 export {
   type BuildOptions,
   type OpenOptions,

@@ -3,27 +3,17 @@
  */
 import { stat } from 'node:fs/promises';
 import { shortName } from '../image/input.ts';
-import { fusedScore } from '../inference/fused-score.ts';
-import type { CallOptions, ImageInput, Ranked, Vlmo } from '../inference/vlmo.ts';
-import {
-  describe,
-  isObject,
-  type Kinds,
-  kinds,
-  report,
-  takeFields,
-  takeOptions,
-  takePath,
-} from '../runtime/arguments.ts';
+import type { Vlmo } from '../inference/vlmo.ts';
+import { describe, isObject, type Kinds, kinds, report, takeOptions, takePath } from '../runtime/arguments.ts';
 import { check, ofOuterCall } from '../runtime/errors.ts';
-import { forEachPaced, sortInPieces } from '../runtime/pace.ts';
+import { forEachPaced } from '../runtime/pace.ts';
 import { topK } from '../runtime/top-k.ts';
-import { type BuildFilesOptions, buildContents, eachReadable } from './build.ts';
+import { type BuildFilesOptions, buildContents } from './build.ts';
 import type { IndexedImage } from './content.ts';
 import { type IndexContents, type ReadOptions, readIndex, writeIndex } from './index-file.ts';
 import { indexTarget } from './index-target.ts';
 import { removeLeftovers } from './journal-names.ts';
-import { firstNonFinite } from './rows.ts';
+import { type QueryOptions, queryKinds, type Searched, type SearchQuery, searchIn } from './query.ts';
 
 export interface BuildOptions extends BuildFilesOptions {
   /**
@@ -35,11 +25,7 @@ export interface BuildOptions extends BuildFilesOptions {
 
 export interface OpenOptions extends ReadOptions {}
 
-export interface SearchOptions extends Pick<CallOptions, 'signal'> {
-  /** Results wanted; default 10. */
-  readonly k?: number;
-  /** Candidates of a text query that the fusion encoder re-ranks; default 32, 0 leaves it out. */
-  readonly rerank?: number;
+export interface SearchOptions extends QueryOptions {
   /**
    * Called for each candidate whose picture can no longer be read; it is not re-ranked. The search waits for a promise that it returns, and
    * rejects with what it throws.
@@ -83,13 +69,7 @@ const buildKinds: Kinds<BuildOptions> = {
   signal: kinds.signal,
 };
 const openKinds: Kinds<OpenOptions> = { root: kinds.path, signal: kinds.signal };
-const searchKinds: Kinds<SearchOptions> = {
-  k: kinds.count,
-  rerank: kinds.size,
-  onError: kinds.callback,
-  signal: kinds.signal,
-};
-const anything = { expected: 'a picture', accepts: () => true };
+const searchKinds: Kinds<SearchOptions> = { ...queryKinds, onError: kinds.callback };
 
 /** Times that an index is read again because somebody replaced it meanwhile. */
 const mostReads = 5;
@@ -214,44 +194,20 @@ export class SearchIndex {
    * picture was deleted or damaged since.
    *
    * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_IMAGE` or `MOME_TOO_LARGE` for the picture of the query, `MOME_UNSUPPORTED` for
-   *   re-ranking with a model that cannot match, `MOME_NON_FINITE`, `MOME_INVALID_ARGUMENT`, `MOME_ABORTED`, `MOME_DISPOSED`,
-   *   `MOME_OUT_OF_MEMORY`
+   *   re-ranking with a model that cannot match or `through` of another model, `MOME_NON_FINITE`, `MOME_INVALID_ARGUMENT`, `MOME_ABORTED`,
+   *   `MOME_DISPOSED`, `MOME_OUT_OF_MEMORY`; of a batcher also `MOME_OVERLOADED` and `MOME_DEADLINE`
    */
-  async search(query: string | { readonly image: ImageInput }, options?: SearchOptions): Promise<SearchResult[]> {
+  async search(query: SearchQuery, options?: SearchOptions): Promise<SearchResult[]> {
     SearchIndex.#requireIndex(this, 'search');
-    const { k = 10, rerank = 32, signal, onError } = takeOptions('search', options, searchKinds);
-    const isText = typeof query === 'string';
-    check(
-      isText || isObject(query),
-      'MOME_INVALID_ARGUMENT',
-      `search: expected a text or { image } as query, got ${describe(query)}`,
-    );
-    const call = signal ? { signal } : {};
-    const embedded = isText
-      ? this.#model.embedTexts([query], call)
-      : this.#model.embedImages(
-          [takeFields<{ image: ImageInput }>('search', 'query', query, { image: anything }).image!],
-          call,
-        );
-    const { embeddings } = await embedded.catch((error: unknown) => {
-      throw ofOuterCall(error, 'search', { kind: 'query' });
-    });
-    check(firstNonFinite(embeddings) < 0, 'MOME_NON_FINITE', 'search: expected a finite embedding of the query');
-    const judged = isText ? rerank : 0;
-    const nearest = await this.#nearest(embeddings, Math.min(this.items.length, Math.max(k, judged)), signal);
-    if (!isText || judged === 0) return nearest;
-    const ranked = new Map<SearchResult, Ranked>();
-    const judge = async (some: readonly SearchResult[]) => {
-      const paths = some.map(({ path }) => path);
-      const similarities = some.map(({ similarity }) => similarity);
-      const order = await this.#model.rerank({ text: query }, paths, { ...call, similarities });
-      for (const each of order) ranked.set(some[each.index]!, each);
+    const { onError, ...taken } = takeOptions('search', options, searchKinds);
+    const searched: Searched<OwnResult> = {
+      model: this.#model,
+      nearest: (embedded, count, signal) => this.#nearest(embedded, Math.min(this.items.length, count), signal),
+      pictureOf: ({ path }) => path,
+      onError: ({ path }, error) =>
+        report(onError, path, ofOuterCall(error, 'search', { kind: 'picture', item: shortName(path) })),
     };
-    const first = nearest.slice(0, judged);
-    await eachReadable(first, judge, ({ path }, error) =>
-      report(onError, path, ofOuterCall(error, 'search', { kind: 'picture', item: shortName(path) })),
-    );
-    return this.#inOrder(nearest, ranked, first.length, k);
+    return searchIn(searched, query, taken);
   }
 
   static #requireIndex(index: unknown, where: string): void {
@@ -272,34 +228,6 @@ export class SearchIndex {
       results.push({ path: this.items[index]!.path, index, score: similarity, similarity, match: null, dualRank });
     });
     return results;
-  }
-
-  /**
-   * Orders by both encoders. Behind the first `judged` pictures the fusion encoder has read none, and by similarity they are no better:
-   * they are in order, and behind the others.
-   */
-  async #inOrder(
-    nearest: OwnResult[],
-    ranked: ReadonlyMap<SearchResult, Ranked>,
-    judged: number,
-    k: number,
-  ): Promise<SearchResult[]> {
-    await forEachPaced(nearest, (result) => {
-      const { similarity } = result;
-      const { score, match } = ranked.get(result) ?? {
-        score: fusedScore({ similarity, match: 0 }, this.#model),
-        match: null,
-      };
-      // In place: nobody has the results yet, and copies of many would be work for the collector.
-      result.score = score;
-      result.match = match;
-    });
-    const first = await sortInPieces(
-      nearest.slice(0, judged),
-      (a, b) => b.score - a.score || Number(a.match === null) - Number(b.match === null) || a.dualRank - b.dualRank,
-    );
-    for (const [place, result] of first.entries()) nearest[place] = result;
-    return nearest.length > k ? nearest.slice(0, k) : nearest;
   }
 }
 
