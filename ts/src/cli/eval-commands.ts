@@ -23,6 +23,7 @@ import {
   withModel,
   withModelFlags,
 } from './context.ts';
+import { addEvalQueries } from './eval-queries.ts';
 import { addEvalTasks } from './eval-tasks.ts';
 import { addEvalZeroShot } from './eval-zero-shot.ts';
 import { print, printJson } from './output.ts';
@@ -58,6 +59,7 @@ export function addEvalCommands(program: Command): void {
       .option('-k <n>', 'first candidates of each query that are judged', wholeNumber, 10)
       .option('--no-write', 'only print it'),
   ).action(calibration);
+  addEvalQueries(evaluate);
   addEvalTasks(evaluate);
   addEvalZeroShot(evaluate);
 }

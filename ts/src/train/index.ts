@@ -59,6 +59,20 @@ export {
   type QueryResult,
 } from './evaluate-pairs.ts';
 export {
+  boundsOf,
+  evaluateQueries,
+  picturesOfFolder,
+  picturesOfStyle,
+  type QueriesEvaluation,
+  type QueriesReport,
+  type QueryScores,
+  readQueries,
+  type SearchedPicture,
+  type SearchedQuery,
+  type SearchQuery,
+  scoresOf,
+} from './evaluate-queries.ts';
+export {
   type AnsweredQuestion,
   evaluateNlvr2,
   evaluateVqa,
