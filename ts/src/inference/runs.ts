@@ -43,6 +43,8 @@ export class Runs {
   readonly #programs: Programs;
   readonly #tokenizer: Tokenizer | undefined;
   readonly #onDevice: boolean;
+  /** Most token rows of one run, unless a single item has more. */
+  readonly rowsPerRun: number;
   readonly #disposed = new AbortController();
 
   constructor({ engine, weights, config, tokenizer }: ModelParts) {
@@ -50,15 +52,11 @@ export class Runs {
     this.#programs = new Programs(engine, weights, config);
     this.#tokenizer = tokenizer;
     this.#onDevice = engine.deviceName !== 'cpu';
+    this.rowsPerRun = rowsPerRun(this.#onDevice, config.width);
   }
 
   get disposed(): boolean {
     return this.#disposed.signal.aborted;
-  }
-
-  /** Most token rows of one run, unless a single item has more. */
-  get rowsPerRun(): number {
-    return rowsPerRun(this.#onDevice, this.#config.width);
   }
 
   dispose(): void {
@@ -142,7 +140,7 @@ export class Runs {
       texts: new Float32Array(taken.texts.length * width),
       logits: new Float32Array(taken.pairs.length * 2),
     };
-    const parts = await cut(tokenized, imageTokensOf(this.#config), rowsPerRun(this.#onDevice, width));
+    const parts = await cut(tokenized, imageTokensOf(this.#config), this.rowsPerRun);
     const total = counted.reduce((sum, each) => sum + taken[each].length, 0);
     // Stops the preparation of the next part where a run fails: where there is one part alone, nothing is prepared during a run.
     const preparing = parts.length > 1 ? new AbortController() : undefined;

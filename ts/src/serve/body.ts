@@ -54,7 +54,11 @@ export async function bytesOfStream(request: FastifyRequest, stream: Readable, m
       reject(tooLarge(most));
     };
     const broken = () => reject(new HttpError(400, 'INCOMPLETE_BODY', 'expected the whole body, it broke off'));
-    stream.on('data', take).on('end', resolve).on('error', broken).on('close', broken);
+    const end = () => {
+      stream.off('close', broken);
+      resolve();
+    };
+    stream.on('data', take).on('end', end).on('error', broken).on('close', broken);
   });
   const bytes = await joined(pieces);
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -1,7 +1,6 @@
 /** The server: limits, keys, logs, metrics, health and the end, around the routes of each protocol. */
 import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
 import cors from '@fastify/cors';
-import helmet from '@fastify/helmet';
 import multipart from '@fastify/multipart';
 import swagger from '@fastify/swagger';
 import fastify, {
@@ -23,6 +22,7 @@ import { addOpenAiRoutes } from './openai-routes.ts';
 import { defaultLimits, type ServerLimits, type ServerOptions } from './options.ts';
 import { addOwnRoutes } from './own-routes.ts';
 import { addRerankRoutes } from './rerank-routes.ts';
+import { securityHeaders } from './security-headers.ts';
 import { packageVersion } from './version.ts';
 
 /** A server that does not listen yet. */
@@ -78,7 +78,11 @@ export async function createServer(
   addJsonParser(app, limits);
   watchRequests(app, limits, metrics);
   if (options.apiKeys !== undefined) requireKeys(app, options.apiKeys);
-  await app.register(helmet);
+  const safe = await securityHeaders();
+  app.addHook('onRequest', (_, reply, done) => {
+    reply.headers(safe);
+    done();
+  });
   if (options.corsOrigins?.length) await app.register(cors, { origin: [...options.corsOrigins] });
   await app.register(multipart);
   await app.register(swagger, {
