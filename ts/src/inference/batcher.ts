@@ -6,8 +6,10 @@ import { type Kinds, kinds, oneOf, takeOptions, takeText, takeTexts } from '../r
 import { check, type ErrorItem, MomeError } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 import { takeImages, takePairs, takePicture } from './arguments.ts';
+import { CallEnd, deadlinePassed } from './batch-end.ts';
+import type { Asking, WantedItem } from './batch-entries.ts';
 import { type Priority, priorities } from './batch-queue.ts';
-import { type Asking, deadlinePassed, type RunReport, Scheduler, type WantedItem } from './batch-scheduler.ts';
+import { type RunReport, Scheduler } from './batch-scheduler.ts';
 import { type Fusion, matchProbability } from './fused-score.ts';
 import { answersOf, maskPositions, masksOf, secondProbability } from './logits.ts';
 import type { ImageInput, PictureSource } from './pictures.ts';
@@ -260,22 +262,23 @@ export class Batcher {
   }
 
   get state(): BatcherState {
-    const { ready, unprepared } = this.#scheduler.waiting;
+    const { room, entries, waiting } = this.#scheduler;
+    const { ready, unprepared } = waiting;
     return {
-      items: this.#scheduler.taken,
+      items: room.taken,
       maxItems: this.#maxItems,
       ready,
       unprepared,
-      itemsPerSecond: this.#scheduler.rate,
-      cacheHits: this.#scheduler.cacheHits,
-      cacheMisses: this.#scheduler.cacheMisses,
+      itemsPerSecond: room.rate,
+      cacheHits: entries.cacheHits,
+      cacheMisses: entries.cacheMisses,
     };
   }
 
   /** Refuses new calls, and waits until those under way are done. */
   async close(): Promise<void> {
     this.#closed = true;
-    if (this.#scheduler.taken === 0) return;
+    if (this.#scheduler.room.taken === 0) return;
     await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
@@ -289,24 +292,25 @@ export class Batcher {
     const { signal, timeout, priority = 'interactive', client = '' } = takeOptions(where, options, callKinds);
     check(!this.#closed, 'MOME_DISPOSED', `${where}: expected an open queue, got one that was closed`);
     check(!this.#runs.disposed, 'MOME_DISPOSED', `${where}: expected a live model, got one that was disposed`);
-    const leave = this.#scheduler.admit(where, count);
-    const stop = new AbortController();
+    const { room } = this.#scheduler;
+    room.enter(where, count);
+    const end = new CallEnd();
     const aborted = () =>
-      stop.abort(new MomeError('MOME_ABORTED', `${where}: the call was aborted`, { cause: signal?.reason }));
-    const timer = timeout && setTimeout(() => stop.abort(deadlinePassed(where, timeout)), timeout);
+      end.end(new MomeError('MOME_ABORTED', `${where}: the call was aborted`, { cause: signal?.reason }));
+    const timer = timeout && setTimeout(() => end.end(deadlinePassed(where, timeout)), timeout);
     if (signal?.aborted) aborted();
     else signal?.addEventListener('abort', aborted, { once: true });
     try {
-      stop.signal.throwIfAborted();
-      return await work({ where, priority, client, signal: stop.signal });
+      end.throwIfOver();
+      return await work({ where, priority, client, end });
     } catch (error) {
-      stop.signal.throwIfAborted(); // whatever the preparation made of it
+      end.throwIfOver(); // whatever the preparation made of it
       throw error;
     } finally {
       clearTimeout(timer || undefined);
       signal?.removeEventListener('abort', aborted);
-      leave();
-      if (this.#closed && this.#scheduler.taken === 0) for (const resolve of this.#idle.splice(0)) resolve();
+      room.leave(count);
+      if (this.#closed && room.taken === 0) for (const resolve of this.#idle.splice(0)) resolve();
     }
   }
 
@@ -325,7 +329,7 @@ export class Batcher {
       const ids = this.#encode(asking, text, about(index));
       wanted.push({ family: 'mixed', ids, images: [], about: about(index) });
       await pace.rest();
-      asking.signal.throwIfAborted();
+      asking.end.throwIfOver();
     }
     return wanted;
   }
@@ -355,7 +359,7 @@ export class Batcher {
       const named = { ...about(index, 'image'), item: image.name };
       wanted.push({ family: 'mixed', ids: last.ids, images: [image], about: named });
       await pace.rest();
-      asking.signal.throwIfAborted();
+      asking.end.throwIfOver();
     }
     return wanted;
   }

@@ -1,0 +1,169 @@
+/**
+ * The items under way in a queue: an item that several calls want is there once, and results of late are kept for those who ask again.
+ */
+import { LRUCache } from 'lru-cache';
+import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
+import type { TokenIds } from '../model/batch.ts';
+import { aboutItem, type ErrorItem } from '../runtime/errors.ts';
+import type { CallEnd } from './batch-end.ts';
+import { type QueuedPicture, QueuedPictures } from './batch-pictures.ts';
+import type { Family, Priority, Queued } from './batch-queue.ts';
+import type { RunItem } from './batch-run.ts';
+import type { PictureSource } from './pictures.ts';
+
+/** One item of a call. */
+export interface WantedItem {
+  readonly family: Family;
+  readonly ids?: TokenIds;
+  readonly images: readonly PictureSource[];
+  /** Places of `[MASK]` pieces. */
+  readonly positions?: readonly number[];
+  /** What the caller calls it. */
+  readonly about: ErrorItem;
+}
+
+/** Who asks for items, and how long. */
+export interface Asking {
+  readonly where: string;
+  readonly priority: Priority;
+  readonly client: string;
+  readonly end: CallEnd;
+}
+
+/** A call under way. */
+export interface Group extends Asking {
+  readonly results: Float32Array[];
+  left: number;
+  readonly entries: Set<Entry>;
+  readonly resolve: (results: Float32Array[]) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** A call that waits for an entry, as its item at `place`. */
+export interface Waiter {
+  readonly group: Group;
+  readonly place: number;
+  readonly about: ErrorItem;
+}
+
+/** An item under way: of everyone who wants the same. */
+export interface Entry extends Queued, RunItem {
+  readonly pictures: readonly QueuedPicture[];
+  priority: Priority;
+  client: string;
+  readonly key: string | undefined;
+  waiters: Waiter[];
+  readonly arrived: number;
+  /** Whether its pictures are prepared, or being so, ahead of its run. */
+  isAhead: boolean;
+  state: 'unprepared' | 'preparing' | 'ready' | 'running' | 'done';
+  run?: ActiveRun;
+}
+
+/** A run on the engine. */
+export interface ActiveRun {
+  /** Items that somebody still wants. */
+  wanted: number;
+  readonly stop: AbortController;
+}
+
+/** Bytes that an entry of the cache takes beside its numbers and its key. */
+const cacheEntryBytes = 128;
+
+export class Entries {
+  readonly #imageTokens: number;
+  readonly #pictures = new QueuedPictures();
+  readonly #underWay = new Map<string, Entry>();
+  readonly #cache: LRUCache<string, Float32Array> | undefined;
+  cacheHits = 0;
+  cacheMisses = 0;
+
+  constructor(config: VlmoConfig, cacheBytes: number) {
+    this.#imageTokens = imageTokensOf(config);
+    if (cacheBytes > 0)
+      this.#cache = new LRUCache({
+        maxSize: cacheBytes,
+        sizeCalculation: (row, key) => row.byteLength + 2 * key.length + cacheEntryBytes,
+      });
+  }
+
+  /** A new entry for each item; their pictures are held until `release`. @throws MomeError of a picture */
+  async make(asking: Asking, wanted: readonly WantedItem[]): Promise<Entry[]> {
+    const entries: Entry[] = [];
+    try {
+      for (const item of wanted)
+        entries.push(this.#entryOf(asking, item, item.images.length === 0 ? [] : await this.#hold(asking, item)));
+    } catch (error) {
+      for (const entry of entries) this.release(entry);
+      throw error;
+    }
+    return entries;
+  }
+
+  async #hold({ where, end }: Asking, { images, about }: WantedItem): Promise<QueuedPicture[]> {
+    const pictures: QueuedPicture[] = [];
+    try {
+      for (const image of images) pictures.push(await this.#pictures.hold(image, end.signal));
+    } catch (error) {
+      for (const picture of pictures) this.#pictures.release(picture);
+      throw aboutItem(error, where, about);
+    }
+    return pictures;
+  }
+
+  #entryOf({ priority, client }: Asking, item: WantedItem, pictures: readonly QueuedPicture[]): Entry {
+    const text = item.ids?.length ?? 0;
+    return {
+      family: item.family,
+      priority,
+      client,
+      rows: pictures.length * this.#imageTokens + (item.family === 'reason' ? 2 * text : text),
+      ids: item.ids,
+      pictures,
+      positions: item.positions ?? [],
+      key: keyOf(item, pictures),
+      waiters: [],
+      arrived: performance.now(),
+      isAhead: false,
+      state: 'unprepared',
+    };
+  }
+
+  /** The result of an entry, where it was computed of late. */
+  cached({ key }: Entry): Float32Array | undefined {
+    if (!this.#cache || key === undefined) return undefined;
+    const cached = this.#cache.get(key);
+    cached ? this.cacheHits++ : this.cacheMisses++;
+    return cached;
+  }
+
+  /** Keeps a result for those who ask again. */
+  keep({ family, key }: Entry, result: Float32Array): void {
+    // Logits of whole vocabularies would drive everything else out.
+    if (family === 'mixed' && key !== undefined) this.#cache?.set(key, result);
+  }
+
+  /** The entry under way of the same item. Without one, others will find this one from now on. */
+  sameOrOwn(entry: Entry): Entry {
+    if (entry.key === undefined) return entry;
+    const same = this.#underWay.get(entry.key);
+    if (same === undefined) this.#underWay.set(entry.key, entry);
+    return same ?? entry;
+  }
+
+  /** Nobody joins an entry any more. */
+  forget(entry: Entry): void {
+    if (entry.key !== undefined && this.#underWay.get(entry.key) === entry) this.#underWay.delete(entry.key);
+  }
+
+  /** Lets the pictures of an entry go. */
+  release(entry: Entry): void {
+    for (const picture of entry.pictures) this.#pictures.release(picture);
+  }
+}
+
+/** What two items of the same result share; undefined where that is not known. */
+function keyOf({ family, ids, positions }: WantedItem, pictures: readonly QueuedPicture[]): string | undefined {
+  if (pictures.some(({ key }) => key === undefined)) return undefined;
+  return [family, ...pictures.map(({ key }) => key), ids?.join(' ') ?? '', positions?.join(' ') ?? ''].join('|');
+}
