@@ -17,6 +17,7 @@ interface ServeFlags extends Omit<ModelFlags, 'model'> {
   readonly index?: string;
   readonly apiKeyFile?: string;
   readonly cors?: readonly string[];
+  readonly allowUrl?: readonly string[];
   readonly tlsCert?: string;
   readonly tlsKey?: string;
   readonly trustProxy?: boolean;
@@ -52,12 +53,16 @@ export function addServe(program: Command): void {
     new Option(flags, text).env(`MOME_SERVE_${variable}`);
   const number = (flags: string, text: string, variable: string, value: number, parse = countNumber) =>
     command.addOption(option(flags, text, variable).argParser(parse).default(value));
+  const list = (text: string, before: readonly string[] | undefined) => [
+    ...(before ?? []),
+    ...text.split(',').map((each) => each.trim()),
+  ];
   command.addOption(
     option(
       '-m, --model <path...>',
       'model folder or checkpoint, or name=path for several; default: the model that ships with mome',
       'MODEL',
-    ).argParser((text: string, before: readonly string[] | undefined) => [...(before ?? []), ...text.split(',')]),
+    ).argParser(list),
   );
   command.addOption(option('--host <address>', 'address to listen at', 'HOST').default('127.0.0.1'));
   number('--port <n>', 'port; 0 takes a free one', 'PORT', 8080, portNumber);
@@ -67,7 +72,14 @@ export function addServe(program: Command): void {
   command.addOption(
     option('--api-key-file <file>', 'file of keys, one a line; requests must bring one', 'API_KEY_FILE'),
   );
-  command.addOption(option('--cors <origin...>', 'origins whose pages may call', 'CORS'));
+  command.addOption(option('--cors <origin...>', 'origins whose pages may call', 'CORS').argParser(list));
+  command.addOption(
+    option(
+      '--allow-url <host...>',
+      'hosts from which pictures are fetched by URL: images.example.com, *.example.com, example.com:8080; default: none',
+      'ALLOW_URL',
+    ).argParser(list),
+  );
   command.addOption(option('--tls-cert <file>', 'certificate (PEM)', 'TLS_CERT'));
   command.addOption(option('--tls-key <file>', 'its key (PEM)', 'TLS_KEY'));
   command.addOption(option('--trust-proxy', 'believe x-forwarded-for', 'TRUST_PROXY'));
@@ -202,6 +214,7 @@ async function serverOptions(flags: ServeFlags): Promise<ServerOptions> {
     ...(apiKeys && { apiKeys }),
     ...(tls && { tls }),
     ...(flags.cors && { corsOrigins: flags.cors }),
+    ...(flags.allowUrl && { allowUrls: flags.allowUrl }),
     ...(flags.trustProxy && { trustProxy: true }),
     ...(flags.logLevel !== 'silent' && { logger: { level: flags.logLevel, stream: process.stderr } }),
     cacheBytes: flags.cache * 2 ** 20,

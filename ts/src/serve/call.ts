@@ -1,17 +1,26 @@
 /** What every route needs of a request: its pictures, its engine, and the options of its calls. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import pLimit from 'p-limit';
 import { z } from 'zod';
 import { dataUrlBytes, isDataUrl } from '../image/data-url.ts';
 import type { BatchedOptions } from '../inference/vlmo.ts';
 import { fileOf } from './body.ts';
 import type { Engines, ServedEngine } from './engines.ts';
 import { HttpError } from './errors.ts';
+import type { HeldBytes } from './held-bytes.ts';
 import type { ServerLimits } from './options.ts';
+import type { PictureFetcher } from './url-fetch.ts';
+
+/** Pictures of one request that are read at the same time. */
+const readTogether = 8;
 
 /** What the routes of a server share. */
 export interface Context {
   readonly engines: Engines;
   readonly limits: ServerLimits;
+  readonly held: HeldBytes;
+  /** Fetches pictures by URL; undefined where that is not allowed. */
+  readonly fetcher: PictureFetcher | undefined;
 }
 
 /** Fields that every request of our own may have. */
@@ -23,7 +32,9 @@ export const common = {
 export const pictureSchema = z
   .string()
   .min(1)
-  .describe('A picture file as base64 or as data: URL; in a form a file. Nothing is fetched, and no path is read.');
+  .describe(
+    'A picture file as base64 or as data: URL, or in a form a file. Web addresses are fetched where the server allows it; no path is read.',
+  );
 
 /** A text that is not too long. */
 export const textSchema = (limits: ServerLimits) => z.string().max(limits.textLength);
@@ -39,25 +50,29 @@ export const listOf = <T>(value: T | readonly T[] | undefined): readonly T[] =>
   value === undefined ? [] : Array.isArray(value) ? (value as readonly T[]) : [value as T];
 
 /**
- * The bytes of a picture of a request.
+ * The bytes of a picture of a request: of a file of its form, base64, a `data:` URL, or a web address where the server allows it.
  *
  * @param param names it in messages
- * @throws HttpError 413, 422; MomeError
+ * @throws HttpError 413, 422, 429; MomeError
  */
 export async function pictureOf(
+  { limits: { pictureBytes }, fetcher, held }: Context,
   request: FastifyRequest,
   value: string,
   param: string,
-  { pictureBytes }: ServerLimits,
 ): Promise<Uint8Array> {
   const file = fileOf(request, value);
   if (file) return file;
   const start = value.slice(0, 64);
+  if (fetcher && isWebAddress(start))
+    return fetcher.fetch(value, { param, signal: endOf(request), onBytes: (count) => held.add(request, count) });
   if (!isDataUrl(start) && /^\s*[a-z][a-z\d+.-]*:/i.test(start))
     throw new HttpError(
       422,
       'URL_REFUSED',
-      `${param}: expected base64 or a data: URL, got another URL; this server fetches nothing`,
+      isWebAddress(start)
+        ? `${param}: expected base64 or a data: URL, got a web address; this server fetches none unless it is started with --allow-url <host>`
+        : `${param}: expected base64 or a data: URL, got another URL`,
       param,
     );
   if ((value.length * 3) / 4 > pictureBytes + 1024)
@@ -77,25 +92,48 @@ export async function pictureOf(
   return dataUrlBytes(param, isDataUrl(start) ? value : `data:;base64,${value}`);
 }
 
-/** Several pictures, one after the other. */
-export async function picturesOf(
+const isWebAddress = (start: string) => /^\s*https?:/i.test(start);
+
+/** Several pictures; the same one given twice is read once. */
+export function picturesOf(
+  context: Context,
   request: FastifyRequest,
   values: readonly string[],
   param: string,
-  limits: ServerLimits,
 ): Promise<Uint8Array[]> {
-  const pictures: Uint8Array[] = [];
-  const known = new Map<string, Uint8Array>();
-  for (const [index, value] of values.entries()) {
+  const known = new Map<string, Promise<Uint8Array>>();
+  return readSome(values, (value, index) => {
     const picture =
-      known.get(value) ?? (await pictureOf(request, value, values.length === 1 ? param : `${param}.${index}`, limits));
+      known.get(value) ?? pictureOf(context, request, value, values.length === 1 ? param : `${param}.${index}`);
     known.set(value, picture);
-    pictures.push(picture);
-  }
-  return pictures;
+    return picture;
+  });
+}
+
+/** Reads each of a list, some of them at the same time: of pictures by URL each takes a while. */
+export function readSome<T, Result>(
+  values: readonly T[],
+  read: (value: T, index: number) => Promise<Result>,
+): Promise<Result[]> {
+  if (values.length === 1) return read(values[0]!, 0).then((result) => [result]);
+  let hasFailed = false;
+  return pLimit(readTogether).map(values, async (value, index) => {
+    if (hasFailed) throw new Error('another one has failed');
+    try {
+      return await read(value, index);
+    } catch (error) {
+      hasFailed = true;
+      throw error;
+    }
+  });
 }
 
 const clients = new WeakMap<FastifyRequest, string>();
+const ends = new WeakMap<FastifyRequest, AbortSignal>();
+const noEnd = new AbortController().signal;
+
+/** Fires when a request has ended, answered or not. */
+const endOf = (request: FastifyRequest): AbortSignal => ends.get(request) ?? noEnd;
 
 /** Notes by what a request is known as a client: runs are shared out evenly between clients. */
 export const setClient = (request: FastifyRequest, client: string): void => void clients.set(request, client);
@@ -110,13 +148,17 @@ export function callOf(
   const stop = new AbortController();
   const { raw } = reply;
   if (raw.destroyed) stop.abort(new Error('the client has left'));
-  raw.once('close', () => {
-    if (!raw.writableFinished) stop.abort(new Error('the client has left'));
-  });
+  raw.once('close', () => stop.abort(new Error('the client has left')));
+  ends.set(request, stop.signal);
   const { 'x-priority': priority } = request.headers;
+  const timeout = timeoutOf(request, limits);
+  const begun = performance.now();
   const options: BatchedOptions = {
     signal: stop.signal,
-    timeout: timeoutOf(request, limits),
+    /** What is left: reading pictures takes time too. */
+    get timeout() {
+      return Math.max(1, Math.round(begun + timeout - performance.now()));
+    },
     priority: fields.priority ?? (priority === 'bulk' ? 'bulk' : 'interactive'),
     client: clients.get(request) ?? request.ip,
   };

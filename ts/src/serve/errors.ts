@@ -10,8 +10,8 @@ export class HttpError extends Error {
   /** The field of the request that it is about. */
   readonly param: string | undefined;
 
-  constructor(statusCode: number, code: string, message: string, param?: string) {
-    super(message);
+  constructor(statusCode: number, code: string, message: string, param?: string, options?: ErrorOptions) {
+    super(message, options);
     this.statusCode = statusCode;
     this.code = code;
     this.param = param;
@@ -127,7 +127,10 @@ export function answerError(error: unknown, request: FastifyRequest, reply: Fast
   const failure = failureOf(error);
   if (failure.status >= 500 && failure.status !== 503 && failure.status !== 504)
     request.log.error({ err: error }, 'request failed');
-  else request.log.info({ code: failure.code, reason: failure.message }, 'request refused');
+  else {
+    const cause = error instanceof HttpError && error.cause instanceof Error ? { cause: error.cause.message } : {};
+    request.log.info({ code: failure.code, reason: failure.message, ...cause }, 'request refused');
+  }
   if (reply.sent || reply.raw.destroyed) return;
   if (failure.retryAfterMs !== undefined) {
     reply.header('retry-after', Math.ceil(failure.retryAfterMs / 1000));

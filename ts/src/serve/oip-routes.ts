@@ -4,7 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { BatchedOptions } from '../inference/vlmo.ts';
 import { bytesOfStream, checked, jsonOf } from './body.ts';
-import { type Context, callOf, picturesOf } from './call.ts';
+import { type Context, callOf, pictureOf, readSome } from './call.ts';
 import type { ServedEngine } from './engines.ts';
 import { type Dialect, HttpError } from './errors.ts';
 import { requireItems } from './own-routes.ts';
@@ -129,13 +129,14 @@ const metadataOf = ({ name, vlmo }: ServedEngine) => ({
 
 /** Computes the outputs that are wanted: embeddings of what is there, unless the request names others. */
 async function inferred(
-  { limits }: Context,
+  context: Context,
   request: FastifyRequest,
   { batcher }: ServedEngine,
   tensors: readonly BytesTensor[],
   wanted: readonly OutputName[] | undefined,
   options: BatchedOptions,
 ): Promise<OutputTensor[]> {
+  const { limits } = context;
   const elements = (name: string) => tensors.find((tensor) => tensor.name === name)?.elements ?? [];
   const texts = elements('text').map((each) => (typeof each === 'string' ? each : each.toString('utf8')));
   const tooLong = texts.find((text) => text.length > limits.textLength);
@@ -145,9 +146,9 @@ async function inferred(
       'MOME_INVALID_ARGUMENT',
       `text: expected at most ${limits.textLength} characters, got ${tooLong.length}`,
     );
-  const images: Uint8Array[] = [];
-  for (const each of elements('image'))
-    images.push(...(typeof each === 'string' ? await picturesOf(request, [each], 'image', limits) : [each]));
+  const images = await readSome(elements('image'), async (each, index) =>
+    typeof each === 'string' ? pictureOf(context, request, each, `image.${index}`) : each,
+  );
   requireItems(texts.length + images.length, limits.items, 'elements');
   const names = wanted ?? [
     ...(texts.length > 0 ? ['text_embedding' as const] : []),

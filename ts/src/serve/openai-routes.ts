@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { imageTokensOf } from '../architecture/config.ts';
 import { isDataUrl } from '../image/data-url.ts';
 import { bodyOf } from './body.ts';
-import { type Context, callOf, common, listSchema, pictureOf, pictureSchema, textSchema } from './call.ts';
+import { type Context, callOf, common, listSchema, pictureOf, pictureSchema, readSome, textSchema } from './call.ts';
 import { HttpError } from './errors.ts';
 import { requireItems } from './own-routes.ts';
 import { rowsAsJson, shortened } from './rows.ts';
@@ -16,6 +16,7 @@ export function addOpenAiRoutes(app: FastifyInstance, context: Context): void {
     z.string().max(2 * limits.pictureBytes),
     z.object({ text: textSchema(limits) }),
     z.object({ image: pictureSchema }),
+    z.object({ image_url: z.union([pictureSchema, z.object({ url: pictureSchema })]) }),
     z.object({ url: pictureSchema }),
     z.object({ bytes: pictureSchema }),
   ]);
@@ -40,7 +41,7 @@ export function addOpenAiRoutes(app: FastifyInstance, context: Context): void {
       const body = await bodyOf(request, embeddings, limits);
       const { engine, options } = callOf(context, request, reply, body);
       const texts: string[] = [];
-      const images: Uint8Array[] = [];
+      const pictures: { readonly image: string; readonly param: string }[] = [];
       /** For each input whether it is a picture: its place is the next of its list. */
       const isImage: boolean[] = [];
       const inputs = inputsOf(body.input);
@@ -49,7 +50,7 @@ export function addOpenAiRoutes(app: FastifyInstance, context: Context): void {
         const param = `input.${index}`;
         const { text, image } = contentOf(input, body.modality === 'image', (pieces) => engine.batcher.decode(pieces));
         isImage.push(image !== undefined);
-        if (image !== undefined) images.push(await pictureOf(request, image, param, limits));
+        if (image !== undefined) pictures.push({ image, param });
         else if (text!.length <= limits.textLength && body.modality !== 'image') texts.push(text!);
         else
           throw new HttpError(
@@ -59,6 +60,7 @@ export function addOpenAiRoutes(app: FastifyInstance, context: Context): void {
             param,
           );
       }
+      const images = await readSome(pictures, ({ image, param }) => pictureOf(context, request, image, param));
       const given = Array.isArray(body.embedding_type) ? body.embedding_type[0] : body.embedding_type;
       const format = body.encoding_format ?? given ?? 'float';
       const [ofTexts, ofImages] = await Promise.all([
@@ -107,7 +109,7 @@ export function addOpenAiRoutes(app: FastifyInstance, context: Context): void {
   });
 }
 
-type Input = string | readonly number[] | { readonly [key: string]: string };
+type Input = string | readonly number[] | { readonly [key: string]: string | { readonly url: string } };
 
 /** The inputs of a request, one by one. */
 function inputsOf(input: Input | readonly Input[]): readonly Input[] {
@@ -126,6 +128,8 @@ function contentOf(
     return areImages || (isDataUrl(start) && /^\s*data:image\//i.test(start)) ? { image: input } : { text: input };
   }
   if (Array.isArray(input)) return { text: decode(input) };
-  const { text, image, url, bytes } = input as { readonly [key: string]: string };
-  return text === undefined ? { image: (image ?? url ?? bytes)! } : { text };
+  const fields = input as { readonly [key: string]: string | { readonly url: string } };
+  if (typeof fields.text === 'string') return { text: fields.text };
+  const given = fields.image ?? fields.image_url ?? fields.url ?? fields.bytes!;
+  return { image: typeof given === 'string' ? given : given.url };
 }

@@ -1,6 +1,7 @@
 /** What a server is told when it is made. */
 import type { FastifyServerOptions } from 'fastify';
 import type { SearchIndex } from '../search/index.ts';
+import type { Network } from './url-rules.ts';
 
 /** Bounds of what one request may bring, and of all of them together. */
 export interface ServerLimits {
@@ -20,6 +21,8 @@ export interface ServerLimits {
   readonly queueItems: number;
   /** Connections at the same time. */
   readonly connections: number;
+  /** Milliseconds in which a picture has to be fetched, where URLs are allowed. */
+  readonly urlTimeout: number;
   /** Milliseconds in which a request has to be done, unless it asks for less with `x-timeout-ms`. */
   readonly timeout: number;
   /** Milliseconds in which the head of a request has to arrive, and all of it. */
@@ -38,6 +41,7 @@ export const defaultLimits: ServerLimits = {
   textLength: 32_768,
   queueItems: 4096,
   connections: 4096,
+  urlTimeout: 10_000,
   timeout: 60_000,
   headTimeout: 10_000,
   bodyTimeout: 30_000,
@@ -51,6 +55,13 @@ export interface ServerOptions {
   readonly apiKeys?: readonly string[];
   /** Origins whose pages may call; default: none. */
   readonly corsOrigins?: readonly string[];
+  /**
+   * Hosts from which pictures may be fetched by URL, such as `images.example.com`, `*.example.com`, `example.com:8080`; and only while all
+   * their addresses are public. Default: none, and nothing is fetched.
+   */
+  readonly allowUrls?: readonly string[];
+  /** How names of `allowUrls` become addresses, and which may be connected to: for tests. @internal */
+  readonly network?: Network;
   /** Certificate and key as PEM; default: HTTP without TLS. */
   readonly tls?: { readonly cert: string | Buffer; readonly key: string | Buffer };
   /** As of Fastify: `true`, or options of pino; default: no logs. */

@@ -50,7 +50,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context, index: Sear
       const { engine, options } = callOf(context, request, reply, body);
       const given = [listOf(body.texts), listOf(body.images)] as const;
       requireItems(given[0].length + given[1].length, limits.items, 'texts and images');
-      const shown = await picturesOf(request, given[1], 'images', limits);
+      const shown = await picturesOf(context, request, given[1], 'images');
       const [ofTexts, ofImages] = await Promise.all([
         given[0].length === 0 ? undefined : engine.batcher.embedTexts(given[0], options),
         shown.length === 0 ? undefined : engine.batcher.embedImages(shown, options),
@@ -87,10 +87,10 @@ export function addOwnRoutes(app: FastifyInstance, context: Context, index: Sear
       const pairs = body.pairs ?? combined(body.images ?? [], body.texts ?? []);
       requireItems(pairs.length, limits.items, 'pairs');
       const shown = await picturesOf(
+        context,
         request,
         pairs.map(({ image }) => image),
         'pairs',
-        limits,
       );
       const probabilities = await engine.batcher.match(
         pairs.map((pair, i) => ({ image: shown[i]!, text: pair.text })),
@@ -113,7 +113,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context, index: Sear
         k: form.number('k'),
       }));
       const { engine, options } = callOf(context, request, reply, body);
-      const picture = await pictureOf(request, body.image, 'image', limits);
+      const picture = await pictureOf(context, request, body.image, 'image');
       const answers = await engine.batcher.answer(picture, body.question, { ...options, ...(body.k && { k: body.k }) });
       return reply.send({ model: engine.name, answers });
     },
@@ -131,7 +131,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context, index: Sear
         statement: form.one('statement'),
       }));
       const { engine, options } = callOf(context, request, reply, body);
-      const [left, right] = await picturesOf(request, body.images, 'images', limits);
+      const [left, right] = await picturesOf(context, request, body.images, 'images');
       return reply.send({
         model: engine.name,
         ...(await engine.batcher.reason([left!, right!], body.statement, options)),
@@ -152,7 +152,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context, index: Sear
         k: form.number('k'),
       }));
       const { engine, options } = callOf(context, request, reply, body);
-      const picture = body.image === undefined ? null : await pictureOf(request, body.image, 'image', limits);
+      const picture = body.image === undefined ? null : await pictureOf(context, request, body.image, 'image');
       const masks = await engine.batcher.fillMask(picture, body.text, { ...options, ...(body.k && { k: body.k }) });
       return reply.send({ model: engine.name, masks });
     },
@@ -180,7 +180,7 @@ function addSearchRoute(app: FastifyInstance, context: Context, index: SearchInd
       rerank: form.number('rerank'),
     }));
     const { options } = callOf(context, request, reply);
-    const query = body.text ?? { image: await pictureOf(request, body.image!, 'image', limits) };
+    const query = body.text ?? { image: await pictureOf(context, request, body.image!, 'image') };
     const results = await index.search(query, {
       ...(options.signal && { signal: AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout!)]) }),
       ...(body.k !== undefined && { k: body.k }),

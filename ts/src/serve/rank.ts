@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { isDataUrl } from '../image/data-url.ts';
 import type { BatchedOptions } from '../inference/vlmo.ts';
-import { type Context, pictureOf, pictureSchema, textSchema } from './call.ts';
+import { type Context, pictureOf, pictureSchema, readSome, textSchema } from './call.ts';
 import type { ServedEngine } from './engines.ts';
 import { HttpError } from './errors.ts';
 import type { ServerLimits } from './options.ts';
@@ -35,14 +35,15 @@ type Part = { readonly text: string } | { readonly image: Uint8Array };
 
 /** @throws HttpError 413, 422 */
 export async function partOf(
+  context: Context,
   request: FastifyRequest,
   value: DocumentField,
   param: string,
-  limits: ServerLimits,
 ): Promise<Part> {
+  const { limits } = context;
   if (typeof value === 'string') {
     const isPicture = isDataUrl(value.slice(0, 64)) || value.startsWith('\0file ');
-    if (isPicture) return { image: await pictureOf(request, value, param, limits) };
+    if (isPicture) return { image: await pictureOf(context, request, value, param) };
     if (value.length > limits.textLength)
       throw new HttpError(
         422,
@@ -55,7 +56,7 @@ export async function partOf(
   if ('text' in value) return { text: value.text };
   const image =
     'image' in value ? value.image : typeof value.image_url === 'string' ? value.image_url : value.image_url.url;
-  return { image: await pictureOf(request, image, param, limits) };
+  return { image: await pictureOf(context, request, image, param) };
 }
 
 /**
@@ -66,18 +67,16 @@ export async function partOf(
  * @throws HttpError 413, 422; MomeError
  */
 export async function ranked(
-  { limits }: Context,
+  context: Context,
   request: FastifyRequest,
   engine: ServedEngine,
   query: DocumentField,
   documents: readonly DocumentField[],
   options: BatchedOptions,
 ): Promise<RankedDocument[]> {
-  requireItems(documents.length, limits.items, 'documents');
-  const of = await partOf(request, query, 'query', limits);
-  const parts: Part[] = [];
-  for (const [index, each] of documents.entries())
-    parts.push(await partOf(request, each, `documents.${index}`, limits));
+  requireItems(documents.length, context.limits.items, 'documents');
+  const of = await partOf(context, request, query, 'query');
+  const parts = await readSome(documents, (each, index) => partOf(context, request, each, `documents.${index}`));
   const texts = parts.flatMap((part) => ('text' in part ? [part.text] : []));
   const images = parts.flatMap((part) => ('image' in part ? [part.image] : []));
   if (texts.length > 0 && images.length > 0)

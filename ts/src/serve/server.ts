@@ -14,8 +14,10 @@ import { createJsonSchemaTransform } from 'fastify-type-provider-zod';
 import type { Vlmo } from '../inference/vlmo.ts';
 import { addJsonParser } from './body.ts';
 import { setClient } from './call.ts';
+import { endUnusedConnections } from './connections.ts';
 import { Engines } from './engines.ts';
 import { answerError, HttpError } from './errors.ts';
+import { HeldBytes } from './held-bytes.ts';
 import { Metrics } from './metrics.ts';
 import { addOipRoutes } from './oip-routes.ts';
 import { addOpenAiRoutes } from './openai-routes.ts';
@@ -23,6 +25,8 @@ import { defaultLimits, type ServerLimits, type ServerOptions } from './options.
 import { addOwnRoutes } from './own-routes.ts';
 import { addRerankRoutes } from './rerank-routes.ts';
 import { securityHeaders } from './security-headers.ts';
+import { PictureFetcher } from './url-fetch.ts';
+import { UrlRules } from './url-rules.ts';
 import { packageVersion } from './version.ts';
 
 /** A server that does not listen yet. */
@@ -69,6 +73,7 @@ export async function createServer(
   );
   const app = fastify(fastifyOptions(options, limits)) as unknown as FastifyInstance;
   app.server.maxConnections = limits.connections;
+  endUnusedConnections(app, options.tls !== undefined);
   app.setValidatorCompiler(() => (value) => ({ value })); // bodies are checked where they are read: forms as well
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));
   app.setErrorHandler(answerError);
@@ -76,7 +81,8 @@ export async function createServer(
     answerError(new HttpError(404, 'ROUTE_NOT_FOUND', 'expected a route of this server, got another'), request, reply),
   );
   addJsonParser(app, limits);
-  watchRequests(app, limits, metrics);
+  const held = new HeldBytes(limits.bodyBytesTogether);
+  watchRequests(app, limits, metrics, held);
   if (options.apiKeys !== undefined) requireKeys(app, options.apiKeys);
   const safe = await securityHeaders();
   app.addHook('onRequest', (_, reply, done) => {
@@ -92,7 +98,9 @@ export async function createServer(
     },
     transform: createJsonSchemaTransform({}) as never,
   });
-  const context = { engines, limits };
+  const { allowUrls = [], network } = options;
+  const fetcher = allowUrls.length > 0 ? new PictureFetcher(new UrlRules(allowUrls, network), limits) : undefined;
+  const context = { engines, limits, held, fetcher };
   // Made once, before the first request: that takes a tenth of a second.
   let description = '';
   app.register(async (routes) => {
@@ -109,6 +117,7 @@ export async function createServer(
   });
   app.addHook('onClose', async () => {
     await engines.close();
+    await fetcher?.close();
     metrics.close();
   });
   await app.ready();
@@ -127,7 +136,7 @@ function fastifyOptions(options: ServerOptions, limits: ServerLimits): FastifySe
   const timing = { headersTimeout: limits.headTimeout, connectionsCheckingInterval: connectionsChecked };
   const { tls } = options;
   return {
-    ...(tls ? { https: { ...tls, ...timing } } : { http: timing }),
+    ...(tls ? { https: { ...tls, ...timing, handshakeTimeout: limits.headTimeout } } : { http: timing }),
     bodyLimit: limits.bodyBytes,
     requestTimeout: limits.bodyTimeout,
     connectionTimeout: limits.timeout + idleTime,
@@ -144,18 +153,16 @@ function fastifyOptions(options: ServerOptions, limits: ServerLimits): FastifySe
 }
 
 /** Bounds, logs and counts requests; ends those whose clients do not take their answers. */
-function watchRequests(app: FastifyInstance, limits: ServerLimits, metrics: Metrics): void {
-  let bytesTogether = 0;
+function watchRequests(app: FastifyInstance, limits: ServerLimits, metrics: Metrics, held: HeldBytes): void {
   app.addHook('onRequest', async (request, reply) => {
     const begun = performance.now();
     setClient(request, request.ip);
     const { headers } = request;
     const declared = Number(headers['content-length'] ?? (headers['transfer-encoding'] ? limits.bodyBytes : 0));
-    const bytes = Math.min(declared, limits.bodyBytes);
-    bytesTogether += bytes;
+    held.open(request);
     reply.header('x-request-id', request.id);
     reply.raw.once('close', () => {
-      bytesTogether -= bytes;
+      const bytes = held.close(request);
       const status = reply.raw.writableFinished ? reply.statusCode : 499;
       const route = request.routeOptions.url ?? 'none';
       const milliseconds = performance.now() - begun;
@@ -171,12 +178,7 @@ function watchRequests(app: FastifyInstance, limits: ServerLimits, metrics: Metr
         'MOME_TOO_LARGE',
         `expected a body of at most ${limits.bodyBytes} bytes, got ${declared}`,
       );
-    if (bytesTogether > limits.bodyBytesTogether)
-      throw new HttpError(
-        429,
-        'MOME_OVERLOADED',
-        'expected room for the body of this request, the server reads too many at the moment',
-      );
+    held.add(request, declared);
     if (headers['content-encoding'] !== undefined && headers['content-encoding'] !== 'identity')
       throw new HttpError(
         415,

@@ -1,4 +1,5 @@
 /** Our own routes, errors, limits, keys, health and metrics. */
+import { createConnection } from 'node:net';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { Vlmo } from '../../src/inference/vlmo.ts';
 import { dataUrl, loadTiny, png, post, raw, started } from './helpers.ts';
@@ -142,7 +143,9 @@ describe('errors', () => {
     const small = await started(model, { limits: { queueItems: 8 } });
     const calls = await Promise.all(
       Array.from({ length: 40 }, (_, i) =>
-        post(`${small.url}/v1/embed`, { texts: Array.from({ length: 6 }, (_, j) => `text ${i} ${j}`) }),
+        post(`${small.url}/v1/embed`, {
+          texts: Array.from({ length: 6 }, (_, j) => `text ${i} ${j} ${'long '.repeat(500)}`),
+        }),
       ),
     );
     const full = calls.filter(({ status }) => status === 429);
@@ -227,6 +230,9 @@ describe('the state', () => {
     calls.push(...Array.from({ length: 20 }, (_, i) => call(i)));
     const answers = await Promise.all(calls);
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+    // A connection that a client has opened ahead holds up nothing.
+    const ahead = createConnection({ host: '127.0.0.1', port: Number(new URL(url).port) });
+    const closed = new Promise((resolve) => ahead.once('close', resolve));
     const last = call(99);
     await new Promise((resolve) => setTimeout(resolve, 20));
     const drained = server.drain(200);
@@ -234,7 +240,10 @@ describe('the state', () => {
     expect((await fetch(`${url}/health/ready`)).status).toBe(503);
     expect((await fetch(`${url}/health/live`)).status).toBe(200);
     expect((await last).status).toBe(200);
+    const begun = performance.now();
     await drained;
+    await closed;
+    expect(performance.now() - begun).toBeLessThan(5000);
     await expect(fetch(`${url}/health/live`)).rejects.toThrow();
   });
 });
