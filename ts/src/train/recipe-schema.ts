@@ -24,7 +24,7 @@ const paths = z.union([z.string(), z.array(z.string()).min(1).max(10_000)]);
 
 /** Columns of Arrow and Parquet files. */
 const columns = z
-  .strictObject({ image: z.string(), caption: z.string(), visualTokens: z.string() })
+  .strictObject({ image: z.string(), caption: z.string(), visualTokens: z.string(), group: z.string() })
   .partial()
   .optional();
 

@@ -36,7 +36,7 @@ function missingFrom(packages: Packages): string[] {
   );
 }
 
-describe.each(['.', 'bench'])('the lock file of %s', (folder) => {
+describe.each(['.', 'bench', 'corpus'])('the lock file of %s', (folder) => {
   it('names every dependency of every package, also of other platforms', async () => {
     const packages = await packagesOf(folder);
     expect(missingFrom(packages)).toEqual([]);

@@ -6,7 +6,18 @@
  */
 import { check } from '../../runtime/errors.ts';
 import type { Random } from '../random.ts';
-import { blur, compose, drawColour, erase, recolour, shade, warp } from './augment-passes.ts';
+import {
+  blur,
+  compose,
+  drawBackground,
+  drawColour,
+  drawInk,
+  erase,
+  paint,
+  recolour,
+  shade,
+  warp,
+} from './augment-passes.ts';
 
 /** Strength of each effect; 0 switches it off. "Probability" effects happen to that share of the pictures. */
 export interface AugmentOptions {
@@ -38,6 +49,8 @@ export interface AugmentOptions {
   readonly outline: number;
   /** Probability of a background other than white: half of them grey, half of any colour. */
   readonly background: number;
+  /** Probability that a drawing in black alone gets a colour and a background that stands out from it. RGBA sources alone. */
+  readonly restyle: number;
   /** Probability of a blur of 0.3 to 1 pixels (standard deviation). */
   readonly blur: number;
   /** Probability of one erased rectangle. */
@@ -62,6 +75,7 @@ export const augmentOff: AugmentOptions = {
   shading: 0,
   outline: 0,
   background: 0,
+  restyle: 0,
   blur: 0,
   erase: 0,
   eraseArea: 0,
@@ -83,6 +97,7 @@ export const augmentDefaults: AugmentOptions = {
   shading: 0.3,
   outline: 0.2,
   background: 0.4,
+  restyle: 0,
   blur: 0.25,
   erase: 0.2,
   eraseArea: 0.12,
@@ -148,10 +163,15 @@ export function createAugmenter(settings: {
         `augment: expected room for ${picture.length} bytes at ${offset}, got ${out.length} bytes`,
       );
       warp(source, sourceSize, channels, layer, size, options, random);
+      // Draws do not depend on pixels: processes that share a batch pass by the items of others.
+      const drawn = channels === 4 && random.chance(options.restyle) ? drawInk(random) : undefined;
+      const ink = drawn && isBlack(source) ? drawn : undefined;
+      if (ink) paint(layer, ink.ink);
       if (drawColour(colour, options, random)) recolour(layer, colour);
       if (options.shading > 0) shade(layer, size, options.shading, random);
       const outlined = channels === 4 && random.chance(options.outline);
-      compose(layer, picture, size, outlined, options.background, random);
+      const background = drawBackground(options.background, random);
+      compose(layer, picture, size, outlined, ink?.background ?? background, random);
       if (random.chance(options.blur)) blur(picture, size, line, random.uniform(0.3, 1));
       if (random.chance(options.erase)) erase(picture, size, options.eraseArea, random);
       for (let at = 0; at < picture.length; at++) {
@@ -160,6 +180,12 @@ export function createAugmenter(settings: {
       }
     },
   };
+}
+
+/** Whether premultiplied RGBA has no colour but black. */
+function isBlack(source: Uint8Array): boolean {
+  for (let at = 0; at < source.length; at += 4) if (source[at]! + source[at + 1]! + source[at + 2]! > 0) return false;
+  return true;
 }
 
 function checkSettings(sourceSize: number, size: number, channels: number, options: AugmentOptions): void {

@@ -12,6 +12,8 @@ export interface ColumnNames {
   readonly image?: string;
   readonly caption?: string;
   readonly visualTokens?: string;
+  /** Items of the same value are positives of each other, such as drawings of one concept: texts or whole numbers. */
+  readonly group?: string;
 }
 
 /** Usual names, the first that is there wins. */
@@ -19,7 +21,11 @@ const usual = {
   image: ['image', 'jpg', 'jpeg', 'png', 'img'],
   caption: ['caption', 'captions', 'text', 'texts', 'sentences', 'txt'],
   visualTokens: ['visual_tokens', 'visualTokens'],
+  group: ['group'],
 };
+/** Column of drawings as premultiplied RGBA, [side, side, 4], all of one side. */
+const pixelsColumn = 'pixels';
+const largestSide = 2048;
 const mostTexts = 10_000;
 
 /** How rows of a table become items. */
@@ -33,9 +39,14 @@ interface Layout {
   readonly scores?: string;
   readonly truth?: string;
   readonly visualTokens?: string;
+  /** Groups of rows; unless named, each row is one. */
+  readonly group?: string;
+  /** Side of pictures that are pixels. */
+  readonly side?: number;
 }
 
 /**
+ * - `pixels` (premultiplied RGBA, [side, side, 4]) and `caption`: drawings with transparent backgrounds.
  * - `image` (bytes, or `{ bytes, path }`) and `caption` (a text or a list): pairs. `image` that is no bytes column: text alone.
  * - `image`, `questions`, `answer_labels`, `answer_scores`: the original's `vqav2_*`; each question with labels is an item.
  * - `image_0`, `image_1`, `questions`, `answers` of "True" and "False": the original's `nlvr2_*`; each statement is an item.
@@ -48,6 +59,7 @@ export async function datasetOfRows(
 ): Promise<Dataset> {
   const layout = await layoutOf(table, names);
   const places = layout.each ? await placesOf(table, layout) : undefined;
+  const groups = layout.group === undefined ? undefined : await groupsOf(table, layout.group);
   const length = places ? places.rows.length : table.rows;
   const place = (index: number): readonly [row: number, text: number | undefined] => {
     check(
@@ -67,6 +79,7 @@ export async function datasetOfRows(
   const self: Dataset = {
     length,
     picturesPerItem: layout.pictures.length as 0 | 1 | 2,
+    ...(layout.side !== undefined && { pixels: { size: layout.side, channels: 4 } }),
     ...(chunks.length > 1 && { chunkStarts: Uint32Array.from(chunks) }),
     ...(chunkWindow !== undefined && { chunkWindow }),
     async item(index, withPictures = true) {
@@ -77,7 +90,7 @@ export async function datasetOfRows(
         row,
         columns.filter((name) => name !== undefined),
       );
-      return itemOf(values, layout, withPictures, row, text, origin(index));
+      return itemOf(values, layout, withPictures, groups?.[row] ?? row, text, origin(index));
     },
     origin,
     async *itemTexts() {
@@ -131,6 +144,15 @@ async function layoutOf(table: RowTable, names: ColumnNames): Promise<Layout> {
     };
   const text = column('caption');
   const visualTokens = column('visualTokens');
+  const group = column('group');
+  const others = {
+    ...(text !== undefined && { text }),
+    each: false,
+    ...(visualTokens !== undefined && { visualTokens }),
+    ...(group !== undefined && { group }),
+  };
+  if (names.image === undefined && has(pixelsColumn))
+    return { pictures: [pixelsColumn], ...others, side: await sideOf(table) };
   check(
     image !== undefined || text !== undefined,
     'MOME_INVALID_FILE',
@@ -138,12 +160,41 @@ async function layoutOf(table: RowTable, names: ColumnNames): Promise<Layout> {
   );
   const shown = image !== undefined && (await hasPictures(table, image));
   check(shown || text !== undefined, 'MOME_INVALID_FILE', `${table.path}: expected pictures or texts, got neither`);
-  return {
-    pictures: shown ? [image] : [],
-    ...(text !== undefined && { text }),
-    each: false,
-    ...(visualTokens !== undefined && { visualTokens }),
-  };
+  return { pictures: shown ? [image] : [], ...others };
+}
+
+/** The side of a table's drawings, told by its first row. */
+async function sideOf(table: RowTable): Promise<number> {
+  const value = table.rows === 0 ? undefined : (await table.read(0, [pixelsColumn]))[pixelsColumn];
+  const side = value instanceof Uint8Array ? Math.sqrt(value.length / 4) : 0;
+  check(
+    Number.isInteger(side) && side >= 1 && side <= largestSide,
+    'MOME_INVALID_FILE',
+    `${table.path}: row 0: expected the RGBA of a square of at most ${largestSide} in ${pixelsColumn}, got ${kindOf(value)}`,
+  );
+  return side;
+}
+
+/** For each row the first row that has the same value in a column. */
+async function groupsOf(table: RowTable, column: string): Promise<Uint32Array> {
+  const groups = new Uint32Array(table.rows);
+  const firsts = new Map<string, number>();
+  let row = 0;
+  for await (const part of table.scan([column]))
+    for (const values of part) {
+      const value = values[column];
+      check(
+        ['string', 'number', 'bigint'].includes(typeof value),
+        'MOME_INVALID_FILE',
+        `${table.path}: row ${row}: expected a text or a whole number in ${column}, got ${kindOf(value)}`,
+      );
+      const key = String(value);
+      const first = firsts.get(key);
+      if (first === undefined) firsts.set(key, row);
+      groups[row] = first ?? row;
+      row++;
+    }
+  return groups;
 }
 
 /** The original's files of text alone have the word "None" for each picture. */
@@ -187,14 +238,15 @@ function itemOf(
   values: Row,
   layout: Layout,
   withPictures: boolean,
-  row: number,
+  group: number,
   place: number | undefined,
   origin: string,
 ): Item {
   const wrong = (what: string, got: unknown): MomeError =>
     new MomeError('MOME_INVALID_FILE', `${origin}: expected ${what}, got ${kindOf(got)}`);
   const pictures = (withPictures ? layout.pictures : []).map((name) => {
-    const picture = pictureOf(values[name]);
+    const picture = layout.side === undefined ? pictureOf(values[name]) : pixelsOf(values[name], layout.side);
+    if (!picture && layout.side !== undefined) throw wrong(`${4 * layout.side ** 2} bytes in ${name}`, values[name]);
     if (!picture) throw wrong(`the bytes of a picture in ${name}`, values[name]);
     return picture;
   });
@@ -215,7 +267,7 @@ function itemOf(
   return {
     pictures,
     texts,
-    group: row,
+    group,
     ...(answers && { answers }),
     ...(truth !== undefined && { truth }),
     ...(tokens && { visualTokens: Int32Array.from(tokens) }),
@@ -227,6 +279,10 @@ function pictureOf(value: unknown): Picture | undefined {
   if (value instanceof Uint8Array && value.length > 0) return { encoded: value };
   if (typeof value === 'object' && value !== null && 'bytes' in value) return pictureOf(value.bytes);
   return undefined;
+}
+
+function pixelsOf(value: unknown, side: number): Picture | undefined {
+  return value instanceof Uint8Array && value.length === 4 * side * side ? { pixels: value } : undefined;
 }
 
 const utf8 = new TextDecoder();

@@ -132,6 +132,32 @@ describe('createAugmenter', () => {
     expect(difference(augment({ erase: 1, eraseArea: 0 }), plain)).toBe(0);
   });
 
+  it('gives drawings in black a colour and a background that stand apart', () => {
+    const black = disc(size).map((value, at) => (at % 4 === 3 ? value : 0));
+    const augmenter = createAugmenter({ sourceSize: size, size, channels: 4, options: { restyle: 1 } });
+    const luma = ([red, green, blue]: number[]) => 0.2126 * red! + 0.7152 * green! + 0.0722 * blue!;
+    const backgrounds = new Set<string>();
+    let dark = 0;
+    for (let seed = 0; seed < 60; seed++) {
+      const out = new Uint8Array(size * size * 3);
+      augmenter.apply(black, createRandom(seed), out);
+      const [ink, background] = [pixel(out, 12, 12), pixel(out, 0, 0)];
+      expect(Math.abs(luma(ink) - luma(background))).toBeGreaterThan(78);
+      backgrounds.add(String(background));
+      if (luma(background) < luma(ink)) dark++;
+    }
+    expect(backgrounds.size).toBeGreaterThan(20);
+    expect(backgrounds).toContain('255,255,255');
+    expect(backgrounds).toContain('0,0,0');
+    expect(dark).toBeGreaterThan(10);
+    // Drawings in colour stay as they are, with as many draws: the next one does not depend on their pixels.
+    expect(difference(augment({ restyle: 1 }), augment({}))).toBe(0);
+    const [first, second] = [createRandom(3), createRandom(3)];
+    augmenter.apply(black, first, new Uint8Array(size * size * 3));
+    augmenter.apply(disc(size), second, new Uint8Array(size * size * 3));
+    expect(first.uniform()).toBe(second.uniform());
+  });
+
   it('refuses strengths, sizes and buffers that do not fit', () => {
     const make = (options: Partial<AugmentOptions>) =>
       createAugmenter({ sourceSize: 8, size: 8, channels: 4, options });

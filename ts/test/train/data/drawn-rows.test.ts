@@ -1,0 +1,94 @@
+/** Tables of drawings: pixels instead of files, and rows of one group. */
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { Binary, Int32, Table, tableToIPC, Utf8, vectorFromArray } from 'apache-arrow';
+import { describe, expect, it } from 'vitest';
+import { BatchMaker } from '../../../src/train/data/batch-maker.ts';
+import { openDataset } from '../../../src/train/data/open.ts';
+import { temporaryFolder } from '../../helpers.ts';
+import { tokenizer } from './drawn-data.ts';
+
+const side = 6;
+/** A drawing whose pixels are all `value`, opaque. */
+const drawing = (value: number, length = side * side) =>
+  Uint8Array.from({ length: length * 4 }, (_, at) => (at % 4 === 3 ? 255 : value));
+
+async function writeRows(columns: Readonly<Record<string, readonly unknown[]>>): Promise<string> {
+  const typeOf = (name: string, [first]: readonly unknown[]) =>
+    name === 'pixels' ? new Binary() : typeof first === 'number' ? new Int32() : new Utf8();
+  const vectors = Object.entries(columns).map(
+    ([name, values]) => [name, vectorFromArray([...values], typeOf(name, values))] as const,
+  );
+  const table = new Table(Object.fromEntries(vectors));
+  const file = path.join(await temporaryFolder(), 'drawings.arrow');
+  await writeFile(file, tableToIPC(table, 'file'));
+  return file;
+}
+
+const words = ['cat', 'dog', 'cat', 'bird'];
+
+describe('tables of drawings', () => {
+  it('have pixels with transparency, and rows of one value are one group', async () => {
+    const pixels = words.map((_, i) => drawing(10 * i));
+    const file = await writeRows({ pixels, caption: words.map((word) => `a ${word}`), group: words });
+    const dataset = await openDataset({ files: file });
+    expect(dataset.pixels).toEqual({ size: side, channels: 4 });
+    const items = await Promise.all(words.map((_, i) => dataset.item(i)));
+    expect(items.map(({ group }) => group)).toEqual([0, 1, 0, 3]);
+    expect(items.map(({ texts }) => texts[0])).toEqual(['a cat', 'a dog', 'a cat', 'a bird']);
+    expect(items.map(({ pictures: [picture] }) => (picture as { pixels: Uint8Array }).pixels[0])).toEqual([
+      0, 10, 20, 30,
+    ]);
+    dataset.close();
+    // Another column, by its name.
+    const kinds = await writeRows({ pixels, caption: words, kind: [7, 8, 8, 7] });
+    const named = await openDataset({ files: kinds, columns: { group: 'kind' } });
+    expect((await named.item(3)).group).toBe(0);
+    expect((await named.item(2)).group).toBe(1);
+    named.close();
+    const each = await openDataset({ files: kinds });
+    expect((await each.item(2)).group).toBe(2);
+    each.close();
+  });
+
+  it('become batches, augmented or not', async () => {
+    const pixels = words.map((_, i) => drawing(i === 0 ? 0 : 200));
+    const dataset = await openDataset({ files: await writeRows({ pixels, caption: words, group: words }) });
+    const batch = { epoch: 0, step: 0, indices: Uint32Array.of(0, 1), next: { epoch: 0, step: 1 } };
+    const make = async (augment: 'none' | { readonly restyle: number }) =>
+      new BatchMaker(
+        dataset,
+        { config: { imageSize: side }, tokenizer, seed: 1, augment },
+        new AbortController().signal,
+      ).make(batch);
+    const plain = await make('none');
+    expect([...plain.training.bytes!.subarray(0, 3)]).toEqual([0, 0, 0]);
+    expect([...plain.training.groups!]).toEqual([0, 1]);
+    const styled = (await make({ restyle: 1 })).training.bytes!;
+    // The drawing in black has a colour now, and the other one is as it was.
+    expect(Math.max(...styled.subarray(0, 3))).toBeGreaterThan(0);
+    expect([...styled.subarray(3 * side * side, 3 * side * side + 3)]).toEqual([200, 200, 200]);
+    dataset.close();
+  });
+
+  it('name what is wrong', async () => {
+    const uneven = await openDataset({
+      files: await writeRows({ pixels: [drawing(1), drawing(1, 35)], caption: ['a', 'b'] }),
+    });
+    await expect(uneven.item(1)).rejects.toMatchObject({
+      code: 'MOME_INVALID_FILE',
+      message: expect.stringContaining('row 1: expected 144 bytes in pixels, got 140 bytes'),
+    });
+    uneven.close();
+    const oblong = await writeRows({ pixels: [drawing(1, 35)], caption: ['a'] });
+    await expect(openDataset({ files: oblong })).rejects.toMatchObject({
+      code: 'MOME_INVALID_FILE',
+      message: expect.stringContaining('row 0: expected the RGBA of a square'),
+    });
+    const unnamed = await writeRows({ pixels: [drawing(1), drawing(2)], caption: ['a', 'b'], group: ['x', null] });
+    await expect(openDataset({ files: unnamed })).rejects.toMatchObject({
+      code: 'MOME_INVALID_FILE',
+      message: expect.stringContaining('row 1: expected a text or a whole number in group, got nothing'),
+    });
+  });
+});
