@@ -26,9 +26,16 @@ interface ServeFlags extends Omit<ModelFlags, 'model'> {
   readonly queue: number;
   readonly maxItems: number;
   readonly maxBody: number;
+  readonly maxJson: number;
   readonly maxPicture: number;
+  readonly maxPixels: number;
   readonly maxText: number;
   readonly timeout: number;
+  readonly headTimeout: number;
+  readonly bodyTimeout: number;
+  readonly writeTimeout: number;
+  readonly urlTimeout: number;
+  readonly connections: number;
   readonly runsAhead: number;
   readonly drainDelay: number;
   readonly drainTimeout: number;
@@ -92,9 +99,16 @@ export function addServe(program: Command): void {
   number('--queue <n>', 'items under way, for each model; beyond, 429', 'QUEUE', 4096);
   number('--max-items <n>', 'items of a request', 'MAX_ITEMS', 512);
   number('--max-body <MiB>', 'body of a request', 'MAX_BODY', 32);
+  number('--max-json <MiB>', 'body of a request in JSON', 'MAX_JSON', 4);
   number('--max-picture <MiB>', 'picture file', 'MAX_PICTURE', 20);
+  number('--max-pixels <million>', 'pixels of a picture', 'MAX_PIXELS', 64);
   number('--max-text <n>', 'characters of a text', 'MAX_TEXT', 32_768);
   number('--timeout <ms>', 'time of a request', 'TIMEOUT', 60_000);
+  number('--head-timeout <ms>', 'time in which the head of a request has to arrive', 'HEAD_TIMEOUT', 10_000);
+  number('--body-timeout <ms>', 'time in which all of a request has to arrive', 'BODY_TIMEOUT', 30_000);
+  number('--write-timeout <ms>', 'time in which a client has to take its answer', 'WRITE_TIMEOUT', 30_000);
+  number('--url-timeout <ms>', 'time in which a picture has to be fetched (--allow-url)', 'URL_TIMEOUT', 10_000);
+  number('--connections <n>', 'connections at the same time', 'CONNECTIONS', 4096);
   number('--runs-ahead <n>', 'runs handed over before the one under way ends', 'RUNS_AHEAD', 0, wholeNumber);
   number('--drain-delay <ms>', 'time between not ready and the end of listening', 'DRAIN_DELAY', 0, wholeNumber);
   number('--drain-timeout <ms>', 'time that requests under way have to end', 'DRAIN_TIMEOUT', 60_000);
@@ -121,7 +135,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   note(`listening at ${address}; models: ${named.map(({ name }) => name).join(', ')}`);
   process.off('SIGINT', stopLoading).off('SIGTERM', stopLoading);
   await new Promise<void>((ended) => {
-    reloadOnHangup(server, named, flags, models, index !== undefined);
+    reloadOnHangup(server, named, flags, models);
     endOnSignal(server, flags, ended);
   });
   for (const model of Object.values(models)) await model.dispose();
@@ -146,26 +160,30 @@ function endOnSignal(server: MomeServer, { drainDelay, drainTimeout }: ServeFlag
   process.on('SIGTERM', end).on('SIGINT', end);
 }
 
-/** SIGHUP loads the models again; requests go to the old ones until the new ones are there. */
+/** SIGHUP loads the models and the index again; requests go to the old ones until the new ones are there. */
 function reloadOnHangup(
   server: MomeServer,
   named: readonly NamedModel[],
   flags: ServeFlags,
   models: Record<string, Vlmo>,
-  hasIndex: boolean,
 ): void {
   let reloading = Promise.resolve();
   process.on('SIGHUP', () => {
-    if (hasIndex) return note('a server with an index keeps its models: the index belongs to them; start it again');
     reloading = reloading
       .then(async () => {
-        for (const { name, path } of named) {
+        for (const [i, { name, path }] of named.entries()) {
           const old = models[name]!;
           const fresh = await load(path, flags);
+          try {
+            const index = i > 0 || flags.index === undefined ? undefined : await SearchIndex.open(fresh, flags.index);
+            await server.replaceEngine(name, fresh, index);
+          } catch (error) {
+            await fresh.dispose();
+            throw error;
+          }
           models[name] = fresh;
-          await server.replaceEngine(name, fresh);
           await old.dispose();
-          note(`loaded ${name} again`);
+          note(`loaded ${name} again${i > 0 || flags.index === undefined ? '' : ', and its index'}`);
         }
       })
       .catch((error: unknown) =>
@@ -223,9 +241,16 @@ async function serverOptions(flags: ServeFlags): Promise<ServerOptions> {
       queueItems: flags.queue,
       items: flags.maxItems,
       bodyBytes: flags.maxBody * 2 ** 20,
+      jsonBytes: flags.maxJson * 2 ** 20,
       pictureBytes: flags.maxPicture * 2 ** 20,
+      pixels: flags.maxPixels * 1_000_000,
       textLength: flags.maxText,
       timeout: flags.timeout,
+      headTimeout: flags.headTimeout,
+      bodyTimeout: flags.bodyTimeout,
+      writeTimeout: flags.writeTimeout,
+      urlTimeout: flags.urlTimeout,
+      connections: flags.connections,
     },
   };
 }

@@ -30,6 +30,7 @@ const options = { limitInputPixels: false, failOn: 'error', pages: 1, ignoreIcc:
  * @param svgSide drawings without pixels are rendered so that their shorter side is at least this long, as far as the limits allow
  * @param onSize called with the number of pixels before they are decoded
  * @param rules `original`: not turned upright, and transparency is dropped instead
+ * @param most pixels of the picture, or of all pictures in a drawing
  * @throws MomeError `MOME_INVALID_IMAGE`, `MOME_TOO_LARGE`
  */
 export async function decodeFile(
@@ -38,6 +39,7 @@ export async function decodeFile(
   svgSide: number,
   onSize: (pixels: number) => void = () => {},
   rules: PictureRules = 'upright',
+  most = maxPixels,
 ): Promise<RgbImage> {
   check(file.byteLength > 0, 'MOME_INVALID_IMAGE', `${name}: expected a picture, got an empty file`);
   const bytes = formatOf(file) === 'gzip' ? await unpacked(name, file) : file;
@@ -45,10 +47,10 @@ export async function decodeFile(
     const header = await sharp(bytes, options).metadata();
     const { format, width, height } = header;
     check(formats.has(format), 'MOME_INVALID_IMAGE', `${name}: ${refusal(bytes)}`);
-    requireSize(name, width, height);
-    const drawn = format === 'svg' ? drawnDensity(width, height, svgSide) : undefined;
+    requireSize(name, width, height, most);
+    const drawn = format === 'svg' ? drawnDensity(width, height, svgSide, most) : undefined;
     const scale = drawn === undefined ? 1 : drawn / svgDensity;
-    const embedded = format === 'svg' ? await embeddedPixels(name, bytes) : 0;
+    const embedded = format === 'svg' ? await embeddedPixels(name, bytes, most) : 0;
     onSize(width * scale * height * scale + embedded);
     const opened = sharp(bytes, { ...options, ...(drawn !== undefined && { density: drawn }) });
     const picture = rules === 'upright' ? opened.autoOrient() : opened;
@@ -76,9 +78,9 @@ async function unpacked(name: string, file: Uint8Array): Promise<Uint8Array> {
  * The density at which the shorter side of a drawing is `side` long, its own if it is longer. Thin drawings are rendered as large as the
  * loader goes: the whole is resized to a square afterwards.
  */
-function drawnDensity(width: number, height: number, side: number): number {
+function drawnDensity(width: number, height: number, side: number, pixels: number): number {
   const wanted = Math.min(maxSvgDensity, svgDensity * Math.max(1, side / Math.min(width, height)));
-  const most = Math.min((maxSvgSide - 1) / Math.max(width, height), Math.sqrt(maxPixels / (width * height)));
+  const most = Math.min((maxSvgSide - 1) / Math.max(width, height), Math.sqrt(pixels / (width * height)));
   return Math.min(wanted, svgDensity * most);
 }
 

@@ -24,7 +24,7 @@ function reply(header: DecodeReply, bytes: Uint8Array = new Uint8Array(0)): void
 }
 
 async function decode(request: DecodeRequest, bytes: Uint8Array): Promise<void> {
-  const { name, path, size, fit, transform, rules } = request;
+  const { name, path, size, fit, transform, rules, maxPixels } = request;
   try {
     limitMemory(0);
     forgetMost();
@@ -33,7 +33,7 @@ async function decode(request: DecodeRequest, bytes: Uint8Array): Promise<void> 
       limitMemory(pixels);
       if (pixels > pixelsInTime) reply({ kind: 'pixels', count: pixels });
     };
-    const picture = await decodeFile(name, file, size, onSize, rules);
+    const picture = await decodeFile(name, file, size, onSize, rules, maxPixels);
     const made = transform ? transformed(picture, size, transform) : resized(picture, size, fit);
     const { data, width, height } = await made;
     reply({ kind: 'picture', width, height }, data);

@@ -14,7 +14,7 @@ const mostDepth = 4;
  *
  * @throws MomeError `MOME_TOO_LARGE` where they are more than a picture may have
  */
-export async function embeddedPixels(name: string, drawing: Uint8Array, depth = 0): Promise<number> {
+export async function embeddedPixels(name: string, drawing: Uint8Array, most = maxPixels, depth = 0): Promise<number> {
   const text = Buffer.from(drawing.buffer, drawing.byteOffset, drawing.byteLength).toString('latin1');
   requirePlainDeclarations(name, text);
   const seen = new Map<string, number>();
@@ -22,13 +22,13 @@ export async function embeddedPixels(name: string, drawing: Uint8Array, depth = 
   for (const { 0: start, 1: quote, index } of text.matchAll(startOfUrl)) {
     const end = text.indexOf(quote === '(' ? ')' : quote!, index + start.length);
     const url = unescaped(text.slice(index + 1, end < 0 ? undefined : end)).trim();
-    const pixels = seen.get(url) ?? (await pixelsOf(name, url, depth));
+    const pixels = seen.get(url) ?? (await pixelsOf(name, url, most, depth));
     seen.set(url, pixels);
     total += pixels;
     check(
-      total <= maxPixels,
+      total <= most,
       'MOME_TOO_LARGE',
-      `${name}: expected at most ${maxPixels} pixels, got a drawing with pictures of ${total} in it`,
+      `${name}: expected at most ${most} pixels, got a drawing with pictures of ${total} in it`,
     );
   }
   return total;
@@ -59,7 +59,7 @@ function requirePlainDeclarations(name: string, text: string): void {
 /** No character of the value can end an attribute or stand for another one. */
 const namespaceEntity = /<!ENTITY\s+[\w.-]+\s+(["'])https?:\/\/[\w./:#~-]*\1\s*>/y;
 
-async function pixelsOf(name: string, url: string, depth: number): Promise<number> {
+async function pixelsOf(name: string, url: string, most: number, depth: number): Promise<number> {
   const bytes = await dataUrlBytes(name, url).catch(() => new Uint8Array(0));
   const format = formatOf(bytes);
   if (format === undefined || bytes.length === 0) return 0;
@@ -69,13 +69,13 @@ async function pixelsOf(name: string, url: string, depth: number): Promise<numbe
       'MOME_TOO_LARGE',
       `${name}: expected at most ${mostDepth} drawings within each other, got more`,
     );
-    return embeddedPixels(name, bytes, depth + 1);
+    return embeddedPixels(name, bytes, most, depth + 1);
   }
   const header = await sharp(bytes, { limitInputPixels: false, pages: 1 })
     .metadata()
     .catch(() => undefined);
   if (!header) return 0;
-  requireSize(`${name}, picture in it`, header.width, header.height);
+  requireSize(`${name}, picture in it`, header.width, header.height, most);
   return header.width * header.height;
 }
 

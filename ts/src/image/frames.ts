@@ -20,6 +20,8 @@ export interface DecodeRequest {
   readonly transform?: PictureTransform;
   /** Default `upright`. */
   readonly rules?: PictureRules;
+  /** Most pixels, where fewer are allowed than `limits.ts` does. */
+  readonly maxPixels?: number;
 }
 
 /** How a picture is put into a square: stretched to fill it, or in its own proportions inside it. */

@@ -55,18 +55,14 @@ function channelsOf(name: string, { data, width, height, channels }: RawImage): 
   return given;
 }
 
-/** @throws MomeError `MOME_TOO_LARGE` unless sides and pixels are within the limits */
-export function requireSize(name: string, width: number, height: number): void {
+/** @throws MomeError `MOME_TOO_LARGE` unless sides and pixels are within the limits. @param most pixels, where fewer are allowed */
+export function requireSize(name: string, width: number, height: number, most = maxPixels): void {
   check(
     width <= maxSide && height <= maxSide,
     'MOME_TOO_LARGE',
     `${name}: expected sides of at most ${maxSide} pixels, got ${width} x ${height}`,
   );
-  check(
-    width * height <= maxPixels,
-    'MOME_TOO_LARGE',
-    `${name}: expected at most ${maxPixels} pixels, got ${width} x ${height}`,
-  );
+  check(width * height <= most, 'MOME_TOO_LARGE', `${name}: expected at most ${most} pixels, got ${width} x ${height}`);
 }
 
 /**

@@ -13,6 +13,8 @@ export interface PrepareOptions {
   readonly signal?: AbortSignal | undefined;
   /** The call the picture belongs to: decoders are shared out evenly between calls. */
   readonly call?: object | undefined;
+  /** Most pixels of a file, where fewer are allowed than `limits.ts` does. */
+  readonly maxPixels?: number | undefined;
 }
 
 /**
@@ -64,9 +66,10 @@ export async function prepareThumbnail(
 
 async function fitted(
   input: ImageInput | PictureSource,
-  wanted: Omit<DecodeRequest, 'name' | 'path'>,
-  { signal, call = {} }: PrepareOptions,
+  made: Omit<DecodeRequest, 'name' | 'path'>,
+  { signal, call = {}, maxPixels }: PrepareOptions,
 ): Promise<RgbImage> {
+  const wanted = { ...made, ...(maxPixels !== undefined && { maxPixels }) };
   const source = takePictures([input])[0]!;
   requireNotAborted(signal, 'picture');
   try {

@@ -28,6 +28,7 @@ export interface SchedulerOptions {
   readonly cacheBytes: number;
   readonly runsAhead: number;
   readonly onRun: ((report: RunReport) => void) | undefined;
+  readonly maxPixels?: number | undefined;
 }
 
 /** Prepared pictures that may wait for a run, in runs full of pictures. */
@@ -187,7 +188,7 @@ export class Scheduler {
     entry.state = 'preparing';
     this.#setAhead(entry, true);
     const call = entry.waiters[0]!.group;
-    const done = entry.pictures.map((picture) => picture.prepare(this.#imageSize, call));
+    const done = entry.pictures.map((picture) => picture.prepare(this.#imageSize, call, this.#options.maxPixels));
     Promise.all(done).then(
       () => {
         if (entry.state !== 'preparing') return;

@@ -27,6 +27,8 @@ export interface BatcherOptions {
   readonly cacheBytes?: number;
   /** Runs handed to the engine before the one under way ends; default 0. More shrink each run, and fill gaps between tiny ones. */
   readonly runsAhead?: number;
+  /** Most pixels of a picture file; default 2^27. */
+  readonly maxPixels?: number;
   /** Called after each run. */
   readonly onRun?: (report: RunReport) => void;
 }
@@ -57,6 +59,7 @@ const optionKinds: Kinds<BatcherOptions> = {
   maxItems: kinds.count,
   cacheBytes: kinds.size,
   runsAhead: kinds.size,
+  maxPixels: kinds.count,
   onRun: kinds.callback,
 };
 const callKinds: Kinds<BatchedOptions> = {
@@ -114,12 +117,13 @@ export class Batcher {
     answers: readonly string[] | undefined,
     options: BatcherOptions | undefined,
   ) {
-    const { maxItems = 2048, cacheBytes = 0, runsAhead = 0, onRun } = takeOptions('batcher', options, optionKinds);
+    const { maxItems = 2048, cacheBytes = 0, ...others } = takeOptions('batcher', options, optionKinds);
+    const { runsAhead = 0, maxPixels, onRun } = others;
     this.#model = model;
     this.#runs = runs;
     this.#answers = answers;
     this.#maxItems = maxItems;
-    this.#scheduler = new Scheduler(runs, model.config, { maxItems, cacheBytes, runsAhead, onRun });
+    this.#scheduler = new Scheduler(runs, model.config, { maxItems, cacheBytes, runsAhead, maxPixels, onRun });
   }
 
   /** Embeds texts as `Vlmo.embedTexts`. @throws MomeError as that, and `MOME_OVERLOADED`, `MOME_DEADLINE`, `MOME_TOO_LARGE` */

@@ -102,6 +102,12 @@ export class SearchIndex {
     return this.#contents.root;
   }
 
+  /** Fingerprint of the model that the index was made with. */
+  get fingerprint(): string {
+    SearchIndex.#requireIndex(this, 'fingerprint');
+    return this.#model.fingerprint;
+  }
+
   /** A copy of all embeddings: [items, width] rows of length 1. Of a large index take some with {@link rows}. */
   get embeddings(): Float32Array {
     SearchIndex.#requireIndex(this, 'embeddings');

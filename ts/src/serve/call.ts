@@ -148,7 +148,12 @@ export function callOf(
   const stop = new AbortController();
   const { raw } = reply;
   if (raw.destroyed) stop.abort(new Error('the client has left'));
-  raw.once('close', () => stop.abort(new Error('the client has left')));
+  const engine = engines.get(fields.model);
+  const release = raw.destroyed ? () => {} : engines.hold(engine);
+  raw.once('close', () => {
+    stop.abort(new Error('the client has left'));
+    release();
+  });
   ends.set(request, stop.signal);
   const { 'x-priority': priority } = request.headers;
   const timeout = timeoutOf(request, limits);
@@ -162,7 +167,7 @@ export function callOf(
     priority: fields.priority ?? (priority === 'bulk' ? 'bulk' : 'interactive'),
     client: clients.get(request) ?? request.ip,
   };
-  return { engine: engines.get(fields.model), options };
+  return { engine, options };
 }
 
 /** @throws HttpError 422 for a header that is no number of milliseconds */

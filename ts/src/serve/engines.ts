@@ -2,27 +2,35 @@
 import { type Batcher, type RunReport, Vlmo } from '../inference/vlmo.ts';
 import { describe, isObject } from '../runtime/arguments.ts';
 import { check } from '../runtime/errors.ts';
+import type { SearchIndex } from '../search/index.ts';
 import { HttpError } from './errors.ts';
-import type { ServerOptions } from './options.ts';
+import type { ServerLimits, ServerOptions } from './options.ts';
 
 /** One model and its queue. */
 export interface ServedEngine {
   readonly name: string;
   readonly vlmo: Vlmo;
   readonly batcher: Batcher;
+  /** Pictures that `/v1/search` finds with it. */
+  readonly index: SearchIndex | undefined;
   /** Seconds since 1970 at which it was put in place. */
   readonly since: number;
 }
 
+/** What every engine of a server is told. */
+export type EngineOptions = ServerOptions & Pick<ServerLimits, 'queueItems' | 'pixels'>;
+
 export class Engines {
   readonly #engines = new Map<string, ServedEngine>();
-  readonly #options: ServerOptions & { readonly queueItems: number };
+  /** Requests that use an engine at the moment, and who waits for their end. */
+  readonly #users = new Map<ServedEngine, { count: number; onEnd?: () => void }>();
+  readonly #options: EngineOptions;
   readonly #onRun: (engine: string, report: RunReport) => void;
 
   /** @throws MomeError `MOME_INVALID_ARGUMENT` unless `models` is a model, or an object of at least one with names */
   constructor(
     models: Vlmo | Readonly<Record<string, Vlmo>>,
-    options: ServerOptions & { readonly queueItems: number },
+    options: EngineOptions,
     onRun: (engine: string, report: RunReport) => void,
   ) {
     this.#options = options;
@@ -33,10 +41,11 @@ export class Engines {
       'MOME_INVALID_ARGUMENT',
       `createServer: expected a model, or models by name, got ${describe(models)}`,
     );
-    for (const [name, vlmo] of Object.entries(named)) this.#put(name, vlmo);
+    for (const [i, [name, vlmo]] of Object.entries(named).entries())
+      this.#put(name, vlmo, i === 0 ? options.index : undefined);
   }
 
-  #put(name: string, vlmo: Vlmo): void {
+  #put(name: string, vlmo: Vlmo, index: SearchIndex | undefined): void {
     check(
       /^[\w.:-]{1,100}$/.test(name),
       'MOME_INVALID_ARGUMENT',
@@ -47,10 +56,15 @@ export class Engines {
       'MOME_INVALID_ARGUMENT',
       `createServer: expected a model as engine ${name}, got ${describe(vlmo)}`,
     );
-    const { queueItems, cacheBytes = 0, runsAhead = 0 } = this.#options;
+    check(
+      index === undefined || index.fingerprint === vlmo.fingerprint,
+      'MOME_UNSUPPORTED',
+      `createServer: expected an index that was made with the model ${name}, got one of another model`,
+    );
+    const { queueItems, pixels, cacheBytes = 0, runsAhead = 0 } = this.#options;
     const onRun = (report: RunReport) => this.#onRun(name, report);
-    const batcher = vlmo.batcher({ maxItems: queueItems, cacheBytes, runsAhead, onRun });
-    this.#engines.set(name, { name, vlmo, batcher, since: Math.floor(Date.now() / 1000) });
+    const batcher = vlmo.batcher({ maxItems: queueItems, maxPixels: pixels, cacheBytes, runsAhead, onRun });
+    this.#engines.set(name, { name, vlmo, batcher, index, since: Math.floor(Date.now() / 1000) });
   }
 
   get all(): readonly ServedEngine[] {
@@ -78,11 +92,35 @@ export class Engines {
     throw new HttpError(404, 'MODEL_NOT_FOUND', `expected one of the models ${names}, got another`, 'model');
   }
 
-  /** Replaces a model: new calls go to the new one. @returns when all calls of the old one are done */
-  async replace(name: string, vlmo: Vlmo): Promise<void> {
+  /** Keeps an engine open for a request, which may make several calls. @returns lets it go */
+  hold(engine: ServedEngine): () => void {
+    const users = this.#users.get(engine) ?? { count: 0 };
+    this.#users.set(engine, users);
+    users.count++;
+    return () => {
+      if (--users.count > 0) return;
+      this.#users.delete(engine);
+      users.onEnd?.();
+    };
+  }
+
+  /**
+   * Replaces a model, and the index of one that has an index: new requests go to the new ones.
+   *
+   * @param index default: the present one, which has to be of the same model
+   * @returns when all requests of the old one are done
+   * @throws MomeError `MOME_UNSUPPORTED` for an index of another model; then the old ones go on
+   */
+  async replace(name: string, vlmo: Vlmo, index?: SearchIndex): Promise<void> {
     const old = this.#engines.get(name);
-    this.#put(name, vlmo);
-    await old?.batcher.close();
+    this.#put(name, vlmo, index ?? old?.index);
+    if (!old) return;
+    const users = this.#users.get(old);
+    if (users)
+      await new Promise<void>((resolve) => {
+        users.onEnd = resolve;
+      });
+    await old.batcher.close();
   }
 
   /** Refuses new calls, and waits until those under way are done. */

@@ -13,6 +13,8 @@ export interface ServerLimits {
   readonly bodyBytesTogether: number;
   /** Bytes of one picture file. */
   readonly pictureBytes: number;
+  /** Pixels of one picture, or of all pictures in one drawing. */
+  readonly pixels: number;
   /** Texts, pictures and pairs of one request. */
   readonly items: number;
   /** Characters of one text. */
@@ -37,6 +39,7 @@ export const defaultLimits: ServerLimits = {
   jsonBytes: 4 * 2 ** 20,
   bodyBytesTogether: 512 * 2 ** 20,
   pictureBytes: 20 * 2 ** 20,
+  pixels: 64_000_000,
   items: 512,
   textLength: 32_768,
   queueItems: 4096,

@@ -2,7 +2,6 @@
 import { relative } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import type { SearchIndex } from '../search/index.ts';
 import { bodyOf } from './body.ts';
 import {
   type Context,
@@ -24,7 +23,7 @@ const consumes = ['application/json', 'multipart/form-data'];
 const mostResults = 1000;
 const k = z.int().min(1).max(mostResults).optional();
 
-export function addOwnRoutes(app: FastifyInstance, context: Context, index: SearchIndex | undefined): void {
+export function addOwnRoutes(app: FastifyInstance, context: Context): void {
   const { limits } = context;
   const text = textSchema(limits);
   const texts = listSchema(text, limits);
@@ -158,13 +157,14 @@ export function addOwnRoutes(app: FastifyInstance, context: Context, index: Sear
     },
   );
 
-  if (index) addSearchRoute(app, context, index);
+  if (context.engines.first.index) addSearchRoute(app, context);
 }
 
-function addSearchRoute(app: FastifyInstance, context: Context, index: SearchIndex): void {
+function addSearchRoute(app: FastifyInstance, context: Context): void {
   const { limits } = context;
   const search = z
     .strictObject({
+      priority: common.priority,
       text: textSchema(limits).optional(),
       image: pictureSchema.optional(),
       k,
@@ -174,20 +174,27 @@ function addSearchRoute(app: FastifyInstance, context: Context, index: SearchInd
   const summary = 'Find pictures of the index by a text or a picture';
   app.post('/v1/search', { schema: { summary, consumes, body: search } }, async (request, reply) => {
     const body = await bodyOf(request, search, limits, (form) => ({
+      priority: form.one('priority'),
       text: form.one('text'),
       image: form.one('image'),
       k: form.number('k'),
       rerank: form.number('rerank'),
     }));
-    const { options } = callOf(context, request, reply);
+    const { engine, options } = callOf(context, request, reply, {
+      model: context.engines.first.name, // the index is of this one
+      priority: body.priority,
+    });
+    const { batcher, index } = engine;
     const query = body.text ?? { image: await pictureOf(context, request, body.image!, 'image') };
-    const results = await index.search(query, {
-      ...(options.signal && { signal: AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout!)]) }),
+    const { signal, ...common } = options;
+    const results = await index!.search(query, {
+      ...(signal && { signal }),
+      through: batcher.request(common),
       ...(body.k !== undefined && { k: body.k }),
       ...(body.rerank !== undefined && { rerank: body.rerank }),
     });
     // Where the folder lies is nobody's business.
-    const shown = results.map(({ path, ...result }) => ({ path: relative(index.root, path), ...result }));
+    const shown = results.map(({ path, ...result }) => ({ path: relative(index!.root, path), ...result }));
     return reply.send({ results: shown });
   });
 }

@@ -12,6 +12,7 @@ import fastify, {
 } from 'fastify';
 import { createJsonSchemaTransform } from 'fastify-type-provider-zod';
 import type { Vlmo } from '../inference/vlmo.ts';
+import type { SearchIndex } from '../search/index.ts';
 import { addJsonParser } from './body.ts';
 import { setClient } from './call.ts';
 import { endUnusedConnections } from './connections.ts';
@@ -31,8 +32,13 @@ import { packageVersion } from './version.ts';
 
 /** A server that does not listen yet. */
 export interface MomeServer extends FastifyInstance {
-  /** Replaces a model while requests go on. Resolves when all calls of the old one are done: then it may be disposed. */
-  replaceEngine(name: string, vlmo: Vlmo): Promise<void>;
+  /**
+   * Replaces a model while requests go on, and with it the index of one that has an index (default: the present one). Resolves when all
+   * requests of the old one are done: then it may be disposed.
+   *
+   * @throws MomeError `MOME_UNSUPPORTED` for an index of another model; then the old ones go on
+   */
+  replaceEngine(name: string, vlmo: Vlmo, index?: SearchIndex): Promise<void>;
   /**
    * Ends the server: it says that it is not ready, waits `delay` milliseconds for whoever shares out requests to notice, answers what is
    * under way, and closes. Its models are the caller's to dispose.
@@ -68,9 +74,7 @@ export async function createServer(
   const limits: ServerLimits = { ...defaultLimits, ...options.limits };
   let isDraining = false;
   const metrics = new Metrics(() => engines.all);
-  const engines = new Engines(models, { ...options, queueItems: limits.queueItems }, (engine, run) =>
-    metrics.run(engine, run),
-  );
+  const engines = new Engines(models, { ...options, ...limits }, (engine, run) => metrics.run(engine, run));
   const app = fastify(fastifyOptions(options, limits)) as unknown as FastifyInstance;
   app.server.maxConnections = limits.connections;
   endUnusedConnections(app, options.tls !== undefined);
@@ -81,15 +85,16 @@ export async function createServer(
     answerError(new HttpError(404, 'ROUTE_NOT_FOUND', 'expected a route of this server, got another'), request, reply),
   );
   addJsonParser(app, limits);
-  const held = new HeldBytes(limits.bodyBytesTogether);
-  watchRequests(app, limits, metrics, held);
-  if (options.apiKeys !== undefined) requireKeys(app, options.apiKeys);
+  // First of all, so that refusals have these headers too.
   const safe = await securityHeaders();
   app.addHook('onRequest', (_, reply, done) => {
     reply.headers(safe);
     done();
   });
   if (options.corsOrigins?.length) await app.register(cors, { origin: [...options.corsOrigins] });
+  const held = new HeldBytes(limits.bodyBytesTogether);
+  watchRequests(app, limits, metrics, held);
+  if (options.apiKeys !== undefined) requireKeys(app, options.apiKeys);
   await app.register(multipart);
   await app.register(swagger, {
     openapi: {
@@ -104,7 +109,7 @@ export async function createServer(
   // Made once, before the first request: that takes a tenth of a second.
   let description = '';
   app.register(async (routes) => {
-    addOwnRoutes(routes, context, options.index);
+    addOwnRoutes(routes, context);
     addRerankRoutes(routes, context);
     addOpenAiRoutes(routes, context);
     addOipRoutes(routes, context, () => !isDraining);
@@ -123,7 +128,7 @@ export async function createServer(
   await app.ready();
   description = JSON.stringify(app.swagger());
   return Object.assign(app, {
-    replaceEngine: (name: string, vlmo: Vlmo) => engines.replace(name, vlmo),
+    replaceEngine: (name: string, vlmo: Vlmo, index?: SearchIndex) => engines.replace(name, vlmo, index),
     drain: async (delay = 0) => {
       isDraining = true;
       if (delay > 0) await new Promise((resolve) => setTimeout(resolve, delay));
