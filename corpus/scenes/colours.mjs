@@ -70,7 +70,10 @@ export function colourShares(rgba) {
     const name = colourName(red, green, blue);
     if (name !== undefined) counts[name] = (counts[name] ?? 0) + 1;
   }
-  return { visible, shares: Object.fromEntries(Object.entries(counts).map(([name, count]) => [name, count / visible])) };
+  return {
+    visible,
+    shares: Object.fromEntries(Object.entries(counts).map(([name, count]) => [name, count / visible])),
+  };
 }
 
 /** The colour that most of a drawing has, or undefined. */
@@ -93,14 +96,18 @@ export function hasColour(shares, colour) {
  */
 export function turnHue(rgba, turn) {
   const [cos, sin] = [Math.cos(2 * Math.PI * turn), Math.sin(2 * Math.PI * turn)];
-  const row = (a, b, c, d, e, f) => [
-    0.213 + cos * a - sin * b,
-    0.715 - cos * c - sin * d,
-    0.072 - cos * e + sin * f,
-  ];
+  const row = (a, b, c, d, e, f) => [0.213 + cos * a - sin * b, 0.715 - cos * c - sin * d, 0.072 - cos * e + sin * f];
   const red = row(0.787, 0.213, 0.715, 0.715, 0.072, 0.928);
-  const green = [0.213 - cos * 0.213 + sin * 0.143, 0.715 + cos * 0.285 + sin * 0.14, 0.072 - cos * 0.072 - sin * 0.283];
-  const blue = [0.213 - cos * 0.213 - sin * 0.787, 0.715 - cos * 0.715 + sin * 0.715, 0.072 + cos * 0.928 + sin * 0.072];
+  const green = [
+    0.213 - cos * 0.213 + sin * 0.143,
+    0.715 + cos * 0.285 + sin * 0.14,
+    0.072 - cos * 0.072 - sin * 0.283,
+  ];
+  const blue = [
+    0.213 - cos * 0.213 - sin * 0.787,
+    0.715 - cos * 0.715 + sin * 0.715,
+    0.072 + cos * 0.928 + sin * 0.072,
+  ];
   const result = new Uint8Array(rgba.length);
   for (let at = 0; at < rgba.length; at += 4) {
     const alpha = rgba[at + 3];

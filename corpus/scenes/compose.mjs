@@ -61,14 +61,16 @@ function chooseDrawings(drawings, random, count) {
     nouns.add(drawing.thing.noun);
     chosen.push(drawing);
   }
-  if (chosen.length < count) throw new Error(`scenes: expected drawings of ${count} different things, got ${chosen.length}`);
+  if (chosen.length < count)
+    throw new Error(`scenes: expected drawings of ${count} different things, got ${chosen.length}`);
   return chosen;
 }
 
 /** A background on which every drawing can be seen: of no colour that a drawing has much of. */
 function chooseBackground(objects, random) {
   const names = Object.keys(colours).filter((name) => objects.every(({ shares }) => (shares[name] ?? 0) < 0.35));
-  const name = random.chance(0.3) && names.includes('white') ? 'white' : random.pick(names.length > 0 ? names : ['grey']);
+  const name =
+    random.chance(0.3) && names.includes('white') ? 'white' : random.pick(names.length > 0 ? names : ['grey']);
   const vary = (value) => Math.max(0, Math.min(255, Math.round(value + random.uniform(-14, 14))));
   for (let tries = 0; tries < 20; tries++) {
     const rgb = name === 'white' ? [255, 255, 255] : colours[name].map(vary);

@@ -48,7 +48,9 @@ const lists = {
 
 /** Names that mean something else in sets of icons; those things come from emoji alone. */
 const emojiOnly = new Set(
-  'bat fly cricket pick bank seal worm turkey chick beetle shorts coat pepper cap drum magnet bucket tree truck train pie mango lime'.split(' '),
+  'bat fly cricket pick bank seal worm turkey chick beetle shorts coat pepper cap drum magnet bucket tree truck train pie mango lime'.split(
+    ' ',
+  ),
 );
 
 /** A name as labels are compared: lower case, with spaces alone. */
@@ -76,7 +78,8 @@ export function thingOf(name, isEmoji) {
   return thing !== undefined && (isEmoji || !thing.emojiOnly) ? thing : undefined;
 }
 
-const uncountable = /^(grapes|cherries|blueberries|peas|french fries|pancakes|jeans|gloves|socks|shorts|scissors|maracas|corn|milk|coffee|sake|wine|beer|whisky|garlic|broccoli|curry rice|ice cream|shaved ice|bubble tea|sushi|spaghetti|bacon|falafel|salad|custard)$/;
+const uncountable =
+  /^(grapes|cherries|blueberries|peas|french fries|pancakes|jeans|gloves|socks|shorts|scissors|maracas|corn|milk|coffee|sake|wine|beer|whisky|garlic|broccoli|curry rice|ice cream|shaved ice|bubble tea|sushi|spaghetti|bacon|falafel|salad|custard)$/;
 
 /** A noun with its article: "an apple", "grapes". */
 export function withArticle(noun) {

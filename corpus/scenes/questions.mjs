@@ -37,7 +37,8 @@ export function questionsAbout(scene, nouns, random) {
 
   add('count', 'how many things are there?', `${objects.length}`);
   add('background', 'what colour is the background?', background);
-  for (const kind of kindNames) add('count kind', `how many ${kinds[kind].plural} are there?`, `${countKind(scene, kind)}`);
+  for (const kind of kindNames)
+    add('count kind', `how many ${kinds[kind].plural} are there?`, `${countKind(scene, kind)}`);
   for (const colour of colourNames) {
     const count = countColour(scene, colour);
     if (count === undefined) continue;
@@ -54,7 +55,8 @@ export function questionsAbout(scene, nouns, random) {
     if (place) add('where', `where is the ${noun}?`, place);
     for (const direction of directions) {
       const beside = objectsBeside(scene, object, direction);
-      if (beside?.length === 1 && beside[0].named) add('what is beside', `what is ${direction} the ${noun}?`, beside[0].noun);
+      if (beside?.length === 1 && beside[0].named)
+        add('what is beside', `what is ${direction} the ${noun}?`, beside[0].noun);
       if (beside?.length === 1) add('kind beside', `what kind of thing is ${direction} the ${noun}?`, beside[0].kind);
     }
     add('is there', `is there ${withArticle(noun)}?`, 'yes');
@@ -62,7 +64,8 @@ export function questionsAbout(scene, nouns, random) {
       if (other === object) continue;
       const direction = random.pick(directions);
       const beside = objectsBeside(scene, other, direction);
-      if (beside) add('is beside', `is the ${noun} ${direction} the ${other.noun}?`, beside.includes(object) ? 'yes' : 'no');
+      if (beside)
+        add('is beside', `is the ${noun} ${direction} the ${other.noun}?`, beside.includes(object) ? 'yes' : 'no');
     }
   }
   const missing = absent();
@@ -83,7 +86,12 @@ export function questionsAbout(scene, nouns, random) {
   }
   const present = kindNames.filter((kind) => countKind(scene, kind) > 0);
   const [first, second] = random.shuffle(random.chance(0.7) ? [...present] : [...kindNames]);
-  for (const [one, other] of first && second ? [[first, second], [second, first]] : []) {
+  for (const [one, other] of first && second
+    ? [
+        [first, second],
+        [second, first],
+      ]
+    : []) {
     const more = countKind(scene, one) > countKind(scene, other);
     add('more', `are there more ${kinds[one].plural} than ${kinds[other].plural}?`, more ? 'yes' : 'no');
   }

@@ -6,7 +6,21 @@ import { colours } from './colours.mjs';
 import { countColour, countKind } from './compose.mjs';
 import { kinds, withArticle } from './kinds.mjs';
 
-const numbers = ['no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten', 'eleven', 'twelve'];
+const numbers = [
+  'no',
+  'one',
+  'two',
+  'three',
+  'four',
+  'five',
+  'six',
+  'seven',
+  'eight',
+  'nine',
+  'ten',
+  'eleven',
+  'twelve',
+];
 const has = (scene, noun) => scene.objects.some((object) => object.noun === noun);
 
 /** A count in words: "two animals". */
@@ -86,7 +100,8 @@ export function statementsAbout(scenes, { count, pairs = 1, nouns, random }) {
   const statements = [];
   const seen = new Map();
   for (let tries = 0; statements.length < count * 2 * pairs; tries++) {
-    if (tries > count * 20) throw new Error(`scenes: expected ${count} sentences, got ${statements.length / 2 / pairs}`);
+    if (tries > count * 20)
+      throw new Error(`scenes: expected ${count} sentences, got ${statements.length / 2 / pairs}`);
     const template = tries % templates.length;
     const { sentence, judge, near } = templates[template]({
       random,

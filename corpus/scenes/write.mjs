@@ -25,7 +25,18 @@ const people = 10;
  * @returns the questions, with their templates, and the statements
  */
 export async function writePart(options) {
-  const { folder, part, drawings, nouns, scenes: count, questions: perScene, statements: statementCount, size, seed, first } = options;
+  const {
+    folder,
+    part,
+    drawings,
+    nouns,
+    scenes: count,
+    questions: perScene,
+    statements: statementCount,
+    size,
+    seed,
+    first,
+  } = options;
   const own = join(folder, part);
   for (const name of ['pictures', 'pairs']) await mkdir(join(own, name), { recursive: true });
   const limit = pLimit(filesAtOnce);
@@ -43,7 +54,11 @@ export async function writePart(options) {
       const { question, answer, type, template } = chosen;
       asked.push({ ...chosen, id: ids.question_id });
       questions.push({ ...ids, question });
-      const answers = Array.from({ length: people }, (_, i) => ({ answer, answer_confidence: 'yes', answer_id: i + 1 }));
+      const answers = Array.from({ length: people }, (_, i) => ({
+        answer,
+        answer_confidence: 'yes',
+        answer_id: i + 1,
+      }));
       annotations.push({ ...ids, question_type: template, answer_type: type, multiple_choice_answer: answer, answers });
     }
     if (at % 200 === 199) await Promise.all(written.splice(0));
