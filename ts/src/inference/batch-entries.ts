@@ -28,6 +28,8 @@ export interface Asking {
   readonly priority: Priority;
   readonly client: string;
   readonly end: CallEnd;
+  /** When its time is over, by `performance.now()`. */
+  readonly deadline: number;
 }
 
 /** A call under way. */

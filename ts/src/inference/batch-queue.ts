@@ -19,33 +19,47 @@ export interface Queued {
   readonly rows: number;
 }
 
+/** What one client waits for. */
+interface Own<T> {
+  readonly items: Set<T>;
+  rows: number;
+}
+
 /** Items of several clients: each client in turn gives one, its oldest. */
 class Fair<T extends Queued> {
-  readonly #clients = new Map<string, Set<T>>();
+  readonly #clients = new Map<string, Own<T>>();
   size = 0;
-  rows = 0;
 
   add(item: T): void {
-    const own = this.#clients.get(item.client);
-    if (own) own.add(item);
-    else this.#clients.set(item.client, new Set([item]));
+    const own = this.#clients.get(item.client) ?? { items: new Set(), rows: 0 };
+    if (own.items.size === 0) this.#clients.set(item.client, own);
+    own.items.add(item);
+    own.rows += item.rows;
     this.size++;
-    this.rows += item.rows;
   }
 
   delete(item: T): boolean {
     const own = this.#clients.get(item.client);
-    if (!own?.delete(item)) return false;
-    if (own.size === 0) this.#clients.delete(item.client);
+    if (!own?.items.delete(item)) return false;
+    if (own.items.size === 0) this.#clients.delete(item.client);
+    own.rows -= item.rows;
     this.size--;
-    this.rows -= item.rows;
     return true;
   }
 
   /** The next item. */
   first(): T | undefined {
-    for (const own of this.#clients.values()) for (const item of own) return item;
+    for (const { items } of this.#clients.values()) for (const item of items) return item;
     return undefined;
+  }
+
+  /** Token rows that are done before the last of `rows` more of a client: as clients take turns, others have a like number. */
+  rowsBefore(client: string, rows: number): number {
+    const own = rows + (this.#clients.get(client)?.rows ?? 0);
+    let before = 0;
+    for (const [other, waiting] of this.#clients)
+      before += other === client ? waiting.rows : Math.min(own, waiting.rows);
+    return before;
   }
 
   /** Takes the next item out; the turn goes to the next client. */
@@ -54,7 +68,7 @@ class Fair<T extends Queued> {
     if (item === undefined) return undefined;
     const own = this.#clients.get(item.client)!;
     this.delete(item);
-    if (own.size > 0) {
+    if (own.items.size > 0) {
       this.#clients.delete(item.client);
       this.#clients.set(item.client, own);
     }
@@ -89,6 +103,13 @@ export class BatchQueue<T extends Queued> {
 
   delete(item: T): boolean {
     return this.#waiting[item.priority][item.family].delete(item);
+  }
+
+  /** Token rows that are done before the last of `rows` more of a client, about. */
+  rowsBefore(priority: Priority, client: string, rows: number): number {
+    const of = (each: Priority, count: number) =>
+      families.reduce((sum, family) => sum + this.#waiting[each][family].rowsBefore(client, count), 0);
+    return of(priority, rows) + (priority === 'bulk' ? of('interactive', Number.POSITIVE_INFINITY) : 0);
   }
 
   /** The next item whatever its family, for work that is done one by one. @param priority of these alone */

@@ -3,6 +3,8 @@ import { check, OverloadedError } from '../runtime/errors.ts';
 
 /** Weight of the last run in the measured rate. */
 const newest = 0.1;
+/** Share of its time within which a call has to be done by what is expected: runs differ. */
+const expectedShare = 3 / 4;
 /** Bounds of the time after which a refused caller may come again, in milliseconds. */
 const soonest = 20;
 const latest = 60_000;
@@ -13,6 +15,8 @@ export class Room {
   /** Items and milliseconds of late, the last runs counting most. */
   #itemsLately = 0;
   #timeLately = 0;
+  /** Token rows in a millisecond of runs that were at least half full, the last ones counting most; 0 before the first. */
+  #rowRate = 0;
 
   constructor(maxItems: number) {
     this.#maxItems = maxItems;
@@ -39,22 +43,45 @@ export class Room {
     if (this.#taken + count > most) {
       const missing = this.#taken + count - most;
       const time = this.rate === 0 ? 1000 : (1000 * missing) / this.rate;
-      const retryAfter = Math.round(Math.min(latest, Math.max(soonest, time)));
-      throw new OverloadedError(
-        `${where}: expected room for ${count} more items, the queue holds ${this.#taken} of ${most}; try again in ${retryAfter} ms`,
-        retryAfter,
-      );
+      throw refusal(where, `room for ${count} more items, the queue holds ${this.#taken} of ${most}`, time);
     }
     this.#taken += count;
+  }
+
+  /**
+   * Refuses a call that would wait in vain: it is told at once, and takes no time from others.
+   *
+   * @param rows token rows that are to be done until it is
+   * @param left milliseconds that it has
+   * @throws MomeError `MOME_OVERLOADED`
+   */
+  requireTime(where: string, rows: number, left: number): void {
+    if (this.#rowRate === 0) return;
+    const time = rows / this.#rowRate;
+    if (time <= expectedShare * left) return;
+    const [needed, given] = [time, left].map(Math.round);
+    throw refusal(
+      where,
+      `to be done within ${given} ms, the queue needs about ${needed} ms`,
+      time - expectedShare * left,
+    );
   }
 
   leave(count: number): void {
     this.#taken -= count;
   }
 
-  /** Notes a run that was done. */
-  measure(items: number, milliseconds: number): void {
+  /** Notes a run that was done, of so many token rows, and how many it could have had. */
+  measure(items: number, rows: number, budget: number, milliseconds: number): void {
     this.#itemsLately += items - newest * this.#itemsLately;
     this.#timeLately += milliseconds - newest * this.#timeLately;
+    if (2 * rows < budget) return; // it says nothing of how fast full ones are
+    const rate = rows / milliseconds;
+    this.#rowRate = this.#rowRate === 0 ? rate : this.#rowRate + newest * (rate - this.#rowRate);
   }
+}
+
+function refusal(where: string, expected: string, time: number): OverloadedError {
+  const retryAfter = Math.round(Math.min(latest, Math.max(soonest, time)));
+  return new OverloadedError(`${where}: expected ${expected}; try again in ${retryAfter} ms`, retryAfter);
 }

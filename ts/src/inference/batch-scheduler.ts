@@ -69,9 +69,12 @@ export class Scheduler {
     if (wanted.length === 0) return [];
     const entries = await this.entries.make(asking, wanted);
     const { end } = asking;
-    if (end.isOver) {
+    try {
+      end.throwIfOver();
+      this.#requireTime(asking, entries);
+    } catch (error) {
       for (const entry of entries) this.entries.release(entry);
-      throw end.reason;
+      throw error;
     }
     return new Promise((resolve, reject) => {
       const results: Float32Array[] = new Array(wanted.length);
@@ -95,6 +98,14 @@ export class Scheduler {
       if (group.left === 0) group.resolve(results);
       this.#pump();
     });
+  }
+
+  /** @throws MomeError `MOME_OVERLOADED` for a call that what waits before it would keep beyond its time */
+  #requireTime({ where, priority, client, deadline }: Asking, entries: readonly Entry[]): void {
+    if (deadline === Number.POSITIVE_INFINITY) return;
+    const rows = entries.reduce((sum, entry) => sum + entry.rows, 0);
+    const before = [this.#ready, this.#unprepared].map((queue) => queue.rowsBefore(priority, client, rows));
+    this.room.requireTime(where, rows + before[0]! + before[1]!, deadline - performance.now());
   }
 
   /** Lets a call wait for an entry, or for the same one that is under way already. */
@@ -212,12 +223,13 @@ export class Scheduler {
       entry.state = 'running';
       entry.run = run;
     }
+    const rows = entries.reduce((sum, entry) => sum + entry.rows, 0);
     let failed = false;
     try {
       const results = await doRun(this.#runs, entries[0]!.family, entries, run.stop.signal);
       // The next run begins before results are handed out: the engine waits for nobody.
       this.#active--;
-      this.room.measure(entries.length, performance.now() - begun);
+      this.room.measure(entries.length, rows, this.#runs.rowsPerRun, performance.now() - begun);
       this.#pump();
       for (const [i, entry] of entries.entries()) this.#deliver(entry, results[i]!);
     } catch (error) {
@@ -229,7 +241,7 @@ export class Scheduler {
     this.#options.onRun?.({
       family: entries[0]!.family,
       items: entries.length,
-      rows: entries.reduce((sum, { rows }) => sum + rows, 0),
+      rows,
       budget: this.#runs.rowsPerRun,
       milliseconds: performance.now() - begun,
       waited: entries.map(({ arrived }) => begun - arrived),

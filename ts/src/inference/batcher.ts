@@ -299,6 +299,7 @@ export class Batcher {
     const { room } = this.#scheduler;
     room.enter(where, count);
     const end = new CallEnd();
+    const deadline = timeout === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeout;
     const aborted = () =>
       end.end(new MomeError('MOME_ABORTED', `${where}: the call was aborted`, { cause: signal?.reason }));
     const timer = timeout && setTimeout(() => end.end(deadlinePassed(where, timeout)), timeout);
@@ -306,7 +307,7 @@ export class Batcher {
     else signal?.addEventListener('abort', aborted, { once: true });
     try {
       end.throwIfOver();
-      return await work({ where, priority, client, end });
+      return await work({ where, priority, client, end, deadline });
     } catch (error) {
       end.throwIfOver(); // whatever the preparation made of it
       throw error;

@@ -131,6 +131,8 @@ export function readSome<T, Result>(
 const clients = new WeakMap<FastifyRequest, string>();
 const ends = new WeakMap<FastifyRequest, AbortSignal>();
 const noEnd = new AbortController().signal;
+/** Made once: every request ends with it. */
+const hasLeft = new Error('the client has left');
 
 /** Fires when a request has ended, answered or not. */
 const endOf = (request: FastifyRequest): AbortSignal => ends.get(request) ?? noEnd;
@@ -147,11 +149,11 @@ export function callOf(
 ): { readonly engine: ServedEngine; readonly options: BatchedOptions } {
   const stop = new AbortController();
   const { raw } = reply;
-  if (raw.destroyed) stop.abort(new Error('the client has left'));
+  if (raw.destroyed) stop.abort(hasLeft);
   const engine = engines.get(fields.model);
   const release = raw.destroyed ? () => {} : engines.hold(engine);
   raw.once('close', () => {
-    stop.abort(new Error('the client has left'));
+    stop.abort(hasLeft);
     release();
   });
   ends.set(request, stop.signal);

@@ -77,7 +77,7 @@ export async function createServer(
   const engines = new Engines(models, { ...options, ...limits }, (engine, run) => metrics.run(engine, run));
   const app = fastify(fastifyOptions(options, limits)) as unknown as FastifyInstance;
   app.server.maxConnections = limits.connections;
-  endUnusedConnections(app, options.tls !== undefined);
+  endUnusedConnections(app, options.tls !== undefined, limits.headTimeout);
   app.setValidatorCompiler(() => (value) => ({ value })); // bodies are checked where they are read: forms as well
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));
   app.setErrorHandler(answerError);
