@@ -32,8 +32,17 @@ target_compile_definitions(mome_emulated_targets PRIVATE MOME_EMULATED)
 
 add_executable(mome_kernels_emulated $<TARGET_OBJECTS:mome_kernel_cases> $<TARGET_OBJECTS:mome_emulated_targets> ${emulated_objects})
 target_link_libraries(mome_kernels_emulated PRIVATE mome_common Threads::Threads ${CMAKE_DL_LIBS})
-foreach(mode support check rows)
-  add_test(NAME kernels_emulated_${mode} COMMAND mome_kernels_emulated --mode ${mode})
+add_test(NAME kernels_emulated_support COMMAND mome_kernels_emulated --mode support)
+# Emulated, float32 is the same source with the same definitions in all of these sets: the first one stands for it.
+foreach(mode check rows)
+  foreach(instruction_set ${emulated_sets})
+    if(NOT instruction_set STREQUAL "avx512")
+      set(type --type narrow)
+    endif()
+    add_test(NAME kernels_emulated_${mode}_${instruction_set}
+      COMMAND mome_kernels_emulated --mode ${mode} --target ${instruction_set} ${type})
+    unset(type)
+  endforeach()
 endforeach()
 
 # The kernels for AMX as they are compiled, whose instructions a handler of their signal executes (amx_trap.cc).
@@ -44,7 +53,7 @@ if(amx IN_LIST MOME_INSTRUCTION_SETS)
   endforeach()
   add_executable(mome_kernels_trapped native/core/targets.cc native/test/amx_trap.cc $<TARGET_OBJECTS:mome_kernel_cases> ${trapped_objects})
   target_link_libraries(mome_kernels_trapped PRIVATE mome_common Threads::Threads ${CMAKE_DL_LIBS})
-  add_test(NAME kernels_trapped_check COMMAND mome_kernels_trapped --mode check --target amx)
+  add_test(NAME kernels_trapped_check COMMAND mome_kernels_trapped --mode check --target amx --type narrow)
 endif()
 
 # The emulation itself, against the instructions of this machine and, where no machine at hand has them, against what the manual says of

@@ -1,4 +1,4 @@
-// mome_kernels --mode MODE [--op NAME] [--type float32|bfloat16] [--target NAME]
+// mome_kernels --mode MODE [--op NAME] [--type float32|bfloat16|int8|narrow] [--target NAME]
 //
 // Modes on this processor:
 //   support      every op has every direction on every CPU target that the build has
@@ -15,7 +15,9 @@
 //   cuda-probe   bfloat16 products whose results name the element that was read
 //   cuda-ops     prints a line of JSON for each op and type that a device has cases of
 //
-// --target compares one target alone in the modes check and rows.
+// --target compares one target alone in the modes check and rows, --type weights of one type alone, narrow for those of
+// bfloat16 and int8: all that a kernel set does otherwise than the set it is based on. (Gradients in bfloat16 belong to
+// bfloat16.)
 // After an error that a device does not recover from, every later case of a process fails: --op and --type run the
 // cases of one op or type alone, and MOME_VERBOSE=1 names each case before it runs. Wrong outputs are mapped
 // (error_map.h).
@@ -49,7 +51,8 @@ constexpr Mode kModes[] = {
 };
 
 int usage() {
-  std::printf("usage: mome_kernels --mode MODE [--op NAME] [--type float32|bfloat16] [--target NAME]\nmodes:");
+  std::printf(
+      "usage: mome_kernels --mode MODE [--op NAME] [--type float32|bfloat16|int8|narrow] [--target NAME]\nmodes:");
   for (const Mode& mode : kModes) std::printf(" %s", mode.name);
   std::printf("\n");
   return 2;
@@ -63,7 +66,7 @@ int run(int count, char** arguments) {
     const std::string name = arguments[i], value = arguments[i + 1];
     if (name == "--op" && find_op(op_table(), value) != nullptr)
       only.op = value;
-    else if (name == "--type" && (value == "float32" || value == "bfloat16"))
+    else if (name == "--type" && (value == "float32" || value == "bfloat16" || value == "int8" || value == "narrow"))
       only.type = value;
     else if (Target target; name == "--target" && parse_target(value, target))
       only.target = target;

@@ -10,11 +10,15 @@ namespace mome::test {
 
 enum class Choice { all, subset, products, smoke };
 
-// What is left out of a run: on a device, cases of other ops or types; on a processor, other targets. Empty: nothing.
+// What is left out of a run: cases of other ops (on a device) or types, and other targets (on a processor). Empty:
+// nothing. The type "narrow" stands for bfloat16 and int8.
 struct Only {
   std::string op, type;
   std::optional<Target> target;
   bool leaves_out(Target other) const { return target && *target != other; }
+  bool leaves_out(WeightType other) const {
+    return !type.empty() && type != weight_type_name(other) && (type != "narrow" || other == WeightType::f32);
+  }
 };
 
 void support();

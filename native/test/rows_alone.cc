@@ -166,6 +166,7 @@ void rows(const Only& only) {
     for (const Target target : kCpuTargets) {
       if (target == Target::ref || only.leaves_out(target) || !target_supported(target)) continue;
       for (const WeightType type : {WeightType::f32, WeightType::bf16, WeightType::i8}) {
+        if (only.leaves_out(type)) continue;
         ThreadPool pool(2);
         Runner runner(target, pool, type);
         const std::string wrong = compare_rows(test, runner, deep ? 7 : 3);
