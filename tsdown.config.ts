@@ -31,6 +31,7 @@ export default defineConfig([
       cli: 'ts/src/cli/main.ts',
       decoder: 'ts/src/image/decoder.ts',
       'parquet-reader': 'ts/src/train/data/parquet-reader.ts',
+      'parquet-writer': 'ts/src/bulk/parquet-writer.ts',
     },
     format: 'esm',
     dts: false,

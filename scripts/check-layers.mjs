@@ -24,8 +24,21 @@ const allowed = {
   train: ['runtime', 'architecture', 'graph', 'model', 'text', 'image', 'checkpoint', 'inference'],
   search: ['runtime', 'image', 'checkpoint', 'inference'],
   verify: ['runtime', 'architecture', 'graph', 'model', 'image', 'checkpoint', 'inference', 'train'],
+  bulk: ['runtime', 'inference', 'train', 'search'],
   serve: ['runtime', 'architecture', 'image', 'inference', 'search'],
-  cli: ['runtime', 'architecture', 'image', 'checkpoint', 'inference', 'export', 'train', 'search', 'verify', 'serve'],
+  cli: [
+    'runtime',
+    'architecture',
+    'image',
+    'checkpoint',
+    'inference',
+    'export',
+    'train',
+    'search',
+    'bulk',
+    'verify',
+    'serve',
+  ],
 };
 
 const nativeAllowed = {

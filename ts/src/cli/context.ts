@@ -114,6 +114,7 @@ export function progressBar(
     update: (done, total) => {
       if (!started) bar.start(total, 0);
       started = true;
+      bar.setTotal(total);
       bar.update(done);
     },
     stop: () => bar.stop(),

@@ -4,17 +4,20 @@ import type { Embeddings, ImageInput, Vlmo } from '../inference/vlmo.ts';
 import { check } from '../runtime/errors.ts';
 import { printable } from '../runtime/printable.ts';
 import { countNumber, interruption, type ModelFlags, progressBar, withModel, withModelFlags } from './context.ts';
+import { addEmbedJobOptions, type EmbedJobFlags, embedJob, isEmbedJob } from './embed-job.ts';
 import { print, printJson } from './output.ts';
 import { pictureArgument, pictureArguments, textArgument, textArguments } from './stdin.ts';
 import { table } from './table.ts';
 
 export function addModelCommands(program: Command): void {
   withModelFlags(
-    program
-      .command('embed')
-      .description('embeddings of texts and pictures, one row each')
-      .option('-t, --text <text...>', 'texts; - for the lines of standard input')
-      .option('-i, --image <path...>', 'pictures; - for the bytes of one on standard input'),
+    addEmbedJobOptions(
+      program
+        .command('embed')
+        .description('embeddings of texts and pictures, one row each; with --input of whole collections, into files')
+        .option('-t, --text <text...>', 'texts; - for the lines of standard input')
+        .option('-i, --image <path...>', 'pictures; - for the bytes of one on standard input'),
+    ),
   ).action(embed);
   withModelFlags(
     program
@@ -64,12 +67,13 @@ async function embedImages(
   }
 }
 
-async function embed(flags: ModelFlags & { readonly text?: string[]; readonly image?: string[] }): Promise<void> {
+async function embed(flags: EmbedJobFlags & { readonly text?: string[]; readonly image?: string[] }): Promise<void> {
+  if (isEmbedJob(flags)) return embedJob(flags);
   const { image = [] } = flags;
   check(
     (flags.text?.length ?? 0) + image.length > 0,
     'MOME_INVALID_ARGUMENT',
-    'embed: expected --text or --image, got neither',
+    'embed: expected --text, --image or --input, got none of them',
   );
   const signal = interruption();
   const text = await textArguments(flags.text ?? []);

@@ -131,7 +131,7 @@ export async function claimFolder(folder: string, identity: RunIdentity): Promis
 }
 
 /** Names of the fields in which two values of JSON differ, with the values where they are short. */
-function differencesOf(then: unknown, now: unknown, at: string): string[] {
+export function differencesOf(then: unknown, now: unknown, at: string): string[] {
   if (isRecord(then) && isRecord(now)) {
     const names = new Set([...Object.keys(then), ...Object.keys(now)]);
     return [...names].flatMap((name) => differencesOf(then[name], now[name], at === '' ? name : `${at}.${name}`));

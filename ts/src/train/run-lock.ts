@@ -20,11 +20,17 @@ export interface RunLock {
   readonly release: () => Promise<void>;
 }
 
-/** @throws MomeError `MOME_IO` when another run writes to the folder, or when no lock can be made there */
-export async function lockRun(folder: string): Promise<RunLock> {
+/**
+ * @param where names the command in messages
+ * @throws MomeError `MOME_IO` when another run writes to the folder, or when no lock can be made there
+ */
+export async function lockRun(folder: string, where = 'train'): Promise<RunLock> {
   const lost = new AbortController();
   const lose = () => {
-    const reason = new MomeError('MOME_IO', `train: expected ${folder} for this run alone, another run took it over`);
+    const reason = new MomeError(
+      'MOME_IO',
+      `${where}: expected ${folder} for this run alone, another run took it over`,
+    );
     lost.abort(reason);
   };
   try {
@@ -42,8 +48,8 @@ export async function lockRun(folder: string): Promise<RunLock> {
     throw new MomeError(
       'MOME_IO',
       isLocked
-        ? `train: expected ${folder} for this run alone, another run is writing to it`
-        : `train: expected a folder to write to, could not lock ${folder}`,
+        ? `${where}: expected ${folder} for this run alone, another run is writing to it`
+        : `${where}: expected a folder to write to, could not lock ${folder}`,
       { cause: error },
     );
   }

@@ -28,7 +28,7 @@ interface Place {
 /** Where the files of a sample lie. */
 interface Sample {
   readonly key: string;
-  picture?: Place;
+  picture?: Place & { readonly name: string };
   text?: Place & { readonly extension: TextExtension };
 }
 
@@ -49,6 +49,32 @@ export async function openTar(path: string): Promise<Dataset> {
       `${path}: expected samples with a picture (${[...pictureExtensions].slice(0, 4).join(', ')}), got none`,
     );
     return datasetOfTar(file, complete);
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+/** The pictures of a shard alone, one of each sample, in order. */
+export interface TarPictures {
+  /** Names as they stand in the shard, and bytes. */
+  readonly pictures: readonly { readonly name: string; readonly size: number }[];
+  /** The bytes of a picture. */
+  read(index: number): Promise<Uint8Array>;
+  /** Closes the file once running reads are done. */
+  close(): void;
+}
+
+/** Opens a shard for its pictures; one without any is none. @throws MomeError as {@link openTar} */
+export async function openTarPictures(path: string): Promise<TarPictures> {
+  const file = await InputFile.open(path, 'a tar file');
+  try {
+    const pictures = (await readSamples(file)).flatMap(({ picture }) => picture ?? []);
+    return {
+      pictures,
+      read: (index) => file.read(pictures[index]!.at, pictures[index]!.size),
+      close: () => file.close(),
+    };
   } catch (error) {
     file.close();
     throw error;
@@ -118,7 +144,7 @@ async function readSamples(file: InputFile): Promise<Sample[]> {
         'MOME_TOO_LARGE',
         `${where}: expected at most ${mostPictureBytes} bytes, got ${size}`,
       );
-      current.picture ??= { at, size };
+      current.picture ??= { at, size, name };
     }
     const kind = textExtensions.find((each) => each === extension);
     if (!kind) return;
