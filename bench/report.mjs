@@ -6,11 +6,15 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as vega from 'vega';
 import { compile } from 'vega-lite';
+import { replaceBetween } from './between.mjs';
 import { boundsOf, checkBounds } from './check.mjs';
 import { cudaSection } from './cuda-report.mjs';
 import { processorsSection } from './processors.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+export { replaceBetween };
+
 const tableOrder = ['model', 'training', 'kernels', 'memory'];
 
 /** @param {string} [folder] the project, with bench/ and docs/ */
@@ -42,16 +46,6 @@ function readResults(folder) {
     .sort()
     .map((name) => ({ name: name.slice(0, -5), result: JSON.parse(readFileSync(join(folder, name), 'utf8')) }))
     .filter(({ result }) => tableOrder.includes(result.table));
-}
-
-/** Puts `content` between the markers of `name`. */
-export function replaceBetween(text, name, content) {
-  const begin = `<!-- generated: ${name} -->`;
-  const end = `<!-- end: ${name} -->`;
-  const from = text.indexOf(begin);
-  const to = text.indexOf(end);
-  if (from < 0 || to < from) throw new Error(`performance.md: expected the markers of ${name}`);
-  return `${text.slice(0, from + begin.length)}\n\n${content}\n\n${text.slice(to)}`;
 }
 
 const percent = (value) => (value === undefined ? '' : `${(100 * value).toFixed(0)} %`);

@@ -20,10 +20,12 @@ export interface Position {
   readonly item: number;
 }
 
-/** What is embedded, as read. */
-export type Content =
-  | { readonly text: string; readonly name?: string }
-  | { readonly picture: ImageInput; readonly name?: string };
+/** What is embedded, as read, or why it cannot be; and the name that the input itself gives, where it has one. */
+export type Content = { readonly name?: string } & (
+  | { readonly text: string }
+  | { readonly picture: ImageInput }
+  | { readonly broken: string }
+);
 
 /** One input of a job. */
 export interface BulkItem {

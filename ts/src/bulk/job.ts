@@ -126,7 +126,6 @@ class Job {
     const { begin, end } = unitsOf(this.#options.shard, this.#inputs.units);
     let state = await openState(this.#folder, this.#identity(), { unit: begin, item: 0 });
     this.#checkErrors(state.errors);
-    if (state.parts === 0 && !state.done) await writeState(this.#folder, state);
     this.#shareBefore = this.#inputs.progress(begin, state.next, end);
     const writer = new PartWriter(this.#options.format);
     try {
@@ -234,6 +233,7 @@ class Job {
     try {
       const content = await item.read();
       name = content.name ?? name;
+      check(!('broken' in content), 'MOME_INVALID_FILE', 'broken' in content ? content.broken : '');
       const options = { priority: 'bulk', signal: this.#signal } as const;
       let found: Float32Array;
       if ('text' in content) {

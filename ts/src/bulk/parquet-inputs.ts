@@ -83,13 +83,10 @@ async function kindOf(tables: readonly ParquetTable[], column: string): Promise<
 }
 
 function contentOf(value: unknown, kind: BulkInputs['kind'], column: string): Content {
-  if (kind === 'texts') {
-    check(typeof value === 'string', 'MOME_INVALID_FILE', `expected a text in ${column}, got none`);
-    return { text: value };
-  }
+  if (kind === 'texts')
+    return typeof value === 'string' ? { text: value } : { broken: `expected a text in ${column}, got none` };
   const picture = bytesOf(value);
-  check(picture, 'MOME_INVALID_FILE', `expected the bytes of a picture in ${column}, got none`);
-  return { picture };
+  return picture ? { picture } : { broken: `expected the bytes of a picture in ${column}, got none` };
 }
 
 /** The bytes of a picture, or of a record of them with a path as Hugging Face's files have it. */

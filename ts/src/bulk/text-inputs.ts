@@ -97,7 +97,10 @@ async function parsed(line: string, origin: string, id: string | undefined): Pro
   if (typeof value === 'string') return { text: value };
   const fields = (typeof value === 'object' && value !== null ? value : {}) as Readonly<Record<string, unknown>>;
   const { text } = fields;
-  check(typeof text === 'string', 'MOME_INVALID_FILE', `${origin}: expected a text, or an object with a "text"`);
-  const name = id === undefined ? undefined : fields[id];
-  return { text, ...((typeof name === 'string' || typeof name === 'number') && { name: String(name) }) };
+  const given = id === undefined ? undefined : fields[id];
+  const name = typeof given === 'string' || typeof given === 'number' ? { name: String(given) } : {};
+  return {
+    ...name,
+    ...(typeof text === 'string' ? { text } : { broken: 'expected a text, or an object with a "text"' }),
+  };
 }
