@@ -1,6 +1,6 @@
 /**
  * Checks that imports point one way only:
- *   TypeScript  cli -> serve -> search; cli -> {search, verify, train, export} -> inference -> {model, checkpoint, text, image} -> {graph, architecture} -> runtime
+ *   TypeScript  cli -> serve -> search; cli -> bulk -> {search, train}; cli -> {search, verify, train, export} -> inference -> {model, checkpoint, text, image} -> {graph, architecture} -> runtime
  *   native      napi -> {core, image, search}, {cpu, cuda} -> core; nothing in core knows Node, CUDA or a vector instruction, and the
  *               choice of tiles (cuda/config) is plain host code
  */

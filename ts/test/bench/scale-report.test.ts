@@ -33,7 +33,7 @@ describe('docs/scale.md', () => {
 
   it('computes what its formulas say', () => {
     const { models } = readInputs();
-    const { result } = models[0];
+    const { result } = models[0]!;
     const row = result.rows.find(
       (each: { name: string; dtype: string }) => each.name === 'image, batch 8' && each.dtype === 'int8',
     );
