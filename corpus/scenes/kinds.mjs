@@ -29,7 +29,7 @@ const lists = {
     whale=whale,spouting whale; dolphin; seal; fish; tropical fish; blowfish; shark; octopus; jellyfish; crab; lobster; squid; snail; butterfly; ant;
     bee=honeybee; beetle; ladybug=lady beetle; cricket; cockroach; spider; scorpion; mosquito; fly; worm`,
   plant: `cherry blossom; white flower; lotus; rose; hibiscus; sunflower; blossom; tulip; hyacinth; seedling; potted plant; evergreen tree; tree=deciduous tree;
-    palm tree; cactus; herb; shamrock; four leaf clover; maple leaf`,
+    palm tree; cactus; herb; shamrock; clover=four leaf clover; maple leaf`,
   fruit: `grapes; melon; watermelon; tangerine; lemon; lime; banana; pineapple; mango; apple=red apple,green apple; pear; peach; cherries; strawberry; blueberries; kiwi=kiwi fruit;
     coconut`,
   vegetable: `tomato; eggplant; potato; carrot; corn=ear of corn; pepper=hot pepper,bell pepper; cucumber; leafy green; broccoli; garlic; onion; peas=pea pod`,
@@ -40,7 +40,7 @@ const lists = {
     car=automobile,oncoming automobile; pickup truck; truck=delivery truck; lorry=articulated lorry; tractor; racing car; motorcycle; scooter=motor scooter; bicycle; kick scooter; sailboat; canoe; speedboat; ferry; ship;
     airplane=airplane,small airplane; helicopter; rocket; flying saucer`,
   building: `temple=classical building; hut; house=house,house with garden; office building; post office; hospital; bank; hotel; school; factory; castle; church; mosque; synagogue; stadium`,
-  clothing: `lab coat; necktie; t-shirt; jeans; scarf; gloves; coat; socks; dress; kimono; sari; swimsuit=one-piece swimsuit; shorts; bikini; shoe=man’s shoe,flat shoe; running shoe; boot=hiking boot,woman’s boot; high-heeled shoe; sandal=woman’s sandal;
+  clothing: `lab coat; necktie; t shirt=t-shirt; jeans; scarf; gloves; coat; socks; dress; kimono; sari; swimsuit=one-piece swimsuit; shorts; bikini; shoe=man’s shoe,flat shoe; running shoe; boot=hiking boot,woman’s boot; high heel=high-heeled shoe; sandal=woman’s sandal;
     hat=woman’s hat; top hat; cap=billed cap`,
   tool: `hammer; axe; pick; saw=carpentry saw; wrench; screwdriver; shovel; ladder; scissors; broom; bucket; magnet; flashlight; paintbrush`,
   instrument: `saxophone; trumpet; trombone; accordion; guitar; violin; banjo; drum; maracas; flute; harp`,

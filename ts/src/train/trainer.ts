@@ -90,6 +90,9 @@ export class Trainer {
   readonly engine: Engine;
   readonly weights: Weights;
   readonly options: TrainerOptions;
+  readonly #vocabulary: MaskingVocabulary;
+  /** Whether the engine and the weights end with this trainer. */
+  readonly #ownsWeights: boolean;
   readonly #steps: readonly StepProgram[];
   /** Every parameter that any program has a gradient of, in the order of the model. */
   readonly #gradients: readonly string[];
@@ -102,8 +105,16 @@ export class Trainer {
   /** Parameters that have a gradient since the last optimiser step. */
   #withGradient = new Set<string>();
 
-  private constructor(setting: StepSetting, engine: Engine, weights: Weights, options: TrainerOptions) {
+  private constructor(
+    setting: StepSetting,
+    engine: Engine,
+    weights: Weights,
+    options: TrainerOptions,
+    ownsWeights: boolean,
+  ) {
     this.config = setting.config;
+    this.#vocabulary = setting.vocabulary;
+    this.#ownsWeights = ownsWeights;
     this.engine = engine;
     this.weights = weights;
     this.options = options;
@@ -139,13 +150,30 @@ export class Trainer {
         await weights.add(name, shape, values);
       }
       await weights.enableTraining();
-      const divided = options.microBatch !== undefined || (options.processGroup?.size ?? 1) > 1;
-      const setting = { config, vocabulary, options, trainable: options.trainable, divided };
-      return new Trainer(setting, engine, weights, options);
+      return new Trainer(settingOf(config, vocabulary, options), engine, weights, options, true);
     } catch (error) {
       engine.dispose();
       throw error;
     }
+  }
+
+  /**
+   * Another trainer of the same weights for another task, with objectives, data, schedule and random numbers of its own: steps of the two
+   * alternate, one at a time, so that one model learns both. Moments are those of the weights; each trainer counts its own steps. It ends
+   * with this trainer.
+   *
+   * @throws MomeError `MOME_INVALID_ARGUMENT` for a combination of options that makes no sense, and for another `precision` than this
+   *   trainer's
+   */
+  beside(given: TrainerOptions): Trainer {
+    const { options } = takeTrainerOptions(this.config, new Map(), given, undefined);
+    const [own, other] = [this.options.precision ?? 'float32', options.precision ?? 'float32'];
+    check(
+      own === other,
+      'MOME_INVALID_ARGUMENT',
+      `trainer: expected precision ${own}, that of the weights, got ${other}`,
+    );
+    return new Trainer(settingOf(this.config, this.#vocabulary, options), this.engine, this.weights, options, false);
   }
 
   /** Optimiser steps done. */
@@ -287,9 +315,9 @@ export class Trainer {
     return values;
   }
 
-  /** Frees the engine and the weights. */
+  /** Frees the engine and the weights; one of {@link beside} leaves them to the trainer that it stands beside. */
   dispose(): void {
-    this.engine.dispose();
+    if (this.#ownsWeights) this.engine.dispose();
   }
 
   async #optimise(learningRate: number, gradientScale: number): Promise<void> {
@@ -311,6 +339,11 @@ export class Trainer {
       limits: highest === Number.POSITIVE_INFINITY ? {} : Object.fromEntries(scales.map((name) => [name, highest])),
     });
   }
+}
+
+function settingOf(config: VlmoConfig, vocabulary: MaskingVocabulary, options: TrainerOptions): StepSetting {
+  const divided = options.microBatch !== undefined || (options.processGroup?.size ?? 1) > 1;
+  return { config, vocabulary, options, trainable: options.trainable, divided };
 }
 
 type Results = Pick<StepContext, 'losses' | 'accuracies'>;

@@ -5,6 +5,7 @@ import { kinds, thingOf, things, withArticle } from '../../../corpus/scenes/kind
 import { Balance, questionsAbout, withoutPicture } from '../../../corpus/scenes/questions.mjs';
 import { statementsAbout } from '../../../corpus/scenes/statements.mjs';
 import { createRandom } from '../../src/train/random.ts';
+import { normaliseAnswer } from '../../src/train/vqa-accuracy.ts';
 
 const side = 12;
 const square = (rgb: readonly number[]) =>
@@ -270,6 +271,9 @@ describe('statements', () => {
 describe('things', () => {
   it('are named in one way, and by names that mean them in sets of icons', () => {
     expect(new Set(nouns).size).toBe(nouns.length);
+    // Answers are compared in one spelling, and lists of answers have that one.
+    for (const answer of [...nouns, ...Object.keys(kinds), ...Object.keys(colours)])
+      expect(normaliseAnswer(answer)).toBe(answer);
     expect(thingOf('Dog Face', true)?.noun).toBe('dog');
     expect(thingOf('man’s shoe', true)?.noun).toBe('shoe');
     expect(thingOf('bat', true)?.kind).toBe('animal');
