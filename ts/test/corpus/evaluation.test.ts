@@ -56,7 +56,7 @@ describe('queries of held-out sets', () => {
       { query: 'cat', right: ['d'] },
     ]);
     expect(captionQueries(items)[0]).toEqual({ query: 'arrow left', right: ['a', 'c'] });
-    expect(oneOfEachCaption(items).map(({ image }) => image)).toEqual(['a', 'b', 'd']);
+    expect(oneOfEachCaption(items).map(({ image }: { image: string }) => image)).toEqual(['a', 'b', 'd']);
   });
 
   it('take pictures that look the same for the same', () => {
