@@ -28,6 +28,9 @@ const columns = z
   .partial()
   .optional();
 
+/** Rows of Arrow and Parquet files that stand more than once in an epoch, by the value in a column. */
+const repeat = z.strictObject({ column: z.string(), times: z.record(z.string(), count.max(100)) }).optional();
+
 /** Where items come from. What a file holds is told by its ending; patterns such as `part-*.tar` name several. */
 export const dataSchema = z.union(
   [
@@ -39,9 +42,10 @@ export const dataSchema = z.union(
       images: z.string().optional(),
       splits: z.array(z.string()).min(1).optional(),
       columns,
+      repeat,
     }),
     /** Pictures alone. */
-    z.strictObject({ pictures: paths, columns }),
+    z.strictObject({ pictures: paths, columns, repeat }),
     /** Texts alone: an item is a line, or a paragraph. */
     z.strictObject({ texts: paths, unit: z.enum(['line', 'paragraph']).optional(), columns }),
     /**

@@ -58,11 +58,21 @@ export function sourceOf(
   const at = (paths: string | readonly string[]) => [paths].flat().map((each) => resolve(folder, each));
   const images = 'images' in data && data.images !== undefined ? { images: resolve(folder, data.images) } : {};
   const columns = 'columns' in data && data.columns ? { columns: data.columns as ColumnNames } : {};
+  const repeat = 'repeat' in data && data.repeat ? { repeat: data.repeat } : {};
   if ('pairs' in data) {
     const { pairs, kind, splits } = data;
-    return { files: at(pairs), captionItems, ...images, ...columns, ...(kind && { kind }), ...(splits && { splits }) };
+    return {
+      files: at(pairs),
+      captionItems,
+      ...images,
+      ...columns,
+      ...repeat,
+      ...(kind && { kind }),
+      ...(splits && { splits }),
+    };
   }
-  if ('pictures' in data) return { files: at(data.pictures), ...columns, ...kindUnlessTold(data.pictures, 'pictures') };
+  if ('pictures' in data)
+    return { files: at(data.pictures), ...columns, ...repeat, ...kindUnlessTold(data.pictures, 'pictures') };
   if ('texts' in data) {
     const { texts, unit } = data;
     return { files: at(texts), ...columns, ...(unit && { unit }), ...kindUnlessTold(texts, 'text') };

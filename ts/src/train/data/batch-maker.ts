@@ -165,7 +165,8 @@ export class BatchMaker {
     }
     return {
       texts,
-      groups: Int32Array.from(own, ({ item }) => item.group),
+      // Groups are of pairs: pictures alone have none.
+      ...(withTexts && { groups: Int32Array.from(own, ({ item }) => item.group) }),
       ...(perItem > 0 && { bytes }),
       ...(own.every(({ item }) => item.answers) && { answers: own.map(({ item }) => item.answers!) }),
       ...(own.every(({ item }) => item.truth !== undefined) && {

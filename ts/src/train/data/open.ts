@@ -12,7 +12,7 @@ import { type Dataset, everyText, joined } from './dataset.ts';
 import { datasetOfFiles, type FileItem } from './file-items.ts';
 import { readPairs } from './pair-files.ts';
 import { openParquet } from './parquet.ts';
-import { type ColumnNames, datasetOfRows } from './row-items.ts';
+import { type ColumnNames, datasetOfRows, type RepeatedRows } from './row-items.ts';
 import { openTar } from './tar.ts';
 import { openNlvr2, openVqa } from './task-items.ts';
 import { openText, type TextUnit } from './text.ts';
@@ -37,6 +37,8 @@ export interface DataSource {
   readonly splits?: readonly string[];
   /** Columns of Arrow and Parquet files, where they have other names than usual. */
   readonly columns?: ColumnNames;
+  /** Rows of Arrow and Parquet files that stand more than once in an epoch. */
+  readonly repeat?: RepeatedRows;
   /** Each line of a text is an item, or each paragraph; `line` unless named. */
   readonly unit?: TextUnit;
   /** For `vqa`: files of annotations, one for each of `files`. */
@@ -142,12 +144,17 @@ async function openPath(file: string, source: DataSource): Promise<Dataset[]> {
 }
 
 async function openFile(file: string, kind: DataKind, source: DataSource): Promise<Dataset> {
-  const { images, splits, columns, unit } = source;
+  const { images, splits, unit, repeat } = source;
+  check(
+    repeat === undefined || kind === 'arrow' || kind === 'parquet',
+    'MOME_INVALID_ARGUMENT',
+    `${file}: expected an Arrow or Parquet file to repeat rows of, got ${kind}`,
+  );
   switch (kind) {
     case 'arrow':
-      return ofTable(await openArrow(file), columns);
+      return ofTable(await openArrow(file), source);
     case 'parquet':
-      return ofTable(await openParquet(file), columns);
+      return ofTable(await openParquet(file), source);
     case 'tar':
       return openTar(file);
     case 'text':
@@ -171,9 +178,12 @@ async function openFile(file: string, kind: DataKind, source: DataSource): Promi
   }
 }
 
-async function ofTable(table: Parameters<typeof datasetOfRows>[0], columns?: ColumnNames): Promise<Dataset> {
+async function ofTable(
+  table: Parameters<typeof datasetOfRows>[0],
+  { columns, repeat }: Pick<DataSource, 'columns' | 'repeat'>,
+): Promise<Dataset> {
   try {
-    return await datasetOfRows(table, columns);
+    return await datasetOfRows(table, columns, repeat);
   } catch (error) {
     table.close();
     throw error;

@@ -16,6 +16,12 @@ export interface ColumnNames {
   readonly group?: string;
 }
 
+/** Rows that stand more than once in an epoch, told by the value in a column: values that are not named stand once. */
+export interface RepeatedRows {
+  readonly column: string;
+  readonly times: Readonly<Record<string, number>>;
+}
+
 /** Usual names, the first that is there wins. */
 const usual = {
   image: ['image', 'jpg', 'jpeg', 'png', 'img'],
@@ -56,9 +62,15 @@ interface Layout {
 export async function datasetOfRows(
   table: RowTable & { readonly chunkWindow?: number },
   names: ColumnNames = {},
+  repeat?: RepeatedRows,
 ): Promise<Dataset> {
   const layout = await layoutOf(table, names);
-  const places = layout.each ? await placesOf(table, layout) : undefined;
+  check(
+    repeat === undefined || !layout.each,
+    'MOME_INVALID_ARGUMENT',
+    `${table.path}: expected pairs, pictures or texts to repeat, got questions`,
+  );
+  const places = layout.each ? await placesOf(table, layout) : repeat && (await repeatedPlaces(table, repeat));
   const groups = layout.group === undefined ? undefined : await groupsOf(table, layout.group);
   const length = places ? places.rows.length : table.rows;
   const place = (index: number): readonly [row: number, text: number | undefined] => {
@@ -67,7 +79,7 @@ export async function datasetOfRows(
       'MOME_INVALID_ARGUMENT',
       `${table.path}: expected an index below ${length}, got ${index}`,
     );
-    return places ? [places.rows[index]!, places.texts[index]!] : [index, undefined];
+    return places ? [places.rows[index]!, places.texts?.[index]] : [index, undefined];
   };
   const origin = (index: number): string => {
     const [row, text] = place(index);
@@ -106,13 +118,13 @@ export async function datasetOfRows(
           if (!places) yield textsOf(value) ?? [];
           else
             for (; index < length && places.rows[index] === row; index++)
-              yield textsOf(at(value, places.texts[index])) ?? [];
+              yield textsOf(at(value, places.texts?.[index])) ?? [];
           row++;
         }
       }
     },
     async fingerprint() {
-      const hash = createHash('sha256').update(JSON.stringify([table.description, layout, length]));
+      const hash = createHash('sha256').update(JSON.stringify([table.description, layout, length, repeat]));
       await hashTexts(hash, self);
       return hash.digest('hex');
     },
@@ -204,8 +216,34 @@ async function hasPictures(table: RowTable, image: string): Promise<boolean> {
   return typeof value !== 'string';
 }
 
+/** Places of items, for tables whose items are not their rows. */
+interface Places {
+  readonly rows: Uint32Array;
+  /** Which text of its row an item has; without it, all of them. */
+  readonly texts?: Uint32Array;
+}
+
+/** Each row as often as it is to stand in an epoch, in order. */
+async function repeatedPlaces(table: RowTable, { column, times }: RepeatedRows): Promise<Places> {
+  check(
+    table.columns.includes(column),
+    'MOME_INVALID_FILE',
+    `${table.path}: expected a column ${column}, got ${table.columns.slice(0, 20).join(', ')}`,
+  );
+  const rows: number[] = [];
+  let row = 0;
+  for await (const part of table.scan([column]))
+    for (const values of part) {
+      const value = String(values[column]);
+      const count = Object.hasOwn(times, value) ? times[value]! : 1;
+      for (let time = 0; time < count; time++) rows.push(row);
+      row++;
+    }
+  return { rows: Uint32Array.from(rows) };
+}
+
 /** The row and the place in it of each item, for rows with several. Questions that have labels, where there are any, and none. */
-async function placesOf(table: RowTable, layout: Layout) {
+async function placesOf(table: RowTable, layout: Layout): Promise<Places> {
   const rows: number[] = [];
   const texts: number[] = [];
   let row = 0;

@@ -64,11 +64,42 @@ describe('tables of drawings', () => {
     const plain = await make('none');
     expect([...plain.training.bytes!.subarray(0, 3)]).toEqual([0, 0, 0]);
     expect([...plain.training.groups!]).toEqual([0, 1]);
+    const maker = new BatchMaker(
+      dataset,
+      { config: { imageSize: side }, tokenizer, seed: 1, texts: false },
+      new AbortController().signal,
+    );
+    expect((await maker.make(batch)).training).toMatchObject({ texts: [] });
+    expect((await maker.make(batch)).training.groups).toBeUndefined();
     const styled = (await make({ restyle: 1 })).training.bytes!;
     // The drawing in black has a colour now, and the other one is as it was.
     expect(Math.max(...styled.subarray(0, 3))).toBeGreaterThan(0);
     expect([...styled.subarray(3 * side * side, 3 * side * side + 3)]).toEqual([200, 200, 200]);
     dataset.close();
+  });
+
+  it('have some rows more often', async () => {
+    const pixels = words.map((_, i) => drawing(10 * i));
+    const file = await writeRows({ pixels, caption: words, group: words, kind: ['a', 'b', 'a', 'c'] });
+    const repeat = { column: 'kind', times: { a: 3, c: 2 } };
+    const dataset = await openDataset({ files: file, repeat });
+    const items = await Promise.all(Array.from({ length: dataset.length }, (_, i) => dataset.item(i)));
+    expect(items.map(({ texts }) => texts[0])).toEqual('cat cat cat dog cat cat cat bird bird'.split(' '));
+    expect(items.map(({ group }) => group)).toEqual([0, 0, 0, 1, 0, 0, 0, 3, 3]);
+    const texts: string[] = [];
+    for await (const each of dataset.itemTexts()) texts.push(...each);
+    expect(texts).toEqual(items.map((item) => item.texts[0]));
+    const plain = await openDataset({ files: file });
+    expect(await dataset.fingerprint()).not.toBe(await plain.fingerprint());
+    dataset.close();
+    plain.close();
+    await expect(openDataset({ files: file, repeat: { ...repeat, column: 'sort' } })).rejects.toMatchObject({
+      code: 'MOME_INVALID_FILE',
+      message: expect.stringContaining('expected a column sort, got'),
+    });
+    const lines = path.join(await temporaryFolder(), 'lines.txt');
+    await writeFile(lines, 'a line');
+    await expect(openDataset({ files: lines, repeat })).rejects.toMatchObject({ code: 'MOME_INVALID_ARGUMENT' });
   });
 
   it('name what is wrong', async () => {
