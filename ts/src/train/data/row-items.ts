@@ -124,7 +124,9 @@ export async function datasetOfRows(
       }
     },
     async fingerprint() {
-      const hash = createHash('sha256').update(JSON.stringify([table.description, layout, length, repeat]));
+      const hash = createHash('sha256').update(
+        JSON.stringify([table.description, layout, length, ...(repeat ? [repeat] : [])]),
+      );
       await hashTexts(hash, self);
       return hash.digest('hex');
     },
