@@ -8,7 +8,7 @@ import { lockRun } from '../train/run-lock.ts';
 import type { BulkInputs, BulkItem } from './inputs.ts';
 import { type Format, PartWriter, type Row } from './parts.ts';
 import { type Shard, shardFolder, unitsOf } from './shards.ts';
-import { type JobIdentity, openState, type ShardState, writeState } from './state.ts';
+import { type JobIdentity, openState, requireOneJob, type ShardState, writeState } from './state.ts';
 
 /** What an input can be refused with; every other error ends the job. */
 export const itemErrors: readonly ErrorCode[] = [
@@ -80,7 +80,10 @@ export interface BulkResult {
  * @throws MomeError as {@link openState}; the error of an input when more than `maxErrors` fail; `MOME_IO`, `MOME_ABORTED`
  */
 export async function runBulkJob(model: Vlmo, inputs: BulkInputs, options: BulkOptions): Promise<BulkResult> {
-  const folder = join(options.output, shardFolder(options.shard));
+  const own = shardFolder(options.shard);
+  const folder = join(options.output, own);
+  await makeFolder(options.output);
+  await requireOneJob(options.output, own, identityOf(model, inputs, options));
   await makeFolder(folder);
   const { lost, release } = await lockRun(folder, 'embed');
   const end = new AbortController();
@@ -97,6 +100,25 @@ export async function runBulkJob(model: Vlmo, inputs: BulkInputs, options: BulkO
     end.abort();
     await release();
   }
+}
+
+/** What must not change while a job goes on. */
+function identityOf(model: Vlmo, inputs: BulkInputs, options: BulkOptions): JobIdentity {
+  const { shard, format, partSize, version, id } = options;
+  const { kind, units, identity } = inputs;
+  return {
+    mome: version,
+    model: model.fingerprint,
+    width: model.config.width,
+    dtype: model.dtype,
+    inputs: identity,
+    kind,
+    units,
+    shard: `${shard.index}/${shard.count}`,
+    format,
+    partSize,
+    id,
+  };
 }
 
 class Job {
@@ -124,7 +146,10 @@ class Job {
 
   async run(): Promise<BulkResult> {
     const { begin, end } = unitsOf(this.#options.shard, this.#inputs.units);
-    let state = await openState(this.#folder, this.#identity(), { unit: begin, item: 0 });
+    let state = await openState(this.#folder, identityOf(this.#model, this.#inputs, this.#options), {
+      unit: begin,
+      item: 0,
+    });
     this.#checkErrors(state.errors);
     this.#shareBefore = this.#inputs.progress(begin, state.next, end);
     const writer = new PartWriter(this.#options.format);
@@ -137,24 +162,6 @@ class Job {
       await writer.close();
     }
     return { folder: this.#folder, state, rows: this.#rows, seconds: (performance.now() - this.#begun) / 1000 };
-  }
-
-  #identity(): JobIdentity {
-    const { shard, format, partSize, version, id } = this.#options;
-    const { kind, units, identity } = this.#inputs;
-    return {
-      mome: version,
-      model: this.#model.fingerprint,
-      width: this.#model.config.width,
-      dtype: this.#model.dtype,
-      inputs: identity,
-      kind,
-      units,
-      shard: `${shard.index}/${shard.count}`,
-      format,
-      partSize,
-      id,
-    };
   }
 
   /** Does parts until the inputs end or the job is stopped. */

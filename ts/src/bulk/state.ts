@@ -67,26 +67,57 @@ export async function openState(folder: string, job: JobIdentity, first: ShardSt
     );
     return { version: 1, job, parts: 0, rows: 0, errors: 0, next: first, done: false };
   }
-  const parsed = schema.safeParse(
-    await readJsonFile(path, 'the state of a job', { bytes: 2 ** 16, depth: 4, values: 100 }),
-  );
-  if (!parsed.success)
-    throw new MomeError('MOME_INVALID_FILE', `${path}: expected the state of a job, got other JSON`, {
-      cause: parsed.error,
-    });
-  const state = parsed.data;
-  const differences = differencesOf(state.job, job, '');
-  check(
-    differences.length === 0,
-    'MOME_INVALID_ARGUMENT',
-    `embed: expected the job that ${folder} holds, got another one; these differ: ${differences.slice(0, 8).join(', ')}`,
-  );
+  const state = await readState(path);
+  requireSame(folder, state.job, job);
   const there = new Set(parts);
   for (let part = 0; part < state.parts; part++) {
     const name = partFile(part, job.format);
     check(there.has(name), 'MOME_INVALID_FILE', `${folder}: expected ${name}, as ${stateName} says, found none`);
   }
   return state;
+}
+
+/**
+ * Shards in one output folder are of one job: of as many shards, and with the same model, inputs and options, as far as one of them tells.
+ *
+ * @throws MomeError `MOME_INVALID_ARGUMENT` for a folder that holds another job; `MOME_INVALID_FILE`
+ */
+export async function requireOneJob(output: string, own: string, job: JobIdentity): Promise<void> {
+  const ending = own.slice(own.indexOf('-of-'));
+  let isCompared = false;
+  for await (const name of namesIn(output)) {
+    if (name === own || !/^shard-\d{5}-of-\d{5}$/.test(name)) continue;
+    const path = join(output, name, stateName);
+    // All shards of one job are the same: one of them is compared, and one of another division is none of this job.
+    if ((isCompared && name.endsWith(ending)) || !(await exists(path))) continue;
+    check(
+      name.endsWith(ending),
+      'MOME_INVALID_ARGUMENT',
+      `embed: expected shards of one division in ${output}, got ${name} beside ${own}; take another output folder`,
+    );
+    isCompared = true;
+    const { job: other } = await readState(path);
+    requireSame(join(output, name), { ...other, shard: job.shard }, job);
+  }
+}
+
+async function readState(path: string): Promise<ShardState> {
+  const parsed = schema.safeParse(
+    await readJsonFile(path, 'the state of a job', { bytes: 2 ** 16, depth: 4, values: 100 }),
+  );
+  if (parsed.success) return parsed.data;
+  throw new MomeError('MOME_INVALID_FILE', `${path}: expected the state of a job, got other JSON`, {
+    cause: parsed.error,
+  });
+}
+
+function requireSame(folder: string, then: JobIdentity, now: JobIdentity): void {
+  const differences = differencesOf(then, now, '');
+  check(
+    differences.length === 0,
+    'MOME_INVALID_ARGUMENT',
+    `embed: expected the job that ${folder} holds, got another one; these differ: ${differences.slice(0, 8).join(', ')}`,
+  );
 }
 
 /** Writes a state, alone or together with the files of a part: all of them change or none does. */

@@ -219,6 +219,13 @@ describe('a bulk job', { timeout: 120_000 }, () => {
     await mkdir(other);
     await writeFile(join(other, 'a.png'), encoded.get('c.png')!);
     await refused(() => job([other], { output }), 'inputs');
+    // Another shard of another job, or of another division, is no shard of this one.
+    const two = join(folder, 'two-jobs');
+    await job([pictures], { output: two, shard: { index: 0, count: 2 } });
+    const second = { output: two, shard: { index: 1, count: 2 } };
+    await refused(() => job([pictures], { ...second, partSize: 5 }), 'partSize (4, now 5)');
+    await refused(() => job([pictures], { output: two, shard: { index: 1, count: 3 } }), 'shard-00000-of-00002');
+    expect((await job([pictures], second)).state.rows).toBe(5);
     await rm(join(shard, 'part-000001.parquet'));
     expect((await expectCode(() => job([pictures], { output }), 'MOME_INVALID_FILE')).message).toContain('part-000001');
     await writeFile(join(shard, '_job.json'), '{"version": 1}');
@@ -238,7 +245,7 @@ describe('a bulk job', { timeout: 120_000 }, () => {
       text += more;
       if (text.includes('mome: 3 parts')) child.kill('SIGKILL');
     });
-    await once(child, 'close');
+    await once(child, 'exit');
     const shard = join(output, 'shard-00000-of-00001');
     const left = await readdir(shard);
     const finished = left.filter((name) => name.endsWith('.parquet'));
