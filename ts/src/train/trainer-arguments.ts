@@ -216,7 +216,8 @@ export function takeBatch(batch: TrainingBatch, config: VlmoConfig, options: Tra
     );
     return values?.slice();
   };
-  const ownGroups = oneEach('groups', groups, options.groups ?? false);
+  // Pictures alone have no groups: there is no text that one of them would match.
+  const ownGroups = oneEach('groups', groups, (options.groups ?? false) && ofTexts.length > 0);
   const needsTruth = needs.some((each) => each.truth);
   const ownTruth = oneEach('truth', truth, needsTruth);
   check(

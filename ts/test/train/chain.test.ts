@@ -341,7 +341,7 @@ describe('a run', () => {
   it('learns from pictures alone without a vocabulary, and takes a patch tokenizer of its own sizes only', async () => {
     const phases = [{ objectives: ['mim'], steps: 2, learningRate: 1e-3 }];
     const { vocabulary: _, ...rest } = recipe;
-    const pictures = { ...rest, phases, groups: false, visualTokens: 3, augment: 'none' };
+    const pictures = { ...rest, phases, visualTokens: 3, augment: 'none' };
     const { output, run } = runner();
     await run(pictures);
     const patchTokenizer = join(output, 'patch-tokenizer.safetensors');
