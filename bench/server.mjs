@@ -25,6 +25,8 @@ const program = new Command()
   .option('--minutes <n>', 'of chaos', Number)
   .option('--rounds <n>', 'turns of both sides', Number)
   .option('--count <n>', 'requests', Number)
+  .option('--only <kinds...>', 'of throughput: texts, images, mixed')
+  .option('--runs-ahead <n>', 'of the server, in throughput and interactive', Number)
   .option('--cache <folder>', 'where the base model is kept', join(tmpdir(), 'mome-bench', 'server'))
   .option('--no-write', 'write no file')
   .parse();
@@ -38,7 +40,7 @@ const { title, measure } = await import(`./server/${part}.mjs`);
 const log = (text) => process.stderr.write(`${part}: ${text}\n`);
 const about = await describeMachine();
 log(`${title}; ${path ?? `${kind} model`}`);
-const { rows, passed } = await measure({ model, kind, ...given, log });
+const { passed, ...figures } = await measure({ model, kind, ...given, log });
 const result = {
   part,
   title,
@@ -49,7 +51,7 @@ const result = {
   versions: about.versions,
   options: given,
   passed,
-  rows,
+  ...figures,
 };
 if (write) writeResult(join(root, 'bench', 'results', `server-${part}-${kind}-${slugOf(about.machine)}.json`), result);
 process.stdout.write(`${printed(result)}\n`);

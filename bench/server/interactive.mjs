@@ -7,9 +7,9 @@ const requestsOfConnection = 16;
 export const title = 'latency of interactive texts beside bulk pictures, by one bulk run';
 export const bound = 1.5;
 
-export async function measure({ model, kind, seconds = kind === 'base' ? 240 : 30, log }) {
+export async function measure({ model, kind, runsAhead = 0, seconds = kind === 'base' ? 240 : 30, log }) {
   const images = kind === 'base' ? 4 : 16;
-  const host = await startHost({ model });
+  const host = await startHost({ model, options: { runsAhead } });
   const files = await pictureFiles(512);
   const bodies = (number) =>
     Array.from({ length: requestsOfConnection }, (_, i) => {

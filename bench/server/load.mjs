@@ -1,6 +1,7 @@
 /** What the benches of the server share: its process, inputs, generators of load, and its metrics. */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
+import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import autocannon from 'autocannon';
 import sharp from 'sharp';
@@ -20,15 +21,12 @@ export async function startHost({ model, options = {} }) {
   const child = fork(join(root, 'bench', 'server', 'host.mjs'), [JSON.stringify({ model, options })], {
     execArgv: ['--expose-gc'],
   });
-  const answer = async () => {
-    const [message] = await Promise.race([
-      once(child, 'message'),
-      once(child, 'exit').then(([code]) =>
-        Promise.reject(new Error(`expected the server to answer, it ended: ${code}`)),
-      ),
-    ]);
-    return message.result;
-  };
+  const ended = once(child, 'exit').then(([code]) => code);
+  const answer = () =>
+    new Promise((resolve, reject) => {
+      child.once('message', ({ result }) => resolve(result));
+      ended.then((code) => reject(new Error(`expected the server to answer, it ended with ${code}`)));
+    });
   const about = await answer();
   const ask = (message) => {
     child.send(message);
@@ -36,7 +34,7 @@ export async function startHost({ model, options = {} }) {
   };
   const end = async () => {
     child.send({ end: true });
-    await once(child, 'exit');
+    await ended;
   };
   return { ...about, child, ask, end };
 }
@@ -54,7 +52,8 @@ export const texts = (count, length) => Array.from({ length: count }, () => text
 export async function pictureFiles(count) {
   const raw = pictures(count, 1);
   const files = raw.map(({ data, width, height, channels }) =>
-    sharp(data, { raw: { width, height, channels } }).jpeg({ quality: 90 }).toBuffer(),
+    // Noise would make files several times as large as those of photographs.
+    sharp(data, { raw: { width, height, channels } }).blur(2).jpeg({ quality: 85 }).toBuffer(),
   );
   return (await Promise.all(files)).map((file) => file.toString('base64'));
 }
@@ -93,6 +92,7 @@ export async function generate({ url, path = '/v1/embed', seconds, connections, 
 export function steadyRate(answers, together = 20) {
   const times = answers.map(({ at }) => at).sort((a, b) => a - b);
   const first = times.findIndex((time) => time > times[0] + together);
+  if (first < 0) throw new Error(`expected answers of several runs, got ${times.length} together: measure longer`);
   const counted = times.length - first;
   return (1000 * counted) / (times.at(-1) - times[first - 1]);
 }
@@ -112,6 +112,35 @@ export function connection(url, path = '/v1/embed', headers = {}) {
     return { milliseconds: performance.now() - begun, status: response.statusCode, answer };
   };
   return { post, close: () => client.destroy() };
+}
+
+/** As `connection`, by bytes written to a socket: a client that takes next to no time itself. One request at a time. */
+export function bareConnection(url, path = '/v1/embed') {
+  const { hostname, port } = new URL(url);
+  const socket = createConnection({ host: hostname, port: Number(port), noDelay: true });
+  let received = '';
+  let done = () => {};
+  socket.setEncoding('latin1').on('data', (data) => {
+    received += data;
+    const head = received.indexOf('\r\n\r\n');
+    if (head < 0) return;
+    const length = Number(/content-length: (\d+)/i.exec(received)?.[1]);
+    if (received.length < head + 4 + length) return;
+    const answer = received;
+    received = '';
+    done(answer);
+  });
+  const post = async (body) => {
+    const begun = performance.now();
+    const answer = await new Promise((resolve) => {
+      done = resolve;
+      socket.write(
+        `POST ${path} HTTP/1.1\r\nhost: ${hostname}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+      );
+    });
+    return { milliseconds: performance.now() - begun, status: Number(answer.slice(9, 12)) };
+  };
+  return { post, close: () => socket.destroy() };
 }
 
 /** The metrics of a server: their values by name and labels as they stand there. */

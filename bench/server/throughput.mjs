@@ -18,12 +18,21 @@ const callsOf = {
 export const title = 'throughput through HTTP by that of direct calls';
 export const bound = 0.92;
 
-export async function measure({ model, kind, rounds = 5, seconds = kind === 'base' ? 10 : 4, log }) {
-  const host = await startHost({ model });
+export async function measure({
+  model,
+  kind,
+  runsAhead = 0,
+  only,
+  rounds = 5,
+  seconds = kind === 'base' ? 10 : 4,
+  log,
+}) {
+  const host = await startHost({ model, options: { runsAhead } });
   const files = await pictureFiles(512);
   const rows = [];
   try {
     for (const [name, [textCount, imageCount]] of Object.entries(itemsOf[kind])) {
+      if (only && !only.includes(name)) continue;
       for (const format of textCount > 0 && kind === 'shipped' ? ['base64', 'float'] : ['base64']) {
         const inputs = callsOf[kind][name];
         const ratios = [];

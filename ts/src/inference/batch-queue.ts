@@ -29,12 +29,14 @@ interface Own<T> {
 class Fair<T extends Queued> {
   readonly #clients = new Map<string, Own<T>>();
   size = 0;
+  rows = 0;
 
   add(item: T): void {
     const own = this.#clients.get(item.client) ?? { items: new Set(), rows: 0 };
     if (own.items.size === 0) this.#clients.set(item.client, own);
     own.items.add(item);
     own.rows += item.rows;
+    this.rows += item.rows;
     this.size++;
   }
 
@@ -43,6 +45,7 @@ class Fair<T extends Queued> {
     if (!own?.items.delete(item)) return false;
     if (own.items.size === 0) this.#clients.delete(item.client);
     own.rows -= item.rows;
+    this.rows -= item.rows;
     this.size--;
     return true;
   }
@@ -112,6 +115,12 @@ export class BatchQueue<T extends Queued> {
     return of(priority, rows) + (priority === 'bulk' ? of('interactive', Number.POSITIVE_INFINITY) : 0);
   }
 
+  /** Whether interactive items alone fill the next run, of at most `budget` token rows. */
+  isFull(budget: number): boolean {
+    const place = this.#nextPlace('interactive');
+    return place !== undefined && this.#waiting.interactive[families[place]!].rows >= budget;
+  }
+
   /** The next item whatever its family, for work that is done one by one. @param priority of these alone */
   shift(priority: Priority): T | undefined {
     const family = this.#nextFamily(priority);
@@ -150,11 +159,16 @@ export class BatchQueue<T extends Queued> {
 
   /** Families that wait take turns. */
   #nextFamily(priority: Priority): Family | undefined {
+    const place = this.#nextPlace(priority);
+    if (place === undefined) return undefined;
+    this.#turn = (place + 1) % families.length;
+    return families[place];
+  }
+
+  #nextPlace(priority: Priority): number | undefined {
     for (let i = 0; i < families.length; i++) {
-      const family = families[(this.#turn + i) % families.length]!;
-      if (this.#waiting[priority][family].size === 0) continue;
-      this.#turn = (this.#turn + i + 1) % families.length;
-      return family;
+      const place = (this.#turn + i) % families.length;
+      if (this.#waiting[priority][families[place]!].size > 0) return place;
     }
     return undefined;
   }

@@ -45,6 +45,8 @@ export class Scheduler {
   readonly #ahead: Record<Priority, number> = { interactive: 0, bulk: 0 };
   readonly #mostAhead: number;
   #active = 0;
+  /** When the last run ended. */
+  #ended = 0;
 
   constructor(runs: Runs, config: VlmoConfig, options: SchedulerOptions) {
     this.room = new Room(options.maxItems);
@@ -184,8 +186,17 @@ export class Scheduler {
         this.#prepare(entry);
       }
     }
-    while (this.#active <= this.#options.runsAhead && this.#ready.size > 0)
-      void this.#run(this.#ready.take(this.#runs.rowsPerRun));
+    while (this.#mayRun) void this.#run(this.#ready.take(this.#runs.rowsPerRun));
+  }
+
+  /**
+   * Whether the next run may be handed over. Where interactive items alone fill it, that is done while the run before it goes on: the engine
+   * then waits for nothing, and nobody goes first who would not have.
+   */
+  get #mayRun(): boolean {
+    const { runsAhead } = this.#options;
+    if (this.#active <= runsAhead) return this.#ready.size > 0;
+    return this.#active === runsAhead + 1 && this.#ready.isFull(this.#runs.rowsPerRun);
   }
 
   /** Counts an entry among those whose pictures are prepared ahead of their run, or no longer. */
@@ -223,19 +234,23 @@ export class Scheduler {
       entry.state = 'running';
       entry.run = run;
     }
+    const done = await doRun(this.#runs, entries[0]!.family, entries, run.stop.signal).then(
+      (results) => ({ results }),
+      (error: unknown) => ({ error }),
+    );
+    // Of a run that was handed over ahead the time begins where that of the run before it ended.
+    const now = performance.now();
+    const milliseconds = now - Math.max(begun, this.#ended);
+    this.#ended = now;
+    this.#active--;
     const rows = entries.reduce((sum, entry) => sum + entry.rows, 0);
-    let failed = false;
-    try {
-      const results = await doRun(this.#runs, entries[0]!.family, entries, run.stop.signal);
+    if ('results' in done) {
+      this.room.measure(entries.length, rows, this.#runs.rowsPerRun, milliseconds);
       // The next run begins before results are handed out: the engine waits for nobody.
-      this.#active--;
-      this.room.measure(entries.length, rows, this.#runs.rowsPerRun, performance.now() - begun);
       this.#pump();
-      for (const [i, entry] of entries.entries()) this.#deliver(entry, results[i]!);
-    } catch (error) {
-      failed = true;
-      this.#active--;
-      for (const entry of entries) this.#fail(entry, () => error);
+      for (const [i, entry] of entries.entries()) this.#deliver(entry, done.results[i]!);
+    } else {
+      for (const entry of entries) this.#fail(entry, () => done.error);
       this.#pump();
     }
     this.#options.onRun?.({
@@ -243,9 +258,9 @@ export class Scheduler {
       items: entries.length,
       rows,
       budget: this.#runs.rowsPerRun,
-      milliseconds: performance.now() - begun,
+      milliseconds,
       waited: entries.map(({ arrived }) => begun - arrived),
-      failed,
+      failed: 'error' in done,
     });
   }
 

@@ -115,6 +115,7 @@ export function readSome<T, Result>(
   values: readonly T[],
   read: (value: T, index: number) => Promise<Result>,
 ): Promise<Result[]> {
+  if (values.length === 0) return Promise.resolve([]);
   if (values.length === 1) return read(values[0]!, 0).then((result) => [result]);
   let hasFailed = false;
   return pLimit(readTogether).map(values, async (value, index) => {
@@ -131,10 +132,10 @@ export function readSome<T, Result>(
 const clients = new WeakMap<FastifyRequest, string>();
 const ends = new WeakMap<FastifyRequest, AbortSignal>();
 const noEnd = new AbortController().signal;
-/** Made once: every request ends with it. */
+/** Made once: a stack would be made for each. */
 const hasLeft = new Error('the client has left');
 
-/** Fires when a request has ended, answered or not. */
+/** Fires when a request has ended, unless its answer was a good one. */
 const endOf = (request: FastifyRequest): AbortSignal => ends.get(request) ?? noEnd;
 
 /** Notes by what a request is known as a client: runs are shared out evenly between clients. */
@@ -153,7 +154,8 @@ export function callOf(
   const engine = engines.get(fields.model);
   const release = raw.destroyed ? () => {} : engines.hold(engine);
   raw.once('close', () => {
-    stop.abort(hasLeft);
+    // After a good answer nothing of the request goes on.
+    if (!raw.writableFinished || raw.statusCode >= 400) stop.abort(hasLeft);
     release();
   });
   ends.set(request, stop.signal);

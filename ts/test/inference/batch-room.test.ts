@@ -44,6 +44,9 @@ it('counts rows before a call as clients take turns and bulk goes behind', () =>
   expect(queue.rowsBefore('interactive', 'new', 30)).toBe(30 + 20);
   expect(queue.rowsBefore('interactive', 'heavy', 30)).toBe(1000 + 20);
   expect(queue.rowsBefore('bulk', 'new', 30)).toBe(30 + 1020);
+  // Bulk items fill no run ahead of its time.
+  expect([queue.isFull(1020), queue.isFull(1021)]).toEqual([true, false]);
   for (const item of heavy) queue.delete(item);
+  expect(queue.isFull(21)).toBe(false);
   expect(queue.rowsBefore('interactive', 'heavy', 30)).toBe(20);
 });
