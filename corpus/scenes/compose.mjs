@@ -1,5 +1,6 @@
 /** Scenes: 2 to 6 drawings on a background, with everything that is true of them. */
 import { colourName, colourShares, colours, hasColour, mainColour, turnHue } from './colours.mjs';
+import { areAlike } from './kinds.mjs';
 
 /** Drawings of a scene at most, and at least. */
 export const most = 6;
@@ -49,16 +50,14 @@ export function composeScene(drawings, random, size) {
   return { pixels, size, background: background.name, objects: objects.map(({ shown: _, ...object }) => object) };
 }
 
-/** Different things; some of one kind, so that counts of kinds are more than one. */
+/** Things that no name could be mixed up of; some of one kind, so that counts of kinds are more than one. */
 function chooseDrawings(drawings, random, count) {
   const kind = random.pick(drawings).thing.kind;
   const chosen = [];
-  const nouns = new Set();
   for (let tries = 0; chosen.length < count && tries < 500; tries++) {
     const drawing = random.pick(drawings);
     const wanted = tries > 300 || drawing.thing.kind === kind || !random.chance(0.6);
-    if (!wanted || nouns.has(drawing.thing.noun)) continue;
-    nouns.add(drawing.thing.noun);
+    if (!wanted || chosen.some(({ thing }) => areAlike(thing.noun, drawing.thing.noun))) continue;
     chosen.push(drawing);
   }
   if (chosen.length < count)

@@ -86,3 +86,23 @@ export function withArticle(noun) {
   if (uncountable.test(noun)) return noun;
   return `${/^[aeio]|^u(?!nicorn)|^hour/.test(noun) ? 'an' : 'a'} ${noun}`;
 }
+
+/** Things of which one could be called by the name of another: a scene has one of them at most, and says nothing of the others. */
+const alike = `dog,poodle; fish,tropical fish,blowfish,shark; tree,palm tree,evergreen tree,potted plant; car,taxi,police car,racing car; truck,pickup truck,lorry,fire engine;
+  bus,minibus,trolleybus; train,locomotive,tram,monorail; ship,ferry,sailboat,speedboat,canoe; shoe,running shoe,high heel,boot,sandal; hat,top hat,cap;
+  bear,polar bear,panda,koala; sheep,ram,goat; cow,bison; house,hut; motorcycle,scooter,kick scooter; clover,shamrock,herb,seedling;
+  white flower,blossom,cherry blossom,rose,lotus,tulip,hibiscus,hyacinth,sunflower; rat,hamster,chipmunk; coat,lab coat; swimsuit,bikini; dress,kimono,sari;
+  beetle,ladybug,cockroach,cricket,ant; chicken,rooster,chick,turkey; duck,goose,swan; crocodile,lizard; ice cream,shaved ice; cupcake,birthday cake,shortcake,pie;
+  monkey,gorilla; pig,boar; deer,moose; elephant,mammoth; lion,tiger,leopard,cat; horse,donkey,unicorn,zebra; wolf,fox,dog,poodle; sushi,rice ball; taco,burrito,sandwich;
+  wine,cocktail,tropical drink; airplane,rocket; melon,watermelon; lemon,lime; pepper,tomato; mosquito,fly,bee; octopus,squid,jellyfish; crab,lobster,scorpion;
+  whale,dolphin,seal; guitar,banjo,violin; trumpet,trombone,saxophone; axe,pick; candy,lollipop; church,castle,temple,mosque,synagogue; dragon,dinosaur;
+  office building,hotel,hospital,bank,school,post office,factory; snake,worm; camel,llama; fondue,curry rice; lemon,tangerine; shorts,jeans; leafy green,salad,broccoli;
+  maple leaf,clover; raccoon,badger,skunk; dove,eagle,parrot; t shirt,coat`;
+const groups = alike.split(';').map((group) => group.split(',').map((noun) => noun.trim()));
+
+/** Whether two names could be said of one thing. */
+export const areAlike = (noun, other) =>
+  noun === other || groups.some((group) => group.includes(noun) && group.includes(other));
+
+/** All names in {@link areAlike}, for a check. */
+export const alikeNouns = groups.flat();

@@ -4,7 +4,7 @@
  */
 import { colours, hasColour } from './colours.mjs';
 import { countColour, countKind, objectAt, objectsBeside, placeOf } from './compose.mjs';
-import { kinds, withArticle } from './kinds.mjs';
+import { areAlike, kinds, withArticle } from './kinds.mjs';
 
 const kindNames = Object.keys(kinds);
 const colourNames = Object.keys(colours);
@@ -30,7 +30,7 @@ export function questionsAbout(scene, nouns, random) {
   const absent = () => {
     for (let tries = 0; tries < 50; tries++) {
       const noun = random.pick(nouns);
-      if (objects.every((object) => object.noun !== noun)) return noun;
+      if (!objects.some((object) => areAlike(object.noun, noun))) return noun;
     }
     return undefined;
   };

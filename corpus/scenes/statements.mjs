@@ -4,7 +4,7 @@
  */
 import { colours } from './colours.mjs';
 import { countColour, countKind } from './compose.mjs';
-import { kinds, withArticle } from './kinds.mjs';
+import { areAlike, kinds, withArticle } from './kinds.mjs';
 
 const numbers = [
   'no',
@@ -21,7 +21,14 @@ const numbers = [
   'eleven',
   'twelve',
 ];
-const has = (scene, noun) => scene.objects.some((object) => object.noun === noun);
+/** Whether a scene shows something, or undefined where it shows what could be called so. */
+function has({ objects }, noun) {
+  if (objects.some((object) => object.noun === noun)) return true;
+  return objects.some((object) => areAlike(object.noun, noun)) ? undefined : false;
+}
+/** Whether one of two is so, or both, where either may be unclear. */
+const either = (one, other) => (one || other ? true : one === false && other === false ? false : undefined);
+const both = (one, other) => (one === false || other === false ? false : one && other ? true : undefined);
 
 /** A count in words: "two animals". */
 function counted(count, kind) {
@@ -55,13 +62,13 @@ const templates = [
   }),
   ({ noun }) => ({
     sentence: `one of the pictures shows ${withArticle(noun)}`,
-    judge: (left, right) => has(left, noun) || has(right, noun),
+    judge: (left, right) => either(has(left, noun), has(right, noun)),
   }),
   ({ noun }) => ({ sentence: `the left picture shows ${withArticle(noun)}`, judge: (left) => has(left, noun) }),
   ({ noun, colour }) => ({
     sentence: `the right picture shows ${withArticle(noun)} on ${withArticle(colour)} background`,
-    judge: (_, right) => has(right, noun) && right.background === colour,
-    near: (_, right) => has(right, noun) || right.background === colour,
+    judge: (_, right) => both(has(right, noun), right.background === colour),
+    near: (_, right) => has(right, noun) === true || right.background === colour,
   }),
   ({ colour }) => ({
     sentence: `there is a ${colour} thing in both pictures`.replace('a orange', 'an orange'),

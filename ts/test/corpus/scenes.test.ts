@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { colourName, colourShares, colours, hasColour, mainColour, turnHue } from '../../../corpus/scenes/colours.mjs';
 import { composeScene, objectsBeside, placeOf, resample } from '../../../corpus/scenes/compose.mjs';
-import { kinds, thingOf, things, withArticle } from '../../../corpus/scenes/kinds.mjs';
+import { alikeNouns, areAlike, kinds, thingOf, things, withArticle } from '../../../corpus/scenes/kinds.mjs';
 import { Balance, questionsAbout, withoutPicture } from '../../../corpus/scenes/questions.mjs';
 import { statementsAbout } from '../../../corpus/scenes/statements.mjs';
 import { createRandom } from '../../src/train/random.ts';
@@ -81,7 +81,8 @@ describe('scenes', () => {
     for (const scene of scenesOf(1, 100)) {
       expect(scene.objects.length).toBeGreaterThanOrEqual(2);
       expect(scene.objects.length).toBeLessThanOrEqual(6);
-      expect(new Set(scene.objects.map(({ noun }) => noun)).size).toBe(scene.objects.length);
+      for (const a of scene.objects)
+        for (const b of scene.objects) if (a !== b) expect(areAlike(a.noun, b.noun), `${a.noun} ${b.noun}`).toBe(false);
       expect(wrongColours(scene)).toEqual([]);
       const names = Array.from({ length: 144 }, (_, i) => nameAt(scene, (i % 12) / 12, Math.floor(i / 12) / 12));
       expect(names).toContain(scene.background);
@@ -269,6 +270,16 @@ describe('statements', () => {
 });
 
 describe('things', () => {
+  it('could be called by the name of another where a list says so', () => {
+    expect(alikeNouns.filter((noun) => !nouns.includes(noun))).toEqual([]);
+    expect([
+      areAlike('dog', 'poodle'),
+      areAlike('poodle', 'wolf'),
+      areAlike('dog', 'dog'),
+      areAlike('dog', 'car'),
+    ]).toEqual([true, true, true, false]);
+  });
+
   it('are named in one way, and by names that mean them in sets of icons', () => {
     expect(new Set(nouns).size).toBe(nouns.length);
     // Answers are compared in one spelling, and lists of answers have that one.
