@@ -16,6 +16,7 @@ const steps = [
   ['native format', ['scripts/format-native.mjs']],
   ['types', [binary('typescript', 'bin/tsc'), '--noEmit']],
   ['layers', ['scripts/check-layers.mjs']],
+  ['licences', ['scripts/check-licences.mjs']],
   ['native build', ['scripts/build-addon.mjs', '--tests']],
   ['native tests', null, ['ctest', '--test-dir', 'build', '--parallel', '2', '--output-on-failure']],
   ['bench dependencies', ['scripts/setup.mjs', '--bench']],

@@ -1,13 +1,13 @@
-/** Bodies of requests: JSON read in pieces, forms with files, and their check against a schema. */
+/** Bodies of requests: JSON read in pieces, or forms, and their check against a schema. */
 import { isAscii, isUtf8 } from 'node:buffer';
 import type { Readable } from 'node:stream';
-import type { BusboyFileStream } from '@fastify/busboy';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
-import { joined, streamBytes } from '../image/bytes.ts';
+import { joined } from '../image/bytes.ts';
 import { MomeError } from '../runtime/errors.ts';
 import { parseJson } from '../runtime/json.ts';
 import { HttpError } from './errors.ts';
+import { type Form, formOf } from './form.ts';
 import type { ServerLimits } from './options.ts';
 
 /** Bytes of a body that `JSON.parse` takes, whatever it holds, in a few milliseconds. */
@@ -17,19 +17,6 @@ const depth = 32;
 const values = 2 ** 17;
 /** Most escapes of one text: base64 of some languages has one for each slash. */
 const escapes = 2 ** 17;
-
-/** Fields of a form; files stand as names that no client can give to JSON. */
-export interface Form {
-  /** All values of the fields of these names, in the order in which they came. */
-  all(...names: readonly string[]): string[] | undefined;
-  one(...names: readonly string[]): string | undefined;
-  number(name: string): number | undefined;
-}
-
-const formFiles = new WeakMap<FastifyRequest, ReadonlyMap<string, Buffer>>();
-
-/** The file of a form that a picture of the body stands for. */
-export const fileOf = (request: FastifyRequest, name: string): Buffer | undefined => formFiles.get(request)?.get(name);
 
 /** Parses the JSON of bodies while other events run. */
 export function addJsonParser(app: FastifyInstance, limits: ServerLimits): void {
@@ -93,7 +80,9 @@ export async function bodyOf<T extends z.ZodType>(
   let body = request.body;
   if (request.isMultipart()) {
     if (!fromForm) throw new HttpError(415, 'UNSUPPORTED_MEDIA_TYPE', 'expected application/json, got a form');
-    body = fromForm(await formOf(request, limits));
+    const form = await formOf(request, limits);
+    body = fromForm(form);
+    form.requireKnown();
   }
   return checked(schema, body);
 }
@@ -104,7 +93,8 @@ export function checked<T extends z.ZodType>(schema: T, body: unknown): z.output
   if (parsed.success) return parsed.data;
   const issue = deepest(parsed.error.issues[0]!);
   const param = issue.path.map(String).join('.');
-  const message = `${param === '' ? 'body' : param}: ${issue.message}`.slice(0, 500);
+  const reason = isMissing(body, issue.path) ? 'expected a value, got none' : issue.message;
+  const message = `${param === '' ? 'body' : param}: ${reason}`.slice(0, 500);
   const isTooLong = issue.code === 'too_big' && (issue.origin === 'array' || issue.origin === 'string');
   throw new HttpError(
     isTooLong ? 413 : 422,
@@ -112,6 +102,13 @@ export function checked<T extends z.ZodType>(schema: T, body: unknown): z.output
     message,
     param || undefined,
   );
+}
+
+/** Whether a body has nothing at a place. */
+function isMissing(body: unknown, path: readonly PropertyKey[]): boolean {
+  let value = body;
+  for (const key of path) value = typeof value === 'object' && value !== null ? Reflect.get(value, key) : undefined;
+  return value === undefined;
 }
 
 interface Issue {
@@ -134,75 +131,6 @@ function deepest(issue: Issue): Issue {
   const none: Issue = { path: [], message: issue.message, code: 'invalid_type' };
   const best = inner.reduce((a, b) => (depthOf(b) > depthOf(a) ? b : a), none);
   return { ...best, path: [...issue.path, ...best.path] };
-}
-
-/** Reads a form. @throws HttpError 400 for what is none, 413 */
-async function formOf(request: FastifyRequest, limits: ServerLimits): Promise<Form> {
-  try {
-    return await readForm(request, limits);
-  } catch (error) {
-    // The parser of forms has errors of its own, some with a status.
-    if (error instanceof HttpError || typeof (error as { statusCode?: unknown }).statusCode === 'number') throw error;
-    const reason = error instanceof Error ? error.message.slice(0, 200) : '';
-    throw new HttpError(400, 'INVALID_FORM', `expected multipart/form-data, got something else: ${reason}`);
-  }
-}
-
-async function readForm(request: FastifyRequest, limits: ServerLimits): Promise<Form> {
-  const fields = new Map<string, string[]>();
-  const files = new Map<string, Buffer>();
-  formFiles.set(request, files);
-  let bytes = 0;
-  const add = (name: string, value: string, length: number) => {
-    bytes += length;
-    if (bytes > limits.bodyBytes) throw tooLarge(limits.bodyBytes);
-    const known = fields.get(name);
-    if (known) known.push(value);
-    else fields.set(name, [value]);
-  };
-  const parts = request.parts({
-    limits: {
-      fileSize: limits.pictureBytes,
-      files: limits.items,
-      fields: 2 * limits.items + 16,
-      parts: 3 * limits.items + 16,
-      fieldSize: 4 * limits.textLength,
-      fieldNameSize: 100,
-    },
-  });
-  for await (const part of parts) {
-    if (part.type === 'field') {
-      if (part.fieldnameTruncated || part.valueTruncated) throw tooLarge(4 * limits.textLength);
-      add(part.fieldname, String(part.value), Buffer.byteLength(String(part.value)));
-      continue;
-    }
-    const file = await fileBytes(part.fieldname, part.file, limits);
-    const name = `\0file ${files.size}`;
-    files.set(name, file);
-    add(part.fieldname, name, file.length);
-  }
-  const all = (...names: readonly string[]) => {
-    const found = names.flatMap((name) => fields.get(name) ?? []);
-    return found.length === 0 ? undefined : found;
-  };
-  const one = (...names: readonly string[]) => {
-    const found = all(...names);
-    if (found && found.length > 1)
-      throw new HttpError(422, 'MOME_INVALID_ARGUMENT', `${names[0]}: expected one, got ${found.length}`, names[0]);
-    return found?.[0];
-  };
-  const number = (name: string) => {
-    const text = one(name);
-    return text === undefined ? undefined : Number(text);
-  };
-  return { all, one, number };
-}
-
-/** The bytes of a file of a form. @throws HttpError 413 */
-async function fileBytes(name: string, file: BusboyFileStream, { pictureBytes }: ServerLimits): Promise<Buffer> {
-  const bytes = await streamBytes(name, file);
-  if (file.truncated) throw tooLarge(pictureBytes);
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 const tooLarge = (bytes: number) => new HttpError(413, 'MOME_TOO_LARGE', `expected at most ${bytes} bytes, got more`);

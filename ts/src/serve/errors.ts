@@ -79,7 +79,15 @@ export function failureOf(error: unknown): Failure {
   }
   const { statusCode, code, message } = error as { statusCode?: unknown; code?: unknown; message?: unknown };
   if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500)
-    return { status: statusCode, code: codeOfStatus(statusCode, code), message: String(message), param: null };
+    return {
+      status: statusCode,
+      code: codeOfStatus(statusCode, code),
+      message:
+        code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE'
+          ? 'expected a body of type application/json, or multipart/form-data where a route takes forms, got another type'
+          : String(message),
+      param: null,
+    };
   if (statusCode === 503)
     return { status: 503, code: 'DRAINING', message: 'the server is ending', param: null, retryAfterMs: retryLater };
   return { status: 500, code: 'MOME_INTERNAL', message: 'the server failed; its log says why', param: null };

@@ -43,7 +43,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context): void {
         model: form.one('model'),
         priority: form.one('priority'),
         texts: form.all('texts', 'text'),
-        images: form.all('images', 'image'),
+        images: form.pictures(['images', 'image']),
         encoding_format: form.one('encoding_format'),
       }));
       const { engine, options } = callOf(context, request, reply, body);
@@ -79,7 +79,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context): void {
       const body = await bodyOf(request, match, limits, (form) => ({
         model: form.one('model'),
         priority: form.one('priority'),
-        images: form.all('images', 'image'),
+        images: form.pictures(['images', 'image']),
         texts: form.all('texts', 'text'),
       }));
       const { engine, options } = callOf(context, request, reply, body);
@@ -107,7 +107,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context): void {
       const body = await bodyOf(request, answer, limits, (form) => ({
         model: form.one('model'),
         priority: form.one('priority'),
-        image: form.one('image'),
+        image: form.picture('image', 'images'),
         question: form.one('question'),
         k: form.number('k'),
       }));
@@ -126,7 +126,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context): void {
       const body = await bodyOf(request, reason, limits, (form) => ({
         model: form.one('model'),
         priority: form.one('priority'),
-        images: form.all('images', 'image'),
+        images: form.pictures(['images', 'image']),
         statement: form.one('statement'),
       }));
       const { engine, options } = callOf(context, request, reply, body);
@@ -146,7 +146,7 @@ export function addOwnRoutes(app: FastifyInstance, context: Context): void {
       const body = await bodyOf(request, fillMask, limits, (form) => ({
         model: form.one('model'),
         priority: form.one('priority'),
-        image: form.one('image'),
+        image: form.picture('image', 'images'),
         text: form.one('text'),
         k: form.number('k'),
       }));
@@ -176,7 +176,7 @@ function addSearchRoute(app: FastifyInstance, context: Context): void {
     const body = await bodyOf(request, search, limits, (form) => ({
       priority: form.one('priority'),
       text: form.one('text'),
-      image: form.one('image'),
+      image: form.picture('image', 'images'),
       k: form.number('k'),
       rerank: form.number('rerank'),
     }));

@@ -6,6 +6,7 @@ import type { BatchedOptions } from '../inference/vlmo.ts';
 import { type Context, pictureOf, pictureSchema, readSome, textSchema } from './call.ts';
 import type { ServedEngine } from './engines.ts';
 import { HttpError } from './errors.ts';
+import { isFileName } from './form.ts';
 import type { ServerLimits } from './options.ts';
 import { requireItems } from './own-routes.ts';
 
@@ -42,7 +43,7 @@ export async function partOf(
 ): Promise<Part> {
   const { limits } = context;
   if (typeof value === 'string') {
-    const isPicture = isDataUrl(value.slice(0, 64)) || value.startsWith('\0file ');
+    const isPicture = isDataUrl(value.slice(0, 64)) || isFileName(value);
     if (isPicture) return { image: await pictureOf(context, request, value, param) };
     if (value.length > limits.textLength)
       throw new HttpError(

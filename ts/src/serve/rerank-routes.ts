@@ -2,9 +2,10 @@
 import { randomUUID } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { bodyOf, type Form } from './body.ts';
+import { bodyOf } from './body.ts';
 import { type Context, callOf, common, listSchema, textSchema } from './call.ts';
 import { type Dialect, setDialect } from './errors.ts';
+import { type Form, isFileName } from './form.ts';
 import { requireItems } from './own-routes.ts';
 import { type DocumentField, documentSchema, ranked } from './rank.ts';
 import { rowsAsJson, shortened } from './rows.ts';
@@ -32,9 +33,11 @@ export function addRerankRoutes(app: FastifyInstance, context: Context): void {
   const fromForm = (form: Form) => ({
     model: form.one('model'),
     priority: form.one('priority'),
-    query: form.one('query'),
-    documents: form.all('documents', 'document'),
+    query: form.either('query'),
+    documents: form.pictures(documentFields, ['query']),
     top_n: form.number('top_n'),
+    return_documents: form.flag('return_documents'),
+    raw_scores: form.flag('raw_scores'),
   });
 
   /** Our own and Jina's, which are one: ours gives more of each result. */
@@ -130,6 +133,9 @@ function addEmbedOfTei(app: FastifyInstance, context: Context): void {
   });
 }
 
+/** How people call the fields of documents in a form. */
+const documentFields = ['documents', 'document', 'images', 'image', 'texts', 'text'];
+
 const now = () => Math.floor(Date.now() / 1000);
 
 /** Texts are billed by words elsewhere; here a unit is a document. */
@@ -138,5 +144,5 @@ const usageOf = (documents: number) => ({ prompt_tokens: documents, total_tokens
 /** A document as a result shows it: files of a form stay where they came from. */
 function shown(document: DocumentField): object {
   if (typeof document !== 'string') return document;
-  return document.startsWith('\0file ') ? {} : { text: document };
+  return isFileName(document) ? {} : { text: document };
 }

@@ -81,9 +81,17 @@ export async function createServer(
   app.setValidatorCompiler(() => (value) => ({ value })); // bodies are checked where they are read: forms as well
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));
   app.setErrorHandler(answerError);
-  app.setNotFoundHandler((request, reply) =>
-    answerError(new HttpError(404, 'ROUTE_NOT_FOUND', 'expected a route of this server, got another'), request, reply),
-  );
+  app.setNotFoundHandler((request, reply) => {
+    const url = request.url.split('?', 1)[0]!;
+    const allowed = (['GET', 'POST'] as const).filter((method) => app.findRoute({ method, url }) !== null);
+    const wrongMethod = `expected the method ${allowed.join(' or ')} for this route, got ${request.method}`;
+    if (allowed.length > 0) reply.header('allow', allowed.join(', '));
+    const error =
+      allowed.length > 0
+        ? new HttpError(405, 'METHOD_NOT_ALLOWED', wrongMethod)
+        : new HttpError(404, 'ROUTE_NOT_FOUND', 'expected a route of this server, got another');
+    answerError(error, request, reply);
+  });
   addJsonParser(app, limits);
   // First of all, so that refusals have these headers too.
   const safe = await securityHeaders();
