@@ -29,6 +29,7 @@ export {
   BatcherRequest,
   type BatcherState,
   type CallOptions,
+  type CallStage,
   type Embeddings,
   type ImageInput,
   type LoadOptions,

@@ -1,4 +1,4 @@
-/** `mome serve`: models behind HTTP. */
+/** `mome serve`: models behind HTTP and gRPC. */
 import { readFile } from 'node:fs/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type LoadOptions, Vlmo } from '../inference/vlmo.ts';
@@ -14,6 +14,7 @@ interface ServeFlags extends Omit<ModelFlags, 'model'> {
   readonly model?: readonly string[];
   readonly host: string;
   readonly port: number;
+  readonly grpcPort?: number;
   readonly index?: string;
   readonly apiKeyFile?: string;
   readonly cors?: readonly string[];
@@ -74,6 +75,11 @@ export function addServe(program: Command): void {
   command.addOption(option('--host <address>', 'address to listen at', 'HOST').default('127.0.0.1'));
   number('--port <n>', 'port; 0 takes a free one', 'PORT', 8080, portNumber);
   command.addOption(
+    option('--grpc-port <n>', 'port of the Open Inference Protocol over gRPC; default: none', 'GRPC_PORT').argParser(
+      portNumber,
+    ),
+  );
+  command.addOption(
     option('--index <file>', 'index of "mome search" for /v1/search, made with the first model', 'INDEX'),
   );
   command.addOption(
@@ -132,6 +138,8 @@ async function serve(flags: ServeFlags): Promise<void> {
   const index = flags.index === undefined ? undefined : await SearchIndex.open(first, flags.index);
   const server = await createServer(models, { ...options, ...(index && { index }) });
   const address = await server.listen({ host: flags.host, port: flags.port });
+  if (flags.grpcPort !== undefined)
+    note(`listening for gRPC at ${await server.listenGrpc({ host: flags.host, port: flags.grpcPort })}`);
   note(`listening at ${address}; models: ${named.map(({ name }) => name).join(', ')}`);
   process.off('SIGINT', stopLoading).off('SIGTERM', stopLoading);
   await new Promise<void>((ended) => {

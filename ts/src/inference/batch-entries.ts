@@ -9,6 +9,7 @@ import type { CallEnd } from './batch-end.ts';
 import { type QueuedPicture, QueuedPictures } from './batch-pictures.ts';
 import type { Family, Priority, Queued } from './batch-queue.ts';
 import type { RunItem } from './batch-run.ts';
+import type { CallStage, CallStages } from './batch-stages.ts';
 import type { PictureSource } from './pictures.ts';
 
 /** One item of a call. */
@@ -30,6 +31,8 @@ export interface Asking {
   readonly end: CallEnd;
   /** When its time is over, by `performance.now()`. */
   readonly deadline: number;
+  /** Is told each stage of the call when it ends. */
+  readonly onStage?: ((stage: CallStage) => void) | undefined;
 }
 
 /** A call under way. */
@@ -37,6 +40,7 @@ export interface Group extends Asking {
   readonly results: Float32Array[];
   left: number;
   readonly entries: Set<Entry>;
+  readonly stages: CallStages | undefined;
   readonly resolve: (results: Float32Array[]) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -56,6 +60,8 @@ export interface Entry extends Queued, RunItem {
   readonly key: string | undefined;
   waiters: Waiter[];
   readonly arrived: number;
+  /** When its pictures had been prepared. */
+  readyAt: number;
   /** Whether its pictures are prepared, or being so, ahead of its run. */
   isAhead: boolean;
   state: 'unprepared' | 'preparing' | 'ready' | 'running' | 'done';
@@ -64,6 +70,7 @@ export interface Entry extends Queued, RunItem {
 
 /** A run on the engine. */
 export interface ActiveRun {
+  readonly begun: number;
   /** Items that somebody still wants. */
   wanted: number;
   readonly stop: AbortController;
@@ -115,6 +122,7 @@ export class Entries {
 
   #entryOf({ priority, client }: Asking, item: WantedItem, pictures: readonly QueuedPicture[]): Entry {
     const text = item.ids?.length ?? 0;
+    const now = performance.now();
     return {
       family: item.family,
       priority,
@@ -125,7 +133,8 @@ export class Entries {
       positions: item.positions ?? [],
       key: keyOf(item, pictures),
       waiters: [],
-      arrived: performance.now(),
+      arrived: now,
+      readyAt: now,
       isAhead: false,
       state: 'unprepared',
     };

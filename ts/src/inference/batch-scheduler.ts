@@ -8,6 +8,7 @@ import { type ActiveRun, type Asking, Entries, type Entry, type Group, type Want
 import { BatchQueue, type Family, type Priority, priorities } from './batch-queue.ts';
 import { Room } from './batch-room.ts';
 import { doRun } from './batch-run.ts';
+import { CallStages } from './batch-stages.ts';
 import type { Runs } from './runs.ts';
 
 /** A run that has ended, for whoever measures. */
@@ -86,6 +87,7 @@ export class Scheduler {
         results,
         left: wanted.length,
         entries: new Set(),
+        stages: asking.onStage && new CallStages(asking.onStage),
         resolve: (done) => {
           ended();
           resolve(done);
@@ -93,6 +95,7 @@ export class Scheduler {
         reject: (error) => {
           ended();
           reject(error);
+          group.stages?.broke([...group.entries], error);
           this.#leave(group);
         },
       };
@@ -129,6 +132,7 @@ export class Scheduler {
       entry.state = 'ready';
       this.#ready.add(entry);
     } else this.#unprepared.add(entry);
+    group.stages?.joined(entry);
   }
 
   /** Somebody at a screen wants what a bulk call has brought. */
@@ -209,12 +213,15 @@ export class Scheduler {
   #prepare(entry: Entry): void {
     entry.state = 'preparing';
     this.#setAhead(entry, true);
+    for (const { group } of entry.waiters) group.stages?.decoding();
     const call = entry.waiters[0]!.group;
     const done = entry.pictures.map((picture) => picture.prepare(this.#imageSize, call, this.#options.maxPixels));
     Promise.all(done).then(
       () => {
         if (entry.state !== 'preparing') return;
         entry.state = 'ready';
+        entry.readyAt = performance.now();
+        for (const { group } of entry.waiters) group.stages?.decoded();
         this.#ready.add(entry);
         this.#pump();
       },
@@ -228,7 +235,7 @@ export class Scheduler {
   async #run(entries: readonly Entry[]): Promise<void> {
     this.#active++;
     const begun = performance.now();
-    const run: ActiveRun = { wanted: entries.length, stop: new AbortController() };
+    const run: ActiveRun = { begun, wanted: entries.length, stop: new AbortController() };
     for (const entry of entries) {
       this.#setAhead(entry, false);
       entry.state = 'running';
@@ -244,16 +251,7 @@ export class Scheduler {
     this.#ended = now;
     this.#active--;
     const rows = entries.reduce((sum, entry) => sum + entry.rows, 0);
-    if ('results' in done) {
-      this.room.measure(entries.length, rows, this.#runs.rowsPerRun, milliseconds);
-      // The next run begins before results are handed out: the engine waits for nobody.
-      this.#pump();
-      for (const [i, entry] of entries.entries()) this.#deliver(entry, done.results[i]!);
-    } else {
-      for (const entry of entries) this.#fail(entry, () => done.error);
-      this.#pump();
-    }
-    this.#options.onRun?.({
+    const report: RunReport = {
       family: entries[0]!.family,
       items: entries.length,
       rows,
@@ -261,7 +259,19 @@ export class Scheduler {
       milliseconds,
       waited: entries.map(({ arrived }) => begun - arrived),
       failed: 'error' in done,
-    });
+    };
+    if ('results' in done) {
+      this.room.measure(entries.length, rows, this.#runs.rowsPerRun, milliseconds);
+      // The next run begins before results are handed out: the engine waits for nobody.
+      this.#pump();
+      tellRun(entries, now, report);
+      for (const [i, entry] of entries.entries()) this.#deliver(entry, done.results[i]!);
+    } else {
+      tellRun(entries, now, report, done.error);
+      for (const entry of entries) this.#fail(entry, () => done.error);
+      this.#pump();
+    }
+    this.#options.onRun?.(report);
   }
 
   #deliver(entry: Entry, result: Float32Array): void {
@@ -274,4 +284,17 @@ export class Scheduler {
       if (--group.left === 0) group.resolve(group.results);
     }
   }
+}
+
+/** Tells the calls that a run has served, those that are traced. */
+function tellRun(entries: readonly Entry[], ended: number, report: RunReport, error?: unknown): void {
+  const own = new Map<CallStages, Entry[]>();
+  for (const entry of entries)
+    for (const { group } of entry.waiters) {
+      if (!group.stages) continue;
+      const items = own.get(group.stages) ?? [];
+      own.set(group.stages, items);
+      if (items.at(-1) !== entry) items.push(entry);
+    }
+  for (const [stages, items] of own) stages.ran(items, ended - report.milliseconds, ended, report, error);
 }

@@ -10,6 +10,7 @@ import { CallEnd, deadlinePassed } from './batch-end.ts';
 import type { Asking, WantedItem } from './batch-entries.ts';
 import { type Priority, priorities } from './batch-queue.ts';
 import { type RunReport, Scheduler } from './batch-scheduler.ts';
+import type { CallStage } from './batch-stages.ts';
 import { type Fusion, matchProbability } from './fused-score.ts';
 import { answersOf, maskPositions, masksOf, secondProbability } from './logits.ts';
 import type { ImageInput, PictureSource } from './pictures.ts';
@@ -18,7 +19,7 @@ import type { AnswerCandidate, CallOptions, Embeddings, MaskCandidates, Ranked, 
 import { rerankKinds } from './results.ts';
 import type { Runs } from './runs.ts';
 
-export type { Priority, RunReport };
+export type { CallStage, Priority, RunReport };
 
 export interface BatcherOptions {
   /** Items of all calls that may be under way; default 2048. A call beyond is refused with `MOME_OVERLOADED`. */
@@ -43,6 +44,8 @@ export interface BatchedOptions {
   readonly priority?: Priority;
   /** Clients share runs evenly; default: all calls without are of one client. */
   readonly client?: string;
+  /** Called with each stage of the call when it ends, for traces. */
+  readonly onStage?: (stage: CallStage) => void;
 }
 
 export interface BatchedTopOptions extends BatchedOptions {
@@ -67,11 +70,13 @@ const callKinds: Kinds<BatchedOptions> = {
   timeout: kinds.count,
   priority: oneOf(priorities),
   client: kinds.text,
+  onStage: kinds.callback,
 };
 const requestKinds: Kinds<RequestOptions> = {
   timeout: callKinds.timeout,
   priority: callKinds.priority,
   client: callKinds.client,
+  onStage: callKinds.onStage,
 };
 const topKinds: Kinds<BatchedTopOptions> = { ...callKinds, k: kinds.count };
 const rerankOptionKinds: Kinds<BatchedRerankOptions> = {
@@ -293,7 +298,7 @@ export class Batcher {
     count: number,
     work: (asking: Asking) => Promise<T>,
   ): Promise<T> {
-    const { signal, timeout, priority = 'interactive', client = '' } = takeOptions(where, options, callKinds);
+    const { signal, timeout, priority = 'interactive', client = '', onStage } = takeOptions(where, options, callKinds);
     check(!this.#closed, 'MOME_DISPOSED', `${where}: expected an open queue, got one that was closed`);
     check(!this.#runs.disposed, 'MOME_DISPOSED', `${where}: expected a live model, got one that was disposed`);
     const { room } = this.#scheduler;
@@ -307,7 +312,7 @@ export class Batcher {
     else signal?.addEventListener('abort', aborted, { once: true });
     try {
       end.throwIfOver();
-      return await work({ where, priority, client, end, deadline });
+      return await work({ where, priority, client, end, deadline, onStage });
     } catch (error) {
       end.throwIfOver(); // whatever the preparation made of it
       throw error;

@@ -49,6 +49,7 @@ export type {
   BatchedTopOptions,
   BatcherOptions,
   BatcherState,
+  CallStage,
   Priority,
   RequestOptions,
   RunReport,

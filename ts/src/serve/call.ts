@@ -9,6 +9,7 @@ import { HttpError } from './errors.ts';
 import { fileOf } from './form.ts';
 import type { HeldBytes } from './held-bytes.ts';
 import type { ServerLimits } from './options.ts';
+import { traceOf } from './tracing.ts';
 import type { PictureFetcher } from './url-fetch.ts';
 
 /** Pictures of one request that are read at the same time. */
@@ -162,6 +163,7 @@ export function callOf(
   const { 'x-priority': priority } = request.headers;
   const timeout = timeoutOf(request, limits);
   const begun = performance.now();
+  const traced = traceOf(request);
   const options: BatchedOptions = {
     signal: stop.signal,
     /** What is left: reading pictures takes time too. */
@@ -170,6 +172,7 @@ export function callOf(
     },
     priority: fields.priority ?? (priority === 'bulk' ? 'bulk' : 'interactive'),
     client: clients.get(request) ?? request.ip,
+    ...(traced && { onStage: traced.stagesOf(engine.name) }),
   };
   return { engine, options };
 }

@@ -1,6 +1,7 @@
 /** Errors as HTTP knows them: status, headers, and a body in the words that the clients of a route read. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type ErrorCode, MomeError, OverloadedError } from '../runtime/errors.ts';
+import { traceOf } from './tracing.ts';
 
 /** An error that is about the request and not about a model. */
 export class HttpError extends Error {
@@ -133,6 +134,7 @@ export const setDialect = (request: FastifyRequest, dialect: Dialect): void => v
 /** Answers an error. */
 export function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const failure = failureOf(error);
+  traceOf(request)?.failed(error, failure);
   if (failure.status >= 500 && failure.status !== 503 && failure.status !== 504)
     request.log.error({ err: error }, 'request failed');
   else {

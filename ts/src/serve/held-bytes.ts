@@ -1,10 +1,9 @@
-/** The bytes that all requests under way hold together. */
-import type { FastifyRequest } from 'fastify';
+/** The bytes that all requests under way hold together, whatever protocol brings them. */
 import { HttpError } from './errors.ts';
 
 export class HeldBytes {
   readonly #most: number;
-  readonly #of = new WeakMap<FastifyRequest, number>();
+  readonly #of = new WeakMap<object, number>();
   #together = 0;
 
   constructor(most: number) {
@@ -12,12 +11,12 @@ export class HeldBytes {
   }
 
   /** Begins to count what a request holds. */
-  open(request: FastifyRequest): void {
+  open(request: object): void {
     this.#of.set(request, 0);
   }
 
   /** Counts bytes of a request until it ends. @throws HttpError 429 where there is no room for them */
-  add(request: FastifyRequest, bytes: number): void {
+  add(request: object, bytes: number): void {
     const held = this.#of.get(request);
     if (held === undefined) return; // it has ended
     this.#of.set(request, held + bytes);
@@ -31,7 +30,7 @@ export class HeldBytes {
   }
 
   /** Gives back what a request holds: it has ended. @returns bytes */
-  close(request: FastifyRequest): number {
+  close(request: object): number {
     const held = this.#of.get(request) ?? 0;
     this.#of.delete(request);
     this.#together -= held;

@@ -41,7 +41,10 @@ export class Metrics {
           for (const engine of engines()) this.set({ engine: engine.name }, of(engine));
         },
       });
-    this.#requests = counter('mome_requests_total', 'Requests by route and HTTP status.', ['route', 'status']);
+    this.#requests = counter('mome_requests_total', 'Requests by route and status, of HTTP or gRPC.', [
+      'route',
+      'status',
+    ]);
     this.#duration = histogram('mome_request_duration_seconds', 'From head to answer.', ['route'], seconds);
     this.#runs = counter('mome_runs_total', 'Runs of an engine.', ['engine', 'family', 'outcome']);
     this.#items = counter('mome_items_total', 'Items that runs have done.', ['engine', 'family']);
@@ -91,8 +94,8 @@ export class Metrics {
     });
   }
 
-  /** Counts a request that was answered. */
-  request(route: string, status: number, milliseconds: number): void {
+  /** Counts a request that was answered. @param status of HTTP, or the name of one of gRPC */
+  request(route: string, status: number | string, milliseconds: number): void {
     this.#requests.inc({ route, status });
     this.#duration.observe({ route }, milliseconds / 1000);
   }

@@ -2,59 +2,31 @@
 import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import type { BatchedOptions } from '../inference/vlmo.ts';
 import { bytesOfStream, checked, jsonOf } from './body.ts';
-import { type Context, callOf, pictureOf, readSome } from './call.ts';
+import { type Context, callOf, pictureOf } from './call.ts';
 import type { ServedEngine } from './engines.ts';
 import { type Dialect, HttpError } from './errors.ts';
-import { requireItems } from './own-routes.ts';
+import {
+  engineNamed,
+  inferred,
+  inferSchema,
+  metadataOf,
+  type OutputName,
+  type OutputTensor,
+  withParameters,
+} from './oip.ts';
 import { bytesOf } from './rows.ts';
-import { type BytesTensor, tensorsOf } from './tensors.ts';
+import { tensorsOf } from './tensors.ts';
 import { packageVersion } from './version.ts';
 
 const headerLength = 'inference-header-content-length';
-const parameters = z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).optional();
-
-/** Outputs of a model, and their shapes. */
-const outputNames = ['text_embedding', 'image_embedding', 'match'] as const;
-type OutputName = (typeof outputNames)[number];
-
-interface OutputTensor {
-  readonly name: OutputName;
-  readonly shape: readonly number[];
-  readonly values: Float32Array;
-}
 
 export function addOipRoutes(app: FastifyInstance, context: Context, isReady: () => boolean): void {
   const { engines, limits } = context;
-  const infer = z.object({
-    id: z.string().max(200).optional(),
-    parameters,
-    inputs: z
-      .array(
-        z.object({
-          name: z.enum(['text', 'image']),
-          shape: z.array(z.int().min(0)).min(1).max(2),
-          datatype: z.string().max(40),
-          parameters,
-          data: z.array(z.unknown()).max(limits.items).optional(),
-        }),
-      )
-      .min(1)
-      .max(2),
-    outputs: z
-      .array(z.object({ name: z.enum(outputNames), parameters }))
-      .max(outputNames.length)
-      .optional(),
-  });
+  const infer = inferSchema(limits);
   const config = { dialect: 'oip' satisfies Dialect };
   const params = z.object({ model: z.string().max(200), version: z.string().max(20).optional() });
-  const engineOf = (request: FastifyRequest) => {
-    const { model } = request.params as z.output<typeof params>;
-    if (!engines.has(model))
-      throw new HttpError(404, 'MODEL_NOT_FOUND', 'expected a model of this server, got another');
-    return engines.get(model);
-  };
+  const engineOf = (request: FastifyRequest) => engineNamed(engines, (request.params as z.output<typeof params>).model);
 
   app.register(async (routes) => {
     routes.addContentTypeParser('application/octet-stream', async (request: FastifyRequest, stream: Readable) =>
@@ -77,18 +49,16 @@ export function addOipRoutes(app: FastifyInstance, context: Context, isReady: ()
         return reply.code(isReady() ? 200 : 503).send({ name, ready: isReady() });
       });
       routes.post(`${path}/infer`, { config, schema: { summary, params, body: infer } }, async (request, reply) => {
-        const engine = engineOf(request);
+        const { name } = engineOf(request);
         const { json, binary } = await splitBody(request, context);
         const body = checked(infer, json);
-        const { priority, timeout } = body.parameters ?? {};
-        const { options } = callOf(context, request, reply, { ...(Number(priority) > 1 && { priority: 'bulk' }) });
-        const limit = typeof timeout === 'number' && timeout > 0 ? Math.ceil(timeout / 1000) : options.timeout!;
+        const { engine, options: given } = callOf(context, request, reply, { model: name });
+        const options = withParameters(given, body.parameters);
         const tensors = tensorsOf(body.inputs, binary, limits.items);
         const wanted = body.outputs?.map(({ name }) => name);
-        const outputs = await inferred(context, request, engine, tensors, wanted, {
-          ...options,
-          timeout: Math.min(limit, options.timeout!),
-        });
+        const outputs = await inferred(limits, engine, tensors, wanted, options, (text, param) =>
+          pictureOf(context, request, text, param),
+        );
         const isBinary = (name: OutputName) => {
           const own = body.outputs?.find((output) => output.name === name)?.parameters?.binary_data;
           return own === undefined ? body.parameters?.binary_data_output === true : own === true;
@@ -114,75 +84,6 @@ async function splitBody(request: FastifyRequest, { limits }: Context): Promise<
   if (length > limits.jsonBytes)
     throw new HttpError(413, 'MOME_TOO_LARGE', `expected JSON of at most ${limits.jsonBytes} bytes, got ${length}`);
   return { json: await jsonOf(body.subarray(0, length), limits), binary: body.subarray(length) };
-}
-
-const metadataOf = ({ name, vlmo }: ServedEngine) => ({
-  name,
-  platform: 'mome_vlmo',
-  inputs: ['text', 'image'].map((input) => ({ name: input, datatype: 'BYTES', shape: [-1] })),
-  outputs: [
-    { name: 'text_embedding', datatype: 'FP32', shape: [-1, vlmo.config.width] },
-    { name: 'image_embedding', datatype: 'FP32', shape: [-1, vlmo.config.width] },
-    { name: 'match', datatype: 'FP32', shape: [-1] },
-  ],
-});
-
-/** Computes the outputs that are wanted: embeddings of what is there, unless the request names others. */
-async function inferred(
-  context: Context,
-  request: FastifyRequest,
-  { batcher }: ServedEngine,
-  tensors: readonly BytesTensor[],
-  wanted: readonly OutputName[] | undefined,
-  options: BatchedOptions,
-): Promise<OutputTensor[]> {
-  const { limits } = context;
-  const elements = (name: string) => tensors.find((tensor) => tensor.name === name)?.elements ?? [];
-  const texts = elements('text').map((each) => (typeof each === 'string' ? each : each.toString('utf8')));
-  const tooLong = texts.find((text) => text.length > limits.textLength);
-  if (tooLong !== undefined)
-    throw new HttpError(
-      422,
-      'MOME_INVALID_ARGUMENT',
-      `text: expected at most ${limits.textLength} characters, got ${tooLong.length}`,
-    );
-  const images = await readSome(elements('image'), async (each, index) =>
-    typeof each === 'string' ? pictureOf(context, request, each, `image.${index}`) : each,
-  );
-  requireItems(texts.length + images.length, limits.items, 'elements');
-  const names = wanted ?? [
-    ...(texts.length > 0 ? ['text_embedding' as const] : []),
-    ...(images.length > 0 ? ['image_embedding' as const] : []),
-  ];
-  return Promise.all(
-    names.map(async (name): Promise<OutputTensor> => {
-      switch (name) {
-        case 'text_embedding':
-        case 'image_embedding': {
-          const { embeddings, count, width } =
-            name === 'text_embedding'
-              ? await batcher.embedTexts(texts, options)
-              : await batcher.embedImages(images, options);
-          return { name, shape: [count, width], values: embeddings };
-        }
-        case 'match': {
-          if (texts.length !== images.length)
-            throw new HttpError(
-              400,
-              'MOME_INVALID_ARGUMENT',
-              `match: expected as many images as texts, got ${images.length} and ${texts.length}`,
-            );
-          const values = await batcher.match(
-            texts.map((text, i) => ({ text, image: images[i]! })),
-            options,
-          );
-          return { name, shape: [values.length], values };
-        }
-        default:
-          return name satisfies never;
-      }
-    }),
-  );
 }
 
 function answer(

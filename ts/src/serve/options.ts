@@ -21,8 +21,10 @@ export interface ServerLimits {
   readonly textLength: number;
   /** Items of all requests under way, for each engine; beyond, requests are refused with 429. */
   readonly queueItems: number;
-  /** Connections at the same time. */
+  /** Connections at the same time, of HTTP and of gRPC each. */
   readonly connections: number;
+  /** Calls of gRPC at the same time on one connection. */
+  readonly streams: number;
   /** Milliseconds in which a picture has to be fetched, where URLs are allowed. */
   readonly urlTimeout: number;
   /** Milliseconds in which a request has to be done, unless it asks for less with `x-timeout-ms`. */
@@ -44,6 +46,7 @@ export const defaultLimits: ServerLimits = {
   textLength: 32_768,
   queueItems: 4096,
   connections: 4096,
+  streams: 256,
   urlTimeout: 10_000,
   timeout: 60_000,
   headTimeout: 10_000,
@@ -54,7 +57,7 @@ export const defaultLimits: ServerLimits = {
 export interface ServerOptions {
   /** An index for `/v1/search`, made with the first engine. */
   readonly index?: SearchIndex;
-  /** Keys of which every request has to bring one (`Authorization: Bearer <key>` or `x-api-key`); default: none is asked for. */
+  /** Keys of which every request has to bring one (`Authorization: Bearer <key>` or `x-api-key`, in gRPC as metadata); default: none. */
   readonly apiKeys?: readonly string[];
   /** Origins whose pages may call; default: none. */
   readonly corsOrigins?: readonly string[];
@@ -65,7 +68,7 @@ export interface ServerOptions {
   readonly allowUrls?: readonly string[];
   /** How names of `allowUrls` become addresses, and which may be connected to: for tests. @internal */
   readonly network?: Network;
-  /** Certificate and key as PEM; default: HTTP without TLS. */
+  /** Certificate and key as PEM; default: HTTP and gRPC without TLS. */
   readonly tls?: { readonly cert: string | Buffer; readonly key: string | Buffer };
   /** As of Fastify: `true`, or options of pino; default: no logs. */
   readonly logger?: FastifyServerOptions['logger'];

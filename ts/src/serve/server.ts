@@ -1,8 +1,9 @@
 /** The server: limits, keys, logs, metrics, health and the end, around the routes of each protocol. */
-import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import cors from '@fastify/cors';
 import multipart from '@fastify/multipart';
 import swagger from '@fastify/swagger';
+import { context as active, defaultTextMapGetter } from '@opentelemetry/api';
 import fastify, {
   type FastifyInstance,
   type FastifyReply,
@@ -12,13 +13,16 @@ import fastify, {
 } from 'fastify';
 import { createJsonSchemaTransform } from 'fastify-type-provider-zod';
 import type { Vlmo } from '../inference/vlmo.ts';
+import { check, MomeError } from '../runtime/errors.ts';
 import type { SearchIndex } from '../search/index.ts';
 import { addJsonParser } from './body.ts';
 import { setClient } from './call.ts';
 import { endUnusedConnections } from './connections.ts';
 import { Engines } from './engines.ts';
 import { answerError, HttpError } from './errors.ts';
+import type { GrpcServer } from './grpc/server.ts';
 import { HeldBytes } from './held-bytes.ts';
+import { Keys } from './keys.ts';
 import { Metrics } from './metrics.ts';
 import { addOipRoutes } from './oip-routes.ts';
 import { addOpenAiRoutes } from './openai-routes.ts';
@@ -26,12 +30,21 @@ import { defaultLimits, type ServerLimits, type ServerOptions } from './options.
 import { addOwnRoutes } from './own-routes.ts';
 import { addRerankRoutes } from './rerank-routes.ts';
 import { securityHeaders } from './security-headers.ts';
+import { RequestTrace, setTrace, traceOf } from './tracing.ts';
 import { PictureFetcher } from './url-fetch.ts';
 import { UrlRules } from './url-rules.ts';
 import { packageVersion } from './version.ts';
 
 /** A server that does not listen yet. */
 export interface MomeServer extends FastifyInstance {
+  /**
+   * Listens for gRPC as well, with the models, keys, certificate and limits of this server, until it closes.
+   *
+   * @param options `port` 0 takes a free one; `host` is 127.0.0.1 by default
+   * @returns the address, such as `127.0.0.1:8081`
+   * @throws MomeError `MOME_INVALID_ARGUMENT` where it listens already, `MOME_DISPOSED` where it has ended, `MOME_IO` where the port is taken
+   */
+  listenGrpc(options: { readonly host?: string; readonly port: number }): Promise<string>;
   /**
    * Replaces a model while requests go on, and with it the index of one that has an index (default: the present one). Resolves when all
    * requests of the old one are done: then it may be disposed.
@@ -93,6 +106,7 @@ export async function createServer(
     answerError(error, request, reply);
   });
   addJsonParser(app, limits);
+  traceRequests(app);
   // First of all, so that refusals have these headers too.
   const safe = await securityHeaders();
   app.addHook('onRequest', (_, reply, done) => {
@@ -102,7 +116,8 @@ export async function createServer(
   if (options.corsOrigins?.length) await app.register(cors, { origin: [...options.corsOrigins] });
   const held = new HeldBytes(limits.bodyBytesTogether);
   watchRequests(app, limits, metrics, held);
-  if (options.apiKeys !== undefined) requireKeys(app, options.apiKeys);
+  const keys = options.apiKeys && new Keys(options.apiKeys);
+  if (keys) requireKeys(app, keys);
   await app.register(multipart);
   await app.register(swagger, {
     openapi: {
@@ -128,7 +143,11 @@ export async function createServer(
       () => description,
     );
   });
+  let grpc: GrpcServer | undefined;
+  let isClosed = false;
   app.addHook('onClose', async () => {
+    isClosed = true;
+    await grpc?.close();
     await engines.close();
     await fetcher?.close();
     metrics.close();
@@ -137,8 +156,24 @@ export async function createServer(
   description = JSON.stringify(app.swagger());
   return Object.assign(app, {
     replaceEngine: (name: string, vlmo: Vlmo, index?: SearchIndex) => engines.replace(name, vlmo, index),
+    listenGrpc: async ({ host = '127.0.0.1', port }: { readonly host?: string; readonly port: number }) => {
+      const { GrpcServer } = await import('./grpc/server.ts'); // its libraries are loaded where they are used alone
+      check(!isClosed, 'MOME_DISPOSED', 'listenGrpc: expected a server that is open, got one that was closed');
+      check(!grpc, 'MOME_INVALID_ARGUMENT', 'listenGrpc: expected a first call, got one of a server that listens');
+      const fresh = new GrpcServer(context, () => !isDraining, options, { keys, metrics, log: app.log });
+      grpc = fresh;
+      try {
+        return await fresh.listen(host, port);
+      } catch (error) {
+        grpc = undefined;
+        await fresh.close();
+        const reason = error instanceof Error ? error.message : String(error);
+        throw new MomeError('MOME_IO', `listenGrpc: expected a port to listen at, got ${reason}`, { cause: error });
+      }
+    },
     drain: async (delay = 0) => {
       isDraining = true;
+      grpc?.setNotReady();
       if (delay > 0) await new Promise((resolve) => setTimeout(resolve, delay));
       await app.close();
     },
@@ -165,6 +200,28 @@ function fastifyOptions(options: ServerOptions, limits: ServerLimits): FastifySe
   } as FastifyServerOptions;
 }
 
+/** Traces requests where the program has registered an SDK of OpenTelemetry; their log lines then carry the trace. */
+function traceRequests(app: FastifyInstance): void {
+  app.addHook('onRequest', (request, reply, done) => {
+    const { method, headers, protocol, ip, raw } = request;
+    const route = request.routeOptions.url;
+    const name = route === undefined ? method : `${method} ${route}`;
+    const traced = RequestTrace.begin(name, performance.now(), headers, defaultTextMapGetter, () => ({
+      'http.request.method': method,
+      ...(route !== undefined && { 'http.route': route }),
+      'url.path': request.url.split('?')[0]!,
+      'url.scheme': protocol,
+      'network.protocol.version': raw.httpVersion,
+      'client.address': ip,
+      ...(headers['user-agent'] && { 'user_agent.original': headers['user-agent'] }),
+    }));
+    if (!traced) return done();
+    setTrace(request, traced);
+    request.log = reply.log = request.log.child(traced.fields);
+    active.with(traced.context, done);
+  });
+}
+
 /** Bounds, logs and counts requests; ends those whose clients do not take their answers. */
 function watchRequests(app: FastifyInstance, limits: ServerLimits, metrics: Metrics, held: HeldBytes): void {
   app.addHook('onRequest', async (request, reply) => {
@@ -180,6 +237,7 @@ function watchRequests(app: FastifyInstance, limits: ServerLimits, metrics: Metr
       const route = request.routeOptions.url ?? 'none';
       const milliseconds = performance.now() - begun;
       metrics.request(route, status, milliseconds);
+      traceOf(request)?.end({ 'http.response.status_code': status }, status >= 500);
       request.log.info(
         { method: request.method, route, status, milliseconds: Math.round(milliseconds), bytes },
         'request',
@@ -205,26 +263,13 @@ function watchRequests(app: FastifyInstance, limits: ServerLimits, metrics: Metr
   });
 }
 
-/** Refuses requests without one of the keys. All are compared in constant time: as hashes, which have one length. */
-function requireKeys(app: FastifyInstance, keys: readonly string[]): void {
-  const hashOf = (key: string) => createHash('sha256').update(key).digest();
-  const known = keys.map(hashOf);
+/** Refuses requests without one of the keys. */
+function requireKeys(app: FastifyInstance, keys: Keys): void {
   app.addHook('onRequest', async (request) => {
     if (open.has(request.routeOptions.url ?? '') || request.method === 'OPTIONS') return;
-    const given = keyOf(request);
-    const hash = hashOf(given);
-    let isKnown = false;
-    for (const each of known) isKnown = timingSafeEqual(each, hash) || isKnown;
-    if (given === '' || !isKnown)
-      throw new HttpError(401, 'UNAUTHORIZED', 'expected a key of this server, got none or another');
-    setClient(request, hash.toString('base64'));
+    const { authorization, 'x-api-key': own } = request.headers;
+    setClient(request, keys.clientOf(authorization, typeof own === 'string' ? own : undefined));
   });
-}
-
-function keyOf({ headers }: FastifyRequest): string {
-  const bearer = /^bearer (.+)$/i.exec(headers.authorization ?? '')?.[1];
-  const own = headers['x-api-key'];
-  return bearer?.trim() ?? (typeof own === 'string' ? own : '');
 }
 
 /** Health, metrics and the description of the API. */

@@ -1,4 +1,4 @@
-/** Tensors of the Open Inference Protocol: as JSON, and as the bytes of the binary extension. */
+/** Tensors of the Open Inference Protocol: as lists of elements, and as packed bytes. */
 import { HttpError } from './errors.ts';
 
 /** A tensor of bytes, one element each; in JSON a text. */
@@ -21,7 +21,7 @@ export interface TensorHead {
 const mostNested = 8;
 
 /**
- * Reads the tensors of a request. Those with `binary_data_size` follow the JSON in their order.
+ * Reads the tensors of a body. Those with `binary_data_size` follow the JSON in their order.
  *
  * @param binary the bytes behind the JSON
  * @param most elements of one tensor
@@ -30,31 +30,41 @@ const mostNested = 8;
 export function tensorsOf(heads: readonly TensorHead[], binary: Buffer, most: number): BytesTensor[] {
   let at = 0;
   const tensors = heads.map((head) => {
-    const { name, shape, datatype, parameters, data } = head;
-    if (datatype !== 'BYTES')
-      throw wrong(`${name}: expected datatype BYTES, got ${JSON.stringify(datatype.slice(0, 40))}`);
-    const count = shape.reduce((product, size) => product * size, 1);
-    if (!Number.isSafeInteger(count) || count > most)
-      throw wrong(`${name}: expected at most ${most} elements, got ${count}`);
-    const size = parameters?.binary_data_size;
-    if (size === undefined) return { name, shape, elements: flat(name, data ?? [], count) };
+    const size = head.parameters?.binary_data_size;
+    if (size === undefined) return tensorOf(head, undefined, most);
     if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0 || at + size > binary.length)
-      throw wrong(`${name}: expected binary_data_size within the body, got ${JSON.stringify(size)}`);
-    const elements = unpacked(name, binary.subarray(at, at + size), count);
+      throw wrong(`${head.name}: expected binary_data_size within the body, got ${JSON.stringify(size)}`);
     at += size;
-    return { name, shape, elements };
+    return tensorOf(head, binary.subarray(at - size, at), most);
   });
   if (at !== binary.length) throw wrong(`body: expected ${at} bytes behind the JSON, got ${binary.length}`);
   return tensors;
 }
 
-/** Elements of JSON data, flat or in lists as the shape says. */
-function flat(name: string, data: readonly unknown[], count: number): string[] {
-  const elements: string[] = [];
+/**
+ * Reads one tensor, from its packed bytes or, where there are none, from its list of elements.
+ *
+ * @param packed each element with its length in front, as 4 bytes, little endian
+ * @param most elements of it
+ * @throws HttpError 400 for another type than BYTES, or elements that the shape does not fit
+ */
+export function tensorOf(head: TensorHead, packed: Buffer | undefined, most: number): BytesTensor {
+  const { name, shape, datatype, data } = head;
+  if (datatype !== 'BYTES')
+    throw wrong(`${name}: expected datatype BYTES, got ${JSON.stringify(datatype.slice(0, 40))}`);
+  const count = shape.reduce((product, size) => product * size, 1);
+  if (!Number.isSafeInteger(count) || count > most)
+    throw wrong(`${name}: expected at most ${most} elements, got ${count}`);
+  return { name, shape, elements: packed ? unpacked(name, packed, count) : flat(name, data ?? [], count) };
+}
+
+/** Elements of a list, flat or in lists as the shape says: texts of JSON, or bytes. */
+function flat(name: string, data: readonly unknown[], count: number): (string | Buffer)[] {
+  const elements: (string | Buffer)[] = [];
   const take = (values: readonly unknown[], depth: number) => {
     for (const value of values) {
       if (Array.isArray(value) && depth < mostNested) take(value, depth + 1);
-      else if (typeof value === 'string' && elements.length < count) elements.push(value);
+      else if ((typeof value === 'string' || Buffer.isBuffer(value)) && elements.length < count) elements.push(value);
       else throw wrong(`${name}: expected ${count} texts as data, got something else or more`);
     }
   };
@@ -63,7 +73,7 @@ function flat(name: string, data: readonly unknown[], count: number): string[] {
   return elements;
 }
 
-/** Elements of bytes: each has its length in front, as 4 bytes. */
+/** Elements of packed bytes. */
 function unpacked(name: string, bytes: Buffer, count: number): Buffer[] {
   const elements: Buffer[] = [];
   let at = 0;
