@@ -336,10 +336,11 @@ export class Batcher {
     const wanted: WantedItem[] = [];
     const pace = new Pace();
     for (const [index, text] of texts.entries()) {
+      // A single text waits for nobody: others may have used up their turn with large bodies.
+      if (index > 0) await pace.rest();
+      asking.end.throwIfOver();
       const ids = this.#encode(asking, text, about(index));
       wanted.push({ family: 'mixed', ids, images: [], about: about(index) });
-      await pace.rest();
-      asking.end.throwIfOver();
     }
     return wanted;
   }

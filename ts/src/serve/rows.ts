@@ -10,9 +10,9 @@ export async function rowsAsJson({ embeddings, count, width }: Embeddings, forma
   const rows: string[] = [];
   const pace = new Pace();
   for (let row = 0; row < count; row++) {
+    if (row > 0) await pace.rest();
     const values = embeddings.subarray(row * width, (row + 1) * width);
     rows.push(format === 'base64' ? `"${bytesOf(values).toString('base64')}"` : `[${values.join(',')}]`);
-    await pace.rest();
   }
   return rows;
 }
