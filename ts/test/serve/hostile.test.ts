@@ -5,6 +5,7 @@ import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
+import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { Vlmo } from '../../src/inference/vlmo.ts';
 import type { MomeServer } from '../../src/serve/index.ts';
@@ -173,6 +174,40 @@ describe('nonsense', () => {
     }
     await expectWell();
   });
+
+  it('in pictures with too many pixels ends in 413, and holds up nobody', async () => {
+    const { url } = await started(model, { limits: { pixels: 1_000_000 } });
+    const wide = await sharp({ create: { width: 1100, height: 1000, channels: 3, background: 'red' } })
+      .png()
+      .toBuffer();
+    const inside = `<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><image href="${dataUrl(wide)}"/></svg>`;
+    // Filters over each other take as long as a decoder may.
+    const filters = Array.from({ length: 60 }, () => '<feTurbulence baseFrequency="0.9" numOctaves="40"/>').join('');
+    const slow = `<svg xmlns="http://www.w3.org/2000/svg" width="900" height="900"><filter id="f">${filters}</filter><rect width="900" height="900" filter="url(#f)"/></svg>`;
+    const send = (image: Buffer) => post(`${url}/v1/embed`, { images: [dataUrl(image)] });
+    for (const bomb of [wide, Buffer.from(inside)]) {
+      const { status, body } = await send(bomb);
+      expect([status, body.error.code]).toEqual([413, 'MOME_TOO_LARGE']);
+      expect(body.error.message).toContain('1000000 pixels');
+    }
+    const stop = new AbortController();
+    const bombs = [1, 2, 3].map((i) =>
+      fetch(`${url}/v1/embed`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ images: [dataUrl(Buffer.from(`${slow}<!-- ${i} -->`))] }),
+        signal: stop.signal,
+      }).catch(() => {}),
+    );
+    await sleep(300);
+    const begun = performance.now();
+    const [text, picture] = await Promise.all([post(`${url}/v1/embed`, { texts: ['meanwhile'] }), send(cat)]);
+    expect([text.status, picture.status]).toEqual([200, 200]);
+    expect(performance.now() - begun).toBeLessThan(8000); // a bomb takes 10 s or more
+    stop.abort();
+    await Promise.all(bombs);
+    await expectWell(url);
+  }, 60_000);
 });
 
 describe('bad clients', () => {
