@@ -1,5 +1,7 @@
-// Functions that need no engine: picture resizing and exact top-k, on a few threads of their own, never on libuv's.
+// Functions that need no engine: picture resizing and top-k, on a few threads of their own, never on libuv's.
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -17,6 +19,7 @@
 #include "napi/bridge.h"
 #include "napi/engine.h"
 #include "search/top_k.h"
+#include "search/top_k_i8.h"
 
 namespace mome {
 namespace {
@@ -140,6 +143,21 @@ Napi::Value LimitMemory(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
+// The flag of a cancel token; null for anything else.
+std::shared_ptr<std::atomic<bool>> flag_of(const Napi::Value& token) {
+  if (!token.IsObject() ||
+      !token.As<Napi::Object>().InstanceOf(token.Env().GetInstanceData<AddonState>()->cancel_token.Value()))
+    return nullptr;
+  return CancelToken::Unwrap(token.As<Napi::Object>())->flag();
+}
+
+Napi::Value nearest(Napi::Env env, const TopK& best) {
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("indices", to_array<Napi::Int32Array>(env, best.indices.data(), best.indices.size()));
+  result.Set("scores", to_array<Napi::Float32Array>(env, best.scores.data(), best.scores.size()));
+  return result;
+}
+
 // topK(rows: Float32Array, width, query: Float32Array, k, cancelToken?): Promise<{ indices: Int32Array, scores:
 // Float32Array }>
 //
@@ -165,11 +183,7 @@ Napi::Value TopKOf(const Napi::CallbackInfo& info) {
   if (count > INT32_MAX)
     return raise(env, Code::too_large, "topK: expected at most 2^31 - 1 rows, got " + std::to_string(count));
   auto wanted = std::make_shared<std::vector<float>>(query.Data(), query.Data() + width);
-  std::shared_ptr<std::atomic<bool>> cancelled;
-  if (info[4].IsObject() &&
-      info[4].As<Napi::Object>().InstanceOf(env.GetInstanceData<AddonState>()->cancel_token.Value())) {
-    cancelled = CancelToken::Unwrap(info[4].As<Napi::Object>())->flag();
-  }
+  const std::shared_ptr<std::atomic<bool>> cancelled = flag_of(info[4]);
   auto pending = PendingPromise::create(env);
   pending->hold(info[0]);
   const Napi::Value promise = pending->promise();
@@ -180,12 +194,51 @@ Napi::Value TopKOf(const Napi::CallbackInfo& info) {
     };
     auto best = std::make_shared<TopK>();
     MOME_RETURN_IF_ERROR(top_k(data, count, width, wanted->data(), k, run, *best));
-    make = [best](Napi::Env env) -> Napi::Value {
-      Napi::Object result = Napi::Object::New(env);
-      result.Set("indices", to_array<Napi::Int32Array>(env, best->indices.data(), best->indices.size()));
-      result.Set("scores", to_array<Napi::Float32Array>(env, best->scores.data(), best->scores.size()));
-      return result;
+    make = [best](Napi::Env env) { return nearest(env, *best); };
+    return {};
+  });
+  return promise;
+}
+
+// topKOfFile(descriptor, { codesAt, scalesAt, rowsAt, count }, width, query: Float32Array, k, candidates,
+// cancelToken?): as topK, over 8-bit rows of an open file at these positions, in bytes. The descriptor is duplicated
+// and the query copied before this returns.
+Napi::Value TopKOfFile(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int64_t descriptor = 0, width = 0, k = 0, candidates = 0;
+  int64_t codes_at = 0, scales_at = 0, rows_at = 0, count = 0;
+  const auto number_of = [&](const char* name, int64_t& value) {
+    const Napi::Value given = info[1].As<Napi::Object>().Get(name);
+    return given.IsNumber() && number_in(given.As<Napi::Number>().DoubleValue(), value);
+  };
+  if (!number_at(info, 0, descriptor) || descriptor > INT32_MAX || !info[1].IsObject() ||
+      !number_of("codesAt", codes_at) || !number_of("scalesAt", scales_at) || !number_of("rowsAt", rows_at) ||
+      !number_of("count", count) || !number_at(info, 2, width) || !info[3].IsTypedArray() ||
+      info[3].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array || !number_at(info, 4, k) ||
+      !number_at(info, 5, candidates)) {
+    return raise(env, Code::invalid_argument,
+                 "topKOfFile: expected (descriptor, positions, width, Float32Array, k, candidates)");
+  }
+  const Napi::Float32Array query = info[3].As<Napi::Float32Array>();
+  if (width < 1 || width > kMaxSide || static_cast<int64_t>(query.ElementLength()) != width)
+    return raise(env, Code::invalid_shape, "topKOfFile: expected a query of the width of the rows");
+  if (count > INT32_MAX)
+    return raise(env, Code::too_large, "topKOfFile: expected at most 2^31 - 1 rows, got " + std::to_string(count));
+  // Kept by this search alone: the caller may close its own meanwhile.
+  const int own = fcntl(static_cast<int>(descriptor), F_DUPFD_CLOEXEC, 0);
+  if (own < 0) return raise(env, Code::io, "topKOfFile: could not duplicate the descriptor of the file");
+  auto source = std::make_shared<FileRowsI8>(own, codes_at, scales_at, rows_at, code_stride(width), width);
+  auto wanted = std::make_shared<std::vector<float>>(query.Data(), query.Data() + width);
+  const std::shared_ptr<std::atomic<bool>> cancelled = flag_of(info[6]);
+  auto pending = PendingPromise::create(env);
+  const Napi::Value promise = pending->promise();
+  in_background(pending, [=](PendingPromise::Make& make) -> Status {
+    const auto run = [&](const std::function<void()>& piece) {
+      return !(cancelled && cancelled->load(std::memory_order_relaxed)) && pending->while_open(piece);
     };
+    auto best = std::make_shared<TopK>();
+    MOME_RETURN_IF_ERROR(top_k_i8(*source, count, width, wanted->data(), k, candidates, run, *best));
+    make = [best](Napi::Env env) { return nearest(env, *best); };
     return {};
   });
   return promise;
@@ -196,6 +249,7 @@ Napi::Value TopKOf(const Napi::CallbackInfo& info) {
 void register_background(Napi::Env env, Napi::Object exports) {
   exports.Set("resizeBicubic", Napi::Function::New(env, ResizeBicubic, "resizeBicubic"));
   exports.Set("limitMemory", Napi::Function::New(env, LimitMemory, "limitMemory"));
+  exports.Set("topKOfFile", Napi::Function::New(env, TopKOfFile, "topKOfFile"));
   exports.Set("topK", Napi::Function::New(env, TopKOf, "topK"));
 }
 

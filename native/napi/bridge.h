@@ -152,12 +152,15 @@ void register_process(Napi::Env env, Napi::Object exports);
 void register_engine(Napi::Env env, Napi::Object exports, AddonState& state);
 void register_process_group(Napi::Env env, Napi::Object exports, AddonState& state);
 
-inline bool number_at(const Napi::CallbackInfo& info, size_t index, int64_t& value) {
-  if (!info[index].IsNumber()) return false;
-  const double number = info[index].As<Napi::Number>().DoubleValue();
+// Takes a whole number that is not negative.
+inline bool number_in(double number, int64_t& value) {
   if (!(number >= 0 && number <= 9e15) || number != std::floor(number)) return false;
   value = static_cast<int64_t>(number);
   return true;
+}
+
+inline bool number_at(const Napi::CallbackInfo& info, size_t index, int64_t& value) {
+  return info[index].IsNumber() && number_in(info[index].As<Napi::Number>().DoubleValue(), value);
 }
 
 }  // namespace mome

@@ -11,7 +11,7 @@ set(emulated_flags ${MOME_KERNEL_FLAGS} -O2 -Wno-psabi)
 
 list(JOIN emulated_sets ") X(" MOME_INSTRUCTION_SET_LIST)
 configure_file(native/cpu/instruction_sets.h.in emulated/cpu/instruction_sets.h @ONLY)
-set(emulated_objects $<TARGET_OBJECTS:mome_core>)
+set(emulated_objects $<TARGET_OBJECTS:mome_core> ${MOME_SCAN_OBJECTS})
 function(mome_add_emulated name)
   add_library(${name} OBJECT ${ARGN})
   target_include_directories(${name} BEFORE PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/emulated)
@@ -47,7 +47,7 @@ endforeach()
 
 # The kernels for AMX as they are compiled, whose instructions a handler of their signal executes (amx_trap.cc).
 if(amx IN_LIST MOME_INSTRUCTION_SETS)
-  set(trapped_objects $<TARGET_OBJECTS:mome_core>)
+  set(trapped_objects $<TARGET_OBJECTS:mome_core> ${MOME_SCAN_OBJECTS})
   foreach(instruction_set ${MOME_INSTRUCTION_SETS})
     list(APPEND trapped_objects $<TARGET_OBJECTS:mome_${instruction_set}> $<TARGET_OBJECTS:mome_register_${instruction_set}>)
   endforeach()

@@ -287,6 +287,27 @@ export interface Addon {
     k: number,
     cancel?: CancelToken,
   ): Promise<{ indices: Int32Array; scores: Float32Array }>;
+  /** See `top-k.ts`. The descriptor is duplicated and the query copied before this returns. */
+  topKOfFile(
+    descriptor: number,
+    rows: CodedRows,
+    width: number,
+    query: Float32Array,
+    k: number,
+    candidates: number,
+    cancel?: CancelToken,
+  ): Promise<{ indices: Int32Array; scores: Float32Array }>;
+}
+
+/** Where 8-bit rows lie in a file: positions in bytes. */
+export interface CodedRows {
+  readonly count: number;
+  /** Codes, [count, stride]: the width filled up with zeros to a multiple of 64. */
+  readonly codesAt: number;
+  /** Scales, [count]. */
+  readonly scalesAt: number;
+  /** float32 rows, [count, width]; 0 where there are none. */
+  readonly rowsAt: number;
 }
 
 let loaded: Addon | undefined;

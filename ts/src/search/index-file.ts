@@ -12,6 +12,8 @@ import { check, requireNotAborted } from '../runtime/errors.ts';
 import { InputFile } from '../runtime/input-file.ts';
 import { Pace } from '../runtime/pace.ts';
 import type { IndexedImage } from './content.ts';
+import { DiskFile } from './disk-file.ts';
+import { diskVersion } from './disk-layout.ts';
 import { indexFormat, indexTarget } from './index-target.ts';
 import { readRows } from './rows.ts';
 
@@ -35,8 +37,8 @@ export interface ReadOptions {
 }
 
 const version = '3';
-/** Versions without roots and hashes, whose paths are absolute. */
-const readVersions = ['2', version];
+/** Version 2 has no roots and hashes, and absolute paths; version 4 stays on disk (`disk-layout.ts`), and can be read as a whole. */
+const readVersions = ['2', version, diskVersion];
 /** Values of one array of Node 20, which holds all embeddings: 5.5 million pictures of width 768. */
 const maxValues = 2 ** 32;
 /** Values of one tensor of embeddings: 1 GiB. */
@@ -129,6 +131,7 @@ async function readContents(
     'MOME_UNSUPPORTED',
     `${path}: expected an index made with this model, got one of another; build it again`,
   );
+  if (metadata.version === diskVersion) return readDiskContents(file, { fingerprint, config: { width } }, options);
   const lists = metadata.version === '2' ? tensorsOf(entries, () => 'items', 1) : tensorsOf(entries, listName);
   let root = options.root === undefined ? undefined : resolve(options.root);
   const items = await parseLists(lists, path, options.signal, async (first) => {
@@ -138,6 +141,35 @@ async function readContents(
   checkIndexSize(items.length, width, path);
   const embeddings = await readRows(rowsOf(entries, items.length, width, path), width, options.signal);
   return { root: root ?? (await rootOf(metadata, path)), items, embeddings };
+}
+
+/** All of an index that stays on disk. */
+async function readDiskContents(file: InputFile, model: IndexModel, options: ReadOptions): Promise<IndexContents> {
+  const { path } = file;
+  const { width } = model.config;
+  const disk = await DiskFile.of(file, model);
+  const { count, embeddings } = disk.layout;
+  check(
+    embeddings !== undefined,
+    'MOME_UNSUPPORTED',
+    `${path}: expected an index with exact rows, got one of codes alone; open it with DiskIndex`,
+  );
+  checkIndexSize(count, width, path);
+  const first = count === 0 ? undefined : await disk.nameOf(0);
+  const root = options.root === undefined ? await rootOf(disk.metadata, path, first) : resolve(options.root);
+  const items = await disk.items(0, count, root, options.signal);
+  const rows = await readRows([{ file, path, shape: [count, width], offset: embeddings.at }], width, options.signal);
+  return { root, items, embeddings: rows };
+}
+
+/** Whether the index at `path` is one that stays on disk. */
+export async function isDiskIndex(path: string): Promise<boolean> {
+  const file = await InputFile.open(path, 'an index');
+  try {
+    return (await openSafetensors(file)).metadata.version === diskVersion;
+  } finally {
+    file.close();
+  }
 }
 
 const listName = (part: number) => `items.${part}`;
@@ -180,7 +212,11 @@ function rowsOf(
 }
 
 /** The folder that paths are relative to: of those that it may be the first at which the picture `first` lies. */
-async function rootOf(metadata: Readonly<Record<string, string>>, path: string, first?: string): Promise<string> {
+export async function rootOf(
+  metadata: Readonly<Record<string, string>>,
+  path: string,
+  first?: string,
+): Promise<string> {
   const besideFile = resolve(dirname(path), metadata.root ?? '.');
   const asWritten = resolve(metadata.absoluteRoot ?? besideFile);
   for (const root of [besideFile, asWritten]) {

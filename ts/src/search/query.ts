@@ -113,6 +113,15 @@ export async function searchIn<T extends Scored>(
   return results;
 }
 
+/** @throws MomeError `MOME_INVALID_ARGUMENT` for what is no model */
+export function requireModel(where: string, model: unknown): void {
+  check(
+    isObject(model) && 'fingerprint' in model && 'embedImages' in model,
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected a model, got ${describe(model)}`,
+  );
+}
+
 /** The vector of a query, [width]. */
 async function embedQuery(
   through: SearchModel,

@@ -24,7 +24,7 @@ export function newRows(count: number, width: number): Float32Array {
  * @throws MomeError `MOME_INVALID_FILE`, `MOME_NON_FINITE`, `MOME_IO`, `MOME_OUT_OF_MEMORY`, `MOME_ABORTED`
  */
 export async function readRows(
-  parts: readonly TensorEntry[],
+  parts: readonly Pick<TensorEntry, 'file' | 'path' | 'shape' | 'offset'>[],
   width: number,
   signal: AbortSignal | undefined,
 ): Promise<Float32Array> {
