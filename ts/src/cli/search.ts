@@ -1,11 +1,12 @@
-/** `mome search`: build and keep an index of a folder, query it by text or picture. */
-import { writeFile } from 'node:fs/promises';
+/** `mome index` and `mome search`: build and keep an index of a folder, query it by text or picture. */
+import { stat, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import type { Command } from 'commander';
 import type { ImageInput, Vlmo } from '../inference/vlmo.ts';
 import { check, expectation, MomeError } from '../runtime/errors.ts';
 import { printable } from '../runtime/printable.ts';
-import { type LeftOut, renderResults, SearchIndex, type SearchResult, scanFolder } from '../search/index.ts';
+import { DiskIndex, type LeftOut, renderResults, SearchIndex, type SearchResult, scanFolder } from '../search/index.ts';
+import { isDiskIndex } from '../search/index-file.ts';
 import { indexTarget } from '../search/index-target.ts';
 import {
   countNumber,
@@ -20,13 +21,21 @@ import { note, print, printJson, printJsonLine } from './output.ts';
 import { pictureArgument, standardInput, textArguments } from './stdin.ts';
 import { table } from './table.ts';
 
-interface SearchFlags extends ModelFlags {
+interface IndexFlags extends ModelFlags {
+  readonly index?: string;
+  /** Whether to keep 8-bit rows on disk; where nothing is said an index keeps its kind. */
+  readonly int8?: boolean;
+}
+
+interface SearchFlags extends IndexFlags {
   readonly image?: string;
   readonly k: number;
   readonly rerank: number;
-  readonly index?: string;
   readonly html?: string;
 }
+
+/** An index in memory or on disk. */
+type Searchable = Pick<SearchIndex, 'search'>;
 
 /** A query, and its name in the output. */
 interface Query {
@@ -56,11 +65,26 @@ const mostNames = 5;
 export function addSearch(program: Command): void {
   withModelFlags(
     program
+      .command('index')
+      .description('embed the pictures of a folder and keep their index there, or bring it up to date')
+      .argument('<folder>', 'folder of pictures; hidden files and links to folders are left out')
+      .option('--int8', 'keep 8-bit rows beside the exact ones: searches of the file leave it on disk')
+      .option('--no-int8', 'keep exact rows alone; default: as the index is, and for a new one exact rows alone')
+      .option(
+        '--index <file>',
+        `where to keep the index: a new name, or an index; default: ${indexName} in the folder`,
+      ),
+  ).action((folder: string, flags: IndexFlags) => search(folder, undefined, { ...flags, k: 1, rerank: 0 }));
+  withModelFlags(
+    program
       .command('search')
       .description(
         'find pictures of a folder by a text or by a picture; the index is kept in the folder and brought up to date',
       )
-      .argument('<folder>', 'folder of pictures; hidden files and links to folders are left out')
+      .argument(
+        '<folder>',
+        'folder of pictures, without hidden files and links to folders; or an index, which is searched as it is',
+      )
       .argument(
         '[text]',
         'what to look for, or - for queries on standard input, one a line; without it the index is only built',
@@ -84,6 +108,7 @@ async function search(folder: string, text: string | undefined, flags: SearchFla
     'MOME_INVALID_ARGUMENT',
     'search: expected a text or --image, got both',
   );
+  if ((await stat(folder).catch(() => undefined))?.isFile()) return searchFile(folder, text, flags);
   const signal = interruption();
   const file = flags.index ?? join(folder, indexName);
   const listed = await scanFolder(folder, signal);
@@ -98,6 +123,28 @@ async function search(folder: string, text: string | undefined, flags: SearchFla
       return;
     }
     await answerQueries(opened.index, queries, { folder, skipped, isList: text === standardInput, flags, signal });
+  });
+}
+
+/** Searches an index file as it is: no folder is looked at. */
+async function searchFile(file: string, text: string | undefined, flags: SearchFlags): Promise<void> {
+  check(
+    flags.index === undefined && (text !== undefined || flags.image !== undefined),
+    'MOME_INVALID_ARGUMENT',
+    `search: expected a folder, or an index with a text or --image and without --index, got the file ${printable(file)}`,
+  );
+  const signal = interruption();
+  await indexTarget(file); // refuses what is no index, before the model is loaded
+  const queries = await queriesOf(text, flags.image);
+  const isOnDisk = await isDiskIndex(file);
+  await withModel(flags, async (model) => {
+    const index = isOnDisk ? await DiskIndex.open(model, file) : await SearchIndex.open(model, file, { signal });
+    const shown = { folder: index.root, skipped: [], isList: text === standardInput, flags, signal };
+    try {
+      await answerQueries(index, queries, shown);
+    } finally {
+      if (index instanceof DiskIndex) index.close();
+    }
   });
 }
 
@@ -131,7 +178,7 @@ const nothingIn = (folder: string, skipped: readonly Skipped[]): string =>
 
 /** Prints the results of each query; the page is written after that, so that its failure loses nothing. */
 async function answerQueries(
-  index: SearchIndex,
+  index: Searchable,
   queries: readonly Query[],
   {
     folder,
@@ -212,7 +259,7 @@ async function openIndex(
       },
     });
     progress.stop();
-    return { index, skipped, isKept: file !== undefined && (await keep(index, file)) };
+    return { index, skipped, isKept: file !== undefined && (await keep(index, file, flags.int8)) };
   } catch (error) {
     progress.stop();
     const isAborted = error instanceof MomeError && error.code === 'MOME_ABORTED';
@@ -222,9 +269,9 @@ async function openIndex(
 }
 
 /** Saves the index; where that is not allowed, such as in a folder of others, the search goes on without. */
-async function keep(index: SearchIndex, file: string): Promise<boolean> {
+async function keep(index: SearchIndex, file: string, int8: boolean | undefined): Promise<boolean> {
   try {
-    await index.save(file);
+    await index.save(file, { int8: int8 ?? (await isDiskIndex(file).catch(() => false)) });
     return true;
   } catch (error) {
     if (!isInputOutput(error)) throw error;

@@ -88,11 +88,14 @@ export function diskHeader({ count, width, isExact, nameBytes, metadata }: Heade
   const scales = { at: add('scales', 'F32', [count], 4 * count), rowBytes: 4 };
   const codes = addRows('codes', 'I8', stride, 1);
   const hashes = { at: add('hashes', 'U8', [count, hashBytes], hashBytes * count), rowBytes: hashBytes };
-  const names = { at: add('names', 'U8', [nameBytes], nameBytes), bytes: nameBytes };
-  const json = Buffer.from(JSON.stringify(header));
-  // Room for any length of the names, which is known last and stands in the header twice.
-  const digits = 2 * (String(end - nameBytes + maxNameBytes).length + 10);
-  const length = Math.ceil((json.length + digits) / 256) * 256;
+  const names = { at: end, bytes: nameBytes };
+  const jsonWith = (bytes: number) => {
+    const entry = { dtype: 'U8', shape: [bytes], data_offsets: [end, end + bytes] };
+    return Buffer.from(JSON.stringify({ ...header, names: entry }));
+  };
+  const json = jsonWith(nameBytes);
+  // Room for any length of the names, which is known last.
+  const length = Math.ceil(jsonWith(maxNameBytes).length / 8) * 8;
   const bytes = Buffer.alloc(8 + length, ' ');
   bytes.writeBigUInt64LE(BigInt(length));
   json.copy(bytes, 8);

@@ -14,3 +14,4 @@ export {
   type SearchOptions,
   type SearchResult,
 } from './search-index.ts';
+export * from './stores/index.ts';

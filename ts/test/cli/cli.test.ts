@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { rmSync, statSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -67,6 +68,25 @@ async function onTerminal(
 }
 
 describe('mome', () => {
+  it('keeps 8-bit rows on disk, and searches such an index as it is', () => {
+    const index = join(pictures, '..', 'eight.index');
+    expect(json('index', pictures, '-m', model, '--int8', '--index', index).indexed).toBe(4);
+    const byFolder = json('search', pictures, 'a red square', '-m', model, '-k', '3');
+    expect(json('search', index, 'a red square', '-m', model, '-k', '3').results).toEqual(byFolder.results);
+    // It stays as it is when it is brought up to date, until it is asked to change.
+    const size = () => statSync(index).size;
+    const before = size();
+    json('search', pictures, 'red', '-m', model, '--index', index);
+    expect(size()).toBe(before);
+    json('index', pictures, '-m', model, '--no-int8', '--index', index);
+    expect(size()).not.toBe(before);
+    expect(json('search', index, 'a red square', '-m', model, '-k', '3').results).toEqual(byFolder.results);
+    for (const args of [[index], [index, 'red', '--index', index]])
+      expect(mome('search', ...args, '-m', model).status).toBe(2);
+    expect(mome('search', join(pictures, '2.png'), 'red', '-m', model).stderr).toContain('MOME_INVALID_FILE');
+    rmSync(index);
+  });
+
   it('searches a folder by text and by picture, and keeps the index', async () => {
     const first = json('search', pictures, 'a red square', '-m', model, '-k', '3');
     expect(first.results).toHaveLength(3);

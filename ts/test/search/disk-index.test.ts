@@ -7,6 +7,7 @@ import { Vlmo } from '../../src/inference/vlmo.ts';
 import { InputFile } from '../../src/runtime/input-file.ts';
 import { topK } from '../../src/runtime/top-k.ts';
 import { DiskFile } from '../../src/search/disk-file.ts';
+import { diskHeader } from '../../src/search/disk-layout.ts';
 import { DiskIndex, type EmbeddedImage, SearchIndex } from '../../src/search/index.ts';
 import { expectCode, temporaryFolder, testImage, tinyModel } from '../helpers.ts';
 
@@ -201,6 +202,17 @@ describe('DiskIndex', () => {
     await expectCode(() => damaged(({ scales }) => scales.at + 4 * 9, nan), 'MOME_NON_FINITE');
     await expectCode(() => damaged(({ embeddings }) => embeddings!.at + 4 * width * 9, nan), 'MOME_NON_FINITE');
     expect(await damaged(({ codes }) => codes.at, Buffer.alloc(0))).toHaveLength(40);
+  });
+
+  it('has a header of one length, whatever the names take', () => {
+    for (const count of [0, 7, 10_000_000, 2 ** 31 - 1]) {
+      const parts = { count, width: 768, isExact: true, metadata: { root: 'x' } };
+      const lengths = [0, 1, 9, 10, 12345, 10 ** 8, 2 ** 31 - 1].map(
+        (nameBytes) => diskHeader({ ...parts, nameBytes }).bytes.length,
+      );
+      expect(new Set(lengths).size).toBe(1);
+      expect(lengths[0]! % 8).toBe(0);
+    }
   });
 
   it('refuses senseless contents, and leaves the file as it was', async () => {

@@ -1,0 +1,434 @@
+/** Vectors with metadata in one of several places, searched, filtered and re-ranked in the same way in all of them. */
+import { shortName } from '../../image/input.ts';
+import type { ImageInput, Vlmo } from '../../inference/vlmo.ts';
+import { onAbort } from '../../runtime/abort.ts';
+import {
+  describe,
+  isObject,
+  type Kinds,
+  kinds,
+  report,
+  takeFields,
+  takeOptions,
+  withMethods,
+} from '../../runtime/arguments.ts';
+import { check, MomeError, ofOuterCall, requireNotAborted } from '../../runtime/errors.ts';
+import { Pace } from '../../runtime/pace.ts';
+import { type QueryOptions, queryKinds, requireModel, type SearchModel, type SearchQuery, searchIn } from '../query.ts';
+import { eachReadable } from '../readable.ts';
+import { firstNonFinite } from '../rows.ts';
+import type { StoredRow, VectorBackend, VectorRow } from './backend.ts';
+import { type Filter, isStorable, type Metadata, takeFilter, takeMetadata } from './filter.ts';
+
+/** A row that a query has found. */
+export interface VectorMatch {
+  readonly id: string;
+  readonly metadata: Metadata;
+  /** Cosine of its vector and that of the query. */
+  readonly similarity: number;
+}
+
+export interface StoreCallOptions {
+  readonly signal?: AbortSignal;
+}
+
+export interface FilterOptions extends StoreCallOptions {
+  readonly filter?: Filter;
+}
+
+/** A picture that is to be in a store. */
+export interface StoreItem {
+  readonly id: string;
+  readonly image: ImageInput;
+  readonly metadata?: Metadata;
+}
+
+export interface AddOptions extends StoreCallOptions {
+  /** Embeds and writes also those whose ids are there already; default false. */
+  readonly replace?: boolean;
+  /** What embeds, as in a search; default: the model of the store. */
+  readonly through?: Pick<SearchModel, 'fingerprint' | 'embedImages'>;
+  /** Called after each batch that was written; the call waits for a promise that it returns. */
+  readonly onProgress?: (progress: Added) => void;
+  /** Called for each picture that cannot be read; without it the call rejects with the first. */
+  readonly onError?: (id: string, error: unknown) => void;
+}
+
+/** Pictures embedded and written, passed over because they are there, and left out because they cannot be read. */
+export interface Added {
+  readonly added: number;
+  readonly present: number;
+  readonly failed: number;
+}
+
+export interface StoreSearchOptions extends QueryOptions {
+  readonly filter?: Filter;
+  /** The picture of a row, for re-ranking; default: its id is the path. */
+  readonly pictureOf?: (match: VectorMatch) => ImageInput;
+  /** Called for each candidate whose picture cannot be read; it is not re-ranked. */
+  readonly onError?: (id: string, error: unknown) => void;
+}
+
+/** A result of a search, as `SearchResult`. */
+export interface StoreResult extends VectorMatch {
+  readonly score: number;
+  readonly match: number | null;
+  readonly dualRank: number;
+}
+
+type OwnResult = { -readonly [K in keyof StoreResult]: StoreResult[K] };
+
+const backendKind = withMethods(
+  'a backend, such as exactBackend()',
+  'open',
+  'upsert',
+  'delete',
+  'present',
+  'nearest',
+  'count',
+);
+const callKinds: Kinds<StoreCallOptions> = { signal: kinds.signal };
+const anything = { expected: 'a filter', accepts: () => true };
+const filterKinds: Kinds<FilterOptions> = { ...callKinds, filter: anything };
+const addKinds: Kinds<AddOptions> = {
+  ...callKinds,
+  replace: kinds.flag,
+  through: withMethods('a model or a batcher', 'embedImages'),
+  onProgress: kinds.callback,
+  onError: kinds.callback,
+};
+const searchKinds: Kinds<StoreSearchOptions> = {
+  ...queryKinds,
+  filter: anything,
+  pictureOf: kinds.callback,
+  onError: kinds.callback,
+};
+const itemKinds: Kinds<StoreItem> = {
+  id: kinds.text,
+  image: { expected: 'a picture', accepts: () => true },
+  metadata: { expected: 'an object', accepts: () => true },
+};
+const rowKinds: Kinds<VectorRow> = { id: kinds.text, vector: kinds.floats, metadata: itemKinds.metadata };
+
+/** Rows of one statement or transaction. */
+const rowsAtOnce = 64;
+const maxIdBytes = 2000;
+const mostResults = 10_000;
+/** Rows asked for beyond those wanted: places order by distances of their own rounding, and the last few could differ. */
+const beyond = 16;
+/** How far from 1 the length of a vector may be. */
+const lengthError = 1e-3;
+
+/** Vectors of one model, in a backend. Safe under concurrent calls. */
+export class VectorStore {
+  readonly #model: Vlmo;
+  readonly #backend: VectorBackend;
+
+  private constructor(model: Vlmo, backend: VectorBackend) {
+    check(
+      backendKind.accepts(backend),
+      'MOME_INVALID_ARGUMENT',
+      'VectorStore: expected "await VectorStore.open(...)", got "new VectorStore"',
+    );
+    this.#model = model;
+    this.#backend = backend;
+  }
+
+  /**
+   * Opens what a backend holds, and makes its tables or file where there is nothing.
+   *
+   * @throws MomeError `MOME_UNSUPPORTED` when another model filled it, or an extension is missing; `MOME_INVALID_ARGUMENT`,
+   *   `MOME_INVALID_FILE`, `MOME_IO` with the database's error as cause
+   */
+  static async open(model: Vlmo, backend: VectorBackend): Promise<VectorStore> {
+    requireModel('open', model);
+    check(
+      backendKind.accepts(backend),
+      'MOME_INVALID_ARGUMENT',
+      `open: expected ${backendKind.expected}, got ${describe(backend)}`,
+    );
+    const { width } = model.config;
+    const found = await ofStore('open', () => backend.open({ fingerprint: model.fingerprint, width }));
+    const isOurs = found.fingerprint === model.fingerprint && found.width === width;
+    if (!isOurs) await backend.close?.();
+    check(isOurs, 'MOME_UNSUPPORTED', 'open: expected a store filled with this model, got one of another');
+    return new VectorStore(model, backend);
+  }
+
+  /**
+   * Adds rows, or replaces those with the same ids. Batches of 64 are written whole or not at all.
+   *
+   * @param rows of length 1, as embeddings are; of rows with the same id the last one counts
+   * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_INVALID_SHAPE`, `MOME_NON_FINITE` and `MOME_TOO_LARGE` before anything is written;
+   *   `MOME_IO`, `MOME_ABORTED` between batches
+   */
+  async upsert(rows: readonly VectorRow[], options?: StoreCallOptions): Promise<void> {
+    const { signal } = takeOptions('upsert', options, callKinds);
+    check(Array.isArray(rows), 'MOME_INVALID_ARGUMENT', `upsert: expected a list of rows, got ${describe(rows)}`);
+    const taken = new Map<string, StoredRow>();
+    const pace = new Pace();
+    for (const [index, row] of [...rows].entries()) {
+      const checked = this.#takeRow(`upsert: row ${index}`, row);
+      taken.set(checked.id, checked);
+      await pace.rest();
+    }
+    const list = [...taken.values()];
+    for (let first = 0; first < list.length; first += rowsAtOnce) {
+      requireNotAborted(signal, 'upsert');
+      await ofStore('upsert', () => this.#backend.upsert(list.slice(first, first + rowsAtOnce)));
+    }
+  }
+
+  /** Removes rows. @returns how many were there. @throws MomeError as `upsert` */
+  async delete(ids: readonly string[], options?: StoreCallOptions): Promise<number> {
+    const { signal } = takeOptions('delete', options, callKinds);
+    return this.#inParts(
+      'delete',
+      ids,
+      signal,
+      (some) => this.#backend.delete(some),
+      0,
+      (sum, count) => sum + count,
+    );
+  }
+
+  /** Those of the ids that are in the store. @throws MomeError as `upsert` */
+  async present(ids: readonly string[], options?: StoreCallOptions): Promise<Set<string>> {
+    const { signal } = takeOptions('present', options, callKinds);
+    const add = (all: Set<string>, some: readonly string[]) => {
+      for (const id of some) all.add(id);
+      return all;
+    };
+    return this.#inParts('present', ids, signal, (some) => this.#backend.present(some), new Set<string>(), add);
+  }
+
+  /** Rows that match. @throws MomeError as `query` */
+  async count(options?: FilterOptions): Promise<number> {
+    const { filter, signal } = takeOptions('count', options, filterKinds);
+    const conditions = takeFilter('count', filter);
+    return raced('count', signal, () => this.#backend.count(conditions, signal));
+  }
+
+  /**
+   * The `k` rows nearest to a vector, best first; equal ones by id. Similarities are computed here, from the vectors as they are stored:
+   * they have the same bits in every place.
+   *
+   * @param vector of length 1
+   * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_INVALID_SHAPE`, `MOME_NON_FINITE`, `MOME_IO`, `MOME_ABORTED`: the call ends at once, a
+   *   database may finish the statement
+   */
+  async query(vector: Float32Array, k: number, options?: FilterOptions): Promise<VectorMatch[]> {
+    const { filter, signal } = takeOptions('query', options, filterKinds);
+    const conditions = takeFilter('query', filter);
+    check(
+      kinds.count.accepts(k) && k <= mostResults,
+      'MOME_INVALID_ARGUMENT',
+      `query: expected k to be a whole number from 1 to ${mostResults}, got ${describe(k)}`,
+    );
+    const wanted = this.#takeVector('query', vector);
+    const found = await raced('query', signal, () => this.#backend.nearest(wanted, k + beyond, conditions, signal));
+    const matched: VectorMatch[] = [];
+    const pace = new Pace();
+    for (const row of found) {
+      matched.push({ id: row.id, metadata: row.metadata, similarity: cosine(wanted, row.vector) });
+      await pace.rest();
+    }
+    matched.sort((a, b) => b.similarity - a.similarity || (a.id < b.id ? -1 : 1));
+    return matched.slice(0, k);
+  }
+
+  /**
+   * Embeds pictures that are not in the store yet and adds them, batch by batch. A call that was stopped, also by a kill, is continued by
+   * the next one with the same items: what was written is not embedded again.
+   *
+   * @throws MomeError as `embedImages`, of the first picture that cannot be read unless `onError` is given, and as `upsert`
+   */
+  async add(items: Iterable<StoreItem> | AsyncIterable<StoreItem>, options?: AddOptions): Promise<Added> {
+    const { replace, through = this.#model, onProgress, onError, signal } = takeOptions('add', options, addKinds);
+    check(
+      isObject(items) && (Symbol.iterator in items || Symbol.asyncIterator in items),
+      'MOME_INVALID_ARGUMENT',
+      `add: expected items one after the other, got ${describe(items)}`,
+    );
+    this.#requireOwn('add', through);
+    const done = { added: 0, present: 0, failed: 0 };
+    let batch = new Map<string, StoreItem & { readonly metadata: Metadata; readonly index: number }>();
+    const call = signal ? { signal } : {};
+    const flush = async () => {
+      const ids = [...batch.keys()];
+      const known = replace ? new Set<string>() : new Set(await ofStore('add', () => this.#backend.present(ids)));
+      const missing = [...batch.values()].filter(({ id }) => !known.has(id));
+      batch = new Map();
+      done.present += known.size;
+      const embedTogether = async (some: typeof missing) => {
+        requireNotAborted(signal, 'add');
+        const { embeddings, width } = await through.embedImages(
+          some.map(({ image }) => image),
+          call,
+        );
+        const rows = some.map(({ id, metadata }, i) => {
+          const vector = embeddings.slice(i * width, (i + 1) * width);
+          return { id, metadata, vector: this.#takeVector(`add: ${id}`, vector) };
+        });
+        if (rows.length > 0) await ofStore('add', () => this.#backend.upsert(rows));
+        done.added += rows.length;
+      };
+      await eachReadable(
+        missing,
+        (some) => embedTogether([...some]),
+        async ({ id, image, index }, error) => {
+          const named = ofOuterCall(error, 'add', { kind: 'picture', index, item: shortName(image) });
+          if (!onError) throw named;
+          done.failed++;
+          await report(onError, id, named);
+        },
+      );
+      if (onProgress) await report(onProgress, { ...done });
+    };
+    let index = 0;
+    for await (const item of items) {
+      requireNotAborted(signal, 'add');
+      const name = `add: item ${index}`;
+      const { id, image, metadata } = takeFields(name, 'item', item, itemKinds);
+      check(image !== undefined, 'MOME_INVALID_ARGUMENT', `${name}: expected an image`);
+      batch.set(requireId(name, id), { id: id!, image, metadata: takeMetadata(name, metadata), index });
+      index++;
+      if (batch.size === rowsAtOnce) await flush();
+    }
+    if (batch.size > 0) await flush();
+    return done;
+  }
+
+  /**
+   * Finds rows for a text, or rows like a picture, as `SearchIndex.search`: the nearest that match the filter, of which the fusion encoder
+   * reads the first `rerank` for a text.
+   *
+   * @throws MomeError as `SearchIndex.search` and `query`
+   */
+  async search(query: SearchQuery, options?: StoreSearchOptions): Promise<StoreResult[]> {
+    const { filter, pictureOf, onError, ...taken } = takeOptions('search', options, searchKinds);
+    takeFilter('search', filter);
+    const nearest = async (embedded: Float32Array, count: number, signal: AbortSignal | undefined) => {
+      const found = await this.query(embedded, count, { ...(filter && { filter }), ...(signal && { signal }) });
+      return found.map((match, dualRank): OwnResult => ({ ...match, score: match.similarity, match: null, dualRank }));
+    };
+    return searchIn<OwnResult>(
+      {
+        model: this.#model,
+        nearest,
+        pictureOf: (result) => (pictureOf ? pictureOf(result) : result.id),
+        onError: ({ id }, error) =>
+          report(onError, id, ofOuterCall(error, 'search', { kind: 'picture', item: shortName(id) })),
+      },
+      query,
+      taken,
+    );
+  }
+
+  /** Waits for writes that have begun, and closes a file of the backend; connections of the caller stay open. */
+  async close(): Promise<void> {
+    await this.#backend.close?.();
+  }
+
+  #requireOwn(where: string, through: { readonly fingerprint: string }): void {
+    check(
+      through.fingerprint === this.#model.fingerprint,
+      'MOME_UNSUPPORTED',
+      `${where}: expected through to be of the model of this store, got one of another model`,
+    );
+  }
+
+  #takeRow(where: string, row: VectorRow): StoredRow {
+    const { id, vector, metadata } = takeFields(where, 'row', row, rowKinds);
+    return {
+      id: requireId(where, id),
+      vector: this.#takeVector(where, vector),
+      metadata: takeMetadata(where, metadata),
+    };
+  }
+
+  /** A copy of a vector. */
+  #takeVector(where: string, vector: unknown): Float32Array {
+    const { width } = this.#model.config;
+    check(
+      vector instanceof Float32Array,
+      'MOME_INVALID_ARGUMENT',
+      `${where}: expected a vector as Float32Array, got ${describe(vector)}`,
+    );
+    check(vector.length === width, 'MOME_INVALID_SHAPE', `${where}: expected ${width} values, got ${vector.length}`);
+    const wrong = firstNonFinite(vector);
+    check(wrong < 0, 'MOME_NON_FINITE', `${where}: expected finite values, got ${vector[wrong]} at ${wrong}`);
+    const length = Math.sqrt(cosine(vector, vector));
+    check(
+      Math.abs(length - 1) <= lengthError,
+      'MOME_INVALID_ARGUMENT',
+      `${where}: expected a vector of length 1, as embeddings are, got ${length}`,
+    );
+    return vector.slice();
+  }
+
+  async #inParts<Part, All>(
+    where: string,
+    ids: readonly string[],
+    signal: AbortSignal | undefined,
+    work: (some: readonly string[]) => Promise<Part>,
+    start: All,
+    add: (all: All, part: Part) => All,
+  ): Promise<All> {
+    check(Array.isArray(ids), 'MOME_INVALID_ARGUMENT', `${where}: expected a list of ids, got ${describe(ids)}`);
+    const taken = [...new Set(ids.map((id, index) => requireId(`${where}: id ${index}`, id)))];
+    let all = start;
+    for (let first = 0; first < taken.length; first += rowsAtOnce) {
+      requireNotAborted(signal, where);
+      const part = await ofStore(where, () => work(taken.slice(first, first + rowsAtOnce)));
+      all = add(all, part);
+    }
+    return all;
+  }
+}
+
+function requireId(where: string, id: unknown): string {
+  const isId = typeof id === 'string' && id !== '' && isStorable(id) && Buffer.byteLength(id) <= maxIdBytes;
+  check(
+    isId,
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected an id of 1 to ${maxIdBytes} bytes without NUL, got ${describe(id)}`,
+  );
+  return id;
+}
+
+function cosine(a: Float32Array, b: Float32Array): number {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
+  return sum;
+}
+
+/** Calls a backend. An error without a code becomes `MOME_IO`, with it as cause. */
+async function ofStore<T>(where: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof MomeError) throw error;
+    const message = error instanceof Error ? error.message : String(error);
+    throw new MomeError('MOME_IO', `${where}: expected the store to do it, got: ${message}`, { cause: error });
+  }
+}
+
+/** The same, ended by the signal whatever the backend does. */
+async function raced<T>(where: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+  requireNotAborted(signal, where);
+  const result = ofStore(where, work);
+  if (!signal) return result;
+  let ended = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    ended = onAbort(signal, () =>
+      reject(new MomeError('MOME_ABORTED', `${where}: the call was aborted`, { cause: signal.reason })),
+    );
+  });
+  try {
+    return await Promise.race([result, aborted]);
+  } finally {
+    ended();
+    result.catch(() => {});
+  }
+}
