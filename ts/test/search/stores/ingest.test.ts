@@ -83,11 +83,11 @@ describe('an ingest', () => {
       counts.push(await again.count());
       await again.upsert([{ id: 'new', vector: embeddings.slice(0, width) }]);
       await again.close();
-      const once = await VectorStore.open(model, exactBackend({ file }));
-      expect(await once.count()).toBe(counts.at(-1)! + 1);
-      await once.close();
+      const later = await VectorStore.open(model, exactBackend({ file }));
+      expect(await later.count()).toBe(counts.at(-1)! + 1);
+      await later.close();
     }
-    expect(counts).toEqual([3, 2, 2, 2]);
+    expect(counts).toEqual([3, 2, 2, 1]);
     const damaged = Buffer.from(whole);
     damaged[whole.length - 20]! ^= 1;
     await writeFile(file, damaged);
