@@ -37,4 +37,21 @@ export default defineConfig([
     dts: false,
     clean: false,
   },
+  {
+    // The page of the server, for browsers: one script, beside the files that are taken as they are.
+    outDir: 'dist/page',
+    entry: { page: 'ts/src/serve/page/browser/main.ts' },
+    format: 'esm',
+    platform: 'browser',
+    target: 'es2022',
+    outExtensions: () => ({ js: '.js' }),
+    noExternal: ['uplot'],
+    minify: true,
+    copy: ['index.html', 'page.css', 'fields.css', 'views.css', 'figures.css', 'icon.svg'].map((name) => ({
+      from: `ts/src/serve/page/browser/${name}`,
+      to: 'dist/page',
+    })),
+    dts: false,
+    clean: false,
+  },
 ]);

@@ -16,6 +16,7 @@ interface ServeFlags extends Omit<ModelFlags, 'model'> {
   readonly port: number;
   readonly grpcPort?: number;
   readonly index?: string;
+  readonly page: boolean;
   readonly apiKeyFile?: string;
   readonly cors?: readonly string[];
   readonly allowUrl?: readonly string[];
@@ -82,6 +83,7 @@ export function addServe(program: Command): void {
   command.addOption(
     option('--index <file>', 'index of "mome search" for /v1/search, made with the first model', 'INDEX'),
   );
+  command.addOption(option('--no-page', 'without the web page at /', 'NO_PAGE'));
   command.addOption(
     option('--api-key-file <file>', 'file of keys, one a line; requests must bring one', 'API_KEY_FILE'),
   );
@@ -237,6 +239,7 @@ async function serverOptions(flags: ServeFlags): Promise<ServerOptions> {
     flags.apiKeyFile === undefined ? undefined : keysOf(await contentOf(flags.apiKeyFile), flags.apiKeyFile);
   const tls = flags.tlsCert && { cert: await contentOf(flags.tlsCert), key: await contentOf(flags.tlsKey!) };
   return {
+    page: flags.page,
     ...(apiKeys && { apiKeys }),
     ...(tls && { tls }),
     ...(flags.cors && { corsOrigins: flags.cors }),

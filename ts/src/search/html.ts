@@ -1,11 +1,11 @@
 /** Search results as one HTML page that needs nothing else: pictures are inside it. */
 import pLimit from 'p-limit';
-import sharp from 'sharp';
-import { prepareThumbnail } from '../image/prepare.ts';
 import type { ImageInput } from '../inference/vlmo.ts';
 import { takeList } from '../runtime/arguments.ts';
 import { printable } from '../runtime/printable.ts';
 import type { SearchResult } from './search-index.ts';
+import { thumbnailOf } from './thumbnail.ts';
+import { fileName, scoresAsText } from './words.ts';
 
 /** Side of a thumbnail in pixels. */
 const thumbnailSide = 128;
@@ -68,7 +68,7 @@ async function renderSection({
 async function renderList(results: readonly ShownResult[], caption: (path: string) => string): Promise<string> {
   const items = await Promise.all(
     results.map(async ({ path, score, similarity = score, match }) => {
-      const scores = `cosine ${similarity.toFixed(3)}${match === null ? '' : `, match ${match.toFixed(3)}`}`;
+      const scores = scoresAsText(similarity, match);
       return `<li>${await thumbnail(path)}<div class="name">${escapeHtml(caption(path))}</div><div class="score">${scores}</div></li>`;
     }),
   );
@@ -77,19 +77,12 @@ async function renderList(results: readonly ShownResult[], caption: (path: strin
 
 async function thumbnail(image: ImageInput): Promise<string> {
   try {
-    const bytes = await limit(async () => {
-      const { data, width, height } = await prepareThumbnail(image, thumbnailSide);
-      return sharp(data, { raw: { width, height, channels: 3 } })
-        .webp({ quality: 80 })
-        .toBuffer();
-    });
+    const bytes = await limit(() => thumbnailOf(image, thumbnailSide));
     return `<img alt="" src="data:image/webp;base64,${bytes.toString('base64')}">`;
   } catch {
     return '<p>(cannot be shown)</p>';
   }
 }
-
-const fileName = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
 
 const entities: Readonly<Record<string, string>> = {
   '&': '&amp;',

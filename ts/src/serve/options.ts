@@ -57,6 +57,8 @@ export const defaultLimits: ServerLimits = {
 export interface ServerOptions {
   /** An index for `/v1/search`, made with the first engine. */
   readonly index?: SearchIndex;
+  /** Whether `/` is a web page: search, questions, live figures; default: it is not there. */
+  readonly page?: boolean;
   /** Keys of which every request has to bring one (`Authorization: Bearer <key>` or `x-api-key`, in gRPC as metadata); default: none. */
   readonly apiKeys?: readonly string[];
   /** Origins whose pages may call; default: none. */

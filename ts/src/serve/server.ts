@@ -28,6 +28,8 @@ import { addOipRoutes } from './oip-routes.ts';
 import { addOpenAiRoutes } from './openai-routes.ts';
 import { defaultLimits, type ServerLimits, type ServerOptions } from './options.ts';
 import { addOwnRoutes } from './own-routes.ts';
+import { LiveFigures } from './page/live.ts';
+import { addPage, type PageConfig } from './page/routes.ts';
 import { addRerankRoutes } from './rerank-routes.ts';
 import { securityHeaders } from './security-headers.ts';
 import { RequestTrace, setTrace, traceOf } from './tracing.ts';
@@ -87,7 +89,11 @@ export async function createServer(
   const limits: ServerLimits = { ...defaultLimits, ...options.limits };
   let isDraining = false;
   const metrics = new Metrics(() => engines.all);
-  const engines = new Engines(models, { ...options, ...limits }, (engine, run) => metrics.run(engine, run));
+  const engines = new Engines(models, { ...options, ...limits }, (engine, run) => {
+    metrics.run(engine, run);
+    live?.run(run);
+  });
+  const live = options.page ? new LiveFigures(() => engines.all) : undefined;
   const app = fastify(fastifyOptions(options, limits)) as unknown as FastifyInstance;
   app.server.maxConnections = limits.connections;
   endUnusedConnections(app, options.tls !== undefined, limits.headTimeout);
@@ -115,7 +121,7 @@ export async function createServer(
   });
   if (options.corsOrigins?.length) await app.register(cors, { origin: [...options.corsOrigins] });
   const held = new HeldBytes(limits.bodyBytesTogether);
-  watchRequests(app, limits, metrics, held);
+  watchRequests(app, limits, metrics, held, live);
   const keys = options.apiKeys && new Keys(options.apiKeys);
   if (keys) requireKeys(app, keys);
   await app.register(multipart);
@@ -136,6 +142,10 @@ export async function createServer(
     addRerankRoutes(routes, context);
     addOpenAiRoutes(routes, context);
     addOipRoutes(routes, context, () => !isDraining);
+    if (live) {
+      const isSecure = options.tls !== undefined;
+      await addPage(routes, { engines, limits, live, isReady: () => !isDraining, isSecure });
+    }
     addStateRoutes(
       routes,
       metrics,
@@ -151,6 +161,7 @@ export async function createServer(
     await engines.close();
     await fetcher?.close();
     metrics.close();
+    live?.close();
   });
   await app.ready();
   description = JSON.stringify(app.swagger());
@@ -223,7 +234,13 @@ function traceRequests(app: FastifyInstance): void {
 }
 
 /** Bounds, logs and counts requests; ends those whose clients do not take their answers. */
-function watchRequests(app: FastifyInstance, limits: ServerLimits, metrics: Metrics, held: HeldBytes): void {
+function watchRequests(
+  app: FastifyInstance,
+  limits: ServerLimits,
+  metrics: Metrics,
+  held: HeldBytes,
+  live: LiveFigures | undefined,
+): void {
   app.addHook('onRequest', async (request, reply) => {
     const begun = performance.now();
     setClient(request, request.ip);
@@ -238,7 +255,9 @@ function watchRequests(app: FastifyInstance, limits: ServerLimits, metrics: Metr
       const milliseconds = performance.now() - begun;
       metrics.request(route, status, milliseconds);
       traceOf(request)?.end({ 'http.response.status_code': status }, status >= 500);
-      request.log.info(
+      if (request.method === 'POST') live?.request(status, milliseconds);
+      const isQuiet = (request.routeOptions.config as PageConfig | undefined)?.isQuiet;
+      request.log[isQuiet ? 'debug' : 'info'](
         { method: request.method, route, status, milliseconds: Math.round(milliseconds), bytes },
         'request',
       );
@@ -266,7 +285,8 @@ function watchRequests(app: FastifyInstance, limits: ServerLimits, metrics: Metr
 /** Refuses requests without one of the keys. */
 function requireKeys(app: FastifyInstance, keys: Keys): void {
   app.addHook('onRequest', async (request) => {
-    if (open.has(request.routeOptions.url ?? '') || request.method === 'OPTIONS') return;
+    const { url = '', config } = request.routeOptions;
+    if (open.has(url) || (config as PageConfig | undefined)?.isOpen || request.method === 'OPTIONS') return;
     const { authorization, 'x-api-key': own } = request.headers;
     setClient(request, keys.clientOf(authorization, typeof own === 'string' ? own : undefined));
   });

@@ -1,0 +1,17 @@
+/** Small copies of pictures for pages. */
+import sharp from 'sharp';
+import { type PrepareOptions, prepareThumbnail } from '../image/prepare.ts';
+import type { ImageInput } from '../inference/vlmo.ts';
+
+/**
+ * A picture as WebP, upright and in its own proportions, at most `side` pixels wide and high. The file is decoded as those of requests
+ * are: in a process of its own, within limits.
+ *
+ * @throws MomeError as `prepareThumbnail`
+ */
+export async function thumbnailOf(image: ImageInput, side: number, options: PrepareOptions = {}): Promise<Buffer> {
+  const { data, width, height } = await prepareThumbnail(image, side, options);
+  return sharp(data, { raw: { width, height, channels: 3 } })
+    .webp({ quality: 80 })
+    .toBuffer();
+}
