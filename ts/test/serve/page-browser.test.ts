@@ -284,7 +284,7 @@ describe.skipIf(!isThere)(`the page in Chromium${isThere ? '' : ` (skipped: no b
     await page.emulateMedia({ reducedMotion: 'no-preference' });
     expect(await animation()).toBe('breathe');
     await page.evaluate(() =>
-      document.body.appendChild(document.createElement('p')).style.setProperty('width', '400px'),
+      Object.assign(document.body.appendChild(document.createElement('div')).style, { width: '400px', height: '1px' }),
     );
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeGreaterThan(360); // something too wide is noticed
     await expectClean(watched);
