@@ -77,8 +77,9 @@ async function problemsOf(files: ReadonlyMap<string, string>): Promise<string[]>
   }
   if (!hasAll(labels, deployment.spec.selector.matchLabels)) wrong('Deployment: selector');
   const ports: Manifest[] = deployment.spec.template.spec.containers[0].ports;
-  const [port] = find('Service').spec.ports;
-  if (!ports.some(({ name }) => name === port.targetPort)) wrong(`Service: port ${port.targetPort}`);
+  const [port, ...others] = find('Service').spec.ports;
+  for (const { targetPort } of [port, ...others])
+    if (!ports.some(({ name }) => name === targetPort)) wrong(`Service: port ${targetPort}`);
   const [endpoint] = find('ServiceMonitor').spec.endpoints;
   if (endpoint.port !== port.name) wrong(`ServiceMonitor: port ${endpoint.port}`);
   if (!hasAll(find('Service').metadata.labels, find('ServiceMonitor').spec.selector.matchLabels))
@@ -103,12 +104,18 @@ async function checkContainer(container: Manifest, pod: Manifest, manifest: Mani
     values[long] = value;
   }
   const ports: Manifest[] = container.ports ?? [];
-  if (name === 'serve' && !ports.some(({ containerPort }) => `${containerPort}` === values['--port']))
-    wrong(`port ${values['--port']}`);
+  // Knative takes one port of a container: a runtime of gRPC keeps that of HTTP to itself.
+  const served = ports[0]?.name === 'h2c' ? ['--grpc-port'] : ['--port', '--grpc-port'];
+  for (const flag of name === 'serve' ? served : []) {
+    if (flag in values && !ports.some(({ containerPort }) => `${containerPort}` === values[flag]))
+      wrong(`port ${values[flag]}`);
+  }
   for (const probe of ['startupProbe', 'livenessProbe', 'readinessProbe']) {
-    const get = container[probe]?.httpGet;
+    const { httpGet, grpc } = container[probe] ?? {};
+    if (grpc && `${grpc.port}` !== values['--grpc-port']) wrong(`${probe}: ${grpc.port}`);
+    const get = httpGet ?? grpc;
     if (!get) continue;
-    if ((await server.inject({ url: get.path })).statusCode !== 200) wrong(`${probe}: route ${get.path}`);
+    if (httpGet && (await server.inject({ url: get.path })).statusCode !== 200) wrong(`${probe}: route ${get.path}`);
     if (!ports.some((port) => port.name === get.port || port.containerPort === get.port))
       wrong(`${probe}: ${get.port}`);
   }
@@ -138,16 +145,20 @@ describe('manifests', { timeout: 60_000 }, () => {
     ['prometheus-adapter.yaml', 'seriesQuery: mome_queue_items', 'seriesQuery: mome_queued', 'metric mome_queued'],
     ['deployment.yaml', '- --drain-delay', '- --drain-wait', 'flag --drain-wait'],
     ['deployment.yaml', 'path: /health/ready', 'path: /readyz', 'readinessProbe: route /readyz'],
-    ['deployment.yaml', 'containerPort: 8080', 'containerPort: 8081', 'port 8080'],
+    ['deployment.yaml', 'containerPort: 8080', 'containerPort: 8082', 'port 8080'],
+    ['deployment.yaml', '- --grpc-port=8081', '- --grpc-port=8083', 'port 8083'],
     ['deployment.yaml', 'PeriodSeconds: 80', 'PeriodSeconds: 30', 'terminationGracePeriodSeconds 30'],
     ['deployment.yaml', 'cpu: "8"', 'cpu: "6"', 'whole processors'],
     ['service.yaml', 'targetPort: http', 'targetPort: web', 'Service: port web'],
+    ['service.yaml', 'targetPort: grpc', 'targetPort: rpc', 'Service: port rpc'],
     ['network-policy.yaml', 'port: 8080', 'port: 80', 'NetworkPolicy: port 80'],
     ['service-monitor.yaml', '/metrics', '/metric', 'ServiceMonitor: route /metric'],
     ['bulk-job.yaml', 'completions: 64', 'completions: 32', '--shard $(SHARD)/64 of 32'],
     ['bulk-job.yaml', '- --part-size', '- --rows', 'flag --rows'],
     ['kserve.yaml', '/v2/health/ready', '/v2/ready', 'readinessProbe: route /v2/ready'],
     ['kserve.yaml', '- serve', '- server', 'command server'],
+    ['kserve.yaml', 'grpc:\n          port: 9000', 'grpc:\n          port: 9001', 'readinessProbe: 9001'],
+    ['kserve.yaml', 'containerPort: 9000', 'containerPort: 9001', 'port 9000'],
   ])('%s with a wrong value is noticed: %s', async (file, right, planted, problem) => {
     const text = texts.get(file)!;
     expect(text).toContain(right);
