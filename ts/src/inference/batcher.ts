@@ -9,13 +9,14 @@ import { takeImages, takePairs, takePicture } from './arguments.ts';
 import { CallEnd, deadlinePassed } from './batch-end.ts';
 import type { Asking, WantedItem } from './batch-entries.ts';
 import { type Priority, priorities } from './batch-queue.ts';
+import { BatcherRequest } from './batch-request.ts';
 import { type RunReport, Scheduler } from './batch-scheduler.ts';
 import type { CallStage } from './batch-stages.ts';
 import { type Fusion, matchProbability } from './fused-score.ts';
 import { answersOf, maskPositions, masksOf, secondProbability } from './logits.ts';
 import type { ImageInput, PictureSource } from './pictures.ts';
 import { cosines, type RerankQuery, rankedBy, takeRerank } from './rerank.ts';
-import type { AnswerCandidate, CallOptions, Embeddings, MaskCandidates, Ranked, RerankOptions } from './results.ts';
+import type { AnswerCandidate, Embeddings, MaskCandidates, Ranked, RerankOptions } from './results.ts';
 import { rerankKinds } from './results.ts';
 import type { Runs } from './runs.ts';
 
@@ -380,50 +381,5 @@ export class Batcher {
     const embeddings = new Float32Array(rows.length * width);
     for (const [i, row] of rows.entries()) embeddings.set(row, i * width);
     return { embeddings, count: rows.length, width };
-  }
-}
-
-/** Calls of one request, made by {@link Batcher.request}: with its client and priority, and until its deadline. */
-export class BatcherRequest {
-  readonly #batcher: Batcher;
-  readonly #options: RequestOptions;
-  readonly #deadline: number;
-
-  /** @internal */
-  constructor(batcher: Batcher, options: RequestOptions) {
-    this.#batcher = batcher;
-    this.#options = options;
-    this.#deadline = performance.now() + (options.timeout ?? Number.POSITIVE_INFINITY);
-  }
-
-  get fingerprint(): string {
-    return this.#batcher.fingerprint;
-  }
-
-  /** As `Batcher.embedTexts`. */
-  async embedTexts(texts: readonly string[], options?: Pick<CallOptions, 'signal'>): Promise<Embeddings> {
-    return this.#batcher.embedTexts(texts, this.#with('embedTexts', options));
-  }
-
-  /** As `Batcher.embedImages`. */
-  async embedImages(images: readonly ImageInput[], options?: Pick<CallOptions, 'signal'>): Promise<Embeddings> {
-    return this.#batcher.embedImages(images, this.#with('embedImages', options));
-  }
-
-  /** As `Batcher.rerank`. */
-  async rerank(
-    query: RerankQuery,
-    candidates: readonly ImageInput[],
-    options?: Pick<RerankOptions, 'signal' | 'similarities' | 'rule'>,
-  ): Promise<Ranked[]> {
-    return this.#batcher.rerank(query, candidates, this.#with('rerank', options));
-  }
-
-  /** The options of a call with what is left of the time. */
-  #with<T extends object>(where: string, options: T | undefined): T & BatchedOptions {
-    const { timeout, ...common } = this.#options;
-    const left = Math.ceil(this.#deadline - performance.now());
-    if (timeout !== undefined && left <= 0) throw deadlinePassed(where, timeout);
-    return { ...(options as T), ...common, ...(timeout !== undefined && { timeout: left }) };
   }
 }

@@ -1,114 +1,33 @@
 /** Vectors with metadata in one of several places, searched, filtered and re-ranked in the same way in all of them. */
 import { shortName } from '../../image/input.ts';
-import type { ImageInput, Vlmo } from '../../inference/vlmo.ts';
-import { onAbort } from '../../runtime/abort.ts';
-import {
-  describe,
-  isObject,
-  type Kinds,
-  kinds,
-  report,
-  takeFields,
-  takeOptions,
-  withMethods,
-} from '../../runtime/arguments.ts';
-import { check, MomeError, ofOuterCall, requireNotAborted } from '../../runtime/errors.ts';
+import type { Vlmo } from '../../inference/vlmo.ts';
+import { describe, isObject, kinds, report, takeFields, takeOptions } from '../../runtime/arguments.ts';
+import { check, ofOuterCall, requireNotAborted } from '../../runtime/errors.ts';
 import { Pace } from '../../runtime/pace.ts';
-import { type QueryOptions, queryKinds, requireModel, type SearchModel, type SearchQuery, searchIn } from '../query.ts';
+import { requireModel, type SearchQuery, searchIn } from '../query.ts';
 import { eachReadable } from '../readable.ts';
 import { firstNonFinite } from '../rows.ts';
 import type { StoredRow, VectorBackend, VectorRow } from './backend.ts';
-import { type Filter, isStorable, type Metadata, takeFilter, takeMetadata } from './filter.ts';
-
-/** A row that a query has found. */
-export interface VectorMatch {
-  readonly id: string;
-  readonly metadata: Metadata;
-  /** Cosine of its vector and that of the query. */
-  readonly similarity: number;
-}
-
-export interface StoreCallOptions {
-  readonly signal?: AbortSignal;
-}
-
-export interface FilterOptions extends StoreCallOptions {
-  readonly filter?: Filter;
-}
-
-/** A picture that is to be in a store. */
-export interface StoreItem {
-  readonly id: string;
-  readonly image: ImageInput;
-  readonly metadata?: Metadata;
-}
-
-export interface AddOptions extends StoreCallOptions {
-  /** Embeds and writes also those whose ids are there already; default false. */
-  readonly replace?: boolean;
-  /** What embeds, as in a search; default: the model of the store. */
-  readonly through?: Pick<SearchModel, 'fingerprint' | 'embedImages'>;
-  /** Called after each batch that was written; the call waits for a promise that it returns. */
-  readonly onProgress?: (progress: Added) => void;
-  /** Called for each picture that cannot be read; without it the call rejects with the first. */
-  readonly onError?: (id: string, error: unknown) => void;
-}
-
-/** Pictures embedded and written, passed over because they are there, and left out because they cannot be read. */
-export interface Added {
-  readonly added: number;
-  readonly present: number;
-  readonly failed: number;
-}
-
-export interface StoreSearchOptions extends QueryOptions {
-  readonly filter?: Filter;
-  /** The picture of a row, for re-ranking; default: its id is the path. */
-  readonly pictureOf?: (match: VectorMatch) => ImageInput;
-  /** Called for each candidate whose picture cannot be read; it is not re-ranked. */
-  readonly onError?: (id: string, error: unknown) => void;
-}
-
-/** A result of a search, as `SearchResult`. */
-export interface StoreResult extends VectorMatch {
-  readonly score: number;
-  readonly match: number | null;
-  readonly dualRank: number;
-}
-
-type OwnResult = { -readonly [K in keyof StoreResult]: StoreResult[K] };
-
-const backendKind = withMethods(
-  'a backend, such as exactBackend()',
-  'open',
-  'upsert',
-  'delete',
-  'present',
-  'nearest',
-  'count',
-);
-const callKinds: Kinds<StoreCallOptions> = { signal: kinds.signal };
-const anything = { expected: 'a filter', accepts: () => true };
-const filterKinds: Kinds<FilterOptions> = { ...callKinds, filter: anything };
-const addKinds: Kinds<AddOptions> = {
-  ...callKinds,
-  replace: kinds.flag,
-  through: withMethods('a model or a batcher', 'embedImages'),
-  onProgress: kinds.callback,
-  onError: kinds.callback,
-};
-const searchKinds: Kinds<StoreSearchOptions> = {
-  ...queryKinds,
-  filter: anything,
-  pictureOf: kinds.callback,
-  onError: kinds.callback,
-};
-const itemKinds: Kinds<StoreItem> = {
-  id: kinds.text,
-  image: { expected: 'a picture', accepts: () => true },
-  metadata: { expected: 'an object', accepts: () => true },
-};
-const rowKinds: Kinds<VectorRow> = { id: kinds.text, vector: kinds.floats, metadata: itemKinds.metadata };
+import { ofStore, raced } from './calls.ts';
+import { isStorable, type Metadata, takeFilter, takeMetadata } from './filter.ts';
+import {
+  type Added,
+  type AddOptions,
+  addKinds,
+  backendKind,
+  callKinds,
+  type FilterOptions,
+  filterKinds,
+  itemKinds,
+  type OwnResult,
+  rowKinds,
+  type StoreCallOptions,
+  type StoreItem,
+  type StoreResult,
+  type StoreSearchOptions,
+  searchKinds,
+  type VectorMatch,
+} from './options.ts';
 
 /** Rows of one statement or transaction. */
 const rowsAtOnce = 64;
@@ -401,34 +320,4 @@ function cosine(a: Float32Array, b: Float32Array): number {
   let sum = 0;
   for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
   return sum;
-}
-
-/** Calls a backend. An error without a code becomes `MOME_IO`, with it as cause. */
-async function ofStore<T>(where: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (error instanceof MomeError) throw error;
-    const message = error instanceof Error ? error.message : String(error);
-    throw new MomeError('MOME_IO', `${where}: expected the store to do it, got: ${message}`, { cause: error });
-  }
-}
-
-/** The same, ended by the signal whatever the backend does. */
-async function raced<T>(where: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
-  requireNotAborted(signal, where);
-  const result = ofStore(where, work);
-  if (!signal) return result;
-  let ended = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    ended = onAbort(signal, () =>
-      reject(new MomeError('MOME_ABORTED', `${where}: the call was aborted`, { cause: signal.reason })),
-    );
-  });
-  try {
-    return await Promise.race([result, aborted]);
-  } finally {
-    ended();
-    result.catch(() => {});
-  }
 }
