@@ -42,7 +42,8 @@ export async function measure({
           // Each connection has inputs of its own: what several ask for at the same time is computed once.
           const bodies = (connection) =>
             Array.from({ length: requestsOfConnection }, (_, i) => {
-              const first = (connection * requestsOfConnection + i) * imageCount;
+              // All pictures under way at a time differ: equal ones would be computed once.
+              const first = (i * connections + connection) * imageCount;
               const images = Array.from({ length: imageCount }, (_, k) => files[(first + k) % files.length]);
               return JSON.stringify({ texts: texts(textCount), images, encoding_format: format });
             });
