@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -163,8 +164,8 @@ void check_rescoring() {
 }
 
 std::string write_rows(const Rows& rows) {
-  char path[] = "/tmp/mome-top-k-XXXXXX";
-  const int descriptor = mkstemp(path);
+  std::string path = (std::filesystem::temp_directory_path() / "mome-top-k-XXXXXX").string();
+  const int descriptor = mkstemp(path.data());
   const auto put = [&](const void* data, size_t bytes) { return write(descriptor, data, bytes) == ssize_t(bytes); };
   const bool ok = put("sixteen bytes...", 16) && put(rows.codes.data(), rows.codes.size()) &&
                   put(rows.scales.data(), rows.scales.size() * 4) && put(rows.values.data(), rows.values.size() * 4);

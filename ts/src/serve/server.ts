@@ -12,6 +12,7 @@ import fastify, {
   LogController,
 } from 'fastify';
 import { createJsonSchemaTransform } from 'fastify-type-provider-zod';
+import { z } from 'zod';
 import type { Vlmo } from '../inference/vlmo.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import type { SearchIndex } from '../search/index.ts';
@@ -75,7 +76,8 @@ const open: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Makes a server of a model, or of several by name. It is a Fastify instance: add routes of your own, then `listen`.
+ * Makes a server of a model, or of several by name. It is a Fastify instance: add routes of your own, then `listen`. They ask for the same
+ * keys, and stand in the description of the API.
  *
  * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_DISPOSED`
  * @example
@@ -97,8 +99,6 @@ export async function createServer(
   const app = fastify(fastifyOptions(options, limits)) as unknown as FastifyInstance;
   app.server.maxConnections = limits.connections;
   endUnusedConnections(app, options.tls !== undefined, limits.headTimeout);
-  app.setValidatorCompiler(() => (value) => ({ value })); // bodies are checked where they are read: forms as well
-  app.setSerializerCompiler(() => (value) => JSON.stringify(value));
   app.setErrorHandler(answerError);
   app.setNotFoundHandler((request, reply) => {
     const url = request.url.split('?', 1)[0]!;
@@ -130,14 +130,16 @@ export async function createServer(
       openapi: '3.1.0',
       info: { title: 'mome', description: 'Image-text inference with VLMo', version: packageVersion() },
     },
-    transform: createJsonSchemaTransform({}) as never,
+    transform: described as never,
   });
   const { allowUrls = [], network } = options;
   const fetcher = allowUrls.length > 0 ? new PictureFetcher(new UrlRules(allowUrls, network), limits) : undefined;
   const context = { engines, limits, held, fetcher };
   // Made once, before the first request: that takes a tenth of a second.
   let description = '';
-  app.register(async (routes) => {
+  await app.register(async (routes) => {
+    routes.setValidatorCompiler(() => (value) => ({ value })); // bodies are checked where they are read: forms as well
+    routes.setSerializerCompiler(() => (value) => JSON.stringify(value));
     addOwnRoutes(routes, context);
     addRerankRoutes(routes, context);
     addOpenAiRoutes(routes, context);
@@ -163,8 +165,9 @@ export async function createServer(
     metrics.close();
     live?.close();
   });
-  await app.ready();
-  description = JSON.stringify(app.swagger());
+  app.addHook('onReady', async () => {
+    description = JSON.stringify(app.swagger());
+  });
   return Object.assign(app, {
     replaceEngine: (name: string, vlmo: Vlmo, index?: SearchIndex) => engines.replace(name, vlmo, index),
     listenGrpc: async ({ host = '127.0.0.1', port }: { readonly host?: string; readonly port: number }) => {
@@ -190,6 +193,14 @@ export async function createServer(
     },
   }) as unknown as MomeServer;
 }
+
+const describedByZod = createJsonSchemaTransform({});
+
+/** The description of a route: ours have schemas of zod, those of a program's own routes are JSON schemas as they stand. */
+const described = (route: Parameters<typeof describedByZod>[0]) =>
+  Object.values(route.schema ?? {}).some((part) => part instanceof z.ZodType)
+    ? describedByZod(route)
+    : { schema: route.schema, url: route.url };
 
 function fastifyOptions(options: ServerOptions, limits: ServerLimits): FastifyServerOptions {
   const timing = { headersTimeout: limits.headTimeout, connectionsCheckingInterval: connectionsChecked };

@@ -1,4 +1,5 @@
 /** Requests to the server that the page came from. */
+import type { SearchResult } from '../../../search/search-index.ts';
 import type { LiveAnswer, PageState } from '../messages.ts';
 
 /** An answer that is none: refused, failed, or not there at all (status 0). */
@@ -17,14 +18,7 @@ export class ApiError extends Error {
 }
 
 /** One result of a search, as `/v1/search` gives it. */
-export interface FoundPicture {
-  readonly path: string;
-  readonly index: number;
-  readonly score: number;
-  readonly similarity: number;
-  readonly match: number | null;
-  readonly dualRank: number;
-}
+export type FoundPicture = SearchResult;
 
 const storedKey = 'mome-key';
 let key: string | undefined = readKey();
