@@ -27,13 +27,13 @@ const { values } = parseArgs({
 });
 const { model: path, split, corpus, scenes, output } = values;
 if (!['validation', 'test'].includes(split)) throw new Error(`evaluate: expected validation or test, got ${split}`);
-const k = Number(values.k);
 const all = rowsOf(split, { corpus, scenes });
 const wanted = values.rows?.split(',') ?? all.map(({ id }) => id);
 const unknown = wanted.find((id) => !all.some((row) => row.id === id));
 if (unknown) throw new Error(`evaluate: expected rows of ${all.map(({ id }) => id).join(', ')}, got ${unknown}`);
 
 const model = await Vlmo.load(path);
+const k = model.abilities.has('match') ? Number(values.k) : 0;
 const rows = [];
 for (const { id, title, measure, folder, needs, isThere } of all.filter((row) => wanted.includes(row.id))) {
   const started = performance.now();
