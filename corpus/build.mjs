@@ -13,10 +13,12 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import pLimit from 'p-limit';
 import sharp from 'sharp';
+import { askedOf } from './asked.mjs';
 import { captionsOf, randomOf } from './captions.mjs';
 import { debianFolder } from './debian.mjs';
 import { groupBy, readLines } from './files.mjs';
 import { readSources } from './gather.mjs';
+import { Lexicon } from './lexicon.mjs';
 import { NearCopies, thumbnailOf } from './near-copies.mjs';
 import { pixelsOf, writePng } from './render.mjs';
 import { splitDrawings } from './select.mjs';
@@ -44,6 +46,7 @@ sharp.concurrency(1);
 const log = (text) => process.stdout.write(`${new Date().toISOString().slice(11, 19)} ${text}\n`);
 const debian = values.debian ?? (await debianFolder(join(output, '.debian')));
 const { drawings, tags, meanings, glosses, leftOut } = await readSources(values.packages, debian, log);
+const lexicon = new Lexicon(values.packages);
 const parts = splitDrawings(drawings);
 for (const [part, own] of parts)
   log(`${part}: ${own.length} drawings, ${new Set(own.map(({ concept }) => concept)).size} concepts`);
@@ -137,11 +140,13 @@ for (let begin = 0; begin < training.length; begin += block) {
     near.add(thumbnail, drawing.concept, {});
     const { name, concept, set, kind } = drawing;
     const random = randomOf(shareOf('captions', keyOf(drawing)) * 2 ** 32);
+    const asking = randomOf(shareOf('asked', keyOf(drawing)) * 2 ** 32);
     const words = { ...drawing, tags: wordsOf(drawing) };
     count('train', set);
     for (let time = 0; time < (repeats[kind] ?? 1); time++) {
       const caption = captionsOf(words, meanings.get(name), random);
-      writer.add({ pixels: pixels[i], caption, group: concept, name, set, kind, origin: keyOf(drawing) });
+      const asked = askedOf(words, caption, lexicon, asking);
+      writer.add({ pixels: pixels[i], caption, asked, group: concept, name, set, kind, origin: keyOf(drawing) });
       for (const each of caption)
         if (!known.has(each)) {
           known.add(each);

@@ -18,6 +18,7 @@ const rowsOfBatch = 512;
 const types = {
   pixels: new Binary(),
   caption: new List(new Field('item', new Utf8(), false)),
+  asked: new List(new Field('item', new Utf8(), false)),
   group: new Utf8(),
   name: new Utf8(),
   set: new Utf8(),
