@@ -59,7 +59,7 @@ async function cut(pairs, texts) {
     if (at++ < next) return;
     next += every;
     const caption = [...row.caption];
-    writer.add({ ...row.toJSON(), pixels: Uint8Array.from(row.pixels), caption });
+    writer.add({ ...row.toJSON(), pixels: Uint8Array.from(row.pixels), caption, asked: [...row.asked] });
     for (const line of caption) lines.add(line);
   });
   await writer.close();
