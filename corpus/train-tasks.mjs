@@ -64,7 +64,7 @@ const { config, tokenizer } = start;
 const recipe = JSON.parse(readFileSync(values.recipe, 'utf8'));
 const stage = recipe.stages.find(({ name }) => name === 'fusion');
 if (stage === undefined) throw new Error(`train-tasks: expected a stage "fusion" in ${values.recipe}, found none`);
-const pairsFile = resolve(dirname(values.recipe), stage.data.pairs);
+const { pairs: pairsFile, columns, repeat } = stage.data;
 const { fusedPairs, vlBranch } = stage.phases.at(-1);
 
 const schedule = { learningRate: rate, totalSteps: rounds, warmupSteps: 0.03, decay: 'cosine', endLearningRate: 1e-6 };
@@ -72,7 +72,7 @@ const shared = { schedule, clipNorm: 1, weightDecay: 0.05, dropPath: 0.05, group
 const tasks = [
   {
     name: 'pairs',
-    dataset: await openDataset({ files: pairsFile }),
+    dataset: await openDataset({ files: resolve(dirname(values.recipe), pairsFile), columns, repeat }),
     batchSize: Number(values.pairs),
     augment: { ...augmentDefaults, ...stage.augment },
     options: { ...shared, objectives: ['itc', 'itm', 'mlm'], groups: true, vlBranch, fusedPairs, seed: 11 },
