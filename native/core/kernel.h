@@ -78,12 +78,13 @@ struct Kernel {
 };
 
 // Packs a weight [rows = outputs, columns = inputs], row-major, for one target's GEMM kernels and rounds it to `type`.
-// `form` is one of the packed forms.
+// `form` is one of the packed forms. `row_scales` [rows], or null: the scales of a weight that has 8 bits already,
+// whose integers are kept as they are; otherwise a row's scale is that of its largest magnitude.
 struct Packer {
   // Bytes the packed form takes.
   size_t (*size)(int64_t rows, int64_t columns, Form form, WeightType type);
-  void (*pack)(const float* weight, int64_t rows, int64_t columns, Form form, WeightType type, void* packed,
-               ThreadPool& pool);
+  void (*pack)(const float* weight, const float* row_scales, int64_t rows, int64_t columns, Form form, WeightType type,
+               void* packed, ThreadPool& pool);
 };
 
 class KernelTable {

@@ -78,7 +78,7 @@ void quantise_activation_row(const float* row, int64_t count, int64_t block, flo
     const float scale = largest / kQuantLimit;
     const float inverse = kQuantLimit / largest;
     for (int64_t i = first; i < first + columns; i++)
-      dequantised[i] = largest == 0 ? 0 : scale * std::nearbyint(row[i] * inverse);
+      dequantised[i] = largest < kQuantNegligible ? 0 : scale * std::nearbyint(row[i] * inverse);
   }
 }
 

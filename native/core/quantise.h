@@ -12,6 +12,8 @@ namespace mome {
 
 inline constexpr int64_t kQuantBlock = 256;  // columns under one scale of a hidden activation
 inline constexpr int kQuantLimit = 127;      // the largest magnitude of 8 bits
+// Activations whose largest magnitude is below this count as 0: kQuantLimit / largest leaves float32 below 3.8e-37.
+inline constexpr float kQuantNegligible = 0x1p-100f;
 
 // Some targets add four products in 16 bits: of the elements {0, 1, 4, 5} and {2, 3, 6, 7} of each 8. Weights of one
 // sign among such four must then add up to a limit at most (weight_sum_limit in core/kernel.h), or to this where there

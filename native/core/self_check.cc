@@ -40,7 +40,7 @@ class Kernels {
       AlignedMemory packed;
       if (!packed.reserve(packer->size(rows, columns, Form::packed, type)))
         return error(Code::out_of_memory, "self-check: no memory for a weight");
-      packer->pack(weight.data(), rows, columns, Form::packed, type, packed.data(), pool_);
+      packer->pack(weight.data(), nullptr, rows, columns, Form::packed, type, packed.data(), pool_);
       matrix.packed = packed.data();
       packed_.push_back(std::move(packed));
       return {};

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "core/quantise.h"
@@ -104,20 +105,43 @@ class SourceFile {
 
 namespace {
 
+bool has_row_scales(const Parameter& parameter) {
+  return parameter.file.source != nullptr && parameter.file.region.type == FileType::i8;
+}
+
+// The scales of the rows of an 8-bit matrix in a file.
+Status read_scales(const Parameter& parameter, std::vector<float>& scales) {
+  const auto& [source, region] = parameter.file;
+  scales.resize(static_cast<size_t>(parameter.rows()));
+  MOME_RETURN_IF_ERROR(source->read(region.scale_offset, FileType::f32, parameter.rows(), scales.data()));
+  for (const float scale : scales) {
+    if (!(scale >= 0 && std::isfinite(scale * kQuantLimit)))
+      return error(Code::invalid_file, "weights: expected scales >= 0 of the rows of %s, 127 times finite, got %g",
+                   region.name.c_str(), static_cast<double>(scale));
+  }
+  return {};
+}
+
 Status read_region(const Parameter& parameter, float* values) {
   const auto& [source, region] = parameter.file;
   MOME_RETURN_IF_ERROR(source->read(region.offset, region.type, parameter.count, values));
   if (region.type != FileType::i8) return {};
-  std::vector<float> scales(static_cast<size_t>(parameter.rows()));
-  MOME_RETURN_IF_ERROR(source->read(region.scale_offset, FileType::f32, parameter.rows(), scales.data()));
-  for (int64_t i = 0; i < parameter.count; i++) values[i] *= scales[static_cast<size_t>(i / parameter.columns())];
+  std::vector<float> scales;
+  MOME_RETURN_IF_ERROR(read_scales(parameter, scales));
+  for (int64_t i = 0; i < parameter.count; i++) {
+    if (values[i] < -kQuantLimit)
+      return error(Code::invalid_file, "weights: expected 8-bit values of %s in [-127, 127], got -128",
+                   region.name.c_str());
+    values[i] *= scales[static_cast<size_t>(i / parameter.columns())];
+  }
   return {};
 }
 
 // Replaces a row-major matrix by the values it has as `type`.
-void round_to(WeightType type, int64_t rows, int64_t columns, float* values) {
-  if (type == WeightType::bf16) round_to_bf16(values, rows * columns, values);
-  if (type == WeightType::i8) round_weights(rows, columns, kNoSumLimit, values);
+void round_to(WeightType type, const Parameter& parameter, float* values) {
+  if (type == WeightType::bf16) round_to_bf16(values, parameter.count, values);
+  if (type == WeightType::i8 && !has_row_scales(parameter))
+    round_weights(parameter.rows(), parameter.columns(), kNoSumLimit, values);
 }
 
 }  // namespace
@@ -253,7 +277,7 @@ Status WeightStore::pack(int index, Form form, Target target, WeightType type, T
     MOME_RETURN_IF_ERROR(load(index));
     if (!parameter.type.has_value()) {
       generation_++;
-      round_to(type, parameter.rows(), parameter.columns(), plain.floats());
+      round_to(type, parameter, plain.floats());
     }
     parameter.type = type;
     return {};
@@ -266,7 +290,10 @@ Status WeightStore::pack(int index, Form form, Target target, WeightType type, T
   const size_t bytes = packer->size(parameter.rows(), parameter.columns(), form, type);
   if (packed.bytes() < bytes && !reserve(packed, bytes))
     return error(Code::out_of_memory, "weights: no memory to pack %s", parameter.name.c_str());
-  packer->pack(plain.floats(), parameter.rows(), parameter.columns(), form, type, packed.data(), pool);
+  std::vector<float> scales;
+  if (type == WeightType::i8 && has_row_scales(parameter)) MOME_RETURN_IF_ERROR(read_scales(parameter, scales));
+  packer->pack(plain.floats(), scales.empty() ? nullptr : scales.data(), parameter.rows(), parameter.columns(), form,
+               type, packed.data(), pool);
   parameter.versions.host[form] = parameter.versions.values;
   parameter.type = type;
   if (only_in_file) release(plain);
@@ -289,7 +316,7 @@ Status WeightStore::send(int index, Form form, WeightType type, const std::share
     bytes = packer->size(parameter.rows(), parameter.columns(), form, type);
     if (!packed.reserve(bytes))
       return error(Code::out_of_memory, "weights: no memory to pack %s", parameter.name.c_str());
-    packer->pack(plain.floats(), parameter.rows(), parameter.columns(), form, type, packed.data(), pool);
+    packer->pack(plain.floats(), nullptr, parameter.rows(), parameter.columns(), form, type, packed.data(), pool);
     from = packed.data();
   }
   DeviceMemory& memory = parameter.device[form];

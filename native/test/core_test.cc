@@ -194,6 +194,61 @@ void test_damaged_programs() {
   expect(compiled > 50, "some damaged programs still compile");
 }
 
+// Integers of 8-bit rows in a file are those that kernels multiply with, also where no element has the largest
+// magnitude of 8 bits, so that rounding the dequantised row again would give others.
+void test_rows_of_a_file(const std::string& folder_path) {
+  const std::string path = folder_path + ".rows";
+  constexpr int64_t kColumns = 8;
+  const float scales[4] = {0.3f, 0.1f, -1, INFINITY};
+  int8_t rows[3][kColumns] = {
+      {100, -99, 3, 1, 0, -1, -2, 55}, {127, 1, 0, 0, 0, 0, 0, -127}, {-128, 1, 1, 1, 1, 1, 1, 1}};
+  FILE* file = std::fopen(path.c_str(), "wb");
+  expect(file != nullptr && std::fwrite(scales, sizeof scales, 1, file) == 1 &&
+             std::fwrite(rows, sizeof rows, 1, file) == 1 && std::fclose(file) == 0,
+         "the test's file is written");
+  float wanted[2][kColumns], rounded[2][kColumns];
+  for (int row = 0; row < 2; row++) {
+    for (int64_t i = 0; i < kColumns; i++) wanted[row][i] = static_cast<float>(rows[row][i]) * scales[row];
+  }
+  std::memcpy(rounded, wanted, sizeof wanted);
+  round_weights(2, kColumns, kNoSumLimit, rounded[0]);
+  expect(std::memcmp(rounded[0], wanted[0], sizeof wanted[0]) != 0, "rounding the first row again would change it");
+  ThreadPool pool(1);
+  for (const Target target : kCpuTargets) {
+    if (!target_supported(target)) continue;
+    WeightStore kept(WeightType::i8), given(WeightType::i8), again(WeightType::i8);
+    expect(kept.add_from_file(path, {{"w", {2, kColumns}, FileType::i8, sizeof scales, 0}}).ok(), "rows are taken in");
+    expect(given.add("w", {2, kColumns}, wanted[0], 2 * kColumns).ok(), "numbers are taken in");
+    expect(kept.pack(0, Form::packed, target, WeightType::i8, pool).ok() &&
+               given.pack(0, Form::packed, target, WeightType::i8, pool).ok(),
+           "both are packed");
+    const Packer* packer = kernel_table(target).packer(target);
+    if (packer == nullptr) {
+      std::vector<float> values(2 * kColumns);
+      expect(kept.read(0, values.data()).ok() && std::memcmp(values.data(), wanted, sizeof wanted) == 0,
+             "a plain matrix keeps the file's integers");
+      continue;
+    }
+    const size_t bytes = packer->size(2, kColumns, Form::packed, WeightType::i8);
+    std::vector<std::byte> expected(bytes);
+    packer->pack(wanted[0], scales, 2, kColumns, Form::packed, WeightType::i8, expected.data(), pool);
+    expect(std::memcmp(expected.data(), kept.at(0).host[Form::packed].data(), bytes) == 0,
+           "a packed matrix keeps the file's integers");
+    expect(std::memcmp(expected.data(), given.at(0).host[Form::packed].data(), bytes) != 0,
+           "numbers without scales are rounded, which is noticed");
+  }
+  const auto code_of = [&](uint64_t offset, uint64_t scale_offset) {
+    WeightStore damaged(WeightType::i8);
+    expect(damaged.add_from_file(path, {{"w", {1, kColumns}, FileType::i8, offset, scale_offset}}).ok(), "taken in");
+    return damaged.load(0).code();
+  };
+  expect(code_of(16, 0) == Code::ok, "a good row is read");
+  expect(code_of(16, 8) == Code::invalid_file, "a negative scale is refused");
+  expect(code_of(16, 12) == Code::invalid_file, "an infinite scale is refused");
+  expect(code_of(32, 0) == Code::invalid_file, "-128 is refused");
+  unlink(path.c_str());
+}
+
 void test_weights_from_file() {
   std::string path = (std::filesystem::temp_directory_path() / "mome-core-test-XXXXXX").string();
   const int file = mkstemp(path.data());
@@ -218,6 +273,7 @@ void test_weights_from_file() {
   expect(read("q", 4) == std::vector<float>({63.5f, -1.5f, 0, 10}), "8-bit values come with their scales");
   expect(weights.load(0).ok() && weights.at(0).host[Form::plain].floats()[1] == -2.0f,
          "they are brought into memory when needed");
+  test_rows_of_a_file(path);
   WeightStore other;
   const auto refused = [&](FileRegion region) { return !other.add_from_file(path, {std::move(region)}).ok(); };
   expect(refused({"x", {12}, FileType::f32, 0}), "a tensor past the end is refused");
@@ -298,6 +354,13 @@ void test_weight_types() {
              "rounding to 8 bits before changes nothing");
     }
   }
+  // The steps of tiny activations would leave float32.
+  const float tiny[] = {3e-37f, 0, -1e-38f, 0x1p-101f}, small[] = {0x1p-100f, 0, -0x1p-101f, 0};
+  float quantised[4];
+  quantise_activation_row(tiny, 4, 4, quantised);
+  expect(std::all_of(quantised, quantised + 4, [](float value) { return value == 0; }), "negligible rows are zeros");
+  quantise_activation_row(small, 4, 4, quantised);
+  expect(std::fabs(quantised[0] - small[0]) < 1e-36f && quantised[2] < 0, "small rows are not");
   const float damaged[] = {1, std::nanf(""), 2};
   expect(std::isnan(weight_row_scale(damaged, 3)), "a row that is not finite has no scale");
 

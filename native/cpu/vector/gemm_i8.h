@@ -69,12 +69,13 @@ struct I8Panel {
 struct RowScale {
   float scale, inverse;
   // `bits` of the largest magnitude. A row that is not finite gets a scale that is NaN, and so does all that is made of
-  // it.
+  // it. One that is negligible counts as zeros.
   explicit RowScale(int32_t bits) {
     const float largest = __builtin_bit_cast(float, bits);
     const bool finite = bits < 0x7f800000;
-    scale = finite ? largest / kQuantLimit : __builtin_nanf("");
-    inverse = finite && bits != 0 ? kQuantLimit / largest : 0;
+    const bool counts = finite && largest >= kQuantNegligible;
+    scale = finite ? (counts ? largest / kQuantLimit : 0) : __builtin_nanf("");
+    inverse = counts ? kQuantLimit / largest : 0;
   }
 };
 

@@ -191,7 +191,7 @@ inline size_t contrastive_forward_workspace(const ContrastiveForward& a, int thr
 
 inline Status contrastive_forward(const ContrastiveForward& a, OpContext& context) {
   const ContrastiveForwardWorkspace workspace(a, context.pool.threads(), context.workspace);
-  pack_weight(a.text, a.rows, a.width, Form::packed, WeightType::f32, workspace.packed, context.pool);
+  pack_weight(a.text, nullptr, a.rows, a.width, Form::packed, WeightType::f32, workspace.packed, context.pool);
   gemm(context.pool, 0, a.rows, a.rows, a.width, PlainSource{a.image, a.width}, workspace.packed, workspace.product,
        ScaledEpilogue{a.similarity, a.rows, __builtin_expf(*a.log_scale)});
   context.pool.parallel_for(ceil_div(a.rows, kLanes), [&](int64_t item, int) {
@@ -272,7 +272,8 @@ inline Status contrastive_backward(const ContrastiveBackward& a, OpContext& cont
     float* ds = workspace.ds + i * a.rows;
     for (int64_t j = 0; j < a.rows; j++) ds[j] *= scale;
   });
-  pack_weight(a.text, a.rows, a.width, Form::packed_transposed, WeightType::f32, workspace.packed, context.pool);
+  pack_weight(a.text, nullptr, a.rows, a.width, Form::packed_transposed, WeightType::f32, workspace.packed,
+              context.pool);
   gemm(context.pool, 0, a.rows, a.width, a.rows, PlainSource{workspace.ds, a.rows}, workspace.packed, workspace.image,
        StoreEpilogue{a.dimage, a.width, nullptr});
   for (int64_t i = 0; i < a.rows * a.width; i++) a.dtext[i] = 0;

@@ -56,15 +56,17 @@ inline void pack_bf16_panel(const float* weight, int64_t rows, int64_t columns, 
 }
 #endif
 
-inline void pack_i8_panel(const float* weight, int64_t rows, int64_t columns, int64_t panel, std::byte* out) {
+inline void pack_i8_panel(const float* weight, const float* row_scales, int64_t rows, int64_t columns, int64_t panel,
+                          std::byte* out) {
   const I8Panel view{out, columns};
   std::memset(out, 0, static_cast<size_t>(I8Panel::bytes(columns)));
   float* scales = const_cast<float*>(view.scale());
   int32_t* whole = const_cast<int32_t*>(view.whole());
   int8_t* to = reinterpret_cast<int8_t*>(const_cast<std::byte*>(view.weights()));
   for (int64_t c = 0; c < kPanel && panel * kPanel + c < rows; ++c) {
-    const float* row = weight + (panel * kPanel + c) * columns;
-    const float scale = weight_row_scale(row, columns);
+    const int64_t at = panel * kPanel + c;
+    const float* row = weight + at * columns;
+    const float scale = row_scales != nullptr ? row_scales[at] : weight_row_scale(row, columns);
     const double factor = weight_row_factor(row, columns, scale, kSumLimit);
     scales[c] = narrowed_scale(scale, factor);
     for (int64_t first = 0; first < columns; first += kQuantBlock) {
@@ -94,8 +96,8 @@ inline void pack_transposed_panels(const float* weight, int64_t rows, int64_t co
   });
 }
 
-inline void pack_weight(const float* weight, int64_t rows, int64_t columns, Form form, WeightType type, void* packed,
-                        ThreadPool& pool) {
+inline void pack_weight(const float* weight, const float* row_scales, int64_t rows, int64_t columns, Form form,
+                        WeightType type, void* packed, ThreadPool& pool) {
   if (rows == 0 || columns == 0) return;
   if (form == Form::packed_transposed) {
     if (type == WeightType::bf16) {
@@ -117,7 +119,8 @@ inline void pack_weight(const float* weight, int64_t rows, int64_t columns, Form
                                         panel * steps_of<Bf16WeightPanel>(columns) * Bf16WeightPanel::kStepBytes));
         break;
       case WeightType::i8:
-        pack_i8_panel(weight, rows, columns, panel, static_cast<std::byte*>(packed) + panel * I8Panel::bytes(columns));
+        pack_i8_panel(weight, row_scales, rows, columns, panel,
+                      static_cast<std::byte*>(packed) + panel * I8Panel::bytes(columns));
         break;
     }
   });

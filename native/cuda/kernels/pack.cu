@@ -21,7 +21,8 @@ uint16_t rounded_bits(float value) {
   return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-void pack(const float* weight, int64_t rows, int64_t columns, Form, WeightType type, void* packed, ThreadPool& pool) {
+void pack(const float* weight, const float*, int64_t rows, int64_t columns, Form, WeightType type, void* packed,
+          ThreadPool& pool) {
   const int64_t pitch = (columns + kRun - 1) / kRun * kRun;
   const bool halves = type == WeightType::bf16;
   std::byte* bytes = static_cast<std::byte*>(packed);

@@ -3,10 +3,11 @@
  */
 import type { Hash } from 'node:crypto';
 import { addon } from '../runtime/addon.ts';
-import { MomeError, requireNotAborted } from '../runtime/errors.ts';
+import { clip, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import type { InputFile } from '../runtime/input-file.ts';
 import { Pace } from '../runtime/pace.ts';
 import type { ParameterSource } from './beit.ts';
+import { requireScales, requireSymmetric } from './quantise.ts';
 import { elementBytes, type TensorEntry } from './tensors.ts';
 
 /** Bytes checked at a time, which takes a fraction of a millisecond. */
@@ -24,9 +25,11 @@ export async function requireFinite(values: Float32Array, source: ParameterSourc
 }
 
 /**
- * Reads a whole file once. Its bytes go into `hash`, and the values of `entries`, which are dense tensors of a float type, are checked.
+ * Reads a whole file once. Its bytes go into `hash`, and the values of `entries` are checked: dense tensors of a float type, and of 8 bits
+ * with the scales of their rows.
  *
- * @throws MomeError `MOME_NON_FINITE` naming the tensor and the index, `MOME_IO`, `MOME_ABORTED`
+ * @throws MomeError `MOME_NON_FINITE` naming the tensor and the index, `MOME_INVALID_FILE` for 8-bit values or scales that no row can have,
+ *   `MOME_IO`, `MOME_ABORTED`
  */
 export async function hashFile(
   file: InputFile,
@@ -34,7 +37,9 @@ export async function hashFile(
   hash: Hash,
   signal?: AbortSignal,
 ): Promise<void> {
-  const pieces = piecesOf(file, entries);
+  const list = [...entries];
+  const scales = new Set(list.flatMap(({ scale }) => (scale ? [scale] : [])));
+  const pieces = piecesOf(file, [...list, ...scales]);
   // While one piece is hashed the next is read.
   let next = readPiece(file, pieces.next().value);
   for (;;) {
@@ -44,6 +49,7 @@ export async function hashFile(
     try {
       requireNotAborted(signal, 'load');
       requireFinitePiece(piece);
+      requireRowsPiece(piece, scales);
       if (piece.isNew) hash.update(piece.bytes);
     } catch (error) {
       await next.catch(() => {});
@@ -99,6 +105,18 @@ function requireFinitePiece({ entry, position, bytes }: Piece & { readonly bytes
   if (index < 0) return;
   const view = new DataView(bytes.buffer, bytes.byteOffset + index * size, size);
   throw nonFinite(entry, (position - entry.offset) / size + index, numberIn(view, entry.dtype));
+}
+
+/** Checks 8-bit values and the scales of their rows. */
+function requireRowsPiece(
+  { entry, position, bytes }: Piece & { readonly bytes: Uint8Array },
+  scales: ReadonlySet<TensorEntry>,
+): void {
+  if (entry === undefined) return;
+  const where = `${entry.path}: ${clip(entry.name)}`;
+  if (entry.dtype === 'I8') requireSymmetric(bytes, position - entry.offset, where);
+  if (!scales.has(entry)) return;
+  requireScales(new Float32Array(bytes.slice().buffer), (position - entry.offset) / 4, where);
 }
 
 /** The value of an element that is NaN or infinite. */

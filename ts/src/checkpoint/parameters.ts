@@ -7,6 +7,7 @@ import { check, MomeError } from '../runtime/errors.ts';
 import { isBeit, type ParameterSource, takeOverBeit } from './beit.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { requireFinite } from './finite.ts';
+import { scaleName } from './quantise.ts';
 import { resizeAbsolutePositions, resizeRelativeTable } from './resize-positions.ts';
 import { readTensor } from './tensors.ts';
 
@@ -53,6 +54,11 @@ export async function takeParameters(checkpoint: Checkpoint, config: VlmoConfig)
       missing.push(name);
       continue;
     }
+    check(
+      !('dtype' in found) || found.dtype !== 'I8' || found.scale !== undefined,
+      'MOME_INVALID_FILE',
+      `${checkpoint.path}: expected the float32 scales of the rows of the 8-bit ${name} in ${scaleName(name)}, found none`,
+    );
     const fitted = sameShape(found.shape, shape) ? found : await adapt(name, found, shape, config, checkpoint.path);
     if (fitted !== found) notes.push(`${name}: [${found.shape.join(', ')}] taken to [${shape.join(', ')}]`);
     sources.set(name, fitted);

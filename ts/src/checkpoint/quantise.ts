@@ -1,13 +1,46 @@
 /**
  * 8-bit weights in files: a matrix as `I8` and the float32 scales of its rows beside it, under the name with `.scale` behind.
- * The rule is that of `native/core/quantise.h`, so a model converted ahead of time gives the bits of one quantised at load.
+ * The rule is that of `native/core/quantise.h`, so matrices converted ahead of time give the bits of those quantised at load.
  */
+import { check } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 
 /** Name of the tensor that holds the row scales of `name`. */
 export const scaleName = (name: string): string => `${name}.scale`;
 
 const largestStep = 127;
+
+/**
+ * Refuses scales that no row can have. Those that are not finite are `requireFinite`'s.
+ *
+ * @param first number of the first of these rows
+ * @throws MomeError `MOME_INVALID_FILE`
+ */
+export function requireScales(scales: Float32Array, first: number, where: string): void {
+  const wrong = scales.findIndex(
+    (scale) => Number.isFinite(scale) && (scale < 0 || !Number.isFinite(Math.fround(scale * largestStep))),
+  );
+  check(
+    wrong < 0,
+    'MOME_INVALID_FILE',
+    `${where}: expected scales >= 0 that are finite times 127, got ${scales[wrong]} at row ${first + wrong}`,
+  );
+}
+
+/**
+ * Refuses the value -128, which symmetric 8 bits do not have.
+ *
+ * @param first number of the first of these values
+ * @throws MomeError `MOME_INVALID_FILE`
+ */
+export function requireSymmetric(values: Uint8Array, first: number, where: string): void {
+  const wrong = values.indexOf(0x80);
+  check(
+    wrong < 0,
+    'MOME_INVALID_FILE',
+    `${where}: expected 8-bit values in [-127, 127], got -128 at index ${first + wrong}`,
+  );
+}
 
 /** A quantised matrix: values in [-127, 127], one scale per row. */
 export interface QuantisedRows {

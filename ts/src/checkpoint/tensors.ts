@@ -4,6 +4,7 @@
 import { check, clip, MomeError } from '../runtime/errors.ts';
 import type { InputFile } from '../runtime/input-file.ts';
 import { inPieces } from '../runtime/pace.ts';
+import { requireScales, requireSymmetric } from './quantise.ts';
 import { requireChecksum } from './zip-archive.ts';
 
 /** Bytes of one element, by safetensors' names. */
@@ -75,6 +76,8 @@ async function readFloats(entry: TensorEntry): Promise<Float32Array> {
   const values = await decodeFloats(bytes, entry.dtype, bytes.byteLength / elementBytes[entry.dtype]);
   if (!entry.scale) return values;
   const scales = await readTensor(entry.scale);
+  requireSymmetric(bytes, 0, `${entry.path}: ${clip(entry.name)}`);
+  requireScales(scales, 0, `${entry.path}: ${clip(entry.scale.name)}`);
   const columns = values.length / Math.max(1, scales.length);
   await inPieces(values.length, (begin, end) => {
     for (let i = begin; i < end; i++) values[i]! *= scales[Math.floor(i / columns)]!;

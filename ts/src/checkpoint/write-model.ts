@@ -33,8 +33,8 @@ export interface WriteOptions {
 /**
  * Writes a model folder. All its files change together or not at all: a process that is stopped in between leaves the old model or the
  * new one, and a full disk leaves the old one. Other files of the folder stay. In bfloat16 models vectors stay float32: they are few, and
- * each of their values scales whole rows. In int8 models the matrices of the blocks have 8 bits and a scale per row; everything else stays
- * float32.
+ * each of their values scales whole rows. In int8 models the matrices of the blocks have 8 bits and a scale per row; everything else is as in
+ * bfloat16 models.
  *
  * @throws MomeError `MOME_IO` saying that the disk is full or which right is missing, `MOME_INVALID_ARGUMENT` for a folder with another
  *   `tokenizer.json`, `MOME_INVALID_SHAPE`, `MOME_NOT_FOUND` and
@@ -66,7 +66,7 @@ export async function writeModel(
       tensors.push({ name: scaleName(name), dtype: 'F32', shape: [shape[0]!], data: scales });
       continue;
     }
-    const dtype = options.dtype === 'bfloat16' && shape.length > 1 ? 'BF16' : 'F32';
+    const dtype = options.dtype !== 'float32' && shape.length > 1 ? 'BF16' : 'F32';
     tensors.push({ name, dtype, shape, data });
   }
   const { fusionWeight = 1, matchCalibration } = options;

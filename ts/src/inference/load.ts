@@ -173,11 +173,9 @@ function regionOf(source: ParameterSource): Omit<FileRegion, 'name' | 'shape'> |
   return dtype === 'I8' && scale ? { dtype, offset, scaleOffset: scale.offset } : undefined;
 }
 
-/** The tensors that native code reads by itself, and the scales of their rows. */
+/** The tensors that native code reads by itself. */
 function mappedOf({ sources }: TakenParameters): TensorEntry[] {
-  return [...sources.values()].flatMap((source) =>
-    'values' in source || !regionOf(source) ? [] : [source, ...(source.scale ? [source.scale] : [])],
-  );
+  return [...sources.values()].flatMap((source) => ('values' in source || !regionOf(source) ? [] : [source]));
 }
 
 /**

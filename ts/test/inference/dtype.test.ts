@@ -1,11 +1,21 @@
-import { readFile, stat, truncate, utimes } from 'node:fs/promises';
+import { cp, readFile, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { convertCheckpoint, openCheckpoint, readTensor, writeSafetensors } from '../../src/checkpoint/index.ts';
+import {
+  convertCheckpoint,
+  loadParameterValues,
+  openCheckpoint,
+  openSafetensors,
+  readElements,
+  readTensor,
+  type TensorToWrite,
+  writeSafetensors,
+} from '../../src/checkpoint/index.ts';
 import { quantiseRows } from '../../src/checkpoint/quantise.ts';
 import { Vlmo } from '../../src/inference/vlmo.ts';
 import { addon, type DType } from '../../src/runtime/addon.ts';
+import type { ErrorCode } from '../../src/runtime/errors.ts';
 import { verifyCase } from '../../src/verify/index.ts';
 import { expectCode, golden, temporaryFolder, testImage, tinyModel } from '../helpers.ts';
 
@@ -51,12 +61,71 @@ describe('int8 files', () => {
     await convertCheckpoint(folder, converted, { dtype: 'int8' });
   });
 
-  it('give the bits of weights that were rounded at load, and are int8 by themselves', async () => {
+  it('give the bits of matrices that were rounded at load, and are int8 by themselves', async () => {
+    // The same model with the matrices of its blocks as they were.
+    const { entries } = await openCheckpoint(join(converted, 'model.safetensors'));
+    const exact = (await openCheckpoint(join(folder, 'model.safetensors'))).entries;
+    const unrounded = await temporaryFolder();
+    await cp(folder, unrounded, { recursive: true });
+    const tensors: TensorToWrite[] = [];
+    for (const [name, { dtype, shape, ...rest }] of entries) {
+      const source = dtype === 'I8' ? exact.get(name)! : { dtype, shape, ...rest };
+      tensors.push({ name, dtype: 'F32', shape, data: await readTensor(source) });
+    }
+    await writeSafetensors(join(unrounded, 'model.safetensors'), tensors);
     await using ahead = await Vlmo.load(converted);
-    await using atLoad = await Vlmo.load(folder, { dtype: 'int8' });
+    await using atLoad = await Vlmo.load(unrounded, { dtype: 'int8' });
+    await using without = await Vlmo.load(folder, { dtype: 'int8' });
     expect(ahead.dtype).toBe('int8');
-    expect((await ahead.embedImages(images)).embeddings).toEqual((await atLoad.embedImages(images)).embeddings);
-    expect((await ahead.embedTexts(texts)).embeddings).toEqual((await atLoad.embedTexts(texts)).embeddings);
+    const rows = async (model: Vlmo) => [
+      (await model.embedImages(images)).embeddings,
+      (await model.embedTexts(texts)).embeddings,
+    ];
+    expect(await rows(ahead)).toEqual(await rows(atLoad));
+    expect(await rows(ahead)).not.toEqual(await rows(without));
+  });
+
+  it('keep the integers of rows that rounding again would change', async () => {
+    const { entries, path } = await openCheckpoint(join(converted, 'model.safetensors'));
+    const scaled = await temporaryFolder();
+    await cp(converted, scaled, { recursive: true });
+    const bytes = await readFile(path);
+    const { offset, shape, scale } = entries.get('transformer.blocks.0.attn.proj.weight')!;
+    // Rows of at most 126: a second rounding would take other scales.
+    for (let i = 0; i < shape[0]! * shape[1]!; i++)
+      bytes.writeInt8(Math.max(-126, Math.min(126, bytes.readInt8(offset + i))), offset + i);
+    bytes.writeFloatLE(Math.fround(0.1), scale!.offset);
+    await writeFile(join(scaled, 'model.safetensors'), bytes);
+    const float32 = await temporaryFolder();
+    await convertCheckpoint(scaled, float32);
+    for (const target of addon().cpuInfo().targets) {
+      await using kept = await Vlmo.load(scaled, { target });
+      await using again = await Vlmo.load(float32, { target, dtype: 'int8' });
+      const [a, b] = [(await kept.embedTexts(texts)).embeddings, (await again.embedTexts(texts)).embeddings];
+      expect(a, target).not.toEqual(b);
+      expect(cosine(a, b)).toBeGreaterThan(0.999);
+    }
+  });
+
+  it('give what their float32 stands for when they are converted, exported or trained on', async () => {
+    const { entries } = await openCheckpoint(join(converted, 'model.safetensors'));
+    const float32 = await temporaryFolder();
+    await convertCheckpoint(converted, float32);
+    const copies = (await openCheckpoint(join(float32, 'model.safetensors'))).entries;
+    const again = await temporaryFolder();
+    await convertCheckpoint(float32, again, { dtype: 'int8' });
+    const bytesOf = (folder: string) => readFile(join(folder, 'model.safetensors'));
+    expect((await bytesOf(again)).equals(await bytesOf(converted))).toBe(true);
+    const isSame = (a: Float32Array, b: Float32Array) => Buffer.from(a.buffer).equals(Buffer.from(b.buffer));
+    for (const [name, entry] of entries) {
+      expect(isSame(await readTensor(copies.get(name)!), await readTensor(entry)), name).toBe(true);
+    }
+    const values = await loadParameterValues(
+      await openCheckpoint(join(converted, 'model.safetensors')),
+      JSON.parse(await readFile(join(converted, 'config.json'), 'utf8')),
+    );
+    const name = 'transformer.blocks.0.attn.qkv.weight';
+    expect(values.get(name)).toEqual(await readTensor(entries.get(name)!));
   });
 
   it('can be run in float32', async () => {
@@ -71,12 +140,13 @@ describe('int8 files', () => {
     const name = 'transformer.blocks.0.attn.qkv.weight';
     expect(entries.get(name)).toMatchObject({ dtype: 'I8', scale: { dtype: 'F32', shape: [144] } });
     expect(entries.has(`${name}.scale`)).toBe(false);
-    expect(entries.get('pooler.dense.weight')!.dtype).toBe('F32');
+    expect(entries.get('pooler.dense.weight')!.dtype).toBe('BF16');
+    expect(entries.get('pooler.dense.bias')!.dtype).toBe('F32');
     const original = await readTensor((await openCheckpoint(join(folder, 'model.safetensors'))).entries.get(name)!);
     const restored = await readTensor(entries.get(name)!);
     expect(cosine(original, restored)).toBeGreaterThan(0.999);
     const size = async (path: string) => (await stat(join(path, 'model.safetensors'))).size;
-    expect(await size(converted)).toBeLessThan(0.6 * (await size(folder)));
+    expect(await size(converted)).toBeLessThan(0.4 * (await size(folder)));
   });
 
   it('are refused when scales do not fit', async () => {
@@ -86,6 +156,61 @@ describe('int8 files', () => {
       { name: 'w.scale', dtype: 'F32', shape: [3], data: new Float32Array(3) },
     ]);
     await expectCode(() => openCheckpoint(path), 'MOME_INVALID_FILE');
+  });
+
+  const matrix = 'transformer.blocks.0.attn.qkv.weight';
+  /** A copy of the converted model, with its tensors changed. */
+  async function changed(change: (tensors: Map<string, TensorToWrite>) => void): Promise<string> {
+    const copy = await temporaryFolder();
+    await cp(converted, copy, { recursive: true });
+    const tensors = new Map<string, TensorToWrite>();
+    for (const [name, entry] of (await openSafetensors(join(converted, 'model.safetensors'))).entries) {
+      const { dtype, shape } = entry;
+      if (dtype === 'I8') tensors.set(name, { name, dtype, shape, data: new Int8Array(await readElements(entry)) });
+      else tensors.set(name, { name, dtype: dtype as 'F32' | 'BF16', shape, data: await readTensor(entry) });
+    }
+    change(tensors);
+    await writeSafetensors(join(copy, 'model.safetensors'), tensors.values());
+    return copy;
+  }
+  const scaleOf = (tensors: Map<string, TensorToWrite>) => tensors.get(`${matrix}.scale`)! as { data: Float32Array };
+  const damages: readonly [string, ErrorCode, RegExp, (tensors: Map<string, TensorToWrite>) => void][] = [
+    ['no scales', 'MOME_INVALID_FILE', /scales of the rows of the 8-bit .*qkv/, (t) => t.delete(`${matrix}.scale`)],
+    ['a scale that is not a number', 'MOME_NON_FINITE', /qkv/, (t) => scaleOf(t).data.fill(Number.NaN, 3, 4)],
+    ['a negative scale', 'MOME_INVALID_FILE', /got -1 at row 143/, (t) => scaleOf(t).data.fill(-1, 143)],
+    ['a huge scale', 'MOME_INVALID_FILE', /127, got 3.* at row 0/, (t) => scaleOf(t).data.fill(3e37, 0, 1)],
+    ['-128', 'MOME_INVALID_FILE', /got -128 at index 77/, (t) => (t.get(matrix)!.data as Int8Array).fill(-128, 77, 78)],
+    [
+      'scales in bfloat16',
+      'MOME_INVALID_FILE',
+      /float32 scale for each row/,
+      (t) =>
+        t.set(`${matrix}.scale`, { ...(t.get(`${matrix}.scale`) as TensorToWrite & { dtype: 'F32' }), dtype: 'BF16' }),
+    ],
+    [
+      'scales of too few rows',
+      'MOME_INVALID_FILE',
+      /float32 scale for each row/,
+      (t) =>
+        t.set(`${matrix}.scale`, { name: `${matrix}.scale`, dtype: 'F32', shape: [143], data: new Float32Array(143) }),
+    ],
+    [
+      'a matrix of another shape',
+      'MOME_INVALID_SHAPE',
+      /expected transformer.blocks.0.attn.qkv.weight of shape/,
+      (t) => t.set(matrix, { name: matrix, dtype: 'I8', shape: [144, 47], data: new Int8Array(144 * 47) }),
+    ],
+  ];
+  it.each(damages)('with %s are refused by all who read them', async (_, code, message, damage) => {
+    const copy = await changed(damage);
+    for (const dtype of ['float32', 'bfloat16', 'int8'] as const)
+      expect((await expectCode(() => Vlmo.load(copy, { dtype }), code)).message).toMatch(message);
+    await expectCode(() => convertCheckpoint(copy, join(copy, 'never')), code);
+  });
+
+  it('are read when nothing is changed in them', async () => {
+    await using good = await Vlmo.load(await changed(() => {}));
+    expect(good.dtype).toBe('int8');
   });
 });
 
