@@ -18,6 +18,7 @@ interface ServeFlags extends Omit<ModelFlags, 'model'> {
   readonly index?: string;
   readonly page: boolean;
   readonly apiKeyFile?: string;
+  readonly allowHost?: readonly string[];
   readonly cors?: readonly string[];
   readonly allowUrl?: readonly string[];
   readonly tlsCert?: string;
@@ -86,6 +87,13 @@ export function addServe(program: Command): void {
   command.addOption(option('--no-page', 'without the web page at /', 'NO_PAGE'));
   command.addOption(
     option('--api-key-file <file>', 'file of keys, one a line; requests must bring one', 'API_KEY_FILE'),
+  );
+  command.addOption(
+    option(
+      '--allow-host <name...>',
+      'names that requests may give as their host: mome.example.com, *.example.com; default: any, but none on loopback without keys',
+      'ALLOW_HOST',
+    ).argParser(list),
   );
   command.addOption(option('--cors <origin...>', 'origins whose pages may call', 'CORS').argParser(list));
   command.addOption(
@@ -243,6 +251,7 @@ async function serverOptions(flags: ServeFlags): Promise<ServerOptions> {
     ...(apiKeys && { apiKeys }),
     ...(tls && { tls }),
     ...(flags.cors && { corsOrigins: flags.cors }),
+    ...(flags.allowHost && { allowHosts: flags.allowHost }),
     ...(flags.allowUrl && { allowUrls: flags.allowUrl }),
     ...(flags.trustProxy && { trustProxy: true }),
     ...(flags.logLevel !== 'silent' && { logger: { level: flags.logLevel, stream: process.stderr } }),

@@ -61,6 +61,11 @@ export interface ServerOptions {
   readonly page?: boolean;
   /** Keys of which every request has to bring one (`Authorization: Bearer <key>` or `x-api-key`, in gRPC as metadata); default: none. */
   readonly apiKeys?: readonly string[];
+  /**
+   * Names that requests may give as their host, such as `mome.example.com` or `*.example.com`; addresses and `localhost` always may. Default:
+   * names are refused on connections of the same machine to a server without keys, and not looked at elsewhere.
+   */
+  readonly allowHosts?: readonly string[];
   /** Origins whose pages may call; default: none. */
   readonly corsOrigins?: readonly string[];
   /**

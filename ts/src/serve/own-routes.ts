@@ -164,7 +164,7 @@ function addSearchRoute(app: FastifyInstance, context: Context): void {
   const { limits } = context;
   const search = z
     .strictObject({
-      priority: common.priority,
+      ...common,
       text: textSchema(limits).optional(),
       image: pictureSchema.optional(),
       k,
@@ -174,27 +174,32 @@ function addSearchRoute(app: FastifyInstance, context: Context): void {
   const summary = 'Find pictures of the index by a text or a picture';
   app.post('/v1/search', { schema: { summary, consumes, body: search } }, async (request, reply) => {
     const body = await bodyOf(request, search, limits, (form) => ({
+      model: form.one('model'),
       priority: form.one('priority'),
       text: form.one('text'),
       image: form.picture('image', 'images'),
       k: form.number('k'),
       rerank: form.number('rerank'),
     }));
-    const { engine, options } = callOf(context, request, reply, {
-      model: context.engines.first.name, // the index is of this one
-      priority: body.priority,
-    });
+    const { engine, options } = callOf(context, request, reply, body);
     const { batcher, index } = engine;
+    if (!index)
+      throw new HttpError(
+        422,
+        'MOME_UNSUPPORTED',
+        `model: expected ${context.engines.first.name}, the model with an index, got another`,
+        'model',
+      );
     const query = body.text ?? { image: await pictureOf(context, request, body.image!, 'image') };
     const { signal, ...common } = options;
-    const results = await index!.search(query, {
+    const results = await index.search(query, {
       ...(signal && { signal }),
       through: batcher.request(common),
       ...(body.k !== undefined && { k: body.k }),
       ...(body.rerank !== undefined && { rerank: body.rerank }),
     });
     // Where the folder lies is nobody's business.
-    const shown = results.map(({ path, ...result }) => ({ path: relative(index!.root, path), ...result }));
+    const shown = results.map(({ path, ...result }) => ({ path: relative(index.root, path), ...result }));
     return reply.send({ results: shown });
   });
 }

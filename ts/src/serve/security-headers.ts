@@ -8,10 +8,13 @@ const ofEveryAnswer: ReadonlySet<string> = new Set(['connection', 'content-lengt
 /**
  * The headers of helmet, by name. They are the same for every answer, and helmet would make them anew for each, which takes as long as
  * the rest of a small request: one answer is asked for, and its headers are kept.
+ *
+ * @param isSecure whether the server has TLS; only then are browsers told to use nothing else
  */
-export async function securityHeaders(): Promise<Readonly<Record<string, string>>> {
+export async function securityHeaders(isSecure: boolean): Promise<Readonly<Record<string, string>>> {
   const probe = fastify();
-  await probe.register(helmet);
+  const contentSecurityPolicy = { directives: { upgradeInsecureRequests: isSecure ? [] : null } };
+  await probe.register(helmet, { contentSecurityPolicy, strictTransportSecurity: isSecure });
   probe.get('/', async () => '');
   const { headers } = await probe.inject('/');
   await probe.close();

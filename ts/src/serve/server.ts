@@ -23,6 +23,7 @@ import { Engines } from './engines.ts';
 import { answerError, HttpError } from './errors.ts';
 import type { GrpcServer } from './grpc/server.ts';
 import { HeldBytes } from './held-bytes.ts';
+import { HostRules } from './hosts.ts';
 import { Keys } from './keys.ts';
 import { Metrics } from './metrics.ts';
 import { addOipRoutes } from './oip-routes.ts';
@@ -114,10 +115,14 @@ export async function createServer(
   addJsonParser(app, limits);
   traceRequests(app);
   // First of all, so that refusals have these headers too.
-  const safe = await securityHeaders();
-  app.addHook('onRequest', (_, reply, done) => {
+  const safe = await securityHeaders(options.tls !== undefined);
+  const hosts = new HostRules(options.allowHosts ?? [], options.apiKeys !== undefined);
+  app.addHook('onRequest', async (request, reply) => {
     reply.headers(safe);
-    done();
+    hosts.require(
+      request.raw.headers.host ?? request.raw.headers[':authority']?.toString(),
+      request.socket.localAddress,
+    );
   });
   if (options.corsOrigins?.length) await app.register(cors, { origin: [...options.corsOrigins] });
   const held = new HeldBytes(limits.bodyBytesTogether);

@@ -53,6 +53,15 @@ describe('a search of a server', () => {
     expect((await search({ text: 'a' }, {}, without.url)).status).toBe(404);
   });
 
+  it('may name the model that has the index, and no other of several', async () => {
+    const both = await started({ first: model, second: await loadTiny() }, { index });
+    const by = (name: string) => search({ text: 'a red square', model: name }, {}, both.url);
+    expect((await by('first')).body.results.length).toBeGreaterThan(0);
+    const second = await by('second');
+    expect([second.status, second.body.error.param]).toEqual([422, 'model']);
+    expect((await by('third')).status).toBe(404);
+  });
+
   it('goes through the queue: with its client, priority and time, refused where the queue is full', async () => {
     const request = vi.spyOn(Batcher.prototype, 'request');
     await search({ text: 'a red square', priority: 'bulk' });

@@ -133,6 +133,9 @@ describe('browsers', () => {
       expect(headers.get('x-frame-options'), path).toBe('SAMEORIGIN');
       expect(headers.get('referrer-policy'), path).toBe('no-referrer');
       expect(headers.get('x-powered-by'), path).toBeNull();
+      // Over plain HTTP nobody is told to use what is not there.
+      expect(headers.get('content-security-policy'), path).not.toContain('upgrade-insecure-requests');
+      expect(headers.get('strict-transport-security'), path).toBeNull();
     }
   });
 });
