@@ -16,6 +16,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/cpu_quota.h"
+
 namespace mome {
 namespace {
 
@@ -47,23 +49,6 @@ bool read_line(const std::string& path, char* line, int size) {
   return read;
 }
 
-// CPU quota of the control group in whole cores (rounded up), 0 when there is none.
-int cgroup_cores() {
-  char line[128];
-  long long quota = 0, period = 0;
-  if (read_line("/sys/fs/cgroup/cpu.max", line, sizeof line)) {
-    if (std::sscanf(line, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0)
-      return static_cast<int>((quota + period - 1) / period);
-    return 0;
-  }
-  if (read_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", line, sizeof line) && std::sscanf(line, "%lld", &quota) == 1 &&
-      quota > 0 && read_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us", line, sizeof line) &&
-      std::sscanf(line, "%lld", &period) == 1 && period > 0) {
-    return static_cast<int>((quota + period - 1) / period);
-  }
-  return 0;
-}
-
 // (package, core) of a CPU, so that hyperthreads of one core count once.
 std::pair<int, int> physical_core(int cpu) {
   char line[64];
@@ -87,7 +72,7 @@ int available_cores() {
     }
     cores = std::max<int>(1, static_cast<int>(physical.size()));
   }
-  const int quota = cgroup_cores();
+  const int quota = quota_cores();
   return quota > 0 ? std::max(1, std::min(cores, quota)) : cores;
 }
 
