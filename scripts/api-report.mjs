@@ -94,7 +94,7 @@ export function apiReport(file) {
         }
   }
   const texts = ({ declarations = [] }) => declarations.map(printed).join('\n');
-  const sorted = (entries) => entries.sort(([a], [b]) => (a < b ? -1 : 1)).map(([, text]) => text);
+  const sorted = (entries) => entries.sort((a, b) => (a.join('\n') < b.join('\n') ? -1 : 1)).map(([, text]) => text);
   const outer = [...exported].map(([name, symbol]) => [name, `export ${name}\n${texts(symbol)}`]);
   const others = inner.map((symbol) => [plain(symbol.name), texts(symbol)]);
   return `${[...sorted(outer), '// Mentioned by these, and not exported:', ...sorted(others)].join('\n\n')}\n`;
