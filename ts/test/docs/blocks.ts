@@ -82,7 +82,7 @@ export async function runBlocks(blocks: readonly Block[], folder: string, given:
 }
 
 /** Options of `mome` commands in a shell block that the command does not have. `helpOf` gives the help of a command. */
-export async function unknownOptions(code: string, helpOf: (command: string) => Promise<string>): Promise<string[]> {
+export function unknownOptions(code: string, helpOf: (command: string) => string): string[] {
   const unknown: string[] = [];
   const commands = code
     .replaceAll('\\\n', ' ')
@@ -90,7 +90,7 @@ export async function unknownOptions(code: string, helpOf: (command: string) => 
       /(?:^|[\s'])(?:mome|dist\/cli\.mjs)[ \t]+(eval [a-z0-9-]+|[a-z-]+)((?:[^\n#&|"']|"[^"\n]*"|'[^'\n]*')*)/g,
     );
   for (const [, command, rest] of commands) {
-    const help = await helpOf(command!);
+    const help = helpOf(command!);
     for (const [, option] of rest!.replace(/"[^"]*"|'[^']*'/g, '').matchAll(/\s(--?[a-z][a-z-]*)/g))
       if (!new RegExp(`(^|[\\s,])${option}(?![\\w-])`, 'm').test(help)) unknown.push(`mome ${command}: ${option}`);
   }

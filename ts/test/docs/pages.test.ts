@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { dirname, join, normalize } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { pagesOf, slugger } from '../../../scripts/docs/pages.mjs';
+import { errorCodes } from '../../src/runtime/errors.ts';
 import { pages, root } from './blocks.ts';
 
 /** Links of a page that lead nowhere: files that are missing, headings that the page does not have. */
@@ -43,6 +44,14 @@ describe('the pages', () => {
       group.pages.map((each) => each.source),
     );
     expect([...sources].sort()).toEqual((await pages()).sort());
+  });
+
+  it('give every error code a remedy', async () => {
+    const remedies = (text: string): string[] =>
+      [...text.matchAll(/^\| `(MOME_\w+)` \| [^|]{10,} \| [^|]{10,} \|$/gm)].map(([, code]) => code!);
+    const page = await readFile(join(root, 'docs/errors.md'), 'utf8');
+    expect(remedies(page)).toEqual([...errorCodes]);
+    expect(remedies(page.replace(/(`MOME_IO` \| [^|]+\|)[^|]+/, '$1 '))).not.toContain('MOME_IO');
   });
 
   it('give the ratios of the comparison as their result file holds them', async () => {
