@@ -44,8 +44,8 @@
     await load();
     if (text !== query.value.trim()) return undefined;
     const boost = { title: 3, heading: 4 };
-    // Written pages come before those of single declarations.
-    const boostDocument = (_id, _term, { url }) => (url.startsWith('reference/') ? 0.2 : 1);
+    // Written pages come before those of single declarations, and what is true now before what has changed.
+    const boostDocument = (_id, _term, { url }) => (/^(reference|changelog)/.test(url) ? 0.2 : 1);
     const options = { prefix: true, fuzzy: 0.15, boost, boostDocument };
     let results = search.search(text, { ...options, combineWith: 'AND' });
     if (results.length === 0) results = search.search(text, options);
