@@ -10,8 +10,10 @@ import type { RgbImage } from './pixels.ts';
 
 /** Pictures decoded at the same time, not counting those that take long. */
 export const lanes = Math.min(8, Math.max(2, availableParallelism()));
-/** Processes at most: each call may have all its lanes taken by pictures that take long, and others still go on. */
+/** Processes at most: a call, and a client with all its calls, may have taken its share for pictures that take long, and others still go on. */
 const mostDecoders = 2 * lanes + 4;
+const mostOfCall = lanes;
+const mostOfClient = mostDecoders / 2;
 
 /** Hands jobs to decoders. A picture that takes long keeps no other waiting: it stops counting as one of the lanes. */
 class DecoderPool {
@@ -29,13 +31,17 @@ class DecoderPool {
   async decode(
     request: DecodeRequest,
     bytes: Uint8Array | undefined,
-    { signal, call }: { readonly signal: AbortSignal | undefined; readonly call: object },
+    {
+      signal,
+      call,
+      client,
+    }: { readonly signal: AbortSignal | undefined; readonly call: object; readonly client?: string | undefined },
   ): Promise<RgbImage> {
     requireNotAborted(signal, 'picture');
     let ended = () => {};
     try {
       return await new Promise<RgbImage>((resolve, reject) => {
-        const job: DecodeJob = { request, bytes, call, resolve, reject };
+        const job: DecodeJob = { request, bytes, call, client, resolve, reject };
         ended = onAbort(signal, () => this.#abandon(job, signal?.reason));
         this.#waiting.add(job);
         this.#share();
@@ -72,15 +78,18 @@ class DecoderPool {
     }
   }
 
-  /** The job that waits longest of the call that has the fewest decoders. */
+  /** The job that waits longest of the client that has the fewest decoders, and of its calls of the one that has. */
   #nextJob(busy: readonly Decoder[]): DecodeJob | undefined {
-    const running = new Map<object, number>();
-    for (const { job } of busy) running.set(job!.call, (running.get(job!.call) ?? 0) + 1);
+    const running = new Map<unknown, number>();
+    const count = (key: unknown) => running.get(key) ?? 0;
+    for (const { job } of busy) for (const key of new Set(ownersOf(job!))) running.set(key, count(key) + 1);
     let best: DecodeJob | undefined;
-    let fewest = lanes;
+    let fewest = Number.POSITIVE_INFINITY;
     for (const job of this.#waiting) {
-      const count = running.get(job.call) ?? 0;
-      if (count < fewest) [best, fewest] = [job, count];
+      const [ofClient, ofCall] = ownersOf(job).map(count) as [number, number];
+      if (ofClient >= mostOfClient || ofCall >= mostOfCall) continue;
+      const rank = ofClient * mostDecoders + ofCall;
+      if (rank < fewest) [best, fewest] = [job, rank];
       if (fewest === 0) break;
     }
     return best;
@@ -98,5 +107,8 @@ class DecoderPool {
     return decoder;
   }
 }
+
+/** Whose call a picture belongs to, and the call: one of nobody is its own. */
+const ownersOf = ({ client, call }: DecodeJob) => [client ?? call, call] as const;
 
 export const decoders = new DecoderPool();

@@ -11,8 +11,9 @@ import type { RgbImage } from './pixels.ts';
 export interface DecodeJob {
   readonly request: DecodeRequest;
   readonly bytes: Uint8Array | undefined;
-  /** The call it belongs to. */
+  /** The call it belongs to, and whose call it is, where that is known. */
   readonly call: object;
+  readonly client: string | undefined;
   resolve(picture: RgbImage): void;
   reject(error: unknown): void;
 }

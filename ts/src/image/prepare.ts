@@ -11,8 +11,9 @@ import { type PictureTransform, transformed } from './transform.ts';
 
 export interface PrepareOptions {
   readonly signal?: AbortSignal | undefined;
-  /** The call the picture belongs to: decoders are shared out evenly between calls. */
+  /** The call the picture belongs to: decoders are shared out evenly between clients, and between the calls of each. */
   readonly call?: object | undefined;
+  readonly client?: string | undefined;
   /** Most pixels of a file, where fewer are allowed than `limits.ts` does. */
   readonly maxPixels?: number | undefined;
 }
@@ -67,7 +68,7 @@ export async function prepareThumbnail(
 async function fitted(
   input: ImageInput | PictureSource,
   made: Omit<DecodeRequest, 'name' | 'path'>,
-  { signal, call = {}, maxPixels }: PrepareOptions,
+  { signal, call = {}, client, maxPixels }: PrepareOptions,
 ): Promise<RgbImage> {
   const wanted = { ...made, ...(maxPixels !== undefined && { maxPixels }) };
   const source = takePictures([input])[0]!;
@@ -79,11 +80,11 @@ async function fitted(
       case 'pixels':
         return await finished(await rgbOf(name, content.image, signal), wanted);
       case 'file':
-        return await decoders.decode({ name, path: content.path, ...wanted }, undefined, { signal, call });
+        return await decoders.decode({ name, path: content.path, ...wanted }, undefined, { signal, call, client });
       case 'bytes': {
         const bytes = await content.read(signal);
         requireNotAborted(signal, 'picture');
-        return await decoders.decode({ name, ...wanted }, bytes, { signal, call });
+        return await decoders.decode({ name, ...wanted }, bytes, { signal, call, client });
       }
     }
   } catch (error) {

@@ -30,14 +30,17 @@ export class QueuedPicture {
     return this.#prepared !== undefined;
   }
 
-  /** Decodes and resizes it, once. @param call decoders are shared out evenly between calls. @param maxPixels most pixels of a file */
-  prepare(size: number, call: object, maxPixels?: number): Promise<void> {
-    this.#prepared ??= prepareImage(this.#source!, size, { signal: this.#stop.signal, call, maxPixels }).then(
-      (bytes) => {
-        this.bytes = bytes;
-        this.#source = undefined;
-      },
-    );
+  /** Decodes and resizes it, once. @param call decoders are shared out evenly between clients and their calls. @param maxPixels most pixels of a file */
+  prepare(size: number, call: { readonly client: string }, maxPixels?: number): Promise<void> {
+    this.#prepared ??= prepareImage(this.#source!, size, {
+      signal: this.#stop.signal,
+      call,
+      client: call.client,
+      maxPixels,
+    }).then((bytes) => {
+      this.bytes = bytes;
+      this.#source = undefined;
+    });
     return this.#prepared;
   }
 

@@ -87,6 +87,22 @@ describe('decoders', () => {
     await goodPicture();
   });
 
+  it('are not all taken by the calls of one client', async () => {
+    await goodPicture();
+    const controller = new AbortController();
+    const { signal } = controller;
+    const slow = Array.from({ length: 24 }, () =>
+      prepareImage(endless, 16, { signal, client: 'slow' }).catch((error) => error.code),
+    );
+    await sleep(1500); // by then they have all that they get
+    const other = prepareImage(good, 16, { client: 'other' }).then(() => 'other');
+    const own = prepareImage(good, 16, { client: 'slow' }).then(() => 'own');
+    expect(await Promise.race([other, own, sleep(5000)])).toBe('other');
+    controller.abort(new Error('enough'));
+    expect(new Set(await Promise.all(slow))).toEqual(new Set(['MOME_ABORTED']));
+    expect(await own).toBe('own');
+  });
+
   it('stop what a call still decodes when one of its pictures fails', async () => {
     await goodPicture();
     const call = PictureSet.prepare([endless, new Uint8Array(0)], 16);
