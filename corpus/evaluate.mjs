@@ -11,7 +11,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Vlmo } from '../dist/index.mjs';
-import { rowsOf, tableOf } from './evaluation/rows.mjs';
+import { measureRows } from './evaluation/measure.mjs';
+import { tableOf } from './evaluation/table.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const { values } = parseArgs({
@@ -27,24 +28,10 @@ const { values } = parseArgs({
 });
 const { model: path, split, corpus, scenes, output } = values;
 if (!['validation', 'test'].includes(split)) throw new Error(`evaluate: expected validation or test, got ${split}`);
-const all = rowsOf(split, { corpus, scenes });
-const wanted = values.rows?.split(',') ?? all.map(({ id }) => id);
-const unknown = wanted.find((id) => !all.some((row) => row.id === id));
-if (unknown) throw new Error(`evaluate: expected rows of ${all.map(({ id }) => id).join(', ')}, got ${unknown}`);
 
 const model = await Vlmo.load(path);
 const k = model.abilities.has('match') ? Number(values.k) : 0;
-const rows = [];
-for (const { id, title, measure, folder, needs, isThere } of all.filter((row) => wanted.includes(row.id))) {
-  const started = performance.now();
-  let row = { missing: `no data in ${folder}` };
-  if (isThere && needs && !model.abilities.has(needs)) row = { missing: `the model has no head to ${needs}` };
-  else if (isThere) row = await measure({ model, k, folder, split });
-  const { command, ...rest } = row;
-  const again = command && { command: `${command} -m ${path}` };
-  rows.push({ id, title, ...rest, ...again, seconds: Math.round((performance.now() - started) / 1000) });
-  process.stderr.write(`${id}: ${JSON.stringify(row.missing ?? row.metrics)}\n`);
-}
+const rows = await measureRows(model, { split, corpus, scenes, k, rows: values.rows?.split(','), shown: path });
 await model.dispose();
 const report = { model: path, split, k, rows };
 await mkdir(output, { recursive: true });

@@ -3,13 +3,15 @@
  */
 
 import type { MatchCalibration } from '../checkpoint/index.ts';
+import type { RawImage } from '../image/pixels.ts';
 import { type Fusion, fusedScore, matchLogOdds, matchProbability } from '../inference/fused-score.ts';
 import type { Vlmo } from '../inference/vlmo.ts';
-import { checkKind, kinds } from '../runtime/arguments.ts';
+import { checkKind, kinds, withMethods } from '../runtime/arguments.ts';
 import { check } from '../runtime/errors.ts';
 import { expectedCalibrationError, fitCalibration } from './calibrate.ts';
 import { evaluationCaption } from './data/captions.ts';
 import { type EmojiStyle, flattenOnWhite, loadEmojiPictures } from './data/emoji.ts';
+import type { PairDataset } from './data/pairs.ts';
 import { checkEvaluation } from './evaluation-arguments.ts';
 import { type RankedAll, type Rankings, type RetrievalScores, rankAll, recall, rerankAll } from './retrieval.ts';
 
@@ -20,6 +22,8 @@ export interface EvaluateOptions {
   readonly model: Vlmo;
   /** Drawing style to evaluate on; `noto` is never seen in training. */
   readonly style?: EmojiStyle;
+  /** Pictures of the model's size to evaluate on in place of a style, each with its first caption. */
+  readonly dataset?: PairDataset;
   /** Candidates of each query that the fusion encoder re-ranks; 0 leaves it out. */
   readonly k?: number;
   /** How much the matching head counts; default: as the model says. */
@@ -176,28 +180,14 @@ async function judge(options: EvaluateOptions): Promise<{
   readonly textToImage: Judged;
   readonly imageToText: Judged;
 }> {
-  const { model, style = 'noto', k = 32, cacheDir, signal, onProgress } = options;
+  const { model, k = 32, signal, onProgress } = options;
   check(Number.isInteger(k) && k >= 0, 'MOME_INVALID_ARGUMENT', `evaluate: expected k to be an integer >= 0, got ${k}`);
-  const size = model.config.imageSize;
-  const { drawings, pixels } = await loadEmojiPictures({
-    style,
-    size,
-    ...(cacheDir && { cacheDir }),
-    ...(signal && { signal }),
-  });
-  const rgb = flattenOnWhite(pixels);
-  const pictures = drawings.map((_, i) => ({
-    data: rgb.subarray(i * size * size * 3, (i + 1) * size * size * 3),
-    width: size,
-    height: size,
-    channels: 3 as const,
-  }));
-  const captions = drawings.map(evaluationCaption);
+  const { pictures, captions } = options.dataset ? await picturesOf(options.dataset, model) : await drawn(options);
   const call = signal ? { signal } : {};
   const images = await model.embedImages(pictures, call);
   const texts = await model.embedTexts(captions, call);
   const depth = Math.max(10, k);
-  const total = 2 * drawings.length * k;
+  const total = 2 * pictures.length * k;
   let done = 0;
   const judged = async (
     queries: Float32Array,
@@ -221,8 +211,43 @@ async function judge(options: EvaluateOptions): Promise<{
   };
   const textToImage = await judged(texts.embeddings, images.embeddings, (text, image) => [image, text]);
   const imageToText = await judged(images.embeddings, texts.embeddings, (image, text) => [image, text]);
-  return { n: drawings.length, captions, textToImage, imageToText };
+  return { n: pictures.length, captions, textToImage, imageToText };
 }
+
+/** Pictures in order, and the caption of each. */
+interface Captioned {
+  readonly pictures: readonly RawImage[];
+  readonly captions: readonly string[];
+}
+
+/** The drawings of a style with their labels. */
+async function drawn({ model, style = 'noto', cacheDir, signal }: EvaluateOptions): Promise<Captioned> {
+  const size = model.config.imageSize;
+  const { drawings, pixels } = await loadEmojiPictures({
+    style,
+    size,
+    ...(cacheDir && { cacheDir }),
+    ...(signal && { signal }),
+  });
+  const rgb = flattenOnWhite(pixels);
+  const bytes = 3 * size ** 2;
+  const pictures = drawings.map((_, i) => pictureOf(rgb.subarray(i * bytes, (i + 1) * bytes), size));
+  return { pictures, captions: drawings.map(evaluationCaption) };
+}
+
+async function picturesOf(dataset: PairDataset, { config }: Vlmo): Promise<Captioned> {
+  checkKind('evaluate', 'dataset', dataset, withMethods('a data set of openPairs', 'captions', 'image'));
+  check(
+    dataset.size === config.imageSize && dataset.channels === 3,
+    'MOME_INVALID_ARGUMENT',
+    `evaluate: expected pictures of ${config.imageSize} pixels in three channels, got ${dataset.size} and ${dataset.channels}`,
+  );
+  const pictures: RawImage[] = [];
+  for (let i = 0; i < dataset.length; i++) pictures.push(pictureOf(await dataset.image(i), dataset.size));
+  return { pictures, captions: pictures.map((_, i) => dataset.captions(i)[0]!) };
+}
+
+const pictureOf = (data: Uint8Array, size: number): RawImage => ({ data, width: size, height: size, channels: 3 });
 
 /** A model's way to order candidates, with another weight. */
 const fusionOf = ({ similarityScale, matchCalibration }: Fusion, fusionWeight: number): Fusion => ({

@@ -141,8 +141,9 @@ describe.skipIf(!hasPackages)('search by name (npm install in corpus)', () => {
 
 describe.skipIf(!hasPackages)('the evaluation', () => {
   it('names its rows and writes their table', () => {
-    const module = JSON.stringify(join(packageRoot(), 'corpus', 'evaluation', 'rows.mjs'));
-    const script = `import { rowsOf, tableOf } from ${module};
+    const module = (name: string) => JSON.stringify(join(packageRoot(), 'corpus', 'evaluation', name));
+    const script = `import { rowsOf } from ${module('rows.mjs')};
+      import { tableOf } from ${module('table.mjs')};
       const rows = rowsOf('test', { corpus: undefined, scenes: '/nowhere' });
       const metric = { dual: [0.5, 0.25], reranked: null, chance: 0.1, byName: 1 };
       const table = tableOf({ rows: [{ title: 'a', count: '4', metrics: { 'R@1': metric }, bound: 'b' }, { title: 'c', missing: 'no data' }] });
