@@ -179,7 +179,7 @@ export async function createServer(
       const { GrpcServer } = await import('./grpc/server.ts'); // its libraries are loaded where they are used alone
       check(!isClosed, 'MOME_DISPOSED', 'listenGrpc: expected a server that is open, got one that was closed');
       check(!grpc, 'MOME_INVALID_ARGUMENT', 'listenGrpc: expected a first call, got one of a server that listens');
-      const fresh = new GrpcServer(context, () => !isDraining, options, { keys, metrics, log: app.log });
+      const fresh = new GrpcServer(context, () => !isDraining, options, { hosts, keys, metrics, log: app.log });
       grpc = fresh;
       try {
         return await fresh.listen(host, port);

@@ -1,8 +1,10 @@
 /** Pages of other sites whose names point at this machine. */
 import { request } from 'node:http';
+import { status as grpc } from '@grpc/grpc-js';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { Vlmo } from '../../src/inference/vlmo.ts';
 import { HostRules } from '../../src/serve/hosts.ts';
+import { clientOf } from './grpc-client.ts';
 import { loadTiny, started } from './helpers.ts';
 
 let model: Vlmo;
@@ -52,6 +54,35 @@ describe('a host', () => {
       expect(await status(host), host).toBe(200);
     for (const host of ['inside.test', 'xinside.test', 'mome.test.evil.test', 'a.mome.test'])
       expect(await status(host), host).toBe(421);
+  });
+
+  it('is checked over gRPC too, where it is the authority', async () => {
+    const codeAt = async (options: object, authority: string, metadata: Record<string, string> = {}) => {
+      const address = await addressOf(options);
+      const { call } = clientOf(address, undefined, { options: { 'grpc.default_authority': authority } });
+      return call('ModelReady', { name: 'mome' }, { metadata }).then(
+        () => grpc.OK,
+        (error) => [error.code, error.metadata.get('mome-code')[0]],
+      );
+    };
+    const addresses = new Map<object, string>();
+    const addressOf = async (options: object) => {
+      const known = addresses.get(options);
+      if (known) return known;
+      const { server } = await started(model, options);
+      const address = await server.listenGrpc({ port: 0 });
+      addresses.set(options, address);
+      return address;
+    };
+    const refused = [grpc.PERMISSION_DENIED, 'HOST_NOT_ALLOWED'];
+    const bare = {};
+    for (const host of ['localhost:1', '127.0.0.1:1', '[::1]:1']) expect(await codeAt(bare, host), host).toBe(grpc.OK);
+    for (const host of ['evil.test', 'localhost.evil.test:1']) expect(await codeAt(bare, host), host).toEqual(refused);
+    const key = { authorization: 'Bearer key' };
+    expect(await codeAt({ apiKeys: ['key'] }, 'any.test', key)).toBe(grpc.OK);
+    const listed = { apiKeys: ['key'], allowHosts: ['mome.test'] };
+    expect(await codeAt(listed, 'mome.test:1', key)).toBe(grpc.OK);
+    expect(await codeAt(listed, 'evil.test', key)).toEqual(refused);
   });
 
   it('is not looked at on other addresses, nor where there is none', () => {

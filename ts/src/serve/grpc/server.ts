@@ -22,7 +22,7 @@ import { type Call, calls } from './service.ts';
 import { type Surroundings, WatchedCall, watchedCall } from './watched-call.ts';
 
 /** What the server of gRPC shares with that of HTTP. */
-export type Shared = Pick<Surroundings, 'keys' | 'metrics' | 'log'>;
+export type Shared = Pick<Surroundings, 'hosts' | 'keys' | 'metrics' | 'log'>;
 
 const service = 'inference.GRPCInferenceService';
 /** Milliseconds between two looks whether a silent client is still there, and that it has to answer. */

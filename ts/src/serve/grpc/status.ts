@@ -17,6 +17,8 @@ export function statusOf({ status: http, code }: Failure): status {
   switch (http) {
     case 401:
       return status.UNAUTHENTICATED;
+    case 421:
+      return status.PERMISSION_DENIED;
     case 404:
       return status.NOT_FOUND;
     case 408:

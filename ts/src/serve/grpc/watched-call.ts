@@ -6,6 +6,7 @@ import { context as active, type TextMapGetter } from '@opentelemetry/api';
 import type { FastifyBaseLogger } from 'fastify';
 import { failureOf, HttpError } from '../errors.ts';
 import type { HeldBytes } from '../held-bytes.ts';
+import type { HostRules } from '../hosts.ts';
 import type { Keys } from '../keys.ts';
 import type { Metrics } from '../metrics.ts';
 import type { ServerLimits } from '../options.ts';
@@ -17,6 +18,7 @@ import { type CallEnd, endOf } from './status.ts';
 export interface Surroundings {
   readonly limits: ServerLimits;
   readonly held: HeldBytes;
+  readonly hosts: HostRules;
   readonly keys: Keys | undefined;
   readonly trustProxy: boolean;
   readonly metrics: Metrics;
@@ -202,12 +204,13 @@ export class WatchedCall {
     }));
   }
 
-  /** @throws HttpError 401, 429, 503 */
+  /** @throws HttpError 401, 421, 429, 503 */
   #admit(metadata: Metadata): void {
-    const { keys, trustProxy, isClosing } = this.#around;
+    const { hosts, keys, trustProxy, isClosing } = this.#around;
     if (isClosing()) throw new HttpError(503, 'DRAINING', 'the server is ending');
     const one = (name: string) => metadata.get(name)[0]?.toString();
-    const address = this.#call.getConnectionInfo().remoteAddress ?? '';
+    const { localAddress, remoteAddress: address = '' } = this.#call.getConnectionInfo();
+    hosts.require(this.#call.getHost(), localAddress);
     this.client = (trustProxy && one('x-forwarded-for')?.split(',')[0]?.trim()) || address;
     if (keys && !open.has(this.#path)) this.client = keys.clientOf(one('authorization'), one('x-api-key'));
     if (this.#inside.incomingEncoding !== 'identity') this.#take(this.#mostBytes); // as much as may come out of it
