@@ -1,6 +1,6 @@
 /**
  * Checks that imports point one way only:
- *   TypeScript  cli -> serve -> search; cli -> bulk -> {search, train}; cli -> {search, verify, train, export} -> inference -> {model, checkpoint, text, image} -> {graph, architecture} -> runtime
+ *   TypeScript  cli -> serve -> search; cli -> bulk -> {search, train}; cli -> {search, verify, train, export} -> inference -> registry -> checkpoint; inference -> {model, checkpoint, text, image} -> {graph, architecture} -> runtime
  *   native      napi -> {core, image, search}, {cpu, cuda} -> core; nothing in core knows Node, CUDA or a vector instruction, and the
  *               choice of tiles (cuda/config) is plain host code
  */
@@ -18,8 +18,9 @@ const allowed = {
   text: ['runtime'],
   image: ['runtime'],
   checkpoint: ['runtime', 'architecture'],
+  registry: ['runtime', 'checkpoint'],
   model: ['runtime', 'architecture', 'graph'],
-  inference: ['runtime', 'architecture', 'graph', 'model', 'text', 'image', 'checkpoint'],
+  inference: ['runtime', 'architecture', 'graph', 'model', 'text', 'image', 'checkpoint', 'registry'],
   export: ['runtime', 'architecture', 'graph', 'model', 'checkpoint', 'inference'],
   train: ['runtime', 'architecture', 'graph', 'model', 'text', 'image', 'checkpoint', 'inference'],
   search: ['runtime', 'image', 'checkpoint', 'inference'],
@@ -31,6 +32,7 @@ const allowed = {
     'architecture',
     'image',
     'checkpoint',
+    'registry',
     'inference',
     'export',
     'train',

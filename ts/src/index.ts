@@ -47,6 +47,7 @@ export {
   type TopOptions,
   Vlmo,
 } from './inference/vlmo.ts';
+export { listModels, type ModelEntry, type PullOptions, pullModel, removeModel } from './registry/index.ts';
 export type { CpuInfo, DType } from './runtime/addon.ts';
 export type { DeviceName } from './runtime/device.ts';
 export { type DoctorCheck, type DoctorReport, diagnose } from './runtime/doctor.ts';

@@ -23,7 +23,10 @@ export interface ModelFlags {
 /** Adds `--model`, `--device`, `--threads`, `--target`, `--dtype`, `--json` and `--quiet`. */
 export function withModelFlags(command: Command): Command {
   return command
-    .option('-m, --model <path>', 'model folder or checkpoint; default: the model that ships with mome')
+    .option(
+      '-m, --model <path>',
+      'model folder, checkpoint or name of a pulled model; default: the model that ships with mome',
+    )
     .option('--device <name>', 'auto, cpu, cuda or cuda:<index>', 'auto')
     .option('--memory-limit <MiB>', 'what a CUDA device may hold for the model; default: what there is', wholeNumber)
     .option('--threads <n>', 'worker threads; default: physical cores', wholeNumber)

@@ -11,6 +11,7 @@ import { addEvalCommands } from './eval-commands.ts';
 import { addExport } from './export.ts';
 import { takeLeadingFlags } from './leading-flags.ts';
 import { addModelCommands } from './model-commands.ts';
+import { addModels } from './models.ts';
 import { guardProcess, reportFailure } from './output.ts';
 import { addSearch } from './search.ts';
 import { addServe } from './serve.ts';
@@ -34,6 +35,7 @@ const program = new Command('mome')
 addSearch(program);
 addModelCommands(program);
 addCheckpointCommands(program);
+addModels(program);
 addExport(program);
 addTrainCommands(program);
 addEvalCommands(program);

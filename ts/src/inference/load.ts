@@ -20,6 +20,7 @@ import {
   takeParameters,
   valuesOf,
 } from '../checkpoint/index.ts';
+import { modelPath } from '../registry/index.ts';
 import { type DType, type FileRegion, packageRoot } from '../runtime/addon.ts';
 import { type DeviceName, resolveDevice } from '../runtime/device.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
@@ -42,6 +43,8 @@ export interface LoadOptions {
   readonly imageSize?: number;
   /** Sizes, where neither `config.json` nor the tensors' shapes tell. */
   readonly config?: VlmoConfig;
+  /** Whether a model that is named, such as `vlmo-base-coco`, is downloaded where it is not there yet; default: no, `mome pull` does it. */
+  readonly download?: boolean;
   /** Stops loading; it rejects with `MOME_ABORTED`. */
   readonly signal?: AbortSignal;
 }
@@ -78,12 +81,13 @@ export interface OpenModel {
   readonly config: VlmoConfig;
 }
 
-/** @param model folder or checkpoint; default: the model that ships with the library. The caller closes `files`. */
+/** @param model folder, checkpoint or registered name; default: the model that ships with the library. The caller closes `files`. */
 export async function openModel(
   model: string | undefined,
-  options: Pick<LoadOptions, 'config' | 'imageSize'> = {},
+  options: Pick<LoadOptions, 'config' | 'imageSize' | 'download' | 'signal'> = {},
 ): Promise<OpenModel> {
-  const path = model ?? join(packageRoot(), 'models', defaultModel);
+  const path =
+    model === undefined ? join(packageRoot(), 'models', defaultModel) : await modelPath('load', model, options);
   const files = await openModelFiles(path);
   try {
     const checkpoint = await openCheckpoint(files.weightsFile);

@@ -82,6 +82,7 @@ const loadKinds: Kinds<LoadOptions> = {
   target: kinds.text,
   imageSize: kinds.count,
   config: kinds.object,
+  download: kinds.flag,
   signal: kinds.signal,
 };
 
@@ -134,8 +135,9 @@ export class Vlmo implements Fusion {
   }
 
   /**
-   * Loads a model folder (`config.json` + `model.safetensors` + vocabulary), a checkpoint file, or, without a path, the model that
-   * ships with the library.
+   * Loads a model folder (`config.json` + `model.safetensors` + vocabulary), a checkpoint file, a model by its registered name, or,
+   * without a path, the model that ships with the library. What is there as a path wins over a name. A named model has to be there, from
+   * `mome pull` or {@link pullModel}, unless `download` is true.
    *
    * @throws MomeError `MOME_NOT_FOUND`, `MOME_INVALID_FILE`, `MOME_INVALID_CONFIG`, `MOME_INVALID_ARGUMENT`, `MOME_DEVICE_UNAVAILABLE`,
    *   `MOME_OUT_OF_MEMORY`, `MOME_ABORTED`
