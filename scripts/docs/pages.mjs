@@ -15,6 +15,7 @@ const order = [
       'docs/bundlers.md',
       'docs/models.md',
       'docs/docker.md',
+      'docs/models.md',
       'docs/scale.md',
       'docs/onnx.md',
       'docs/distributed-training.md',

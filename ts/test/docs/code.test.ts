@@ -9,6 +9,7 @@ import { addDoctor } from '../../src/cli/doctor.ts';
 import { addEvalCommands } from '../../src/cli/eval-commands.ts';
 import { addExport } from '../../src/cli/export.ts';
 import { addModelCommands } from '../../src/cli/model-commands.ts';
+import { addModels } from '../../src/cli/models.ts';
 import { addSearch } from '../../src/cli/search.ts';
 import { addServe } from '../../src/cli/serve.ts';
 import { addTrainCommands } from '../../src/cli/train-commands.ts';
@@ -19,6 +20,7 @@ import { type Listed, listed } from './listed-blocks.ts';
 const commands = [
   addSearch,
   addModelCommands,
+  addModels,
   addCheckpointCommands,
   addExport,
   addTrainCommands,

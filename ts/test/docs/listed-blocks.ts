@@ -33,6 +33,7 @@ export const listed: readonly Listed[] = [
   { page: 'docs/onnx.md', has: 'exportOnnx', by: checkPackage },
   { page: 'docs/onnx.md', has: 'checkpoint.pt', why: checkpoint },
   { page: 'docs/performance.md', has: 'npm run bench', why: 'measures for minutes, on an idle machine' },
+  { page: 'docs/models.md', has: 'mome pull', why: 'downloads; ts/test/registry does it on loopback' },
   { page: 'docs/scale.md', has: 'mome embed', why: 'names collections of millions; ts/test/bulk embeds small ones' },
   { page: 'docs/scale.md', has: 'DuckDB', why: 'needs DuckDB' },
   { page: 'docs/scale.md', has: 'pyarrow', why: 'needs pyarrow' },
