@@ -20,8 +20,7 @@ export function addModels(program: Command): void {
   const models = program
     .command('models')
     .description('list official models: which are there, which can be had, their sizes')
-    .option('--json', 'print JSON')
-    .action(list);
+    .action(list); // takeLeadingFlags gives --json to commands that have commands.
   models
     .command('remove')
     .description('remove a downloaded model')
