@@ -21,6 +21,7 @@ const steps = [
   ['native tests', null, ['ctest', '--test-dir', 'build', '--parallel', '2', '--output-on-failure']],
   ['bench dependencies', ['scripts/setup.mjs', '--bench']],
   ['TypeScript tests', [binary('vitest', 'vitest.mjs'), 'run']],
+  ['public types', ['scripts/api-report.mjs']],
   ['package', ['scripts/check-package.mjs']],
   ['demo', ['scripts/demo.mjs']],
 ];
