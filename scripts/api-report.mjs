@@ -26,13 +26,28 @@ function printed(declaration) {
           (ts.canHaveModifiers(each) &&
             ts.getModifiers(each)?.some(({ kind }) => kind === ts.SyntaxKind.PrivateKeyword)) ||
           (each.name && ts.isPrivateIdentifier(each.name));
-        return isPrivate ? undefined : ts.visitEachChild(each, visit, context);
+        return isPrivate ? undefined : ordered(ts.visitEachChild(each, visit, context), file);
       };
       return ts.visitNode(node, visit);
     },
   ]);
   const statement = printer.printNode(ts.EmitHint.Unspecified, transformed[0], file);
   return plain(ts.isVariableDeclaration(declaration) ? `const ${statement};` : statement).replace(/^export /, '');
+}
+
+/** Types that the compiler infers have their properties, and their alternatives, in an order that changes from build to build. */
+function ordered(node, file) {
+  const text = (each) => printer.printNode(ts.EmitHint.Unspecified, each, file);
+  const sorted = (nodes) =>
+    nodes
+      .map((each) => [text(each), each])
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([, each]) => each);
+  if (ts.isTypeLiteralNode(node) && node.members.every(ts.isPropertySignature))
+    return ts.factory.updateTypeLiteralNode(node, ts.factory.createNodeArray(sorted(node.members)));
+  if (ts.isUnionTypeNode(node) && node.types.every(ts.isLiteralTypeNode))
+    return ts.factory.updateUnionTypeNode(node, ts.factory.createNodeArray(sorted(node.types)));
+  return node;
 }
 
 /** The symbols that a declaration mentions. */

@@ -36,6 +36,10 @@ describe('the API report', () => {
     const planted = await report(declarations.replace('size: number', 'size: string'));
     expect(firstDifference(before, planted)).toMatch(/line \d+: expected ".*size: number;", got ".*size: string;"/);
     expect(firstDifference(before, await report(declarations.replace(', limit }', ' }')))).toMatch(/^line \d+/);
+    // What the compiler infers has no order of its own.
+    const inferred = await report('export declare const x: { a: 1; b: "c" | "d" };');
+    expect(await report('export declare const x: { b: "d" | "c"; a: 1 };')).toBe(inferred);
+    expect(await report('export declare const x: { b: "d"; a: 1 };')).not.toBe(inferred);
     expect(firstDifference('a\nb', 'a')).toBe('line 2: expected "b", got "the end"');
   });
 
