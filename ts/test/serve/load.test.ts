@@ -52,7 +52,7 @@ describe('clients that leave or stay half open', () => {
     const heads = [
       '',
       'POST /v1/embed HT',
-      'POST /v1/embed HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"te',
+      'POST /v1/embed HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"te',
     ];
     const halfOpen = Array.from({ length: 30 }, (_, i) => {
       const socket = createConnection({ host: hostname, port: Number(port) });
@@ -81,7 +81,7 @@ describe('clients that leave or stay half open', () => {
     const { url, server } = await started(model, { limits: { headTimeout: 500 } });
     const { hostname, port } = new URL(url);
     const part =
-      'POST /v1/embed HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"te';
+      'POST /v1/embed HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"te';
     const sockets = ['GET /hea', part].map((bytes) => {
       const socket = createConnection({ host: hostname, port: Number(port) });
       socket.on('error', () => {}).write(bytes);

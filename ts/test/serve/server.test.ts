@@ -159,7 +159,7 @@ describe('errors', () => {
     const small = await started(model, { limits: { bodyBytes: 1000, pictureBytes: 500 } });
     const large = await post(`${small.url}/v1/embed`, { texts: ['a'.repeat(2000)] });
     expect([large.status, large.body.error.code]).toEqual([413, 'MOME_TOO_LARGE']);
-    const chunked = `POST /v1/embed HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n${`64\r\n${'a'.repeat(100)}\r\n`.repeat(20)}`;
+    const chunked = `POST /v1/embed HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n${`64\r\n${'a'.repeat(100)}\r\n`.repeat(20)}`;
     expect((await raw(small.url, chunked)).text).toContain('413');
     const late = await post(
       `${url}/v1/embed`,
