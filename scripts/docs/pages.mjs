@@ -8,6 +8,7 @@ const order = [
     'Guides',
     [
       'docs/search-a-folder.md',
+      'docs/models.md',
       'docs/server.md',
       'docs/training.md',
       'docs/fine-tune.md',
