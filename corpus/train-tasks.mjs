@@ -2,7 +2,7 @@
  * Teaches one model questions and statements about composed scenes while it goes on learning pairs, so that its search stays: in each round a
  * step of each task on the same weights.
  *
- *   node corpus/train-tasks.mjs --init out/drawings/5-fusion [--output out/drawings-tasks] [--scenes out/scenes] [--rounds 2500] [--rate 3e-4]
+ *   node corpus/train-tasks.mjs --init out/drawings/6-fusion [--output out/drawings-tasks] [--scenes out/scenes] [--rounds 2500] [--rate 3e-4]
  *     [--pairs 128] [--questions 64] [--statements 32] [--precision float32|bfloat16] [--checkpoint-every 50]
  *
  * Data and augmentation of the pairs are those of the stage `fusion` of recipes/drawings.json, or of --recipe. Goes on from its last checkpoint.

@@ -11,7 +11,7 @@ export const stageFolder = (model) => (basename(model) === 'best' ? dirname(mode
 /**
  * The stages up to the one that `model` lies in, in order.
  *
- * @param model folder of a stage such as `out/drawings/5-fusion`, or its `best`; a run of one stage has any name
+ * @param model folder of a stage such as `out/drawings/6-fusion`, or its `best`; a run of one stage has any name
  * @returns `{ name, recipe, evaluations, steps }`; evaluations as `metrics.jsonl` has them
  */
 export function stagesOf(model) {

