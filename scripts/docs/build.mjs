@@ -17,40 +17,23 @@ import {
 import { createRequire } from 'node:module';
 import { dirname, extname, join, posix, resolve as resolvePath } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import MarkdownIt from 'markdown-it';
+import MiniSearch from 'minisearch';
 import { brokenLinks } from './links.mjs';
 import { pagesOf } from './pages.mjs';
 import { escaped, layout, render } from './render.mjs';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const require = createRequire(import.meta.url);
-/** What is installed for this, beside what the project has. */
-const needed = {
-  'markdown-it': '15.0.3',
-  minisearch: '7.2.0',
-  typedoc: '0.28.20',
-  'typedoc-plugin-markdown': '4.14.1',
-};
 const pictures = new Set(['.png', '.svg', '.webp', '.jpg']);
-
-/** @throws Error that names the packages which are not installed */
-function requirePackages() {
-  const missing = Object.keys(needed).filter((name) => !existsSync(join(root, 'node_modules', name)));
-  if (missing.length > 0)
-    throw new Error(
-      `docs: ${missing.join(', ')} missing: npm install --no-save ${missing.map((name) => `${name}@${needed[name]}`).join(' ')}`,
-    );
-}
 
 /**
  * @param folder where the site is written; it is emptied before
  * @param options `api: false` leaves out the pages of the API, which take most of the time
  * @returns `{ pages, sections, broken }`: counts, and links that lead nowhere
- * @throws Error where a package is missing, or a page links to a file that the project does not have
+ * @throws Error where a page links to a file that the project does not have
  */
 export async function buildDocs(folder, { api = true } = {}) {
-  requirePackages();
-  const { default: MarkdownIt } = await import('markdown-it');
-  const { default: MiniSearch } = await import('minisearch');
   const groups = pagesOf(root);
   const reference = api ? await (await import('./api.mjs')).apiPages(root) : [];
   const modules = reference.filter(({ target }) => /^reference\/([^/]+\/)*index\.html$/.test(target));
