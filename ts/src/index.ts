@@ -30,6 +30,7 @@ export {
   type BatcherState,
   type CallOptions,
   type CallStage,
+  type EmbeddingMatrix,
   type Embeddings,
   type ImageInput,
   type LoadOptions,

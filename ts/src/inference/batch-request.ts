@@ -1,9 +1,10 @@
 /** The queue of a batcher for one request that makes several calls. */
 import { deadlinePassed } from './batch-end.ts';
 import type { BatchedOptions, Batcher, RequestOptions } from './batcher.ts';
+import type { Embeddings } from './embeddings.ts';
 import type { ImageInput } from './pictures.ts';
 import type { RerankQuery } from './rerank.ts';
-import type { CallOptions, Embeddings, Ranked, RerankOptions } from './results.ts';
+import type { CallOptions, Ranked, RerankOptions } from './results.ts';
 
 /** Calls of one request, made by {@link Batcher.request}: with its client and priority, and until its deadline. */
 export class BatcherRequest {

@@ -12,11 +12,12 @@ import { type Priority, priorities } from './batch-queue.ts';
 import { BatcherRequest } from './batch-request.ts';
 import { type RunReport, Scheduler } from './batch-scheduler.ts';
 import type { CallStage } from './batch-stages.ts';
+import { type Embeddings, embeddingsOf } from './embeddings.ts';
 import { type Fusion, matchProbability } from './fused-score.ts';
 import { answersOf, maskPositions, masksOf, secondProbability } from './logits.ts';
 import type { ImageInput, PictureSource } from './pictures.ts';
 import { cosines, type RerankQuery, rankedBy, takeRerank } from './rerank.ts';
-import type { AnswerCandidate, Embeddings, MaskCandidates, Ranked, RerankOptions } from './results.ts';
+import type { AnswerCandidate, MaskCandidates, Ranked, RerankOptions } from './results.ts';
 import { rerankKinds } from './results.ts';
 import type { Runs } from './runs.ts';
 
@@ -380,6 +381,6 @@ export class Batcher {
     const { width } = this.#model.config;
     const embeddings = new Float32Array(rows.length * width);
     for (const [i, row] of rows.entries()) embeddings.set(row, i * width);
-    return { embeddings, count: rows.length, width };
+    return embeddingsOf(embeddings, width);
   }
 }

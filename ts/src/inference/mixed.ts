@@ -6,8 +6,8 @@ import { addon } from '../runtime/addon.ts';
 import type { ErrorItem } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 import type { TakenItems } from './arguments.ts';
+import type { Embeddings } from './embeddings.ts';
 import type { PictureSource } from './pictures.ts';
-import type { Embeddings } from './results.ts';
 
 /** What a mixed call gives, in the order of the items. */
 export interface MixedResults {

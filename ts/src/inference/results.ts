@@ -43,14 +43,6 @@ export const rerankKinds: Kinds<RerankOptions> = {
   rule: oneOf(['fused', 'original']),
 };
 
-/** Rows of one call: row i belongs to input i. */
-export interface Embeddings {
-  /** [count, width] numbers, every row of length 1. */
-  readonly embeddings: Float32Array;
-  readonly count: number;
-  readonly width: number;
-}
-
 /** A candidate and what both encoders say of it. */
 export interface Ranked {
   /** Place of the candidate in the call. */

@@ -23,6 +23,7 @@ import type { Ability } from './abilities.ts';
 import { type MixedItems, noItems, takeImages, takeMixed, takePairs, takePicture } from './arguments.ts';
 import { BatcherRequest } from './batch-request.ts';
 import { Batcher, type BatcherOptions } from './batcher.ts';
+import { type EmbeddingMatrix, type Embeddings, embeddingsOf } from './embeddings.ts';
 import { type Fusion, matchProbability } from './fused-score.ts';
 import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
 import { answersOf, maskPositions, masksOf, secondProbability } from './logits.ts';
@@ -34,7 +35,6 @@ import {
   type AnswerCandidate,
   type CallOptions,
   callKinds,
-  type Embeddings,
   type MaskCandidates,
   type Ranked,
   type RerankOptions,
@@ -59,6 +59,7 @@ export type {
   Ability,
   AnswerCandidate,
   CallOptions,
+  EmbeddingMatrix,
   Embeddings,
   ImageInput,
   LoadOptions,
@@ -89,6 +90,8 @@ const loadKinds: Kinds<LoadOptions> = {
 /** A loaded model. Safe under concurrent calls; `dispose` frees it, and is called by `await using`. */
 export class Vlmo implements Fusion {
   readonly config: VlmoConfig;
+  /** Numbers of one embedding: the size of a vector column or collection that keeps them. */
+  readonly dimensions: number;
   /** Where it runs: `cpu` or `cuda:<index>`. */
   readonly device: 'cpu' | `cuda:${number}`;
   /** What weight matrices are kept as. */
@@ -120,6 +123,7 @@ export class Vlmo implements Fusion {
       'Vlmo: expected "await Vlmo.load()", got "new Vlmo"',
     );
     this.config = parts.config;
+    this.dimensions = parts.config.width;
     this.dtype = parts.dtype;
     this.device = parts.engine.deviceName;
     this.target = parts.engine.target;
@@ -161,7 +165,7 @@ export class Vlmo implements Fusion {
     const call = Vlmo.#begin(this, 'embedImages', options, callKinds);
     const taken = takeImages(call.where, images);
     const outputs = await this.#runs.together(call, { ...noItems, images: taken });
-    return { embeddings: outputs.images, count: taken.length, width: this.config.width };
+    return embeddingsOf(outputs.images, this.dimensions);
   }
 
   /**
@@ -176,7 +180,7 @@ export class Vlmo implements Fusion {
     const call = Vlmo.#begin(this, 'embedTexts', options, callKinds);
     const taken = takeTexts(call.where, texts);
     const outputs = await this.#runs.together(call, { ...noItems, texts: taken });
-    return { embeddings: outputs.texts, count: taken.length, width: this.config.width };
+    return embeddingsOf(outputs.texts, this.dimensions);
   }
 
   /**
@@ -206,10 +210,9 @@ export class Vlmo implements Fusion {
     const call = Vlmo.#begin(this, 'mixed', options, callKinds);
     const taken = takeMixed(call.where, items);
     const { images, texts, logits } = await this.#runs.together(call, taken);
-    const { width } = this.config;
     return {
-      images: { embeddings: images, count: taken.images.length, width },
-      texts: { embeddings: texts, count: taken.texts.length, width },
+      images: embeddingsOf(images, this.dimensions),
+      texts: embeddingsOf(texts, this.dimensions),
       pairs: this.#matches(logits),
     };
   }

@@ -3,7 +3,14 @@
  * first of them.
  */
 import { type Fusion, fusedScore } from '../inference/fused-score.ts';
-import type { CallOptions, Embeddings, ImageInput, Ranked, RerankOptions, RerankQuery } from '../inference/vlmo.ts';
+import type {
+  CallOptions,
+  EmbeddingMatrix,
+  ImageInput,
+  Ranked,
+  RerankOptions,
+  RerankQuery,
+} from '../inference/vlmo.ts';
 import { describe, isObject, type Kinds, kinds, takeFields, withMethods } from '../runtime/arguments.ts';
 import { check, ofOuterCall, requireNotAborted } from '../runtime/errors.ts';
 import { forEachPaced, sortInPieces } from '../runtime/pace.ts';
@@ -15,8 +22,8 @@ type SignalOption = Pick<CallOptions, 'signal'>;
 /** What embeds queries and re-ranks: a `Vlmo`, a `Batcher`, or a request of a batcher. */
 export interface SearchModel {
   readonly fingerprint: string;
-  embedTexts(texts: readonly string[], options?: SignalOption): Promise<Embeddings>;
-  embedImages(images: readonly ImageInput[], options?: SignalOption): Promise<Embeddings>;
+  embedTexts(texts: readonly string[], options?: SignalOption): Promise<EmbeddingMatrix>;
+  embedImages(images: readonly ImageInput[], options?: SignalOption): Promise<EmbeddingMatrix>;
   rerank(
     query: RerankQuery,
     candidates: readonly ImageInput[],

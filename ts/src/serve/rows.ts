@@ -1,12 +1,12 @@
 /** Embeddings as JSON, written in pieces: numbers of many rows would hold up the event loop. */
-import type { Embeddings } from '../inference/vlmo.ts';
+import type { EmbeddingMatrix } from '../inference/vlmo.ts';
 import { Pace } from '../runtime/pace.ts';
 import { HttpError } from './errors.ts';
 
 export type RowFormat = 'float' | 'base64';
 
 /** JSON of each row: a list of numbers, or the float32 numbers (little endian) as base64. */
-export async function rowsAsJson({ embeddings, count, width }: Embeddings, format: RowFormat): Promise<string[]> {
+export async function rowsAsJson({ embeddings, count, width }: EmbeddingMatrix, format: RowFormat): Promise<string[]> {
   const rows: string[] = [];
   const pace = new Pace();
   for (let row = 0; row < count; row++) {
@@ -26,7 +26,7 @@ export const bytesOf = (values: Float32Array): Buffer =>
  *
  * @throws HttpError 422 for more than a row has
  */
-export function shortened(of: Embeddings, dimensions: number | null | undefined): Embeddings {
+export function shortened(of: EmbeddingMatrix, dimensions: number | null | undefined): EmbeddingMatrix {
   const { embeddings, count, width } = of;
   if (dimensions === undefined || dimensions === null || dimensions === width) return of;
   if (dimensions > width)
