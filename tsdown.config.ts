@@ -38,6 +38,17 @@ export default defineConfig([
     clean: false,
   },
   {
+    // What a bundle for browsers gets in place of the library.
+    outDir: 'dist',
+    entry: { browser: 'ts/src/browser.ts' },
+    format: 'esm',
+    platform: 'browser',
+    target: 'es2022',
+    outExtensions: () => ({ js: '.mjs' }),
+    dts: false,
+    clean: false,
+  },
+  {
     // The page of the server, for browsers: one script, beside the files that are taken as they are.
     outDir: 'dist/page',
     entry: { page: 'ts/src/serve/page/browser/main.ts' },
