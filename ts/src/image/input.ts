@@ -9,6 +9,15 @@ import { type ByteStream, copied, streamBytes, viewOf } from './bytes.ts';
 import { dataUrlBytes, isDataUrl } from './data-url.ts';
 import { maxFileBytes } from './limits.ts';
 import type { RawImage } from './pixels.ts';
+import {
+  isRawOutput,
+  isSharpInstance,
+  isSharpOutput,
+  pixelsOfInstance,
+  pixelsOfOutput,
+  type SharpInstance,
+  type SharpOutput,
+} from './sharp-input.ts';
 
 /** A `Blob` or `File`, of Node or of a library. */
 export interface BlobLike {
@@ -29,7 +38,9 @@ export interface ResponseLike {
 
 /**
  * A picture: path; `file:` or `data:` URL or its text; bytes of a file as a buffer, view, `Blob`, `File`, `Response` or stream (of the
- * web or of Node, read once to its end); or pixels.
+ * web or of Node, read once to its end); pixels; or an instance of sharp, or what it gave with `resolveWithObject`.
+ *
+ * A string is never base64 without `data:` before it: any such text can be a path.
  */
 export type ImageInput =
   | string
@@ -40,12 +51,15 @@ export type ImageInput =
   | BlobLike
   | ResponseLike
   | ByteStream
-  | RawImage;
+  | RawImage
+  | SharpOutput
+  | SharpInstance;
 
 /** Where a picture comes from. */
 type Content =
   | { readonly kind: 'file'; readonly path: string }
   | { readonly kind: 'pixels'; readonly image: RawImage }
+  | { readonly kind: 'pipeline'; readonly run: (signal?: AbortSignal) => Promise<RawImage> }
   | { readonly kind: 'bytes'; readonly read: (signal?: AbortSignal) => Promise<Uint8Array> };
 
 /** A picture that a call has taken over from its caller. Texts are looked at when their turn comes: a call may have hundreds of thousands. */
@@ -99,6 +113,8 @@ function nameOf(input: unknown): string {
   if (isUrl(input)) return shortText(input.href);
   if (isBuffer(input)) return `${className(input)} of ${input.byteLength} bytes`;
   if (isRaw(input)) return `pixels of ${String(input.width)} x ${String(input.height)}`;
+  if (isSharpOutput(input)) return `${printable(input.info.format.slice(0, shownCharacters))} of sharp`;
+  if (isSharpInstance(input)) return 'an instance of sharp';
   if (isBlob(input))
     return typeof input.name === 'string' && input.name !== '' ? shortText(input.name) : className(input);
   return typeof input === 'object' && input !== null ? className(input) : String(input).slice(0, shownCharacters);
@@ -155,7 +171,7 @@ function workingFolder(): string {
 
 /** Bytes of memory that the caller shares. */
 function bytesIn(input: unknown): number {
-  const memory: unknown = isRaw(input) ? input.data : input;
+  const memory: unknown = isRaw(input) || isSharpOutput(input) ? input.data : input;
   return isBuffer(memory) ? memory.byteLength : 0;
 }
 
@@ -194,17 +210,16 @@ function sourceOf(input: unknown, folder: string, copyNow: boolean): PictureSour
 
 /** Undefined for a value that is no picture. */
 function contentOf(name: string, input: unknown, copyNow: boolean): Content | undefined {
-  if (isBuffer(input)) {
-    const view = viewOf(input);
-    const { length } = view;
-    if (!copyNow) return { kind: 'bytes', read: (signal) => copied(name, view, length, signal) };
-    const copy = view.slice();
-    return { kind: 'bytes', read: async () => copy };
+  if (isBuffer(input)) return bytesOf(name, input, copyNow);
+  if (isRaw(input)) return pixelsOf(input, copyNow);
+  if (isSharpOutput(input)) {
+    if (isRawOutput(input)) return pixelsOf(pixelsOfOutput(name, input), copyNow);
+    const { data } = input;
+    return isBuffer(data) ? bytesOf(name, data, copyNow) : undefined;
   }
-  if (isRaw(input)) {
-    const { data, width, height, channels } = input;
-    const own = copyNow ? copyOf(data) : data;
-    return { kind: 'pixels', image: { data: own, width, height, ...(channels !== undefined && { channels }) } };
+  if (isSharpInstance(input)) {
+    const own = input.clone(); // what is added to the pipeline of the caller changes nothing
+    return { kind: 'pipeline', run: (signal) => pixelsOfInstance(name, own, signal) };
   }
   if (isResponse(input)) return { kind: 'bytes', read: once((signal) => responseBytes(name, input, signal)) };
   if (isBlob(input)) return { kind: 'bytes', read: (signal) => blobBytes(name, input, signal) };
@@ -214,6 +229,19 @@ function contentOf(name: string, input: unknown, copyNow: boolean): Content | un
   return { kind: 'bytes', read: once((signal) => streamBytes(name, input, signal)) };
 }
 
+function bytesOf(name: string, input: ArrayBufferView | ArrayBufferLike, copyNow: boolean): Content {
+  const view = viewOf(input);
+  const { length } = view;
+  if (!copyNow) return { kind: 'bytes', read: (signal) => copied(name, view, length, signal) };
+  const copy = view.slice();
+  return { kind: 'bytes', read: async () => copy };
+}
+
+function pixelsOf({ data, width, height, channels }: RawImage, copyNow: boolean): Content {
+  const own = copyNow ? copyOf(data) : data;
+  return { kind: 'pixels', image: { data: own, width, height, ...(channels !== undefined && { channels }) } };
+}
+
 /** A copy of pixels. (`slice` of a Buffer shares its memory.) */
 function copyOf(data: RawImage['data']): RawImage['data'] {
   if (types.isUint8Array(data)) return new Uint8Array(data);
@@ -221,17 +249,28 @@ function copyOf(data: RawImage['data']): RawImage['data'] {
 }
 
 const accepted =
-  'a path, file: or data: URL, the bytes of a picture file (buffer, Blob, Response or stream) or pixels { data, width, height }';
+  'a path, file: or data: URL, the bytes of a picture file (buffer, Blob, Response or stream), pixels { data, width, height } or a picture of sharp';
 
 function kindOf(input: unknown): string {
   if (input === null || input === undefined) return String(input);
   if (types.isPromise(input)) return 'a promise; await it first';
   if (Array.isArray(input)) return 'a list; bytes go as a Uint8Array, several pictures one by one';
   if (typeof input !== 'object') return `a ${typeof input}`;
-  if ('data' in input && 'info' in input) return '{ data, info }; give { data, ...info }';
+  if (isSharpOutput(input)) return '{ data, info } whose data are no bytes';
+  if ('data' in input && 'info' in input) return '{ data, info } without the info.format that sharp gives';
   if ('data' in input && 'type' in input && input.type === 'Buffer') return 'a Buffer as JSON; give Buffer.from(it)';
   const keys = Object.keys(input).slice(0, 5).map(printable).join(', ');
   return `an object${keys === '' ? '' : ` { ${keys.slice(0, shownCharacters)} }`}`;
+}
+
+/** How base64 of the usual picture files begins. */
+const base64Starts =
+  /^\s*(?:\/9j\/|iVBORw0KGgo|R0lGOD|UklGR|SUkqA|TU0AK|PHN2Zy|PD94bW|AAAA[\w+/]{4}ZnR5c)[\w+/\s]*={0,2}\s*$/;
+
+/** Says of a text that is no path but looks like base64 how that is given. */
+export function base64Hint(text: string): string {
+  const isBase64 = base64Starts.test(text.slice(0, shownCharacters));
+  return isBase64 ? "; it looks like base64: give a data: URL, or Buffer.from(text, 'base64')" : '';
 }
 
 function contentOfText(text: string, folder: string): Content {
@@ -258,7 +297,7 @@ function contentOfText(text: string, folder: string): Content {
   check(
     text.length < maxPathLength,
     'MOME_NOT_FOUND',
-    `${name}: expected a picture file, found none: no path has ${text.length} characters`,
+    `${name}: expected a picture file, found none: no path has ${text.length} characters${base64Hint(text)}`,
   );
   return { kind: 'file', path: resolve(folder, text) };
 }

@@ -12,8 +12,8 @@ export interface RawImage {
   readonly data: Uint8Array | Uint8ClampedArray | Float32Array;
   readonly width: number;
   readonly height: number;
-  /** 1 grey, 3 RGB, 4 RGBA (laid over white); default: as many as `data` has for each pixel. */
-  readonly channels?: 1 | 3 | 4;
+  /** 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA (alpha is laid over white); default: as many as `data` has for each pixel. */
+  readonly channels?: 1 | 2 | 3 | 4;
 }
 
 /** RGB bytes [height, width, 3]. */
@@ -28,7 +28,7 @@ export interface RgbImage {
  *
  * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_INVALID_IMAGE`, `MOME_TOO_LARGE`
  */
-function channelsOf(name: string, { data, width, height, channels }: RawImage): 1 | 3 | 4 {
+function channelsOf(name: string, { data, width, height, channels }: RawImage): 1 | 2 | 3 | 4 {
   check(
     types.isUint8Array(data) || types.isUint8ClampedArray(data) || types.isFloat32Array(data),
     'MOME_INVALID_ARGUMENT',
@@ -43,9 +43,9 @@ function channelsOf(name: string, { data, width, height, channels }: RawImage): 
   requireSize(name, width, height);
   const given = channels ?? data.length / (width * height);
   check(
-    given === 1 || given === 3 || given === 4,
+    given === 1 || given === 2 || given === 3 || given === 4,
     'MOME_INVALID_IMAGE',
-    `${name}: expected 1, 3 or 4 channels, got ${String(given)}`,
+    `${name}: expected 1 to 4 channels, got ${String(given)}`,
   );
   check(
     data.length === width * height * given,
@@ -85,7 +85,7 @@ export async function rgbOf(name: string, image: RawImage, signal?: AbortSignal)
   return { data: rgb, width, height };
 }
 
-function writeRgb(bytes: Uint8Array | Uint8ClampedArray, channels: 1 | 3 | 4, rgb: Uint8Array): void {
+function writeRgb(bytes: Uint8Array | Uint8ClampedArray, channels: 1 | 2 | 3 | 4, rgb: Uint8Array): void {
   if (channels === 3) {
     rgb.set(bytes);
     return;
@@ -95,9 +95,12 @@ function writeRgb(bytes: Uint8Array | Uint8ClampedArray, channels: 1 | 3 | 4, rg
       rgb[i] = rgb[i + 1] = rgb[i + 2] = bytes[at]!;
       continue;
     }
-    const alpha = bytes[at + 3]!;
+    const alpha = bytes[at + channels - 1]!;
     const white = 255 * (255 - alpha);
-    for (let c = 0; c < 3; c++) rgb[i + c] = Math.round((bytes[at + c]! * alpha + white) / 255);
+    for (let c = 0; c < 3; c++) {
+      const value = bytes[channels === 2 ? at : at + c]!;
+      rgb[i + c] = Math.round((value * alpha + white) / 255);
+    }
   }
 }
 

@@ -1,10 +1,10 @@
 /**
  * Pictures of any kind to the square of RGB bytes that a model sees.
  */
-import { requireNotAborted } from '../runtime/errors.ts';
+import { MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { decoders } from './decoder-pool.ts';
 import type { DecodeRequest, PictureRules } from './frames.ts';
-import { type ImageInput, type PictureSource, takePictures } from './input.ts';
+import { base64Hint, type ImageInput, type PictureSource, takePictures } from './input.ts';
 import { type RgbImage, rgbOf } from './pixels.ts';
 import { resized } from './resize.ts';
 import { type PictureTransform, transformed } from './transform.ts';
@@ -79,6 +79,8 @@ async function fitted(
     switch (content.kind) {
       case 'pixels':
         return await finished(await rgbOf(name, content.image, signal), wanted);
+      case 'pipeline':
+        return await finished(await rgbOf(name, await content.run(signal), signal), wanted);
       case 'file':
         return await decoders.decode({ name, path: content.path, ...wanted }, undefined, { signal, call, client });
       case 'bytes': {
@@ -89,7 +91,11 @@ async function fitted(
     }
   } catch (error) {
     requireNotAborted(signal, 'picture');
-    throw error;
+    const { key } = source;
+    const hint =
+      typeof key === 'string' && error instanceof MomeError && error.code === 'MOME_NOT_FOUND' ? base64Hint(key) : '';
+    if (hint === '' || (error as Error).message.endsWith(hint)) throw error;
+    throw new MomeError('MOME_NOT_FOUND', `${(error as Error).message}${hint}`, { cause: error });
   }
 }
 

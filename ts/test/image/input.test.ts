@@ -32,6 +32,7 @@ const unreadable = () =>
       throw new Error('no');
     },
   });
+const raw = (info: object) => ({ format: 'raw', width: side, height: side, channels: 3, depth: 'uchar', ...info });
 const percent = () => [...bytes].map((byte) => `%${byte.toString(16).padStart(2, '0')}`).join('');
 const base64 = () => `data:image/png;base64,${bytes.toString('base64')}`;
 
@@ -63,12 +64,23 @@ const inputs: Record<string, () => unknown> = {
   'stream of pieces': () => Readable.from([bytes.subarray(0, 50), bytes.subarray(50)]),
   pixels: () => picture,
   'pixels of another realm': () => ({ ...picture, data: foreign('Uint8Array', [...picture.data]) }),
+  'output of sharp, a file': () =>
+    sharp(picture.data, { raw: picture }).webp({ lossless: true }).toBuffer({ resolveWithObject: true }),
+  'output of sharp, pixels': () => sharp(bytes).raw().toBuffer({ resolveWithObject: true }),
+  'output of sharp in an Uint8Array': () => sharp(bytes).raw().toUint8Array(),
+  'instance of sharp': () => sharp(bytes),
+  'instance of sharp that was resized': () =>
+    sharp(bytes)
+      .resize(9 * side, 9 * side, { kernel: 'nearest' })
+      .resize(side, side, { kernel: 'nearest' }),
+  'instance of sharp that a stream fills': () => createReadStream(path).pipe(sharp()),
   'pixels without channels': () => ({ data: picture.data, width: side, height: side }),
 };
 
 describe('ImageInput', () => {
   it.each(Object.keys(inputs))('may be a %s', async (kind) => {
-    expect(Buffer.from(await prepareImage(inputs[kind]!() as ImageInput, side))).toEqual(Buffer.from(picture.data));
+    const input = (await inputs[kind]!()) as ImageInput;
+    expect(Buffer.from(await prepareImage(input, side))).toEqual(Buffer.from(picture.data));
   });
 
   it.each<[string, () => unknown, ErrorCode, RegExp]>([
@@ -78,7 +90,45 @@ describe('ImageInput', () => {
     ['a list of bytes', () => [...bytes], 'MOME_INVALID_ARGUMENT', /got a list/],
     ['a promise', () => Promise.resolve(bytes), 'MOME_INVALID_ARGUMENT', /a promise; await it/],
     ['a Buffer as JSON', () => bytes.toJSON(), 'MOME_INVALID_ARGUMENT', /Buffer\.from/],
-    ['sharp with info', () => ({ data: bytes, info: {} }), 'MOME_INVALID_ARGUMENT', /\{ data, \.\.\.info \}/],
+    ['data with an empty info', () => ({ data: bytes, info: {} }), 'MOME_INVALID_ARGUMENT', /without the info\.format/],
+    [
+      'sharp output with a text',
+      () => ({ data: 'x', info: { format: 'png' } }),
+      'MOME_INVALID_ARGUMENT',
+      /data are no bytes$/,
+    ],
+    ['sharp pixels in a list', () => ({ data: [1], info: raw({}) }), 'MOME_INVALID_ARGUMENT', /a Buffer, got Array/],
+    [
+      'sharp pixels of 16 bits',
+      () => ({ data: bytes, info: raw({ depth: 'ushort' }) }),
+      'MOME_INVALID_ARGUMENT',
+      /uchar/,
+    ],
+    [
+      'sharp inks',
+      () => ({ data: bytes, info: raw({ channels: 4, hasAlpha: false }) }),
+      'MOME_INVALID_ARGUMENT',
+      /'srgb'/,
+    ],
+    [
+      'premultiplied',
+      () => ({ data: bytes, info: raw({ premultiplied: true }) }),
+      'MOME_INVALID_ARGUMENT',
+      /premultiplied$/,
+    ],
+    [
+      'sharp pixels of another size',
+      () => ({ data: bytes, info: raw({ height: 7 }) }),
+      'MOME_INVALID_IMAGE',
+      /values for/,
+    ],
+    ['a pipeline that fails', () => sharp(Buffer.from('no picture')), 'MOME_INVALID_IMAGE', /pipeline of sharp/],
+    [
+      'a pipeline of a missing file',
+      () => sharp(join(folder, 'missing.png')),
+      'MOME_INVALID_IMAGE',
+      /pipeline of sharp/,
+    ],
     ['an object', () => ({ url: 'x' }), 'MOME_INVALID_ARGUMENT', /an object \{ url \}$/],
     ['an object that throws', unreadable, 'MOME_INVALID_ARGUMENT', /could not read it/],
     ['a web address', () => 'https://example.org/a.png', 'MOME_INVALID_ARGUMENT', /fetch it first/],
@@ -91,7 +141,15 @@ describe('ImageInput', () => {
     ['a data: URL without a comma', () => 'data:image/png;base64', 'MOME_INVALID_ARGUMENT', /comma/],
     ['base64 that is none', () => 'data:image/png;base64,?!', 'MOME_INVALID_ARGUMENT', /base64/],
     ['a missing file', () => join(folder, 'missing.png'), 'MOME_NOT_FOUND', /found none/],
-    ['a name that is too long', () => bytes.toString('base64'), 'MOME_NOT_FOUND', /found none/],
+    ['a name that is too long', () => 'x'.repeat(5000), 'MOME_NOT_FOUND', /no path has 5000 characters$/],
+    ['base64', () => bytes.toString('base64'), 'MOME_NOT_FOUND', /looks like base64: give a data: URL/],
+    ['short base64', () => bytes.toString('base64').slice(0, 60), 'MOME_NOT_FOUND', /found none; it looks like base64/],
+    [
+      'short base64 of a JPEG',
+      () => '/9j/4AAQSkZJRgABAQAAAQABAAD',
+      'MOME_NOT_FOUND',
+      /found none; it looks like base64/,
+    ],
     ['a folder', () => folder, 'MOME_INVALID_IMAGE', /got a folder/],
     ['a device', () => '/dev/zero', 'MOME_INVALID_IMAGE', /pipe or device/],
     ['a page that is not there', () => new Response('no', { status: 404 }), 'MOME_INVALID_ARGUMENT', /HTTP status 404/],
@@ -114,7 +172,7 @@ describe('ImageInput', () => {
     ['NaN', { data: Float32Array.of(0, Number.NaN, 0), width: 1, height: 1, channels: 3 }, 'MOME_NON_FINITE'],
     ['too few values', { data: new Uint8Array(5), width: 2, height: 1, channels: 3 }, 'MOME_INVALID_IMAGE'],
     ['no sides', { data: new Uint8Array(0), width: 0, height: 0, channels: 3 }, 'MOME_INVALID_IMAGE'],
-    ['two channels', { data: new Uint8Array(2), width: 1, height: 1, channels: 2 }, 'MOME_INVALID_IMAGE'],
+    ['five channels', { data: new Uint8Array(5), width: 1, height: 1, channels: 5 }, 'MOME_INVALID_IMAGE'],
     ['a fractional side', { data: new Uint8Array(3), width: 0.5, height: 2, channels: 3 }, 'MOME_INVALID_IMAGE'],
     ['a long side', { data: new Uint8Array(65_536), width: 65_536, height: 1, channels: 1 }, 'MOME_TOO_LARGE'],
     ['an absurd size', { data: new Uint8Array(3), width: 65_535, height: 65_535, channels: 3 }, 'MOME_TOO_LARGE'],
@@ -124,11 +182,12 @@ describe('ImageInput', () => {
     await expectCode(() => prepareImage(input as ImageInput, side), code);
   });
 
-  it('may be pixels of 1, 3 and 4 channels, bytes and floats', async () => {
-    const raw = async (data: RawImage['data'], channels: 1 | 3 | 4) => [
+  it('may be pixels of 1 to 4 channels, bytes and floats', async () => {
+    const raw = async (data: RawImage['data'], channels: 1 | 2 | 3 | 4) => [
       ...(await prepareImage({ data, width: 1, height: 1, channels }, 1)),
     ];
     expect(await raw(Uint8Array.of(9), 1)).toEqual([9, 9, 9]);
+    expect(await raw(Uint8Array.of(0, 51), 2)).toEqual([204, 204, 204]);
     expect(await raw(Uint8ClampedArray.of(0, 100, 0, 0), 4)).toEqual([255, 255, 255]);
     expect(await raw(Uint8ClampedArray.of(0, 100, 255, 51), 4)).toEqual([204, 224, 255]);
     expect(await raw(Float32Array.of(-1, 0.5, 2), 3)).toEqual([0, 128, 255]);
@@ -255,4 +314,39 @@ describe('prepareImage', () => {
   it('resizes the whole picture', async () => {
     expect(await prepareImage(join(golden('preprocess'), 'image3.png'), 32)).toHaveLength(32 * 32 * 3);
   });
+});
+
+describe('an instance of sharp', () => {
+  it('is taken as it was, and stays the same', async () => {
+    const instance = sharp(bytes);
+    const [source] = takePictures([instance]);
+    instance.resize(3, 3).negate();
+    expect(Buffer.from(await prepareImage(source!, side))).toEqual(Buffer.from(picture.data));
+    expect((await sharp(await instance.png().toBuffer()).metadata()).width).toBe(3);
+  });
+
+  it('and its output fit the types', () => {
+    const takes = (input: ImageInput) => input;
+    takes(sharp(bytes));
+    const output: Promise<ImageInput> = sharp(bytes).toBuffer({ resolveWithObject: true });
+    expect(output).toBeInstanceOf(Promise);
+  });
+
+  it('ends with its call', async () => {
+    // Nobody ever writes into it.
+    await expectCode(() => prepareImage(sharp(), side, { signal: soonAborted() }), 'MOME_ABORTED');
+  });
+
+  it('has names in messages', () => {
+    expect(shortName(sharp())).toBe('an instance of sharp');
+    expect(shortName({ data: bytes, info: { format: 'png\n' } })).toBe('png\\u000a of sharp');
+  });
+});
+
+it('pixels of sharp are copied when they are taken over', async () => {
+  const output = await sharp(bytes).raw().toBuffer({ resolveWithObject: true });
+  const [source] = takePictures([output]);
+  output.data.fill(0);
+  output.info.width = 1;
+  expect(Buffer.from(await prepareImage(source!, side))).toEqual(Buffer.from(picture.data));
 });
