@@ -1,4 +1,5 @@
 /** Captions in the words of people who do not know the name: what something is for, what it does, what is said about it. */
+import { readLines } from './files.mjs';
 import { contentWords } from './lexicon.mjs';
 
 /** Phrases around a word, by what the word is. */
@@ -27,6 +28,7 @@ const pairsOf =
 const defined = ['D', 'D', 'it is D', 'something that is D', 'this is D', 'a picture of D', 'D, called a N'];
 const linking = new Set('a an and at by for from in is it of on or the to with'.split(' '));
 const count = 24;
+const shareOfRequests = 1 / 3;
 const withVowel = (text) => text.replace(/\ba ([aeiou])/g, 'an $1');
 
 /** The parts of a definition that can stand alone, as people would say them. */
@@ -50,14 +52,27 @@ export function clausesOf(gloss) {
 }
 
 /**
+ * Requests for drawings, written for this corpus by concept: a line has a concept and its requests, with tabs between them.
+ *
+ * @returns requests by concept
+ */
+export const readRequests = (file) =>
+  new Map(
+    readLines(file).map((line) => {
+      const [concept, ...requests] = line.split('\t');
+      return [concept, requests];
+    }),
+  );
+
+/**
  * Captions of a drawing, some more than once: one is drawn by chance each time that the drawing is seen.
  *
- * @param drawing `{ name, others, tags }`, tags being those of its concept too
+ * @param drawing `{ name, others, tags, requests }`, tags and requests being those of its concept too; a third are requests where there are any
  * @param plain captions of {@link captionsOf}, nearly half of the result
  * @param lexicon of {@link Lexicon}
  * @param random gives numbers in [0, 1)
  */
-export function askedOf({ name, others, tags }, plain, lexicon, random) {
+export function askedOf({ name, others, tags, requests = [] }, plain, lexicon, random) {
   const pick = (list) => list[Math.floor(random() * list.length)];
   const own = [name, ...others];
   const words = [...new Set([...tags, ...own, ...name.split(' ')])].filter(
@@ -82,6 +97,10 @@ export function askedOf({ name, others, tags }, plain, lexicon, random) {
   const both = () => pick(pairsOf).replace('N', pick(words)).replace('M', pick(words));
   const captions = [];
   while (captions.length < count) {
+    if (requests.length > 0 && random() < shareOfRequests) {
+      captions.push(pick(requests));
+      continue;
+    }
     const drawn = random();
     if (drawn < 0.45) captions.push(pick(plain));
     else if (drawn < 0.62) captions.push(withVowel(phrase()));

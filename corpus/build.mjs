@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import pLimit from 'p-limit';
 import sharp from 'sharp';
-import { askedOf } from './asked.mjs';
+import { askedOf, readRequests } from './asked.mjs';
 import { captionsOf, randomOf } from './captions.mjs';
 import { debianFolder } from './debian.mjs';
 import { groupBy, readLines } from './files.mjs';
@@ -47,6 +47,7 @@ const log = (text) => process.stdout.write(`${new Date().toISOString().slice(11,
 const debian = values.debian ?? (await debianFolder(join(output, '.debian')));
 const { drawings, tags, meanings, glosses, leftOut } = await readSources(values.packages, debian, log);
 const lexicon = new Lexicon(values.packages);
+const requests = readRequests(join(here, 'requests.tsv'));
 const parts = splitDrawings(drawings);
 for (const [part, own] of parts)
   log(`${part}: ${own.length} drawings, ${new Set(own.map(({ concept }) => concept)).size} concepts`);
@@ -141,13 +142,13 @@ for (let begin = 0; begin < training.length; begin += block) {
     const { name, concept, set, kind } = drawing;
     const random = randomOf(shareOf('captions', keyOf(drawing)) * 2 ** 32);
     const asking = randomOf(shareOf('asked', keyOf(drawing)) * 2 ** 32);
-    const words = { ...drawing, tags: wordsOf(drawing) };
+    const words = { ...drawing, tags: wordsOf(drawing), requests: requests.get(concept) ?? [] };
     count('train', set);
     for (let time = 0; time < (repeats[kind] ?? 1); time++) {
       const caption = captionsOf(words, meanings.get(name), random);
       const asked = askedOf(words, caption, lexicon, asking);
       writer.add({ pixels: pixels[i], caption, asked, group: concept, name, set, kind, origin: keyOf(drawing) });
-      for (const each of caption)
+      for (const each of [...caption, ...words.requests])
         if (!known.has(each)) {
           known.add(each);
           texts.write(`${each}\n`);

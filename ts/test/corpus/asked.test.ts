@@ -1,11 +1,12 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { askedOf, clausesOf } from '../../../corpus/asked.mjs';
+import { askedOf, clausesOf, readRequests } from '../../../corpus/asked.mjs';
 import { randomOf } from '../../../corpus/captions.mjs';
 import { contentWords, Lexicon } from '../../../corpus/lexicon.mjs';
 import { temporaryFolder } from '../helpers.ts';
 
+const corpus = join(import.meta.dirname, '../../../corpus');
 const spoon = {
   gloss: 'a piece of cutlery with a shallow bowl; used to stir or serve food',
   examples: ['he ate his soup with a spoon'],
@@ -40,6 +41,33 @@ describe('captions in the words of people', () => {
     expect(many.filter((text) => /\b(?:my|some) eat\b/.test(text))).toEqual([]);
     expect(many.filter((text) => /[NVAMD]/.test(text))).toEqual([]);
     expect(many.filter((text) => /\ba [aeiou]/.test(text))).toEqual([]);
+  });
+
+  it('are requests for a third, where a concept has them', () => {
+    const drawing = { name: 'spoon', others: [], tags: ['eat'], requests: ['stir my tea', 'eat soup with it'] };
+    const many = Array.from({ length: 20 }, (_, i) => askedOf(drawing, ['plain'], lexicon, randomOf(i))).flat();
+    for (const request of drawing.requests)
+      expect(many.filter((text) => text === request).length / 480).toBeCloseTo(1 / 6, 1);
+  });
+
+  it('have requests of real concepts, which say nothing that a held-out sentence says', async () => {
+    const requests = readRequests(join(corpus, 'requests.tsv'));
+    const { queries } = JSON.parse(await readFile(join(corpus, 'natural-sentences.json'), 'utf8'));
+    const heldOut: string[][] = queries.map(({ query }: { query: string }) => contentWords(query));
+    const saysAll = (text: string) => {
+      const own = contentWords(text);
+      return heldOut.some(
+        (words) =>
+          words.length > 0 &&
+          words.every((word) => own.includes(word)) &&
+          (words.length > 1 || new Set(own).size === 1),
+      );
+    };
+    expect(requests.size).toBe(2780);
+    expect(requests.get('umbrella')?.length).toBeGreaterThan(3);
+    expect([...requests.values()].flat().filter(saysAll)).toEqual([]);
+    // A sentence of the held-out ones would be noticed.
+    expect(saysAll(queries[0].query)).toBe(true);
   });
 
   it('are the same for the same seed', () => {
