@@ -2,10 +2,11 @@
  * Teaches one model questions and statements about composed scenes while it goes on learning pairs, so that its search stays: in each round a
  * step of each task on the same weights.
  *
- *   node corpus/train-tasks.mjs --init out/drawings/6-fusion [--output out/drawings-tasks] [--scenes out/scenes] [--rounds 2500] [--rate 3e-4]
+ *   node corpus/train-tasks.mjs --init out/drawings/6-fusion [--output out/drawings/7-scenes] [--scenes out/scenes] [--rounds 2500] [--rate 3e-4]
  *     [--pairs 128] [--questions 64] [--statements 32] [--precision float32|bfloat16] [--checkpoint-every 50]
  *
  * Data and augmentation of the pairs are those of the stage `fusion` of recipes/drawings.json, or of --recipe. Goes on from its last checkpoint.
+ * What it leaves is a stage like those before it: the model, `run.json` and `metrics.jsonl`, from which `corpus/publish.mjs` makes a model that ships.
  */
 import { createWriteStream, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
@@ -23,12 +24,13 @@ import {
   Trainer,
   writeModel,
 } from '../dist/train.mjs';
+import { keepRun, nextStage } from './publish/stages.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const { values } = parseArgs({
   options: {
     init: { type: 'string' },
-    output: { type: 'string', short: 'o', default: join(root, 'out', 'drawings-tasks') },
+    output: { type: 'string', short: 'o' },
     scenes: { type: 'string', default: join(root, 'out', 'scenes') },
     recipe: { type: 'string', default: join(root, 'recipes', 'drawings.json') },
     rounds: { type: 'string', default: '2500' },
@@ -47,8 +49,8 @@ for (const name of ['rounds', 'pairs', 'questions', 'statements', 'checkpoint-ev
   if (!(Number.isSafeInteger(Number(values[name])) && Number(values[name]) > 0))
     throw new Error(`train-tasks: expected --${name} to be a whole number above 0, got ${values[name]}`);
 if (!(rate > 0)) throw new Error(`train-tasks: expected --rate to be a number above 0, got ${values.rate}`);
-const { output, scenes, precision } = values;
-mkdirSync(output, { recursive: true });
+const { scenes, precision } = values;
+const { output = nextStage(values.init, 'scenes') } = values;
 
 // The model, with heads for the answers of the training questions and a type of its own for the second picture.
 const part = join(scenes, 'train');
@@ -68,7 +70,8 @@ const { pairs: pairsFile, columns, repeat } = stage.data;
 const { fusedPairs, vlBranch } = stage.phases.at(-1);
 
 const schedule = { learningRate: rate, totalSteps: rounds, warmupSteps: 0.03, decay: 'cosine', endLearningRate: 1e-6 };
-const shared = { schedule, clipNorm: 1, weightDecay: 0.05, dropPath: 0.05, groups: false, precision };
+const optimiser = { clipNorm: 1, weightDecay: 0.05, betas: [0.9, 0.98], dropPath: 0.05, precision };
+const shared = { ...optimiser, schedule, groups: false };
 const tasks = [
   {
     name: 'pairs',
@@ -98,6 +101,31 @@ const tasks = [
     options: { ...shared, objectives: ['nlvr2'], headRate: 3, seed: 13 },
   },
 ];
+const { learningRate, warmupSteps, decay, endLearningRate } = schedule;
+keepRun(output, {
+  version: 1,
+  recipe: {
+    ...optimiser,
+    init: values.init,
+    imageSize: config.imageSize,
+    seed: tasks[0].options.seed,
+    batchSize: tasks.map(({ batchSize }) => batchSize).join(' + '),
+    data: { pairs: pairsFile, columns, repeat, scenes },
+    phases: [
+      {
+        objectives: tasks.flatMap(({ options }) => options.objectives),
+        steps: rounds,
+        learningRate,
+        warmupSteps,
+        decay,
+        endLearningRate,
+        vlBranch,
+        fusedPairs,
+        negativeSharpness: 1,
+      },
+    ],
+  },
+});
 const engine = values.threads ? { threads: Number(values.threads) } : {};
 const [first, ...others] = tasks;
 first.trainer = await Trainer.create(config, start.parameters, tokenizer, first.options, engine);
@@ -148,7 +176,7 @@ while (first.trainer.step < rounds && !isStopping) {
     line.learningRate = learningRate;
   }
   const round = first.trainer.step;
-  metrics.write(`${JSON.stringify({ round, seconds: (performance.now() - started) / 1000, ...line })}\n`);
+  metrics.write(`${JSON.stringify({ step: round, seconds: (performance.now() - started) / 1000, ...line })}\n`);
   if (round % every === 0) await save();
 }
 for (const { loader, dataset } of tasks) {
@@ -158,12 +186,12 @@ for (const { loader, dataset } of tasks) {
 await save();
 metrics.end();
 if (first.trainer.step >= rounds) {
-  await writeModel(join(output, 'model'), config, await first.trainer.parameters(), {
+  await writeModel(output, config, await first.trainer.parameters(), {
     dtype: 'bfloat16',
     vocabularyFiles: [start.vocabularyFile],
     fusionWeight: start.fusionWeight,
     answers,
   });
-  process.stdout.write(`the model is in ${join(output, 'model')}\n`);
+  process.stdout.write(`the model is in ${output}\n`);
 } else process.stdout.write(`stopped in round ${first.trainer.step}; the same command goes on\n`);
 first.trainer.dispose();

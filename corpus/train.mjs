@@ -1,6 +1,6 @@
 /**
- * The whole recipe of the model for drawings by one command: packages, corpus, scenes, and all stages of `recipes/drawings.json`. What is there
- * already is kept, and training goes on from its last checkpoint.
+ * The whole recipe of the model for drawings by one command: packages, corpus, scenes, all stages of `recipes/drawings.json`, and questions and
+ * statements about the scenes last. What is there already is kept, and training goes on from its last checkpoint.
  *
  *   node corpus/train.mjs [--output out/drawings]
  *
@@ -11,6 +11,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { readJson } from './files.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = dirname(here);
@@ -42,3 +43,7 @@ const train = [
   '--resume',
 ];
 execFileSync(process.execPath, train, { cwd: root, stdio: 'inherit' });
+const { stages } = readJson(join(root, 'recipes', 'drawings.json'));
+const last = join(values.output, `${stages.length}-${stages.at(-1).name}`);
+const tasks = [join(here, 'train-tasks.mjs'), '--init', last, '--scenes', scenes, '--precision', 'bfloat16'];
+execFileSync(process.execPath, tasks, { cwd: root, stdio: 'inherit' });

@@ -1,12 +1,35 @@
 /** What a run of several stages did: its recipes, learning curves, and the heads that it trained. */
-import { existsSync, readdirSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { readJson, readLines } from '../files.mjs';
 
 const stageName = /^(\d+)-(.+)$/;
 
 /** The folder of the stage that a model lies in: a stage, or the `best` of one. */
 export const stageFolder = (model) => (basename(model) === 'best' ? dirname(model) : model);
+
+/** The folder of the stage that follows the one that `model` lies in: `out/drawings/6-fusion` gives `out/drawings/7-scenes`. */
+export function nextStage(model, name) {
+  const last = stageFolder(resolve(model));
+  const number = Number(stageName.exec(basename(last))?.[1] ?? Number.NaN);
+  if (Number.isNaN(number))
+    throw new Error(`expected a stage such as 6-fusion to go on from, or --output, got ${model}`);
+  return join(dirname(last), `${number + 1}-${name}`);
+}
+
+/**
+ * Writes what a stage is trained with into its `run.json`.
+ *
+ * @throws Error where the folder holds another run, whose checkpoints must not be gone on with
+ */
+export function keepRun(folder, run) {
+  mkdirSync(folder, { recursive: true });
+  const file = join(folder, 'run.json');
+  const text = `${JSON.stringify(run, null, 2)}\n`;
+  if (!existsSync(file)) writeFileSync(file, text);
+  else if (readFileSync(file, 'utf8') !== text)
+    throw new Error(`expected the run that ${file} tells of, got another one`);
+}
 
 /**
  * The stages up to the one that `model` lies in, in order.

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { cardOf } from '../../../corpus/publish/card.mjs';
 import { chosenOf, figuresOf, lossOf } from '../../../corpus/publish/choice.mjs';
-import { objectivesOf, stagesOf, untrainedBy } from '../../../corpus/publish/stages.mjs';
+import { keepRun, nextStage, objectivesOf, stagesOf, untrainedBy } from '../../../corpus/publish/stages.mjs';
 import { temporaryFolder } from '../helpers.ts';
 
 const recipeOf = (objectives: readonly string[], seed: number, vlBranch = false) => ({
@@ -39,6 +39,19 @@ describe('the stages of a run', () => {
     expect(names(join(run, '3-pairs', 'best'))).toEqual(['images', 'texts', 'pairs']);
     expect(objectivesOf(stagesOf(join(run, '10-fusion')))).toEqual(['mim', 'textmlm', 'itc', 'itm']);
     expect(() => stagesOf(run)).toThrow('run.json');
+  });
+
+  it('go on with one that is numbered behind the last, and never with another run in its folder', async () => {
+    expect(nextStage(join(run, '10-fusion'), 'scenes')).toBe(join(run, '11-scenes'));
+    expect(nextStage(join(run, '3-pairs', 'best'), 'scenes')).toBe(join(run, '4-scenes'));
+    expect(() => nextStage(run, 'scenes')).toThrow('--output');
+    const folder = join(await temporaryFolder(), '11-scenes');
+    const made = { recipe: recipeOf(['itc', 'vqa', 'nlvr2'], 11) };
+    keepRun(folder, made);
+    keepRun(folder, made);
+    expect(() => keepRun(folder, { recipe: recipeOf(['itc'], 11) })).toThrow('another one');
+    const omit = untrainedBy(stagesOf(folder));
+    expect(['vqa_classifier.3.weight', 'nlvr2_classifier.0.weight', 'pooler.dense.weight'].some(omit)).toBe(false);
   });
 
   it('say which heads were never trained', () => {
