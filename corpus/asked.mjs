@@ -72,7 +72,7 @@ export const readRequests = (file) =>
  * @param lexicon of {@link Lexicon}
  * @param random gives numbers in [0, 1)
  */
-export function askedOf({ name, others, tags, requests = [] }, plain, lexicon, random) {
+export function askedOf({ name, others, tags, requests }, plain, lexicon, random) {
   const pick = (list) => list[Math.floor(random() * list.length)];
   const own = [name, ...others];
   const words = [...new Set([...tags, ...own, ...name.split(' ')])].filter(

@@ -28,7 +28,7 @@ describe('captions in the words of people', () => {
   });
 
   it('are names, phrases by the kind of word, definitions and sentences', () => {
-    const drawing = { name: 'spoon', others: [], tags: ['eat', 'kitchen', 'oven'] };
+    const drawing = { name: 'spoon', others: [], tags: ['eat', 'kitchen', 'oven'], requests: [] };
     const many = Array.from({ length: 20 }, (_, i) => askedOf(drawing, ['plain'], lexicon, randomOf(i))).flat();
     expect(many.length).toBe(480);
     expect(many.filter((text) => text === 'plain').length / 480).toBeCloseTo(0.45, 1);
@@ -71,7 +71,7 @@ describe('captions in the words of people', () => {
   });
 
   it('are the same for the same seed', () => {
-    const drawing = { name: 'spoon', others: ['ladle'], tags: ['eat'] };
+    const drawing = { name: 'spoon', others: ['ladle'], tags: ['eat'], requests: [] };
     const made = () => askedOf(drawing, ['plain'], lexicon, randomOf(7));
     expect(made()).toEqual(made());
   });
