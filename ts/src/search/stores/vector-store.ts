@@ -1,14 +1,15 @@
 /** Vectors with metadata in one of several places, searched, filtered and re-ranked in the same way in all of them. */
 import { shortName } from '../../image/input.ts';
+import { eachReadable } from '../../inference/readable.ts';
 import type { Vlmo } from '../../inference/vlmo.ts';
 import { describe, isObject, kinds, report, takeFields, takeOptions } from '../../runtime/arguments.ts';
 import { check, ofOuterCall, requireNotAborted } from '../../runtime/errors.ts';
 import { Pace } from '../../runtime/pace.ts';
 import { requireModel, type SearchQuery, searchIn } from '../query.ts';
-import { eachReadable } from '../readable.ts';
 import { firstNonFinite } from '../rows.ts';
 import type { StoredRow, VectorBackend, VectorRow } from './backend.ts';
 import { ofStore, raced } from './calls.ts';
+import { exactBackend } from './exact.ts';
 import { isStorable, type Metadata, takeFilter, takeMetadata } from './filter.ts';
 import {
   type Added,
@@ -56,10 +57,11 @@ export class VectorStore {
   /**
    * Opens what a backend holds, and makes its tables or file where there is nothing.
    *
+   * @param backend where rows are kept; default: memory alone
    * @throws MomeError `MOME_UNSUPPORTED` when another model filled it, or an extension is missing; `MOME_INVALID_ARGUMENT`,
    *   `MOME_INVALID_FILE`, `MOME_IO` with the database's error as cause
    */
-  static async open(model: Vlmo, backend: VectorBackend): Promise<VectorStore> {
+  static async open(model: Vlmo, backend: VectorBackend = exactBackend()): Promise<VectorStore> {
     requireModel('open', model);
     check(
       backendKind.accepts(backend),
