@@ -33,11 +33,16 @@ export {
   type EmbeddingMatrix,
   type Embeddings,
   type ImageInput,
+  type ItemStream,
   type LoadOptions,
+  type LoadProgress,
+  type LogFields,
+  type Logger,
   type MaskCandidates,
   type MatchCalibration,
   type MixedItems,
   type MixedResults,
+  type ModelState,
   type Priority,
   type Profile,
   type Ranked,
@@ -45,8 +50,11 @@ export {
   type RerankOptions,
   type RerankQuery,
   type RunReport,
+  type StreamedEmbedding,
+  type StreamOptions,
   type TopOptions,
   Vlmo,
+  type WarmupOptions,
 } from './inference/vlmo.ts';
 export { listModels, type ModelEntry, type PullOptions, pullModel, removeModel } from './registry/index.ts';
 export type { CpuInfo, DType } from './runtime/addon.ts';

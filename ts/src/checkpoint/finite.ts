@@ -36,12 +36,14 @@ export async function hashFile(
   entries: Iterable<TensorEntry>,
   hash: Hash,
   signal?: AbortSignal,
+  onProgress?: (done: number) => unknown,
 ): Promise<void> {
   const list = [...entries];
   const scales = new Set(list.flatMap(({ scale }) => (scale ? [scale] : [])));
   const pieces = piecesOf(file, [...list, ...scales]);
   // While one piece is hashed the next is read.
   let next = readPiece(file, pieces.next().value);
+  let done = 0;
   for (;;) {
     const piece = await next;
     if (piece === undefined) break;
@@ -51,6 +53,8 @@ export async function hashFile(
       requireFinitePiece(piece);
       requireRowsPiece(piece, scales);
       if (piece.isNew) hash.update(piece.bytes);
+      done = Math.max(done, piece.position + piece.bytes.length);
+      await onProgress?.(done);
     } catch (error) {
       await next.catch(() => {});
       throw error;

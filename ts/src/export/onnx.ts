@@ -86,7 +86,8 @@ export async function exportOnnx(
   const options = takeOptions('export', given, exportKinds);
   requireNotAborted(options.signal, 'export');
   const names = checkNames(options.only);
-  const open = await openModel(model, options);
+  const { onProgress: _, ...opening } = options; // its progress is that of graphs
+  const open = await openModel(model, opening);
   try {
     return await exportModel(open, names, folder, options);
   } finally {

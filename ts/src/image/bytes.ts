@@ -2,6 +2,7 @@
 import { onAbort } from '../runtime/abort.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
+import { type ItemStream, type Source, sourceOf } from '../runtime/source.ts';
 import { maxFileBytes } from './limits.ts';
 import { requireAttached } from './pixels.ts';
 
@@ -9,15 +10,7 @@ import { requireAttached } from './pixels.ts';
 const pieceLength = 2 ** 20;
 
 /** A stream of bytes: of the web (also of a `Response` or `Blob`), or of Node. */
-export type ByteStream = AsyncIterable<unknown> | WebStream;
-
-/** The part of a web stream that is used: streams of any library have it. */
-interface WebStream {
-  getReader(): {
-    read(): Promise<{ readonly done: boolean; readonly value?: unknown }>;
-    cancel(reason?: unknown): Promise<void>;
-  };
-}
+export type ByteStream = ItemStream<unknown>;
 
 /**
  * Copies bytes of a caller into memory of our own.
@@ -104,7 +97,7 @@ export async function streamBytes(name: string, stream: ByteStream, signal?: Abo
   const aborted = abortOf(signal);
   const blocks = new Blocks();
   let length = 0;
-  let source: PieceSource | undefined;
+  let source: Source | undefined;
   try {
     source = sourceOf(name, stream);
     for (;;) {
@@ -121,52 +114,13 @@ export async function streamBytes(name: string, stream: ByteStream, signal?: Abo
       await blocks.add(piece);
     }
   } catch (error) {
-    source?.stop();
+    void source?.stop();
     signal?.throwIfAborted();
     if (error instanceof MomeError) throw error;
     throw new MomeError('MOME_IO', `${name}: expected to read the stream to its end, could not`, { cause: error });
   } finally {
     aborted.forget();
   }
-}
-
-interface PieceSource {
-  next(): Promise<{ readonly done?: boolean | undefined; readonly value?: unknown }>;
-  /** Nothing more is wanted. */
-  stop(): void;
-}
-
-function sourceOf(name: string, stream: ByteStream): PieceSource {
-  const used = 'expected a stream that nobody has read, got one that is locked, ended or destroyed';
-  if ('getReader' in stream) {
-    let reader: ReturnType<WebStream['getReader']>;
-    try {
-      reader = stream.getReader();
-    } catch (error) {
-      throw new MomeError('MOME_INVALID_ARGUMENT', `${name}: ${used}`, { cause: error });
-    }
-    return { next: () => reader.read(), stop: () => void reader.cancel().catch(() => {}) };
-  }
-  const { destroy, destroyed, readableEnded, errored } = stream as Partial<NodeStream>;
-  if (errored) return { next: () => Promise.reject(errored), stop: () => {} };
-  check(!destroyed && !readableEnded, 'MOME_INVALID_ARGUMENT', `${name}: ${used}`);
-  const iterator = stream[Symbol.asyncIterator]();
-  return {
-    next: () => iterator.next(),
-    stop: () => {
-      // The iterator of a Node stream waits for the read that is under way; the stream itself ends at once.
-      if (destroy) destroy.call(stream);
-      else void iterator.return?.().catch(() => {});
-    },
-  };
-}
-
-/** The part of Node's readable streams that is used. */
-interface NodeStream {
-  readonly destroyed: boolean;
-  readonly readableEnded: boolean;
-  readonly errored: Error | null;
-  destroy(): unknown;
 }
 
 /** A promise that rejects when the signal fires, until it is forgotten. */

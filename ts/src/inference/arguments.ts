@@ -61,10 +61,11 @@ export function takeMixed(where: string, value: MixedItems): TakenItems {
 }
 
 /** @throws MomeError `MOME_INVALID_ARGUMENT` for nothing in place of a picture */
-export function takePicture(where: string, value: unknown, kind = 'picture'): PictureSource {
+export function takePicture(where: string, value: unknown, kind = 'picture', index?: number): PictureSource {
   if (value !== undefined && value !== null) return takePictures([value])[0]!;
-  const message = `${where}: ${kind}: expected a picture, got ${describe(value)}`;
-  throw new MomeError('MOME_INVALID_ARGUMENT', message, { kind });
+  const name = index === undefined ? kind : `${kind} ${index}`;
+  const message = `${where}: ${name}: expected a picture, got ${describe(value)}`;
+  throw new MomeError('MOME_INVALID_ARGUMENT', message, { kind, ...(index !== undefined && { index }) });
 }
 
 const any = { expected: 'a list', accepts: () => true };

@@ -35,7 +35,16 @@ interface Laid {
  *   [positions, vocabulary] logits of a masked text; each an array of its own
  * @throws MomeError as `Runs.run`
  */
-export async function doRun(
+export function doRun(
+  runs: Runs,
+  family: Family,
+  items: readonly RunItem[],
+  signal: AbortSignal,
+): Promise<Float32Array[]> {
+  return runs.job(() => runOf(runs, family, items, signal));
+}
+
+async function runOf(
   runs: Runs,
   family: Family,
   items: readonly RunItem[],

@@ -2,7 +2,7 @@
  * From a path to a model ready to run: files, configuration, weights on an engine, tokenizer.
  */
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { parseConfig, type VlmoConfig } from '../architecture/config.ts';
 import { parameterShapes } from '../architecture/parameters.ts';
 import {
@@ -22,9 +22,11 @@ import {
 } from '../checkpoint/index.ts';
 import { modelPath } from '../registry/index.ts';
 import { type DType, type FileRegion, packageRoot } from '../runtime/addon.ts';
-import { type DeviceName, resolveDevice } from '../runtime/device.ts';
+import { report } from '../runtime/arguments.ts';
+import { cudaInfo, type DeviceName, resolveDevice } from '../runtime/device.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
+import { type Log, type Logger, logTo } from '../runtime/logger.ts';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { type Ability, abilitiesOf } from './abilities.ts';
 
@@ -47,6 +49,20 @@ export interface LoadOptions {
   readonly download?: boolean;
   /** Stops loading; it rejects with `MOME_ABORTED`. */
   readonly signal?: AbortSignal;
+  /** Called as loading goes on. It waits for a promise that this returns, and rejects with what it throws. */
+  readonly onProgress?: (progress: LoadProgress) => void;
+  /** Is told what the model does: `info` of loading and disposing, `warn` of a device that cannot be used, `debug` of each run. */
+  readonly logger?: Logger;
+}
+
+/** How far loading has come: a file that is downloaded, or the weights that are read and checked. */
+export interface LoadProgress {
+  readonly stage: 'download' | 'read';
+  /** Name of the file. */
+  readonly file: string;
+  /** Bytes done, and in all. */
+  readonly done: number;
+  readonly total: number;
 }
 
 /** What a model is made of. */
@@ -62,6 +78,7 @@ export interface ModelParts {
   readonly fusionWeight: number;
   readonly matchCalibration: MatchCalibration | undefined;
   readonly abilities: ReadonlySet<Ability>;
+  readonly log: Log;
 }
 
 /** Raised when preprocessing or tokenisation changes what embeddings mean. */
@@ -84,10 +101,12 @@ export interface OpenModel {
 /** @param model folder, checkpoint or registered name; default: the model that ships with the library. The caller closes `files`. */
 export async function openModel(
   model: string | undefined,
-  options: Pick<LoadOptions, 'config' | 'imageSize' | 'download' | 'signal'> = {},
+  options: Pick<LoadOptions, 'config' | 'imageSize' | 'download' | 'signal' | 'onProgress'> = {},
 ): Promise<OpenModel> {
   const path =
-    model === undefined ? join(packageRoot(), 'models', defaultModel) : await modelPath('load', model, options);
+    model === undefined
+      ? join(packageRoot(), 'models', defaultModel)
+      : await modelPath('load', model, pulling(options));
   const files = await openModelFiles(path);
   try {
     const checkpoint = await openCheckpoint(files.weightsFile);
@@ -98,6 +117,16 @@ export async function openModel(
     files.close();
     throw error;
   }
+}
+
+function pulling({ download, signal, onProgress }: Pick<LoadOptions, 'download' | 'signal' | 'onProgress'>) {
+  return {
+    ...(download !== undefined && { download }),
+    ...(signal && { signal }),
+    ...(onProgress && {
+      onProgress: (file: string, done: number, total: number) => onProgress({ stage: 'download', file, done, total }),
+    }),
+  };
 }
 
 /** Sizes that options gave: where they make no sense, the argument is wrong and not a file. */
@@ -121,7 +150,9 @@ export async function loadModel(model: string | undefined, options: LoadOptions)
 }
 
 async function partsOf({ path, files, checkpoint, config }: OpenModel, options: LoadOptions): Promise<ModelParts> {
-  const { signal } = options;
+  const { signal, onProgress } = options;
+  const begun = performance.now();
+  const log = logTo(options.logger);
   const { answers } = files;
   check(
     answers === undefined || answers.length === config.answers,
@@ -138,11 +169,17 @@ async function partsOf({ path, files, checkpoint, config }: OpenModel, options: 
   );
   const dtype = options.dtype ?? ([...checkpoint.entries.values()].some(({ scale }) => scale) ? 'int8' : 'float32');
   const device = resolveDevice(options.device, { target: options.target, dtype });
+  const { devices } = device.kind === 'cpu' && (options.device ?? 'auto') === 'auto' ? cudaInfo() : { devices: [] };
+  for (const { name, unfit } of devices)
+    if (unfit !== '') log('warn', 'CUDA device not used', () => ({ device: name, reason: unfit }));
   const taken = await takeParameters(checkpoint, config);
   requireEncoder(taken.missing, config, checkpoint.path);
   // Of one descriptor: the header, the hash, and the weights, also those that are read later.
   const hash = createHash('sha256');
-  await hashFile(checkpoint.file, mappedOf(taken), hash, signal);
+  const file = basename(checkpoint.path);
+  const total = checkpoint.file.size;
+  const read = (done: number) => report(onProgress, { stage: 'read', file, done, total });
+  await hashFile(checkpoint.file, mappedOf(taken), hash, signal, onProgress && read);
   // bfloat16 and int8 give other embeddings than float32.
   hash.update(JSON.stringify({ preprocessingVersion, config, ...(dtype !== 'float32' && { dtype }) }));
   if (vocabulary !== undefined) hash.update(vocabulary.bytes);
@@ -162,7 +199,17 @@ async function partsOf({ path, files, checkpoint, config }: OpenModel, options: 
     const similarityScale = hasScale ? Math.exp((await weights.read('logit_scale'))[0]!) : 1;
     const fusion = await files.readFusion();
     const abilities = abilitiesOf(config, taken.missing);
-    return { config, dtype, engine, weights, tokenizer, answers, fingerprint, similarityScale, abilities, ...fusion };
+    log('info', 'model loaded', () => ({
+      model: path,
+      device: engine.deviceName,
+      target: engine.target,
+      dtype,
+      threads: engine.threads,
+      fingerprint,
+      milliseconds: Math.round(performance.now() - begun),
+    }));
+    const own = { config, dtype, engine, weights, tokenizer, answers, fingerprint, similarityScale, abilities, log };
+    return { ...own, ...fusion };
   } catch (error) {
     engine.dispose();
     throw error;

@@ -66,3 +66,11 @@ export interface MaskCandidates {
   readonly position: number;
   readonly candidates: readonly { readonly token: string; readonly score: number }[];
 }
+
+/** What a model has to do at the moment. */
+export interface ModelState {
+  /** Runs that are computed: 1, or 0 for a model that is idle or waits for pictures. */
+  readonly running: number;
+  /** Calls, and runs of its queues, that prepare their pictures or wait for their turn. */
+  readonly pending: number;
+}

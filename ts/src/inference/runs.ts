@@ -1,12 +1,14 @@
 /**
  * The native runs behind a model's calls: texts become ids, pictures are prepared, and a large call is cut into several runs.
  */
+import { setMaxListeners } from 'node:events';
 import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
 import { type Batch, type BatchItems, layoutBatch, withoutSurplus } from '../model/batch.ts';
 import { argumentsOf, type OutputsOf, type OwnArguments } from '../model/functions.ts';
 import { onAbort } from '../runtime/abort.ts';
 import { report, shortText } from '../runtime/arguments.ts';
 import { aboutItem, check, type ErrorItem, requireNotAborted } from '../runtime/errors.ts';
+import type { Log } from '../runtime/logger.ts';
 import { Pace } from '../runtime/pace.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { TakenItems } from './arguments.ts';
@@ -15,7 +17,7 @@ import { cut, functionOf, itemsOf, type Naming, ownNames, rowsPerRun, type Token
 import { PictureSet, type PictureSource, shortName } from './pictures.ts';
 import { type Profile, profileOf } from './profile.ts';
 import { type FunctionName, type Functions, Programs } from './programs.ts';
-import type { CallOptions } from './results.ts';
+import type { CallOptions, ModelState } from './results.ts';
 
 /** A call under way: its name and its options. */
 export interface Call extends CallOptions {
@@ -46,8 +48,14 @@ export class Runs {
   /** Most token rows of one run, unless a single item has more. */
   readonly rowsPerRun: number;
   readonly #disposed = new AbortController();
+  readonly #log: Log;
+  /** Calls under way, and those of them whose run was handed to the engine. */
+  #jobs = 0;
+  #handed = 0;
 
-  constructor({ engine, weights, config, tokenizer }: ModelParts) {
+  constructor({ engine, weights, config, tokenizer, log }: ModelParts) {
+    this.#log = log;
+    setMaxListeners(0, this.#disposed.signal);
     this.#config = config;
     this.#programs = new Programs(engine, weights, config);
     this.#tokenizer = tokenizer;
@@ -59,9 +67,33 @@ export class Runs {
     return this.#disposed.signal.aborted;
   }
 
+  /** Fires when the model is disposed. */
+  get whenDisposed(): AbortSignal {
+    return this.#disposed.signal;
+  }
+
+  get state(): ModelState {
+    const running = Math.min(1, this.#handed); // the engine does one at a time
+    return { running, pending: this.#jobs - running };
+  }
+
+  /** Counts a call, or a run of a queue, until it settles. */
+  async job<T>(work: () => Promise<T>): Promise<T> {
+    this.#jobs++;
+    try {
+      return await work();
+    } finally {
+      this.#jobs--;
+    }
+  }
+
   dispose(): void {
     this.#disposed.abort();
     this.#programs.dispose();
+  }
+
+  get hasVocabulary(): boolean {
+    return this.#tokenizer !== undefined;
   }
 
   /** @throws MomeError `MOME_NOT_FOUND` for a model without a vocabulary */
@@ -97,7 +129,7 @@ export class Runs {
       const { imageSize } = this.#config;
       return await PictureSet.prepare(images, imageSize, call.signal, named, this.#disposed.signal);
     } catch (error) {
-      this.#requireWanted(call);
+      this.requireWanted(call);
       throw error;
     }
   }
@@ -110,7 +142,7 @@ export class Runs {
     pictures: PictureSet,
     own: OwnArguments<Functions[K]> | ((batch: Batch) => OwnArguments<Functions[K]>),
   ): Promise<OutputsOf<Functions[K]>> {
-    this.#requireWanted(call);
+    this.requireWanted(call);
     const { program, outputRows } = this.#programs.get(name);
     const batch = this.#layout(items, pictures);
     const args = argumentsOf<Functions[K]>(
@@ -118,7 +150,21 @@ export class Runs {
       { bytes: pictures.bytes },
       typeof own === 'function' ? own(batch) : own,
     );
-    return withoutSurplus(batch, outputRows, await program.run(args, call.signal));
+    const begun = performance.now();
+    this.#handed++;
+    try {
+      return withoutSurplus(batch, outputRows, await program.run(args, call.signal));
+    } finally {
+      this.#handed--;
+      this.#log('debug', 'run ended', () => ({
+        call: call.where,
+        function: name,
+        texts: items.texts?.length ?? 0,
+        images: items.images?.length ?? 0,
+        pairs: items.pairs?.length ?? 0,
+        milliseconds: Math.round(performance.now() - begun),
+      }));
+    }
   }
 
   /**
@@ -126,11 +172,20 @@ export class Runs {
    *
    * @param counted kinds of items that progress counts
    */
-  async together(
+  together(
     call: Call,
     taken: TakenItems,
     names: Naming = ownNames,
     counted: readonly (keyof TakenItems)[] = ['images', 'texts', 'pairs'],
+  ): Promise<MixedOutputs> {
+    return this.job(() => this.#together(call, taken, names, counted));
+  }
+
+  async #together(
+    call: Call,
+    taken: TakenItems,
+    names: Naming,
+    counted: readonly (keyof TakenItems)[],
   ): Promise<MixedOutputs> {
     const { width } = this.#config;
     const tokenized = await this.#tokenize(call, taken, names);
@@ -211,7 +266,7 @@ export class Runs {
     const last: { text: string; ids: Int32Array } = { text: '', ids: new Int32Array(0) };
     const encode = async (list: 'texts' | 'pairs', index: number, text: string): Promise<Int32Array> => {
       if (text !== last.text || last.ids.length === 0) {
-        this.#requireWanted(call);
+        this.requireWanted(call);
         last.ids = this.encode(call, text, names(list, index, 'text'));
         last.text = text;
       }
@@ -232,7 +287,7 @@ export class Runs {
   }
 
   /** Passes on if the call is still wanted. @throws MomeError `MOME_ABORTED` */
-  #requireWanted({ where, signal }: Call): void {
+  requireWanted({ where, signal }: Call): void {
     requireNotAborted(signal, where);
     check(!this.disposed, 'MOME_ABORTED', `${where}: expected a live model until the end, it was disposed`);
   }

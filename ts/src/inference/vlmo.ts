@@ -19,16 +19,27 @@ import {
 } from '../runtime/arguments.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
+import { type Log, type LogFields, type Logger, loggerKind } from '../runtime/logger.ts';
+import { type ItemStream, isByteStream, isItemStream, sourceOf } from '../runtime/source.ts';
 import type { Ability } from './abilities.ts';
-import { type MixedItems, noItems, takeImages, takeMixed, takePairs, takePicture } from './arguments.ts';
+import {
+  type MixedItems,
+  noItems,
+  type TakenItems,
+  takeImages,
+  takeMixed,
+  takePairs,
+  takePicture,
+} from './arguments.ts';
 import { BatcherRequest } from './batch-request.ts';
 import { Batcher, type BatcherOptions } from './batcher.ts';
+import { embedStream, type StreamedEmbedding, type StreamOptions, streamKinds } from './embed-stream.ts';
 import { type EmbeddingMatrix, type Embeddings, embeddingsOf } from './embeddings.ts';
 import { type Fusion, matchProbability } from './fused-score.ts';
-import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
+import { type LoadOptions, type LoadProgress, loadModel, type ModelParts } from './load.ts';
 import { answersOf, maskPositions, masksOf, secondProbability } from './logits.ts';
 import type { MixedResults } from './mixed.ts';
-import type { ImageInput } from './pictures.ts';
+import type { ImageInput, PictureSource } from './pictures.ts';
 import type { Profile } from './profile.ts';
 import { cosines, type RerankQuery, rankedBy, takeRerank } from './rerank.ts';
 import {
@@ -36,6 +47,7 @@ import {
   type CallOptions,
   callKinds,
   type MaskCandidates,
+  type ModelState,
   type Ranked,
   type RerankOptions,
   rerankKinds,
@@ -43,6 +55,7 @@ import {
   topKinds,
 } from './results.ts';
 import { type Call, Runs } from './runs.ts';
+import { type WarmupOptions, warmUp, warmupKinds } from './warmup.ts';
 
 export type {
   BatchedOptions,
@@ -62,16 +75,24 @@ export type {
   EmbeddingMatrix,
   Embeddings,
   ImageInput,
+  ItemStream,
   LoadOptions,
+  LoadProgress,
+  LogFields,
+  Logger,
   MaskCandidates,
   MatchCalibration,
   MixedItems,
   MixedResults,
+  ModelState,
   Profile,
   Ranked,
   RerankOptions,
   RerankQuery,
+  StreamedEmbedding,
+  StreamOptions,
   TopOptions,
+  WarmupOptions,
 };
 export { Batcher, BatcherRequest };
 
@@ -85,7 +106,13 @@ const loadKinds: Kinds<LoadOptions> = {
   config: kinds.object,
   download: kinds.flag,
   signal: kinds.signal,
+  onProgress: kinds.callback,
+  logger: loggerKind,
 };
+
+/** Inputs of one batch of a stream. */
+const imagesAtOnce = 32;
+const textsAtOnce = 128;
 
 /** A loaded model. Safe under concurrent calls; `dispose` frees it, and is called by `await using`. */
 export class Vlmo implements Fusion {
@@ -115,6 +142,7 @@ export class Vlmo implements Fusion {
   readonly #weights: Weights;
   readonly #answers: readonly string[] | undefined;
   readonly #runs: Runs;
+  readonly #log: Log;
 
   private constructor(parts: ModelParts) {
     check(
@@ -136,6 +164,7 @@ export class Vlmo implements Fusion {
     this.#weights = parts.weights;
     this.#runs = new Runs(parts);
     this.#answers = parts.answers;
+    this.#log = parts.log;
   }
 
   /**
@@ -161,11 +190,36 @@ export class Vlmo implements Fusion {
    * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_NOT_FOUND`, `MOME_INVALID_IMAGE`, `MOME_TOO_LARGE`, `MOME_NON_FINITE`, each with the
    *   `index` of the picture; `MOME_UNSUPPORTED` when the model lacks the head, `MOME_ABORTED`, `MOME_DISPOSED`
    */
-  async embedImages(images: readonly ImageInput[], options?: CallOptions): Promise<Embeddings> {
-    const call = Vlmo.#begin(this, 'embedImages', options, callKinds);
-    const taken = takeImages(call.where, images);
-    const outputs = await this.#runs.together(call, { ...noItems, images: taken });
-    return embeddingsOf(outputs.images, this.dimensions);
+  embedImages(images: readonly ImageInput[], options?: CallOptions): Promise<Embeddings>;
+  /**
+   * Embeds a stream of pictures one after the other, in their order, in batches and with bounded memory: see {@link StreamOptions}. It is
+   * read when the results are asked for. Leaving the loop, an error or the signal ends the source too. Each picture is taken over when it
+   * is read; one of more than 8 MiB must not change afterwards.
+   *
+   * @returns one result for each picture
+   * @throws MomeError as for a list; for wrong arguments at once. What the source throws comes after the results of what it gave before
+   * @example
+   * for await (const { input, embedding } of vlmo.embedImages(paths())) await database.insert(input, embedding);
+   */
+  embedImages<T extends ImageInput>(
+    images: ItemStream<T>,
+    options?: StreamOptions,
+  ): AsyncGenerator<StreamedEmbedding<T>, void, undefined>;
+  embedImages(images: readonly ImageInput[] | ItemStream<ImageInput>, options?: CallOptions | StreamOptions) {
+    const where = 'embedImages';
+    if (!isItemStream(images)) return Vlmo.#embedImages(this, where, images, options);
+    return Vlmo.#stream<ImageInput, PictureSource>(this, where, images, options, imagesAtOnce, {
+      take: (value, index) => takePicture(where, value, 'picture', index),
+      items: (some) => ({ ...noItems, images: some }),
+      list: 'images',
+    });
+  }
+
+  static async #embedImages(model: Vlmo, where: string, images: readonly ImageInput[], options?: CallOptions) {
+    const call = Vlmo.#begin(model, where, options, callKinds);
+    const taken = takeImages(where, images);
+    const outputs = await model.#runs.together(call, { ...noItems, images: taken });
+    return embeddingsOf(outputs.images, model.dimensions);
   }
 
   /**
@@ -176,11 +230,65 @@ export class Vlmo implements Fusion {
    * @throws MomeError `MOME_INVALID_ARGUMENT` and `MOME_TOO_LARGE` with the `index` of the text, `MOME_NOT_FOUND` when the model has no
    *   vocabulary, `MOME_UNSUPPORTED` when it lacks the head, `MOME_ABORTED`, `MOME_DISPOSED`
    */
-  async embedTexts(texts: readonly string[], options?: CallOptions): Promise<Embeddings> {
-    const call = Vlmo.#begin(this, 'embedTexts', options, callKinds);
-    const taken = takeTexts(call.where, texts);
-    const outputs = await this.#runs.together(call, { ...noItems, texts: taken });
-    return embeddingsOf(outputs.texts, this.dimensions);
+  embedTexts(texts: readonly string[], options?: CallOptions): Promise<Embeddings>;
+  /**
+   * Embeds a stream of texts, as `embedImages` does one of pictures.
+   *
+   * @throws MomeError as for a list
+   */
+  embedTexts<T extends string>(
+    texts: ItemStream<T>,
+    options?: StreamOptions,
+  ): AsyncGenerator<StreamedEmbedding<T>, void, undefined>;
+  embedTexts(texts: readonly string[] | ItemStream<string>, options?: CallOptions | StreamOptions) {
+    const where = 'embedTexts';
+    if (!isItemStream(texts)) return Vlmo.#embedTexts(this, where, texts, options);
+    return Vlmo.#stream<string, string>(this, where, texts, options, textsAtOnce, {
+      take: (value, index) => takeText(where, value, 'text', index),
+      items: (some) => ({ ...noItems, texts: some }),
+      list: 'texts',
+    });
+  }
+
+  static async #embedTexts(model: Vlmo, where: string, texts: readonly string[], options?: CallOptions) {
+    const call = Vlmo.#begin(model, where, options, callKinds);
+    const taken = takeTexts(where, texts);
+    const outputs = await model.#runs.together(call, { ...noItems, texts: taken });
+    return embeddingsOf(outputs.texts, model.dimensions);
+  }
+
+  /** Begins a call that takes a stream; what is wrong with its arguments is thrown at once. */
+  static #stream<T, Own>(
+    model: Vlmo,
+    where: string,
+    stream: ItemStream<T>,
+    options: StreamOptions | undefined,
+    usualBatch: number,
+    of: {
+      readonly take: (value: unknown, index: number) => Own;
+      readonly items: (some: readonly Own[]) => TakenItems;
+      readonly list: 'images' | 'texts';
+    },
+  ): AsyncGenerator<StreamedEmbedding<T>, void, undefined> {
+    const { batchSize = usualBatch, onError, ...call } = Vlmo.#begin(model, where, options, streamKinds);
+    const kind = of.list === 'images' ? 'picture' : 'text';
+    check(
+      !isByteStream(stream),
+      'MOME_INVALID_ARGUMENT',
+      `${where}: expected a list or a stream of ${kind}s, got a stream of bytes, which is one ${kind} at most`,
+    );
+    const runs = model.#runs;
+    const embedder = {
+      batchSize,
+      take: of.take,
+      embed: async (some: readonly Own[], nameOf: (place: number) => number, signal: AbortSignal) => {
+        const names = (_: unknown, place: number) => ({ kind, index: nameOf(place) });
+        return (await runs.together({ where, signal }, of.items(some), names))[of.list];
+      },
+      disposed: runs.whenDisposed,
+      requireWanted: () => runs.requireWanted(call),
+    };
+    return embedStream<T, Own>(call, () => sourceOf(where, stream), embedder, onError);
   }
 
   /**
@@ -225,7 +333,7 @@ export class Vlmo implements Fusion {
   async profile(items: MixedItems): Promise<Profile> {
     const call = Vlmo.#begin(this, 'profile', undefined, callKinds);
     const taken = takeMixed(call.where, items);
-    return this.#runs.profile(call, taken);
+    return this.#runs.job(() => this.#runs.profile(call, taken));
   }
 
   /**
@@ -262,10 +370,12 @@ export class Vlmo implements Fusion {
     const { k = 5, ...call } = Vlmo.#begin(this, 'answer', options, topKinds);
     const taken = takePicture(call.where, image);
     const text = this.#runs.encode(call, takeText(call.where, question, 'question'), { kind: 'question' });
-    const pictures = await this.#runs.pictures(call, [taken], () => ({ kind: 'picture' }));
-    const items = [{ text, picture: 0 }];
-    const { vqa_logits } = await this.#runs.run(call, 'answer', { pairs: items }, pictures, {});
-    return answersOf(vqa_logits!, this.#answers, k);
+    return this.#runs.job(async () => {
+      const pictures = await this.#runs.pictures(call, [taken], () => ({ kind: 'picture' }));
+      const items = [{ text, picture: 0 }];
+      const { vqa_logits } = await this.#runs.run(call, 'answer', { pairs: items }, pictures, {});
+      return answersOf(vqa_logits!, this.#answers, k);
+    });
   }
 
   /**
@@ -283,14 +393,16 @@ export class Vlmo implements Fusion {
     const taken = takeImages(call.where, images, 'two pictures');
     check(taken.length === 2, 'MOME_INVALID_ARGUMENT', `reason: expected 2 pictures, got ${taken.length}`);
     const text = this.#runs.encode(call, takeText(call.where, statement, 'statement'), { kind: 'statement' });
-    const pictures = await this.#runs.pictures(call, taken, (index) => ({ kind: 'picture', index }));
-    const pairs = pictures.items.map(({ picture }, i) => ({
-      text,
-      picture,
-      type: i === 0 ? (1 as const) : (2 as const),
-    }));
-    const { nlvr2_logits } = await this.#runs.run(call, 'reason', { pairs }, pictures, { dims: { statements: 1 } });
-    return { probability: secondProbability(nlvr2_logits!, 0) };
+    return this.#runs.job(async () => {
+      const pictures = await this.#runs.pictures(call, taken, (index) => ({ kind: 'picture', index }));
+      const pairs = pictures.items.map(({ picture }, i) => ({
+        text,
+        picture,
+        type: i === 0 ? (1 as const) : (2 as const),
+      }));
+      const { nlvr2_logits } = await this.#runs.run(call, 'reason', { pairs }, pictures, { dims: { statements: 1 } });
+      return { probability: secondProbability(nlvr2_logits!, 0) };
+    });
   }
 
   /**
@@ -306,15 +418,17 @@ export class Vlmo implements Fusion {
     const tokenizer = this.#runs.tokenizer;
     const positions = maskPositions(ids, tokenizer);
     if (positions.length === 0) return [];
-    const pictures = await this.#runs.pictures(call, taken, () => ({ kind: 'picture' }));
-    const items: BatchItems = image === null ? { texts: [ids] } : { pairs: [{ text: ids, picture: 0 }] };
-    const masked = (batch: Batch) => {
-      const first = (image === null ? batch.textCls : batch.pairTextCls)[0]!;
-      const mlm_rows = Int32Array.from(positions, (position) => first + position);
-      return { dims: { tokens: positions.length }, inputs: { mlm_rows } };
-    };
-    const { mlm_logits } = await this.#runs.run(call, 'fillMask', items, pictures, masked);
-    return masksOf(mlm_logits!, positions, tokenizer, k);
+    return this.#runs.job(async () => {
+      const pictures = await this.#runs.pictures(call, taken, () => ({ kind: 'picture' }));
+      const items: BatchItems = image === null ? { texts: [ids] } : { pairs: [{ text: ids, picture: 0 }] };
+      const masked = (batch: Batch) => {
+        const first = (image === null ? batch.textCls : batch.pairTextCls)[0]!;
+        const mlm_rows = Int32Array.from(positions, (position) => first + position);
+        return { dims: { tokens: positions.length }, inputs: { mlm_rows } };
+      };
+      const { mlm_logits } = await this.#runs.run(call, 'fillMask', items, pictures, masked);
+      return masksOf(mlm_logits!, positions, tokenizer, k);
+    });
   }
 
   /**
@@ -331,6 +445,24 @@ export class Vlmo implements Fusion {
     return new Batcher(this, this.#runs, this.#answers, options);
   }
 
+  /**
+   * Makes a small call of each kind, so that the first request of a service does not wait: weights are packed for the kernels, and the
+   * processes that decode pictures are started.
+   *
+   * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_UNSUPPORTED` for a call that the model has no head for, `MOME_OUT_OF_MEMORY`,
+   *   `MOME_ABORTED`, `MOME_DISPOSED`
+   */
+  async warmup(options?: WarmupOptions): Promise<void> {
+    const { where: _, ...taken } = Vlmo.#begin(this, 'warmup', options, warmupKinds);
+    await warmUp(this, this.#runs.hasVocabulary, taken);
+  }
+
+  /** How much this model has to do: what a service limits and reports. Of a disposed model, what has not settled yet. */
+  get state(): ModelState {
+    Vlmo.#requireModel(this, 'state');
+    return this.#runs.state;
+  }
+
   /** Bytes this model holds in native memory. */
   memory(): { readonly arenaBytes: number; readonly weightBytes: number } {
     Vlmo.#begin(this, 'memory', undefined, callKinds);
@@ -344,6 +476,7 @@ export class Vlmo implements Fusion {
     this.#runs.dispose();
     this.#weights.dispose();
     this.#engine.dispose();
+    this.#log('info', 'model disposed', () => ({ fingerprint: this.fingerprint }));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -180,7 +180,7 @@ export async function removeModel(name: string, { signal }: { readonly signal?: 
 export async function modelPath(
   where: string,
   given: string,
-  options: { readonly download?: boolean; readonly signal?: AbortSignal } = {},
+  options: PullOptions & { readonly download?: boolean } = {},
 ): Promise<string> {
   if (!/^[\w-]+$/.test(given) || (await isThere(given))) return given;
   const model = registry.get(given);
@@ -199,7 +199,8 @@ export async function modelPath(
       ? `${where}: expected ${given} in ${places.model}, it is not there and MOME_OFFLINE forbids to download it`
       : `${where}: expected ${given} in ${places.model}, it is not there; "mome pull ${given}" or the option download: true fetches it`,
   );
-  return await pull(model, options.signal ? { signal: options.signal } : {});
+  const { download: _, ...pulling } = options;
+  return await pull(model, pulling);
 }
 
 async function recordOf(path: string): Promise<Record<string, Downloaded>> {

@@ -1,6 +1,7 @@
 /** Brings an index up to date: takes over what is known, embeds the rest, and keeps it in a journal as it goes. */
 import { dirname, resolve } from 'node:path';
 import { shortName } from '../image/input.ts';
+import { eachReadable, requirePictureError } from '../inference/readable.ts';
 import type { CallOptions, Vlmo } from '../inference/vlmo.ts';
 import { describe, isPath, report } from '../runtime/arguments.ts';
 import { check, MomeError, ofOuterCall, requireNotAborted } from '../runtime/errors.ts';
@@ -9,7 +10,6 @@ import { type FileStamp, hashOf, type IndexedImage, isUntouched, stampOf } from 
 import { checkIndexSize, type IndexContents } from './index-file.ts';
 import { type EmbeddedImage, Journal } from './journal.ts';
 import { KnownRows, LargeMap } from './known-rows.ts';
-import { eachReadable, requirePictureError } from './readable.ts';
 import { copyRows, firstNonFinite, newRows } from './rows.ts';
 
 export interface BuildFilesOptions extends CallOptions {

@@ -3,6 +3,7 @@
  * first of them.
  */
 import { type Fusion, fusedScore } from '../inference/fused-score.ts';
+import { eachReadable } from '../inference/readable.ts';
 import type {
   CallOptions,
   EmbeddingMatrix,
@@ -14,7 +15,6 @@ import type {
 import { describe, isObject, type Kinds, kinds, takeFields, withMethods } from '../runtime/arguments.ts';
 import { check, ofOuterCall, requireNotAborted } from '../runtime/errors.ts';
 import { forEachPaced, sortInPieces } from '../runtime/pace.ts';
-import { eachReadable } from './readable.ts';
 import { firstNonFinite } from './rows.ts';
 
 type SignalOption = Pick<CallOptions, 'signal'>;

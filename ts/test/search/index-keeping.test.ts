@@ -20,7 +20,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { writeSafetensors } from '../../src/checkpoint/index.ts';
 import { Vlmo } from '../../src/inference/vlmo.ts';
 import type { ErrorCode } from '../../src/runtime/errors.ts';
-import { listImages, SearchIndex } from '../../src/search/index.ts';
+import { listImages, SearchIndex, type SearchModel } from '../../src/search/index.ts';
 import { expectCode, temporaryFolder, testImage, tinyModel } from '../helpers.ts';
 import { expectShortTurns } from '../loop-gap.ts';
 
@@ -44,9 +44,12 @@ async function writePicture(path: string, seed: number): Promise<void> {
   await sharp(image.data, { raw: image }).png({ compressionLevel: 0 }).toFile(path);
 }
 
+/** The model as an index calls it: with lists. */
+const lists = (): Pick<SearchModel, 'embedImages'> => model;
+
 /** Builds, and says how many pictures were embedded for it. */
 async function buildCounting(files: readonly string[], options: Parameters<typeof SearchIndex.build>[2] = {}) {
-  const embed = vi.spyOn(model, 'embedImages');
+  const embed = vi.spyOn(lists(), 'embedImages');
   const index = await SearchIndex.build(model, files, options);
   const embedded = embed.mock.calls.reduce((sum, [images]) => sum + images.length, 0);
   embed.mockRestore();
@@ -328,8 +331,8 @@ describe('a build that is stopped', () => {
 describe('embeddings that are not finite', () => {
   it('are refused, naming the picture', async () => {
     const files = await listImages(await pictureFolder(3));
-    const real = model.embedImages.bind(model);
-    vi.spyOn(model, 'embedImages').mockImplementation(async (images, options) => {
+    const real = lists().embedImages.bind(model);
+    vi.spyOn(lists(), 'embedImages').mockImplementation(async (images, options) => {
       const result = await real(images, options);
       const at = images.indexOf(files[1]!);
       if (at >= 0) result.embeddings[at * result.width + 3] = Number.NaN;
