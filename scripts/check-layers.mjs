@@ -1,6 +1,6 @@
 /**
  * Checks that imports point one way only:
- *   TypeScript  cli -> serve -> search; cli -> bulk -> {search, train}; cli -> {search, verify, train, export} -> inference -> registry -> checkpoint; inference -> {model, checkpoint, text, image} -> {graph, architecture} -> runtime
+ *   TypeScript  cli -> serve -> search; integrations -> inference; cli -> bulk -> {search, train}; cli -> {search, verify, train, export} -> inference -> registry -> checkpoint; inference -> {model, checkpoint, text, image} -> {graph, architecture} -> runtime
  *   native      napi -> {core, image, search}, {cpu, cuda} -> core; nothing in core knows Node, CUDA or a vector instruction, and the
  *               choice of tiles (cuda/config) is plain host code
  */
@@ -26,6 +26,7 @@ const allowed = {
   search: ['runtime', 'image', 'checkpoint', 'inference'],
   verify: ['runtime', 'architecture', 'graph', 'model', 'image', 'checkpoint', 'inference', 'train'],
   bulk: ['runtime', 'inference', 'train', 'search'],
+  integrations: ['runtime', 'inference'],
   serve: ['runtime', 'architecture', 'image', 'inference', 'search'],
   cli: [
     'runtime',

@@ -9,6 +9,9 @@ const entries = {
   'mome/train': 'train/index',
   'mome/graph': 'graph/index',
   'mome/server': 'serve/index',
+  'mome/ai-sdk': 'integrations/ai-sdk',
+  'mome/langchain': 'integrations/langchain',
+  'mome/llamaindex': 'integrations/llamaindex',
 };
 
 /**

@@ -31,6 +31,7 @@ export const listed: readonly Listed[] = [
   { page: 'docs/distributed-training.md', has: 'mpirun', why: 'needs Open MPI and data' },
   { page: 'docs/docker.md', has: 'docker', why: 'needs Docker' },
   { page: 'docs/install.md', has: 'npm run build', why: clone },
+  { page: 'docs/integrations.md', has: "from 'mome", by: 'ts/test/integrations/page.test.ts' },
   { page: 'docs/onnx.md', has: 'exportOnnx', by: checkPackage },
   { page: 'docs/onnx.md', has: 'checkpoint.pt', why: checkpoint },
   { page: 'docs/performance.md', has: 'npm run bench', why: 'measures for minutes, on an idle machine' },
