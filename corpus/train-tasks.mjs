@@ -8,7 +8,7 @@
  * Data and augmentation of the pairs are those of the stage `fusion` of recipes/drawings.json, or of --recipe. Goes on from its last checkpoint.
  * What it leaves is a stage like those before it: the model, `run.json` and `metrics.jsonl`, from which `corpus/publish.mjs` makes a model that ships.
  */
-import { createWriteStream, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createWriteStream, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';

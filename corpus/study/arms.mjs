@@ -82,6 +82,11 @@ export const arms = {
     says: 'without vision-language experts: text and image experts in all layers',
     stages: (data) => [images(data), texts(data), pairs(data, undefined, { vlExperts: false })],
   },
+  'shared-ffn': {
+    says: 'one feed-forward layer for texts, pictures and both: as much work for a token, fewer parameters',
+    model: { sharedFfn: true },
+    stages: (data) => [images(data), texts(data, textParameters.replaceAll('_text|', '_shared|')), pairs(data)],
+  },
   itc: { says: 'pairs by itc alone', stages: (data) => [images(data), texts(data), pairs(data, ['itc'])] },
   'itc-itm': {
     says: 'pairs by itc and itm, without mlm',
@@ -101,7 +106,13 @@ export function chainOf(name, data, seed, scale = 1) {
     seed: 100 * seed + at,
     phases: stage.phases.map((phase) => ({ ...phase, steps: Math.max(2, Math.round(phase.steps * scale)) })),
   }));
-  return { model, vocabulary: data.vocabulary, weightDecay: 0.05, checkpointEvery: 200, stages };
+  return {
+    model: { ...model, ...arms[name].model },
+    vocabulary: data.vocabulary,
+    weightDecay: 0.05,
+    checkpointEvery: 200,
+    stages,
+  };
 }
 
 /** Mean, smallest and largest of some numbers. */

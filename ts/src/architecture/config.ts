@@ -44,6 +44,10 @@ export interface VlmoConfig {
    * are trained on, lack both. Default: none.
    */
   readonly visualTokens?: number;
+  /**
+   * One feed-forward layer a block that all rows read, in place of experts by modality: as much work for a row, for comparison. Default: false.
+   */
+  readonly sharedFfn?: boolean;
 }
 
 /** Largest sizes of a model. Official ones stay far below: 24 layers, width 1,024, 30,522 word pieces, 3,129 answers. */
@@ -86,6 +90,7 @@ const configSchema = z.strictObject({
   answers: size.max(limits.answers),
   tokenTypes: z.union([z.literal(2), z.literal(3)]).exactOptional(),
   visualTokens: size.min(2).max(limits.visualTokens).exactOptional(),
+  sharedFfn: z.boolean().exactOptional(),
 });
 
 /** Argument names of the original training code, as golden cases and official configurations use them. */

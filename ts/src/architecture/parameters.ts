@@ -4,8 +4,14 @@
 import { hiddenOf, imageTokensOf, relativePositionsOf, tokenTypesOf, type VlmoConfig } from './config.ts';
 
 /** Checkpoint names of the experts: the original spells the image expert `imag`. */
-export const expertNames = { text: 'text', image: 'imag', vl: 'vl' } as const;
+const expertNames = { text: 'text', image: 'imag', vl: 'vl' } as const;
 export type Expert = keyof typeof expertNames;
+/** Checkpoint name of the feed-forward layer that stands in place of all experts. */
+const sharedName = 'shared';
+
+/** How an expert's parameters are called: `norm2_<name>`, `mlp_<name>`. */
+export const expertName = ({ sharedFfn }: Pick<VlmoConfig, 'sharedFfn'>, expert: Expert): string =>
+  sharedFfn ? sharedName : expertNames[expert];
 
 /** Name -> shape of every parameter of `config`; a checkpoint holds these and nothing else that matters. */
 export function parameterShapes(config: VlmoConfig): ReadonlyMap<string, readonly number[]> {
@@ -56,9 +62,9 @@ export function parameterShapes(config: VlmoConfig): ReadonlyMap<string, readonl
       shapes.set(`${block}.gamma_2`, [D]);
     }
     for (const expert of expertsOfLayer(config, layer)) {
-      norm(`${block}.norm2_${expertNames[expert]}`);
-      linear(`${block}.mlp_${expertNames[expert]}.fc1`, F, D);
-      linear(`${block}.mlp_${expertNames[expert]}.fc2`, D, F);
+      norm(`${block}.norm2_${expert}`);
+      linear(`${block}.mlp_${expert}.fc1`, F, D);
+      linear(`${block}.mlp_${expert}.fc2`, D, F);
     }
   }
   norm('transformer.norm');
@@ -90,7 +96,8 @@ export function isBlockMatrix(name: string): boolean {
   return /^transformer\.blocks\.\d+\.(?:attn\.(?:qkv|proj)|mlp_\w+\.fc[12])\.weight$/.test(name);
 }
 
-/** Experts that block `layer` holds: text and image everywhere, `vl` from the first VL layer on. */
-function expertsOfLayer(config: VlmoConfig, layer: number): readonly Expert[] {
-  return layer >= config.firstVlLayer ? ['text', 'image', 'vl'] : ['text', 'image'];
+/** Names of the experts that block `layer` holds: text and image everywhere, `vl` from the first VL layer on; or the one that all share. */
+function expertsOfLayer(config: VlmoConfig, layer: number): ReadonlySet<string> {
+  const experts: Expert[] = layer >= config.firstVlLayer ? ['text', 'image', 'vl'] : ['text', 'image'];
+  return new Set(experts.map((expert) => expertName(config, expert)));
 }

@@ -29,6 +29,8 @@ export function inferConfig(checkpoint: Checkpoint, known: Partial<VlmoConfig> =
   const firstVl = firstLayerWith(checkpoint, layers, 'mlp_vl.fc1.weight');
   const columns = beit ? beitTable(checkpoint)?.[1] : table && table[1]! / layers;
   const heads = known.heads ?? columns ?? headsOfWidth(width, where);
+  const sharedFfn = shape(`${prefix}blocks.0.mlp_shared.fc1.weight`) !== undefined;
+  const ffn = beit ? 'mlp' : sharedFfn ? 'mlp_shared' : 'mlp_imag';
   const visualTokens = shape('mim_score.fc.weight')?.[0];
   const grid = gridOfShapes(checkpoint, { table, absolute, textPositions, known }, where);
   return parseConfig(
@@ -38,7 +40,7 @@ export function inferConfig(checkpoint: Checkpoint, known: Partial<VlmoConfig> =
       width,
       layers,
       heads,
-      hiddenRatio: (shape(`${prefix}blocks.0.${beit ? 'mlp' : 'mlp_imag'}.fc1.weight`)?.[0] ?? 4 * width) / width,
+      hiddenRatio: (shape(`${prefix}blocks.0.${ffn}.fc1.weight`)?.[0] ?? 4 * width) / width,
       firstVlLayer: firstVl,
       positions: absolute && !table ? 'absolute' : 'relative',
       layerScale: shape(`${prefix}blocks.0.gamma_1`) ? 0.1 : null,
@@ -50,6 +52,7 @@ export function inferConfig(checkpoint: Checkpoint, known: Partial<VlmoConfig> =
       vocabularySize: shape('text_embeddings.word_embeddings.weight')?.[0] ?? presets.base.vocabularySize,
       answers: shape('vqa_classifier.3.weight')?.[0] ?? presets.base.answers,
       ...(visualTokens !== undefined && { visualTokens }),
+      ...(sharedFfn && { sharedFfn }),
       ...known,
     },
     where,

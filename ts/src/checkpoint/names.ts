@@ -20,8 +20,8 @@ const anchors = [
 ];
 /** Parameters of the transformer, which some files name without `transformer.`. */
 const ofTransformer = /^(?:cls_token$|mask_token$|pos_embed$|patch_embed\.|blocks\.\d+\.|norm\.)/;
-const experts = /^blocks\.\d+\.mlp_(?:imag|text|vl)\./;
-const expertsOfTransformer = /^transformer\.blocks\.\d+\.mlp_(?:imag|text|vl)\./;
+const experts = /^blocks\.\d+\.mlp_(?:imag|text|vl|shared)\./;
+const expertsOfTransformer = /^transformer\.blocks\.\d+\.mlp_(?:imag|text|vl|shared)\./;
 
 /** Prefixes that are tried. */
 const maxPrefixes = 16;

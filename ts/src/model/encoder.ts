@@ -73,7 +73,7 @@ export function encodeKept(graph: Graph, config: VlmoConfig, options: EncoderOpt
     { begin: kept_text_end, end: kept_fused_end, expert: blockWeights.expert(fused) },
     { begin: kept_fused_end, end: kept_end, expert: blockWeights.expert('image') },
   ];
-  return { ...encoded, hidden: lastBlockOf(encoded, hidden, experts, options, 'block') };
+  return { ...encoded, hidden: lastBlockOf(encoded, hidden, routed(config, experts), options, 'block') };
 }
 
 function encodeUntil(layers: number, graph: Graph, config: VlmoConfig, options: EncoderOptions): Encoded {
@@ -84,7 +84,8 @@ function encodeUntil(layers: number, graph: Graph, config: VlmoConfig, options: 
   for (let layer = 0; layer < layers; layer++) {
     if (layer === config.firstVlLayer) atFirstVlLayer = x;
     const blockWeights = weights.block(layer);
-    const experts = layer < config.firstVlLayer ? expertsBelow(blockWeights) : expertsFrom(blockWeights);
+    const apart = layer < config.firstVlLayer ? expertsBelow(blockWeights) : expertsFrom(blockWeights);
+    const experts = routed(config, apart);
     const dropPath = dropPathInputs(graph, layer, options, batchDims.rows, 'block');
     const input = x;
     x = graph.segment(() => block(input, sequences, blockWeights, experts, weights.attentionOptions, dropPath));
@@ -181,6 +182,12 @@ function expertsFrom(weights: BlockWeights): readonly ExpertRange[] {
     { begin: text_only_end, end: fused_end, expert: weights.expert('vl') },
     { begin: fused_end, end: image_end, expert: weights.expert('image') },
   ];
+}
+
+/** The ranges of rows by expert; one range where all rows read the same. */
+function routed({ sharedFfn }: VlmoConfig, experts: readonly ExpertRange[]): readonly ExpertRange[] {
+  const [first, last] = [experts[0]!, experts.at(-1)!];
+  return sharedFfn ? [{ begin: first.begin, end: last.end, expert: first.expert }] : experts;
 }
 
 function dropPathInputs<R extends string>(

@@ -10,7 +10,7 @@ import {
   tokenTypesOf,
   type VlmoConfig,
 } from '../architecture/config.ts';
-import { type Expert, expertNames } from '../architecture/parameters.ts';
+import { type Expert, expertName } from '../architecture/parameters.ts';
 import {
   type Dim,
   type ExpertWeights,
@@ -182,11 +182,14 @@ export class ModelWeights {
       proj: this.linear(`${name}.attn.proj`, width, width),
       gamma1: gamma('gamma_1'),
       gamma2: gamma('gamma_2'),
-      expert: (expert) => ({
-        norm: this.norm(`${name}.norm2_${expertNames[expert]}`, width),
-        fc1: this.linear(`${name}.mlp_${expertNames[expert]}.fc1`, width, hidden),
-        fc2: this.linear(`${name}.mlp_${expertNames[expert]}.fc2`, hidden, width),
-      }),
+      expert: (expert) => {
+        const own = expertName(this.config, expert);
+        return {
+          norm: this.norm(`${name}.norm2_${own}`, width),
+          fc1: this.linear(`${name}.mlp_${own}.fc1`, width, hidden),
+          fc2: this.linear(`${name}.mlp_${own}.fc2`, hidden, width),
+        };
+      },
     };
   }
 }

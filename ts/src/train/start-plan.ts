@@ -37,6 +37,7 @@ const parts: readonly (readonly [RegExp, string])[] = [
   [/\.(?:mlp|norm2)_text\./, 'text experts'],
   [/\.(?:mlp|norm2)_imag\./, 'image experts'],
   [/\.(?:mlp|norm2)_vl\./, 'vision-language experts'],
+  [/\.(?:mlp|norm2)_shared\./, 'shared feed-forward layers'],
   [/^transformer\.norm\./, 'final norm'],
   [/^logit_|^itc_/, 'contrastive heads'],
   [/^pooler\./, 'pooler'],

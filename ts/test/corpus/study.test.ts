@@ -32,6 +32,10 @@ describe('the arms of the study', () => {
       return layers - firstVlLayer;
     };
     expect([vlLayers('stagewise'), vlLayers('no-vl-experts')]).toEqual([2, 0]);
+    const shares = (name: string) => stagesOf(name).map(({ recipe }) => recipeConfig(recipe, 2000).sharedFfn ?? false);
+    expect([shares('stagewise'), shares('shared-ffn')]).toEqual([Array(3).fill(false), Array(3).fill(true)]);
+    expect(trainable('shared-ffn')).toContain('|mlp_shared|norm2_shared|');
+    expect(trainable('shared-ffn')).toContain('text_embeddings|token_type_embeddings|');
   });
 
   it('have a seed for each stage and each run', () => {
