@@ -19,6 +19,15 @@ export { shortName } from './image/input.ts';
 export type { RawImage } from './image/pixels.ts';
 export { type Fusion, fusedScore, type Judgement } from './inference/fused-score.ts';
 export {
+  type BinaryEmbeddings,
+  cosineSimilarity,
+  hammingDistance,
+  type Int8Embeddings,
+  type Precision,
+  quantizeEmbeddings,
+  type VectorLike,
+} from './inference/quantize.ts';
+export {
   type Ability,
   type AnswerCandidate,
   type BatchedOptions,

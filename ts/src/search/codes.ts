@@ -1,8 +1,9 @@
 /** Rows of 8-bit codes: a row is its scale times whole numbers from -127 to 127. */
 
+import { writeIntegers } from '../inference/quantize.ts';
+
 /** Rows of codes are filled up with zeros to whole groups of so many; native code has the same number. */
 const codeGroup = 64;
-const largestCode = 127;
 
 /** Bytes of a row of codes. */
 export const codeStride = (width: number): number => Math.ceil(width / codeGroup) * codeGroup;
@@ -13,11 +14,6 @@ export const codeStride = (width: number): number => Math.ceil(width / codeGroup
  * @returns the scale
  */
 export function writeCodes(row: Float32Array, codes: Int8Array, at: number): number {
-  let largest = 0;
-  for (let i = 0; i < row.length; i++) largest = Math.max(largest, Math.abs(row[i]!));
-  codes.fill(0, at, at + codeStride(row.length));
-  if (largest === 0) return 0;
-  const factor = largestCode / largest;
-  for (let i = 0; i < row.length; i++) codes[at + i] = Math.round(row[i]! * factor);
-  return largest / largestCode;
+  codes.fill(0, at + row.length, at + codeStride(row.length));
+  return writeIntegers(row, codes, at);
 }
