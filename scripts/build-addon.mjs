@@ -1,12 +1,14 @@
 /**
- * Builds the addon (and, with --tests, the native tests, with --bench the bench program) with CMake through cmake-js. The one road of
- * `npm run build:addon`, of an installation for which there is no prebuilt addon, and of `prebuildify`, which comes here by binding.gyp.
- * The environment variable MOME_CUDA (ON, OFF or AUTO) says whether the CUDA library is built.
+ * Builds the addon (and, with --tests, the native tests, with --bench the bench program) with CMake. The one road of
+ * `npm run build:addon`, of an installation for which there is no prebuilt addon, and of `prebuildify`. Headers come from npm packages, so
+ * nothing is downloaded. The environment variables MOME_CUDA and MOME_MPI (ON, OFF or AUTO) say whether those libraries are built.
+ *
+ *   node scripts/build-addon.mjs [--tests] [--bench] [--verbose] [--out <folder, default build>]
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cudaOption, withoutCuda } from './cuda-option.mjs';
 import { discardKernels, ptxasProblems } from './ptxas.mjs';
@@ -15,6 +17,8 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const require = createRequire(import.meta.url);
 const tests = process.argv.includes('--tests');
 const bench = process.argv.includes('--bench');
+const outAt = process.argv.indexOf('--out');
+const build = outAt < 0 ? join(root, 'build') : resolve(process.argv[outAt + 1]);
 
 for (const [tool, package_] of [
   ['cmake', 'cmake'],
@@ -34,30 +38,39 @@ try {
   process.stderr.write(`mome: ${problem.message}\n`);
   process.exit(1);
 }
-const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js');
+let headers;
+try {
+  const folder = (name) => dirname(require.resolve(`${name}/package.json`));
+  headers = [join(folder('node-api-headers'), 'include'), folder('node-addon-api')];
+} catch {
+  process.stderr.write('mome: the packages node-api-headers and node-addon-api are missing; install the dependencies first\n');
+  process.exit(1);
+}
 const options = [
-  '--out',
-  'build',
-  '--generator',
-  'Unix Makefiles',
-  '--parallel',
-  '2',
-  `--CDMOME_TESTS=${tests ? 'ON' : 'OFF'}`,
-  `--CDMOME_BENCH=${bench ? 'ON' : 'OFF'}`,
-  `--CDMOME_CUDA=${cuda}`,
+  '-DCMAKE_BUILD_TYPE=Release',
+  `-DMOME_NODE_INCLUDE=${headers.join(';')}`,
+  `-DMOME_TESTS=${tests ? 'ON' : 'OFF'}`,
+  `-DMOME_BENCH=${bench ? 'ON' : 'OFF'}`,
+  `-DMOME_CUDA=${cuda}`,
+  `-DMOME_MPI=${process.env.MOME_MPI ?? 'AUTO'}`,
   // A warning of a compiler that did not exist yet must not stop an installation.
-  `--CDMOME_WERROR=${existsSync(join(root, '.git')) ? 'ON' : 'OFF'}`,
+  `-DMOME_WERROR=${existsSync(join(root, '.git')) ? 'ON' : 'OFF'}`,
 ];
-// `build` alone would keep the options of an earlier configuration.
-for (const command of ['configure', 'build']) {
-  const result = spawnSync(process.execPath, [cmakeJs, command, ...options], {
+const commands = {
+  // `build` alone would keep the options of an earlier configuration.
+  configure: ['-S', root, '-B', build, '-G', 'Unix Makefiles', ...options],
+  build: ['--build', build, '--config', 'Release', '--parallel', '2'],
+};
+for (const [command, args] of Object.entries(commands)) {
+  const result = spawnSync('cmake', args, {
     cwd: root,
     encoding: 'utf8',
+    maxBuffer: 2 ** 28,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   // Also of a build that stopped elsewhere: the next one keeps its objects.
   const problems = ptxasProblems(`${result.stdout}${result.stderr}`);
-  if (problems.length > 0) discardKernels(join(root, 'build'));
+  if (problems.length > 0) discardKernels(build);
   if (result.status !== 0) {
     process.stderr.write(`${result.stdout}\n${result.stderr}\nmome: building the addon failed\n`);
     process.exit(1);
