@@ -2,9 +2,9 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { packageRoot } from '../runtime/addon.ts';
 import { MomeError } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
+import { packageRoot } from '../runtime/package-files.ts';
 import type { ParquetPart, WriterReply } from './parquet-writer.ts';
 
 export const formats = ['parquet', 'npy'] as const;

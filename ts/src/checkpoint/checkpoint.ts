@@ -4,7 +4,7 @@
 import { check, clip, MomeError } from '../runtime/errors.ts';
 import { InputFile, refuseLfsPointer } from '../runtime/input-file.ts';
 import { type FoundNames, findNames } from './names.ts';
-import { openPytorch, type PickledValue, type PytorchFile } from './pytorch.ts';
+import type { PickledValue, PytorchFile } from './pytorch.ts';
 import { scaleName } from './quantise.ts';
 import { openSafetensors } from './safetensors.ts';
 import { elementBytes, elementCount, type TensorEntry } from './tensors.ts';
@@ -72,6 +72,7 @@ async function openAnyKind(file: InputFile): Promise<Checkpoint> {
       metadata,
     };
   }
+  const { openPytorch } = await import('./pytorch.ts'); // its libraries are loaded for such files alone
   const archive = await openPytorch(file);
   check(archive.root instanceof Map, 'MOME_INVALID_FILE', `${path}: expected a dictionary of tensors`);
   const { keys, names, tensors, foreign, otherKeys } = modelIn(archive, archive.root);

@@ -4,8 +4,8 @@
 import { check, clip, MomeError } from '../runtime/errors.ts';
 import type { InputFile } from '../runtime/input-file.ts';
 import { inPieces } from '../runtime/pace.ts';
+import { requireChecksum } from './checksum.ts';
 import { requireScales, requireSymmetric } from './quantise.ts';
-import { requireChecksum } from './zip-archive.ts';
 
 /** Bytes of one element, by safetensors' names. */
 export const elementBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const;

@@ -5,10 +5,11 @@
  * `try` and hands exceptions to the promise that waits.
  */
 import { promisify } from 'node:util';
-import { crc32, inflateRaw } from 'node:zlib';
+import { inflateRaw } from 'node:zlib';
 import * as yauzl from 'yauzl';
 import { check, clip, MomeError } from '../runtime/errors.ts';
 import type { InputFile } from '../runtime/input-file.ts';
+import { requireChecksum } from './checksum.ts';
 
 /** Most entries of an archive: one for each tensor, of which a large model with its optimizer has 2,000. */
 const maxEntries = 16_384;
@@ -131,21 +132,6 @@ function requireApart(places: Place[], path: string): void {
       `${path}: expected entries that lie apart, ${clip(name)} overlaps ${clip(before?.name ?? '')}`,
     );
   }
-}
-
-/**
- * @param expected CRC-32 that the archive names; 0 for none
- * @param where names the file and the entry
- * @throws MomeError `MOME_INVALID_FILE` for bytes with another one
- */
-export function requireChecksum(bytes: Uint8Array, expected: number, where: string): void {
-  if (expected === 0) return;
-  const got = crc32(bytes);
-  check(
-    got === expected,
-    'MOME_INVALID_FILE',
-    `${where}: expected bytes with the checksum ${expected.toString(16)}, got ${got.toString(16)}: the file is damaged`,
-  );
 }
 
 async function describe(zip: yauzl.ZipFile, entry: yauzl.Entry, file: InputFile): Promise<ArchiveEntry> {

@@ -1,10 +1,8 @@
 /** `mome embed --input`: a bulk job, or one shard of it. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type BulkProgress, type Format, formats, openInputs, parseShard, runBulkJob } from '../bulk/index.ts';
-import { packageRoot } from '../runtime/addon.ts';
 import { check } from '../runtime/errors.ts';
+import { packageVersion } from '../runtime/package-files.ts';
 import { countNumber, type ModelFlags, progressBar, wholeNumber, withModel } from './context.ts';
 import { exitCodes, note, print, printJson } from './output.ts';
 
@@ -63,7 +61,7 @@ const nameOf = (flag = ''): string => `--${flag.replace(/[A-Z]/g, (letter) => `-
 export async function embedJob(flags: EmbedJobFlags): Promise<void> {
   const { output = '', column, id } = flags;
   const shard = parseShard(flags.shard ?? '0/1');
-  const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
+  const version = packageVersion();
   const stop = stopOnSignal();
   await withModel(flags, async (model) => {
     const inputs = await openInputs(flags.input ?? [], {

@@ -1,9 +1,7 @@
 #!/usr/bin/env node
 /** The `mome` command. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { Command } from 'commander';
-import { packageRoot } from '../runtime/addon.ts';
+import { packageVersion } from '../runtime/package-files.ts';
 import { addBench } from './bench.ts';
 import { addCheckpointCommands } from './checkpoint-commands.ts';
 import { addDoctor } from './doctor.ts';
@@ -17,15 +15,13 @@ import { addSearch } from './search.ts';
 import { addServe } from './serve.ts';
 import { addTrainCommands } from './train-commands.ts';
 
-const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
-
 const json = process.argv.includes('--json');
 guardProcess(json);
 
 // Commands that are added take over how this one ends and prints.
 const program = new Command('mome')
   .description('VLMo for Node.js: image-text search, fusion re-ranking, visual question answering')
-  .version(version)
+  .version(packageVersion())
   .addHelpText(
     'after',
     '\nExit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. With --json errors are JSON too. MOME_TARGET forces a kernel set.',

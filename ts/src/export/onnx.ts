@@ -1,13 +1,10 @@
 /**
  * Writes a model for other runtimes: one ONNX file per function, and one file of weights that they share.
  */
-import { readFileSync } from 'node:fs';
 import { type FileHandle, open, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { VlmoConfig } from '../architecture/config.ts';
 import { takeParameters, valuesOf } from '../checkpoint/index.ts';
 import {
-  encodeModel,
   type OnnxGraph,
   type OnnxValue,
   type OnnxWeight,
@@ -16,10 +13,10 @@ import {
   type WeightPlace,
 } from '../graph/index.ts';
 import { type LoadOptions, type OpenModel, openModel, requireEncoder } from '../inference/load.ts';
-import { packageRoot } from '../runtime/addon.ts';
 import { type Kinds, kinds, report, takeOptions, takePath, takeTexts } from '../runtime/arguments.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { writeTogether } from '../runtime/files.ts';
+import { packageVersion } from '../runtime/package-files.ts';
 import { type OnnxFunctionName, onnxFunction, onnxFunctionNames } from './onnx-functions.ts';
 
 export interface ExportOptions extends Pick<LoadOptions, 'config' | 'imageSize'> {
@@ -121,6 +118,7 @@ async function exportModel(
   const plan = planWeights(graphs.map(({ graph }) => graph));
   const read: ReadParameter = (name) => valuesOf(sources.get(name)!);
   const about = { version: packageVersion(), metadata: metadataOf(config) };
+  const { encodeModel } = await import('../graph/onnx/proto.ts'); // its library is loaded where it is used alone
   await writeTogether(folder, async (fileIn) => {
     await writeWeights(fileIn(weightsFile), plan, read, options);
     for (const { name, graph } of graphs)
@@ -204,8 +202,4 @@ async function writeAt(file: FileHandle, bytes: Uint8Array, offset: number): Pro
 /** Description for readers of the files: how to prepare inputs. */
 function metadataOf(config: VlmoConfig): Readonly<Record<string, string>> {
   return { imageSize: String(config.imageSize), maxTextLength: String(config.maxTextLength) };
-}
-
-function packageVersion(): string {
-  return (JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string }).version;
 }

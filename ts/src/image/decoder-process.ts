@@ -1,9 +1,9 @@
 /** One decoder process, seen from the process that asks. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot } from '../runtime/addon.ts';
 import { ChildProcess } from '../runtime/child-process.ts';
 import { type ErrorCode, errorCodes, MomeError } from '../runtime/errors.ts';
+import { packageRoot } from '../runtime/package-files.ts';
 import { type DecodeReply, type DecodeRequest, FrameReader, frameHeader } from './frames.ts';
 import { clockFactor, decodeMilliseconds, millisecondsFor } from './limits.ts';
 import type { RgbImage } from './pixels.ts';

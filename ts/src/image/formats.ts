@@ -1,5 +1,5 @@
 /** Which files are taken for pictures by their names, and which of them can be decoded: the one list of search and training. */
-import sharp from 'sharp';
+import { sharpLibrary } from './sharp.ts';
 
 /** Decoders of sharp, with the endings of the files they read. */
 const endingsByDecoder: Readonly<Record<string, readonly string[]>> = {
@@ -24,7 +24,7 @@ const decoderByEnding: ReadonlyMap<string, string> = new Map(
 
 const isDecoded = (decoder: string): boolean => {
   const formats: Readonly<Record<string, { readonly input?: { readonly buffer?: boolean } } | undefined>> = {
-    ...sharp.format,
+    ...sharpLibrary().format,
   };
   return formats[decoder]?.input?.buffer === true;
 };

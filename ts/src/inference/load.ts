@@ -21,12 +21,13 @@ import {
   valuesOf,
 } from '../checkpoint/index.ts';
 import { modelPath } from '../registry/index.ts';
-import { type DType, type FileRegion, packageRoot } from '../runtime/addon.ts';
+import type { DType, FileRegion } from '../runtime/addon.ts';
 import { report } from '../runtime/arguments.ts';
 import { cudaInfo, type DeviceName, resolveDevice } from '../runtime/device.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { type Log, type Logger, logTo } from '../runtime/logger.ts';
+import { packageRoot } from '../runtime/package-files.ts';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { type Ability, abilitiesOf } from './abilities.ts';
 

@@ -1,11 +1,10 @@
 /**
  * The one typed binding to the native addon.
  */
-import { existsSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { type ErrorCode, errorCodes, MomeError } from './errors.ts';
+import { loadAddon } from './load-addon.ts';
+
+export { packageRoot } from './package-files.ts';
 
 /** Sizes, tensors and scalars of one run of a program, by the program's names. */
 export interface RunArguments {
@@ -312,40 +311,13 @@ export interface CodedRows {
 
 let loaded: Addon | undefined;
 
-/** The folder of the package: where `package.json`, the models and the built addon lie. */
-export function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  for (;;) {
-    const file = join(folder, 'package.json');
-    if (existsSync(file) && (JSON.parse(readFileSync(file, 'utf8')) as { name?: string }).name === 'mome')
-      return folder;
-    const parent = dirname(folder);
-    if (parent === folder)
-      throw new MomeError(
-        'MOME_NATIVE_LOAD',
-        `mome: expected to run from its package in node_modules, got ${import.meta.url}; a bundler must leave mome out: mark it as external`,
-      );
-    folder = parent;
-  }
-}
-
 /**
- * Loads the addon: a prebuilt binary, or the one built here.
+ * The addon, which the first call loads.
  *
  * @throws MomeError `MOME_NATIVE_LOAD` with advice
  */
 export function addon(): Addon {
-  if (loaded) return loaded;
-  const load = createRequire(import.meta.url);
-  try {
-    loaded = (load('node-gyp-build') as (folder: string) => Addon)(packageRoot());
-  } catch (error) {
-    throw new MomeError(
-      'MOME_NATIVE_LOAD',
-      `mome: expected a native addon for ${process.platform}-${process.arch}, could not load one; build it with "npm run build:addon" in ${packageRoot()}`,
-      { cause: error },
-    );
-  }
+  loaded ??= loadAddon();
   return loaded;
 }
 

@@ -3,11 +3,7 @@
  */
 import { Readable } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
-import { chain } from 'stream-chain';
-import { ignore } from 'stream-json/filters/ignore.js';
-import { pick } from 'stream-json/filters/pick.js';
-import { parser, type Token } from 'stream-json/parser.js';
-import { streamArray } from 'stream-json/streamers/stream-array.js';
+import type { Token } from 'stream-json/parser.js';
 import { check, MomeError } from './errors.ts';
 import { InputFile, refuseLfsPointer } from './input-file.ts';
 
@@ -41,6 +37,7 @@ export async function* jsonItems(path: string, what: string, options: JsonItemsO
       `${path}: expected ${what} of at most ${bytes} bytes, got ${file.size}`,
     );
     refuseLfsPointer(await file.read(0, Math.min(file.size, 64)), path, what);
+    const { chain, parser, pick, ignore, streamArray } = await streamLibrary();
     let found = list === undefined;
     const isIgnored = new Set(leftOut);
     const values = chain([
@@ -72,6 +69,18 @@ export async function* jsonItems(path: string, what: string, options: JsonItemsO
   } finally {
     file.close();
   }
+}
+
+/** The library, which is loaded when the first file is read. */
+async function streamLibrary() {
+  const [{ chain }, { parser }, { pick }, { ignore }, { streamArray }] = await Promise.all([
+    import('stream-chain'),
+    import('stream-json/parser.js'),
+    import('stream-json/filters/pick.js'),
+    import('stream-json/filters/ignore.js'),
+    import('stream-json/streamers/stream-array.js'),
+  ]);
+  return { chain, parser, pick, ignore, streamArray };
 }
 
 /** The bytes of a file without its byte order mark, in parts that are short work. */

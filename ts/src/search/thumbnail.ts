@@ -1,6 +1,6 @@
 /** Small copies of pictures for pages. */
-import sharp from 'sharp';
 import { type PrepareOptions, prepareThumbnail } from '../image/prepare.ts';
+import { sharpLibrary } from '../image/sharp.ts';
 import type { ImageInput } from '../inference/vlmo.ts';
 
 /**
@@ -11,7 +11,7 @@ import type { ImageInput } from '../inference/vlmo.ts';
  */
 export async function thumbnailOf(image: ImageInput, side: number, options: PrepareOptions = {}): Promise<Buffer> {
   const { data, width, height } = await prepareThumbnail(image, side, options);
-  return sharp(data, { raw: { width, height, channels: 3 } })
+  return sharpLibrary()(data, { raw: { width, height, channels: 3 } })
     .webp({ quality: 80 })
     .toBuffer();
 }

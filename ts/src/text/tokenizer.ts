@@ -6,7 +6,6 @@ import { readText } from '../runtime/input-file.ts';
 import { Pace } from '../runtime/pace.ts';
 import { type BertOptions, uncased } from './bert.ts';
 import { BertTokenizer } from './bert-tokenizer.ts';
-import { LibraryTokenizer } from './library-tokenizer.ts';
 import { SpecialPieces } from './special-pieces.ts';
 import {
   checkPieces,
@@ -72,7 +71,10 @@ export async function createTokenizer(
   if (!/^\s*\{/.test(text)) return bertTokenizer(await readLines(text, where), uncased, maxLength, where);
   const json = await parseTokenizerJson(text, where);
   const options = bertOptionsOf(json);
-  if (options === undefined) return LibraryTokenizer.create(await libraryJson(json, where), maxLength, where);
+  if (options === undefined) {
+    const { LibraryTokenizer } = await import('./library-tokenizer.ts'); // BERT's tokenizers do without its library
+    return LibraryTokenizer.create(await libraryJson(json, where), maxLength, where);
+  }
   const { vocab, unk_token, continuing_subword_prefix, max_input_chars_per_word } = json.model;
   const source: VocabularySource = {
     pieces: await piecesOf(vocab, where),

@@ -4,10 +4,10 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { packageRoot } from '../runtime/addon.ts';
 import { exists, replaceFile } from '../runtime/files.ts';
 import { InputFile } from '../runtime/input-file.ts';
 import { Pace } from '../runtime/pace.ts';
+import { packageRoot } from '../runtime/package-files.ts';
 import { splitLines } from './data/lines.ts';
 
 /** A run, or a stage of a chain. */

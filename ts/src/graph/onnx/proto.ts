@@ -123,27 +123,34 @@ const messages: Readonly<Record<string, Readonly<Record<string, Field>>>> = {
   DimensionProto: { dim_value: [1, 'int64'], dim_param: [2, 'string'] },
 };
 
-const root = protobuf.Root.fromJSON({
-  nested: Object.fromEntries(
-    Object.entries(messages).map(([message, fields]) => [
-      message,
-      {
-        edition: 'proto3',
-        fields: Object.fromEntries(
-          Object.entries(fields).map(([field, [id, type, rule]]) => [field, { id, type, ...(rule && { rule }) }]),
-        ),
-      },
-    ]),
-  ),
-});
-const modelType = root.lookupType('ModelProto');
+let modelType: protobuf.Type | undefined;
+
+/** The type of a model, which is described to the library when the first one is written or read. */
+function modelMessage(): protobuf.Type {
+  modelType ??= protobuf.Root.fromJSON({
+    nested: Object.fromEntries(
+      Object.entries(messages).map(([message, fields]) => [
+        message,
+        {
+          edition: 'proto3',
+          fields: Object.fromEntries(
+            Object.entries(fields).map(([field, [id, type, rule]]) => [field, { id, type, ...(rule && { rule }) }]),
+          ),
+        },
+      ]),
+    ),
+  }).lookupType('ModelProto');
+  return modelType;
+}
 
 /** The bytes of an `.onnx` file. */
 export function encodeModel(model: ModelProto): Uint8Array {
-  return modelType.encode(modelType.fromObject(model)).finish();
+  const type = modelMessage();
+  return type.encode(type.fromObject(model)).finish();
 }
 
 /** Reads an `.onnx` file of this library. Messages and fields that the library does not write are skipped. */
 export function decodeModel(bytes: Uint8Array): ModelProto {
-  return modelType.toObject(modelType.decode(bytes), { longs: Number, arrays: true }) as ModelProto;
+  const type = modelMessage();
+  return type.toObject(type.decode(bytes), { longs: Number, arrays: true }) as ModelProto;
 }

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Field, MapField, parse, Reader, Root, Type } from 'protobufjs';
-import { packageRoot } from '../../runtime/addon.ts';
+import { packageRoot } from '../../runtime/package-files.ts';
 import { HttpError } from '../errors.ts';
 import type { ServerLimits } from '../options.ts';
 

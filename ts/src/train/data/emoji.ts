@@ -10,7 +10,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import pLimit from 'p-limit';
-import sharp from 'sharp';
+import { sharpLibrary } from '../../image/sharp.ts';
 import { check, MomeError } from '../../runtime/errors.ts';
 import { makeFolder, replaceFile } from '../../runtime/files.ts';
 import type { PairDataset } from './pairs.ts';
@@ -140,7 +140,7 @@ export async function rasteriseRgba(svg: string, size: number): Promise<Uint8Arr
   checkSize('rasterise', size);
   try {
     // The loader scales the vectors themselves to the size asked for, so there is no density to choose.
-    const data = await sharp(Buffer.from(svg), { limitInputPixels: 1 << 26 })
+    const data = await sharpLibrary()(Buffer.from(svg), { limitInputPixels: 1 << 26 })
       .resize(size, size, { fit: 'contain', background: { r: 0, g: 0, b: 0, alpha: 0 } })
       .toColourspace('srgb')
       .ensureAlpha()
@@ -344,7 +344,7 @@ function premultiply(rgba: Uint8Array): Uint8Array {
 }
 
 function cacheName(style: EmojiStyle, size: number, drawings: readonly EmojiDrawing[]): string {
-  const hash = createHash('sha256').update(cacheVersion).update(sharp.versions.vips);
+  const hash = createHash('sha256').update(cacheVersion).update(sharpLibrary().versions.vips);
   for (const drawing of drawings) hash.update(drawing.id).update(drawing.svg);
   return `emoji-${style}-${size}-${hash.digest('hex').slice(0, 16)}.rgba`;
 }

@@ -4,8 +4,8 @@
  */
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { packageRoot } from '../../runtime/addon.ts';
 import { type ErrorCode, errorCodes, MomeError } from '../../runtime/errors.ts';
+import { packageRoot } from '../../runtime/package-files.ts';
 import { lastAtMost } from './dataset.ts';
 import type { ParquetReply, ParquetRequest } from './parquet-reader.ts';
 import type { Row, RowTable } from './row-table.ts';
