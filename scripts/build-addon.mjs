@@ -43,7 +43,9 @@ try {
   const folder = (name) => dirname(require.resolve(`${name}/package.json`));
   headers = [join(folder('node-api-headers'), 'include'), folder('node-addon-api')];
 } catch {
-  process.stderr.write('mome: the packages node-api-headers and node-addon-api are missing; install the dependencies first\n');
+  process.stderr.write(
+    'mome: the packages node-api-headers and node-addon-api are missing; install the dependencies first\n',
+  );
   process.exit(1);
 }
 const options = [

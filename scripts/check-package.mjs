@@ -1,5 +1,5 @@
 /**
- * Packs the package and uses it from another folder, as users do: hints, links, install script, ES module, CommonJS, examples, command
+ * Packs the package as it is published and uses it from another folder, as users do: hints, links, addon, ES module, CommonJS, examples, command
  * line. It works without a network: dependencies are linked from the clone.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -18,6 +18,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
+import { stageMain } from './release/stage.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const folder = mkdtempSync(join(tmpdir(), 'mome-package-'));
@@ -41,7 +42,7 @@ const run = (args, options = {}) =>
 function install() {
   mkdirSync(installed, { recursive: true });
   const tarball = execFileSync('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', folder], {
-    cwd: root,
+    cwd: stageMain(join(folder, 'stage')),
     encoding: 'utf8',
   }).trim();
   execFileSync('tar', ['-xzf', join(folder, tarball), '-C', installed, '--strip-components=1']);
@@ -53,16 +54,15 @@ function install() {
   return manifest;
 }
 
-/** Without an addon, the error names a command that the package has. */
-function checkHint({ scripts }) {
+/** Without an addon, the error names the package that brings one. */
+function checkHint({ optionalDependencies }) {
   writeFileSync(
     join(folder, 'load.mjs'),
     `import { Vlmo } from 'mome'; await Vlmo.load().catch(({ message }) => console.log(message));`,
   );
   const message = run(['load.mjs']);
-  const command = /npm run ([\w:]+)/.exec(message)?.[1];
-  const file = /^node (\S+)$/.exec(scripts[command] ?? '')?.[1];
-  check(file && existsSync(join(installed, file)), `expected a hint with a command of the package, got: ${message}`);
+  const [, name, version] = /npm install (\S+)@(\S+)/.exec(message) ?? [];
+  check(optionalDependencies[name] === version, `expected a hint with a package of mome, got: ${message}`);
 }
 
 /** Files that pages of the package point to are in it. */
@@ -75,27 +75,23 @@ function checkLinks() {
   }
 }
 
-/** The install script takes a prebuilt addon: with no compiler in sight it succeeds and builds nothing. */
-function checkInstallScript({ scripts }) {
-  const prebuilds = join(installed, 'prebuilds', `${process.platform}-${process.arch}`);
-  const bin = join(folder, 'bin');
-  mkdirSync(bin);
-  symlinkSync(process.execPath, join(bin, 'node'));
-  const install = () =>
-    spawnSync('/bin/sh', ['-c', scripts.install], {
-      cwd: installed,
-      encoding: 'utf8',
-      env: { PATH: [bin, join(root, 'node_modules', '.bin')].join(':') },
-    });
-  const without = install();
-  check(
-    without.status === 1 && /cmake is missing/.test(without.stderr),
-    `expected what is missing, got ${without.stderr}`,
-  );
-  mkdirSync(prebuilds, { recursive: true });
-  cpSync(join(root, 'build', 'Release', 'mome.node'), join(prebuilds, 'mome.node'));
-  const { status, stderr } = install();
-  check(status === 0 && !existsSync(join(installed, 'build')), `expected the prebuilt addon to be taken: ${stderr}`);
+/** The command that compiles an addon is in the package, and says what it lacks where there is no compiler. */
+function checkCompileCommand({ scripts, gypfile }) {
+  check(scripts === undefined && gypfile === false, 'expected nothing that runs while the package is installed');
+  const { status, stderr } = spawnSync(process.execPath, [join(installed, 'scripts', 'build-addon.mjs')], {
+    encoding: 'utf8',
+    env: { PATH: join(folder, 'nowhere') },
+  });
+  check(status === 1 && /cmake is missing/.test(stderr), `expected what is missing, got ${stderr}`);
+}
+
+/** Puts the addon where the package of this platform has it. */
+function addPlatformPackage({ optionalDependencies }) {
+  const [name] = Object.keys(optionalDependencies);
+  const target = join(modules, name, 'prebuilds', `${process.platform}-${process.arch}`);
+  mkdirSync(target, { recursive: true });
+  cpSync(join(root, 'build', 'Release', 'mome.node'), join(target, 'mome.glibc.node'));
+  writeFileSync(join(modules, name, 'package.json'), JSON.stringify({ name }));
 }
 
 function checkEntries() {
@@ -214,7 +210,8 @@ try {
   const manifest = install();
   checkHint(manifest);
   checkLinks();
-  checkInstallScript(manifest);
+  checkCompileCommand(manifest);
+  addPlatformPackage(manifest);
   checkEntries();
   await checkReadme();
   checkApiPage();

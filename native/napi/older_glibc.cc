@@ -1,21 +1,28 @@
-// Lets an addon that is linked on a new system load where glibc is 2.28: functions that got a new version since are called by their old one, and
-// those that an older glibc has not are written here. The linker sends all calls of these names here (MOME_OLD_GLIBC in CMakeLists.txt), those of the
-// C++ library inside the addon too.
+// Lets an addon that is linked on a new system load where glibc is 2.28: functions that got a new version since are
+// called by their old one, and those that an older glibc has not are written here. The linker sends all calls of these
+// names here (MOME_OLD_GLIBC in CMakeLists.txt), those of the C++ library inside the addon too.
 #include <sys/random.h>
 #include <sys/stat.h>
 
 #include <cstdint>
 #include <cstdlib>
 
-#define MOME_OLD_VERSION(name, version)               \
-  asm(".symver mome_old_" #name ", " #name "@" version "\n" \
-      ".pushsection .text\n"                          \
-      ".globl __wrap_" #name "\n"                     \
-      ".hidden __wrap_" #name "\n"                    \
-      ".type __wrap_" #name ", @function\n"           \
-      "__wrap_" #name ":\n"                           \
-      "  jmp mome_old_" #name "@PLT\n"                \
-      ".size __wrap_" #name ", .-__wrap_" #name "\n"  \
+#define MOME_OLD_VERSION(name, version)                \
+  asm(".symver mome_old_" #name ", " #name "@" version \
+      "\n"                                             \
+      ".pushsection .text\n"                           \
+      ".globl __wrap_" #name                           \
+      "\n"                                             \
+      ".hidden __wrap_" #name                          \
+      "\n"                                             \
+      ".type __wrap_" #name                            \
+      ", @function\n"                                  \
+      "__wrap_" #name                                  \
+      ":\n"                                            \
+      "  jmp mome_old_" #name                          \
+      "@PLT\n"                                         \
+      ".size __wrap_" #name ", .-__wrap_" #name        \
+      "\n"                                             \
       ".popsection\n")
 
 // Moved from libpthread and libdl into libc by 2.34, where they have the version of the move.

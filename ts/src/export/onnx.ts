@@ -118,7 +118,7 @@ async function exportModel(
   const plan = planWeights(graphs.map(({ graph }) => graph));
   const read: ReadParameter = (name) => valuesOf(sources.get(name)!);
   const about = { version: packageVersion(), metadata: metadataOf(config) };
-  const { encodeModel } = await import('../graph/onnx/proto.ts'); // its library is loaded where it is used alone
+  const { encodeModel } = await import('../graph/onnx/codec.ts'); // its library is loaded where it is used alone
   await writeTogether(folder, async (fileIn) => {
     await writeWeights(fileIn(weightsFile), plan, read, options);
     for (const { name, graph } of graphs)

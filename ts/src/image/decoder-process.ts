@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ChildProcess } from '../runtime/child-process.ts';
 import { type ErrorCode, errorCodes, MomeError } from '../runtime/errors.ts';
-import { packageRoot } from '../runtime/package-files.ts';
+import { isSingleExecutable, packageRoot } from '../runtime/package-files.ts';
 import { type DecodeReply, type DecodeRequest, FrameReader, frameHeader } from './frames.ts';
 import { clockFactor, decodeMilliseconds, millisecondsFor } from './limits.ts';
 import type { RgbImage } from './pixels.ts';
@@ -58,7 +58,7 @@ export class Decoder {
     this.#events = events;
     try {
       const program = join(packageRoot(), 'dist', 'decoder.mjs');
-      this.#child = new ChildProcess(process.execPath, [program], environment(), (code, signal) =>
+      this.#child = new ChildProcess(nodeProgram(), [program], environment(), (code, signal) =>
         this.#exited(code, signal),
       );
     } catch (error) {
@@ -193,7 +193,7 @@ export class Decoder {
 
   #stopped(why: string, cause?: unknown): void {
     const name = this.#job?.request.name ?? 'picture';
-    const message = `${name}: expected a decoder process of ${process.execPath}, ${why}`;
+    const message = `${name}: expected a decoder process, ${why}`;
     this.#stop(new MomeError('MOME_IO', message, { cause }));
   }
 
@@ -206,10 +206,20 @@ export class Decoder {
   }
 }
 
+/** The program that runs a decoder: this one's, where it is Node or, as Electron, can be. A single executable application would start itself. */
+function nodeProgram(): string {
+  const { MOME_NODE: chosen } = process.env;
+  if (chosen !== undefined && chosen !== '') return chosen;
+  if (isSingleExecutable())
+    throw new Error('and this program is a single executable application: set MOME_NODE to the path of a Node program');
+  return process.execPath;
+}
+
 /** A debugger of this process is none of a decoder's. */
 function environment(): NodeJS.ProcessEnv {
   const { NODE_OPTIONS: options = '', ...others } = process.env;
-  return { ...others, NODE_OPTIONS: options.replace(/--inspect\S*/g, '') };
+  const electron = process.versions.electron === undefined ? {} : { ELECTRON_RUN_AS_NODE: '1' };
+  return { ...others, ...electron, NODE_OPTIONS: options.replace(/--inspect\S*/g, '') };
 }
 
 function errorOf({ code, message, reason }: Extract<DecodeReply, { kind: 'error' }>): MomeError {

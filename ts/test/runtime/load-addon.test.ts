@@ -85,10 +85,14 @@ describe('where no addon loads, the error', () => {
     const damaged = join(folder, 'damaged.node');
     writeFileSync(damaged, 'no addon');
     const message = await run(failure(bundled), { MOME_ADDON: damaged });
-    expect(message).toMatch(/^MOME_NATIVE_LOAD mome: expected a native addon for Linux on x86-64 with glibc 2\.28 or newer/);
+    expect(message).toMatch(
+      /^MOME_NATIVE_LOAD mome: expected a native addon for Linux on x86-64 with glibc 2\.28 or newer/,
+    );
     expect(message).toContain(`${damaged}: `);
     expect(message).toContain('set MOME_ADDON to the path of an addon that fits');
-    expect(await run(failure(bundled), { MOME_ADDON: '/nowhere.node' })).toContain('/nowhere.node: there is no such file');
+    expect(await run(failure(bundled), { MOME_ADDON: '/nowhere.node' })).toContain(
+      '/nowhere.node: there is no such file',
+    );
   });
 
   it('names the package that is missing, this machine, and the command that installs it', async () => {

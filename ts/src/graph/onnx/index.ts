@@ -12,8 +12,9 @@ export {
   toModel,
   type WeightPlace,
 } from './builder.ts';
+export { decodeModel, encodeModel } from './codec.ts';
 export type { DenseLayout, Part } from './emission.ts';
-export { decodeModel, encodeModel, type ModelProto } from './proto.ts';
+export type { ModelProto } from './proto.ts';
 
 /**
  * Writes some outputs of a graph, with all nodes they depend on, as an ONNX graph over one kind of sequence.

@@ -1,0 +1,163 @@
+/**
+ * Programs into which bundlers took the library run in another folder, as docs/bundlers.md says: with the addon beside them and a model, or with
+ * the package installed beside them for pictures.
+ */
+import { execFile } from 'node:child_process';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { build as esbuild } from 'esbuild';
+import { rollup } from 'rollup';
+import { build as vite } from 'vite';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import webpack from 'webpack';
+import { packageRoot } from '../../src/runtime/package-files.ts';
+
+const root = packageRoot();
+let folder: string;
+let entry: string;
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'mome-bundlers-'));
+  const modules = join(folder, 'project', 'node_modules');
+  mkdirSync(modules, { recursive: true });
+  symlinkSync(root, join(modules, 'mome'));
+  writeFileSync(join(folder, 'project', 'package.json'), '{"type":"module"}');
+  entry = join(folder, 'project', 'app.js');
+  writeFileSync(
+    entry,
+    `import { Vlmo } from 'mome';
+async function main([model, picture]) {
+  const vlmo = await Vlmo.load(model);
+  const texts = await vlmo.embedTexts(['a cat']);
+  const images = picture && (await vlmo.embedImages([picture]));
+  await vlmo.dispose();
+  console.log(JSON.stringify([texts.embeddings.length, images ? images.embeddings.length : 0]));
+}
+main(process.argv.slice(2));
+`,
+  );
+});
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Builds the program into a folder of the project, and moves what was built where nothing else is. */
+async function built(name: string, build: (out: string) => Promise<unknown>): Promise<string> {
+  const out = join(folder, 'project', `out-${name}`);
+  await build(out);
+  const elsewhere = join(folder, 'elsewhere', name);
+  mkdirSync(elsewhere, { recursive: true });
+  for (const file of readdirSync(out, { recursive: true, withFileTypes: true }).filter((each) => each.isFile())) {
+    const text = readFileSync(join(file.parentPath, file.name), 'utf8');
+    for (const path of [folder, root])
+      for (const quote of ['"', "'", '`', 'file://'])
+        expect(text.includes(`${quote}${path}`), `${file.name} names ${path}`).toBe(false);
+    copyFileSync(join(file.parentPath, file.name), join(elsewhere, file.name));
+  }
+  rmSync(out, { recursive: true });
+  return elsewhere;
+}
+
+async function run(program: string, ...args: string[]): Promise<unknown> {
+  const { MOME_ADDON: _, ...env } = process.env;
+  const { stdout } = await promisify(execFile)(process.execPath, [program, ...args], { cwd: tmpdir(), env });
+  return JSON.parse(stdout);
+}
+
+/** A text with the addon beside the program; then a picture with the package beside it. */
+async function runs(where: string, file: string): Promise<void> {
+  copyFileSync(join(root, 'build', 'Release', 'mome.node'), join(where, 'mome.node'));
+  const model = join(root, 'models', 'emoji-tiny');
+  expect(await run(join(where, file), model)).toEqual([192, 0]);
+  rmSync(join(where, 'mome.node'));
+  await runsInstalled(where, file);
+}
+
+async function runsInstalled(where: string, file: string): Promise<void> {
+  mkdirSync(join(where, 'node_modules'));
+  symlinkSync(root, join(where, 'node_modules', 'mome'));
+  const picture = join(root, 'docs', 'pictures', 'rocket.svg');
+  expect(await run(join(where, file), join(root, 'models', 'emoji-tiny'), picture)).toEqual([192, 192]);
+}
+
+describe('a program runs elsewhere that was bundled', () => {
+  it('by esbuild, as an ES module', async () => {
+    const where = await built('esbuild-esm', (outdir) =>
+      esbuild({
+        entryPoints: [entry],
+        outdir,
+        bundle: true,
+        platform: 'node',
+        format: 'esm',
+        outExtension: { '.js': '.mjs' },
+        banner: { js: "import { createRequire as from } from 'node:module'; const require = from(import.meta.url);" },
+        logLevel: 'error',
+      }),
+    );
+    await runs(where, 'app.mjs');
+  });
+
+  it('by esbuild, as CommonJS', async () => {
+    const where = await built('esbuild-cjs', (outdir) =>
+      esbuild({
+        entryPoints: [entry],
+        outdir,
+        bundle: true,
+        platform: 'node',
+        format: 'cjs',
+        outExtension: { '.js': '.cjs' },
+        logLevel: 'error',
+      }),
+    );
+    await runs(where, 'app.cjs');
+  });
+
+  it('by Rollup, which leaves packages out', async () => {
+    const where = await built('rollup', async (dir) => {
+      const bundle = await rollup({ input: entry, external: ['mome'] });
+      await bundle.write({ dir, format: 'es', entryFileNames: '[name].mjs' });
+      await bundle.close();
+    });
+    await runsInstalled(where, 'app.mjs');
+  });
+
+  it('by Vite, for a server', async () => {
+    const where = await built('vite', (outDir) =>
+      vite({
+        root: join(folder, 'project'),
+        configFile: false,
+        logLevel: 'error',
+        ssr: { noExternal: true },
+        build: { ssr: entry, outDir, target: 'node20', rollupOptions: { output: { entryFileNames: '[name].mjs' } } },
+      }),
+    );
+    await runs(where, 'app.mjs');
+  });
+
+  it('by webpack', async () => {
+    const where = await built('webpack', async (path) => {
+      const compiler = webpack({
+        mode: 'production',
+        target: 'node20',
+        entry,
+        output: { path, filename: 'app.mjs', chunkFormat: 'module', library: { type: 'module' } },
+        experiments: { outputModule: true },
+        optimization: { minimize: false },
+        module: { parser: { javascript: { importMeta: false } } },
+      });
+      const stats = await promisify(compiler.run.bind(compiler))();
+      expect(stats?.toJson({ all: false, errors: true }).errors).toEqual([]);
+    });
+    await runs(where, 'app.mjs');
+  });
+});
