@@ -1,17 +1,20 @@
 #!/usr/bin/env node
 /**
- * What prebuildify calls in place of node-gyp: compiles the addon into `build` of its working folder, which is no clone's own `build`, by the
- * one road there is. (node-gyp would download headers, empty `build` first, and come to the same script by binding.gyp.)
+ * What prebuildify calls in place of node-gyp: compiles the addon by the one road there is, in `build-release` and not in the clone's own
+ * `build`, and leaves it where prebuildify takes it. (node-gyp would download headers, empty `build`, and come to the same script by binding.gyp.)
  */
 import { spawnSync } from 'node:child_process';
+import { cpSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const script = join(dirname(dirname(fileURLToPath(import.meta.url))), 'build-addon.mjs');
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+const build = join(root, 'build-release');
+const target = join(process.cwd(), 'build', 'Release');
 // The libraries for CUDA and MPI are those of the machine they are compiled on.
 const env = { ...process.env, MOME_CUDA: 'OFF', MOME_MPI: 'OFF' };
-const { status } = spawnSync(process.execPath, [script, '--out', join(process.cwd(), 'build')], {
-  env,
-  stdio: 'inherit',
-});
-process.exit(status ?? 1);
+const script = join(root, 'scripts', 'build-addon.mjs');
+const { status } = spawnSync(process.execPath, [script, '--out', build], { env, stdio: 'inherit' });
+if (status !== 0) process.exit(status ?? 1);
+mkdirSync(target, { recursive: true });
+cpSync(join(build, 'Release', 'mome.node'), join(target, 'mome.node'));

@@ -1,11 +1,17 @@
 /** Finds the native addon and loads it, or says what was tried, what this machine is, and what to do. */
 import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { cpus } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import type { Addon } from './addon.ts';
 import { MomeError } from './errors.ts';
-import { findPackageRoot, packageVersion, requirePackage, resolvePackage, searchFolders } from './package-files.ts';
+import {
+  createRequire,
+  findPackageRoot,
+  packageVersion,
+  requirePackage,
+  resolvePackage,
+  searchFolders,
+} from './package-files.ts';
 import platforms from './platforms.json' with { type: 'json' };
 
 /** A place without an addon that loads, and why. */
@@ -72,22 +78,12 @@ function builtHere(attempts: Attempt[]): Addon | undefined {
 
 function ofPlatform(attempts: Attempt[]): Addon | undefined {
   for (const { package: name } of candidates) {
-    const root = findPackageRoot();
-    const manifest = (root && resolveFrom(root, name)) ?? resolvePackage(`${name}/package.json`);
+    const manifest = resolvePackage(`${name}/package.json`);
     if (manifest === undefined) attempts.push({ place: name, reason: 'the package is not installed' });
     const addon = manifest === undefined ? undefined : inFolder(dirname(manifest), attempts);
     if (addon) return addon;
   }
   return undefined;
-}
-
-/** Package managers that keep packages apart let the library's own folder alone see what it depends on. */
-function resolveFrom(folder: string, name: string): string | undefined {
-  try {
-    return createRequire(join(folder, 'package.json')).resolve(`${name}/package.json`);
-  } catch {
-    return undefined;
-  }
 }
 
 function inFolder(folder: string, attempts: Attempt[]): Addon | undefined {

@@ -3,7 +3,6 @@
  * another program.
  */
 import { existsSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { dirname, join, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { MomeError } from './errors.ts';
@@ -15,18 +14,17 @@ declare const MOME_VERSION: string | undefined;
 const ownUrl: string | undefined =
   import.meta.url ?? (typeof __filename === 'string' ? pathToFileURL(__filename).href : undefined);
 
+/** Loads files by path as CommonJS does. Asked for in this way, no bundler takes it for a call that it should follow or rewrite. */
+export const { createRequire } = process.getBuiltinModule('node:module');
+
 /** The folder of this module, or of the bundle it is part of; undefined where that cannot be known. */
 export const ownFolder = (): string | undefined =>
   ownUrl?.startsWith('file:') ? dirname(fileURLToPath(ownUrl)) : undefined;
 
 /** Whether this program is one file with Node inside, which runs no other file when it is started anew. */
 export function isSingleExecutable(): boolean {
-  try {
-    const { isSea } = createRequire(join(process.cwd(), 'mome.js'))('node:sea') as { isSea(): boolean };
-    return isSea();
-  } catch {
-    return false; // Node before 20.12
-  }
+  const sea = process.getBuiltinModule('node:sea') as { isSea(): boolean } | undefined;
+  return sea?.isSea() === true;
 }
 
 /** Folders from which packages are looked for: this module's, the main program's, and the executable's. */
@@ -59,9 +57,14 @@ export function requirePackage(name: string): unknown {
   return createRequire(path)(path);
 }
 
-/** The file that `name` stands for, looked for from {@link searchFolders}; undefined where there is none. */
+/** The file that `name` stands for, looked for from the package's own folder and {@link searchFolders}; undefined where there is none. */
 export function resolvePackage(name: string): string | undefined {
-  for (const folder of searchFolders()) {
+  const own = findPackageRoot();
+  return resolveFrom(own === undefined ? searchFolders() : [own, ...searchFolders()], name);
+}
+
+function resolveFrom(folders: readonly string[], name: string): string | undefined {
+  for (const folder of folders) {
     try {
       return createRequire(join(folder, 'mome.js')).resolve(name);
     } catch {
@@ -90,7 +93,7 @@ function rootAround(start: string | undefined): string | undefined {
 
 /** A bundle holds the library's code; its other files are then those of the package installed beside the bundle. */
 function installedRoot(): string | undefined {
-  const manifest = resolvePackage('mome/package.json');
+  const manifest = resolveFrom(searchFolders(), 'mome/package.json');
   return manifest === undefined ? undefined : unpacked(dirname(manifest));
 }
 
