@@ -75,4 +75,17 @@ export default defineConfig([
     dts: false,
     clean: false,
   },
+  {
+    // What stands inside the page of results: one script without imports, and its style.
+    outDir: 'dist/page',
+    entry: { results: 'ts/src/search/page/main.ts' },
+    format: 'esm',
+    platform: 'browser',
+    target: 'es2022',
+    outExtensions: () => ({ js: '.js' }),
+    minify: true,
+    copy: [{ from: 'ts/src/search/page/results.css', to: 'dist/page' }],
+    dts: false,
+    clean: false,
+  },
 ]);

@@ -4,17 +4,10 @@ import { imageTokensOf } from '../architecture/config.ts';
 import type { Vlmo } from '../inference/vlmo.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { type BenchCall, benchCalls } from './bench-calls.ts';
-import {
-  countNumber,
-  interruption,
-  type ModelFlags,
-  progressBar,
-  wholeNumber,
-  withModel,
-  withModelFlags,
-} from './context.ts';
+import { countNumber, interruption, type ModelFlags, wholeNumber, withModel, withModelFlags } from './context.ts';
 import { print, printJson } from './output.ts';
-import { table } from './table.ts';
+import { printTable } from './table.ts';
+import { progressBar } from './terminal.ts';
 import { printTuning } from './tune-report.ts';
 
 /** One measured kind of call. */
@@ -96,17 +89,15 @@ function printRows(model: Vlmo, rows: readonly BenchRow[], missing: number, json
     return;
   }
   const ms = (value: number) => value.toPrecision(3);
-  print(
-    table(
-      ['call', 'ms: fast', 'median', 'slow', 'items/s'],
-      rows.map(({ name, milliseconds: { fastDecile, median, slowDecile }, perSecond }) => [
-        name,
-        ms(fastDecile),
-        ms(median),
-        ms(slowDecile),
-        perSecond.toPrecision(3),
-      ]),
-    ),
+  printTable(
+    ['call', 'ms: fast', 'median', 'slow', 'items/s'],
+    rows.map(({ name, milliseconds: { fastDecile, median, slowDecile }, perSecond }) => [
+      name,
+      ms(fastDecile),
+      ms(median),
+      ms(slowDecile),
+      perSecond.toPrecision(3),
+    ]),
   );
   const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(0);
   print(

@@ -9,7 +9,7 @@ import { printable } from '../runtime/printable.ts';
 import { verifyCase } from '../verify/index.ts';
 import { dtypeOf, wholeNumber } from './context.ts';
 import { exitCodes, print, printJson } from './output.ts';
-import { table } from './table.ts';
+import { printTable } from './table.ts';
 
 export function addCheckpointCommands(program: Command): void {
   program
@@ -56,11 +56,10 @@ async function inspect(path: string, flags: { readonly json?: boolean; readonly 
   if (flags.json) return printJson(report);
   print(describe(report));
   if (flags.tensors)
-    print(
-      table(
-        ['tensor', 'type', 'shape'],
-        report.entries.map(({ name, dtype, shape }) => [printable(name), dtype, `[${shape.join(', ')}]`]),
-      ),
+    printTable(
+      ['tensor', 'type', 'shape'],
+      report.entries.map(({ name, dtype, shape }) => [printable(name), dtype, `[${shape.join(', ')}]`]),
+      { shorten: 'tensor' },
     );
 }
 
@@ -145,19 +144,17 @@ async function verify(
     );
   }
   const kinds = [...new Set(report.checks.map(({ kind }) => kind))];
-  print(
-    table(
-      ['kind', 'compared', 'worst rel L2', 'max abs'],
-      kinds.map((kind) => {
-        const of = report.checks.filter((each) => each.kind === kind);
-        return [
-          kind,
-          of.length,
-          Math.max(...of.map(({ relL2 }) => relL2)).toExponential(2),
-          Math.max(...of.map(({ maxAbs }) => maxAbs)).toExponential(2),
-        ];
-      }),
-    ),
+  printTable(
+    ['kind', 'compared', 'worst rel L2', 'max abs'],
+    kinds.map((kind) => {
+      const of = report.checks.filter((each) => each.kind === kind);
+      return [
+        kind,
+        of.length,
+        Math.max(...of.map(({ relL2 }) => relL2)).toExponential(2),
+        Math.max(...of.map(({ maxAbs }) => maxAbs)).toExponential(2),
+      ];
+    }),
   );
   for (const { kind, tensors, reason } of report.skipped) {
     print(`skipped ${tensors} ${kind} ${tensors === 1 ? 'tensor' : 'tensors'}: ${reason}`);

@@ -1,7 +1,6 @@
 /**
  * Shared by all commands: model options, JSON or text output, progress, interruption, exit codes.
  */
-import { SingleBar } from 'cli-progress';
 import { type Command, InvalidArgumentError } from 'commander';
 import { type LoadOptions, Vlmo } from '../inference/vlmo.ts';
 import { type DType, dtypes } from '../runtime/addon.ts';
@@ -99,27 +98,4 @@ export function interruption(): AbortSignal {
   process.on('SIGINT', interrupt);
   process.on('SIGTERM', interrupt);
   return controller.signal;
-}
-
-/** A progress bar on standard error, when that is a terminal and nobody asked for quiet. */
-export function progressBar(
-  label: string,
-  quiet = false,
-): { readonly update: (done: number, total: number) => void; readonly stop: () => void } {
-  if (quiet || !process.stderr.isTTY) return { update: () => {}, stop: () => {} };
-  const bar = new SingleBar({
-    format: `${label} {bar} {value}/{total}  eta {eta_formatted}`,
-    stream: process.stderr,
-    clearOnComplete: true,
-  });
-  let started = false;
-  return {
-    update: (done, total) => {
-      if (!started) bar.start(total, 0);
-      started = true;
-      bar.setTotal(total);
-      bar.update(done);
-    },
-    stop: () => bar.stop(),
-  };
 }

@@ -1,7 +1,9 @@
 /** `mome doctor`. */
 import type { Command } from 'commander';
 import { diagnose } from '../runtime/doctor.ts';
-import { exitCodes, print, printJson } from './output.ts';
+import { printableLines } from '../runtime/printable.ts';
+import { exitCodes, printJson, printSafe } from './output.ts';
+import { styled } from './terminal.ts';
 
 export function addDoctor(program: Command): void {
   program
@@ -13,6 +15,8 @@ export function addDoctor(program: Command): void {
       if (!report.ok) process.exitCode = exitCodes.failure;
       if (flags.json) return printJson(report);
       for (const { name, ok, detail } of report.checks)
-        print(`${ok ? 'ok    ' : 'FAILED'}  ${name.padEnd(14)}  ${detail}`);
+        printSafe(
+          `${ok ? styled('green', 'ok    ') : styled('red', 'FAILED')}  ${name.padEnd(14)}  ${printableLines(detail)}`,
+        );
     });
 }

@@ -2,9 +2,9 @@
 import { type Command, Option } from 'commander';
 import { type BulkProgress, type Format, formats, openInputs, parseShard, runBulkJob } from '../bulk/index.ts';
 import { check } from '../runtime/errors.ts';
-import { packageVersion } from '../runtime/package-files.ts';
-import { countNumber, type ModelFlags, progressBar, wholeNumber, withModel } from './context.ts';
+import { countNumber, type ModelFlags, wholeNumber, withModel } from './context.ts';
 import { exitCodes, note, print, printJson } from './output.ts';
+import { progressBar } from './terminal.ts';
 
 export interface EmbedJobFlags extends ModelFlags {
   readonly input?: readonly string[];

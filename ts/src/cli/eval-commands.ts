@@ -14,20 +14,13 @@ import {
 } from '../train/evaluate.ts';
 import { evaluatePairs, type PairsReport, type QueryResult } from '../train/evaluate-pairs.ts';
 import type { RetrievalScores } from '../train/retrieval.ts';
-import {
-  countNumber,
-  interruption,
-  type ModelFlags,
-  progressBar,
-  wholeNumber,
-  withModel,
-  withModelFlags,
-} from './context.ts';
+import { countNumber, interruption, type ModelFlags, wholeNumber, withModel, withModelFlags } from './context.ts';
 import { addEvalQueries } from './eval-queries.ts';
 import { addEvalTasks } from './eval-tasks.ts';
 import { addEvalZeroShot } from './eval-zero-shot.ts';
 import { print, printJson } from './output.ts';
 import { table } from './table.ts';
+import { progressBar } from './terminal.ts';
 
 export function addEvalCommands(program: Command): void {
   const evaluate = program.command('eval').description('measure a model');

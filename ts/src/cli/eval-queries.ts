@@ -13,9 +13,10 @@ import {
   readQueries,
   type SearchedQuery,
 } from '../train/evaluate-queries.ts';
-import { interruption, type ModelFlags, progressBar, wholeNumber, withModel, withModelFlags } from './context.ts';
+import { interruption, type ModelFlags, wholeNumber, withModel, withModelFlags } from './context.ts';
 import { print, printJson } from './output.ts';
 import { table } from './table.ts';
+import { progressBar } from './terminal.ts';
 
 interface QueriesFlags extends ModelFlags {
   readonly data: string;

@@ -4,9 +4,10 @@ import type { Command } from 'commander';
 import { replaceFile } from '../runtime/files.ts';
 import { readNlvr2, readVqa } from '../train/data/vqa.ts';
 import { type AnsweredQuestion, evaluateNlvr2, evaluateVqa, type JudgedStatement } from '../train/evaluate-tasks.ts';
-import { interruption, type ModelFlags, progressBar, withModel, withModelFlags } from './context.ts';
+import { interruption, type ModelFlags, withModel, withModelFlags } from './context.ts';
 import { print, printJson } from './output.ts';
 import { table } from './table.ts';
+import { progressBar } from './terminal.ts';
 
 interface VqaFlags extends ModelFlags {
   readonly questions: string;

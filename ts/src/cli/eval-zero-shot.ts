@@ -9,8 +9,9 @@ import {
   readClassFolders,
   zeroShotTemplates,
 } from '../train/evaluate-zero-shot.ts';
-import { interruption, type ModelFlags, progressBar, withModel, withModelFlags } from './context.ts';
+import { interruption, type ModelFlags, withModel, withModelFlags } from './context.ts';
 import { print, printJson } from './output.ts';
+import { progressBar } from './terminal.ts';
 
 interface ZeroShotFlags extends ModelFlags {
   readonly data: string;

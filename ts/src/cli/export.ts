@@ -2,15 +2,14 @@
 import { type Command, Option } from 'commander';
 import { exportOnnx, type OnnxExport } from '../export/onnx.ts';
 import { type OnnxFunctionName, onnxFunctionNames } from '../export/onnx-functions.ts';
-import { check } from '../runtime/errors.ts';
-import { interruption, progressBar, wholeNumber } from './context.ts';
+import { interruption, wholeNumber } from './context.ts';
 import { print, printJson } from './output.ts';
-import { table } from './table.ts';
+import { printTable } from './table.ts';
+import { progressBar } from './terminal.ts';
 
 interface ExportFlags {
   readonly model?: string;
   readonly output: string;
-  readonly onnx?: boolean;
   readonly only?: readonly OnnxFunctionName[];
   readonly imageSize?: number;
   readonly json?: boolean;
@@ -23,7 +22,7 @@ export function addExport(program: Command): void {
     .description('write the model for other runtimes: image, text and fusion encoder as ONNX files')
     .requiredOption('-o, --output <folder>', 'folder to write to')
     .option('-m, --model <path>', 'model folder or checkpoint; default: the model that ships with mome')
-    .option('--onnx', 'the format to write: ONNX')
+    .option('--onnx', 'the format, which need not be named: there is no other')
     .addOption(new Option('--only <function...>', 'some of the functions').choices(onnxFunctionNames))
     .option('--image-size <pixels>', 'take positions to another picture size', wholeNumber)
     .option('--json', 'print JSON')
@@ -32,7 +31,6 @@ export function addExport(program: Command): void {
 }
 
 async function run(flags: ExportFlags): Promise<void> {
-  check(flags.onnx, 'MOME_INVALID_ARGUMENT', 'export: expected a format to write, --onnx, got none');
   const progress = progressBar('exporting', flags.quiet);
   try {
     const result = await exportOnnx(flags.model, flags.output, {
@@ -52,11 +50,10 @@ async function run(flags: ExportFlags): Promise<void> {
 function describe({ folder, functions, weights, weightBytes, leftOut }: OnnxExport): void {
   const value = ({ name, type, shape }: { name: string; type: string; shape: readonly unknown[] }) =>
     `${name} ${type} [${shape.join(', ')}]`;
-  print(
-    table(
-      ['file', 'inputs', 'outputs'],
-      functions.map(({ file, inputs, outputs }) => [file, inputs.map(value).join('\n'), outputs.map(value).join('\n')]),
-    ),
+  printTable(
+    ['file', 'inputs', 'outputs'],
+    functions.map(({ file, inputs, outputs }) => [file, inputs.map(value).join('\n'), outputs.map(value).join('\n')]),
+    { wrap: 'outputs' },
   );
   print(
     `wrote ${functions.length + 1} files to ${folder}; ${weights} holds ${(weightBytes / 1e6).toFixed(1)} MB for all`,

@@ -3,11 +3,12 @@ import type { Command } from 'commander';
 import type { Embeddings, ImageInput, Vlmo } from '../inference/vlmo.ts';
 import { check } from '../runtime/errors.ts';
 import { printable } from '../runtime/printable.ts';
-import { countNumber, interruption, type ModelFlags, progressBar, withModel, withModelFlags } from './context.ts';
+import { countNumber, interruption, type ModelFlags, withModel, withModelFlags } from './context.ts';
 import { addEmbedJobOptions, type EmbedJobFlags, embedJob, isEmbedJob } from './embed-job.ts';
 import { print, printJson } from './output.ts';
 import { pictureArgument, pictureArguments, textArgument, textArguments } from './stdin.ts';
-import { table } from './table.ts';
+import { printTable } from './table.ts';
+import { progressBar } from './terminal.ts';
 
 export function addModelCommands(program: Command): void {
   withModelFlags(
@@ -104,11 +105,10 @@ async function match(image: string, given: string[], flags: ModelFlags): Promise
     const rows = texts.map((text, i) => ({ text, probability: scores[i]! }));
     if (flags.json) printJson({ image, results: rows });
     else
-      print(
-        table(
-          ['match', 'text'],
-          rows.map(({ text, probability }) => [probability.toFixed(4), printable(text)]),
-        ),
+      printTable(
+        ['match', 'text'],
+        rows.map(({ text, probability }) => [probability.toFixed(4), printable(text)]),
+        { wrap: 'text' },
       );
   });
 }
@@ -120,11 +120,10 @@ async function answer(image: string, given: string, flags: ModelFlags & { readon
     const answers = await model.answer(picture, question, { k: flags.k, signal: interruption() });
     if (flags.json) printJson({ image, question, answers });
     else
-      print(
-        table(
-          ['score', 'answer'],
-          answers.map((each) => [each.score.toFixed(4), printable(each.answer)]),
-        ),
+      printTable(
+        ['score', 'answer'],
+        answers.map((each) => [each.score.toFixed(4), printable(each.answer)]),
+        { wrap: 'answer' },
       );
   });
 }

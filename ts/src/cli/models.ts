@@ -1,9 +1,10 @@
 /** `mome pull` and `mome models`: official models by name. */
 import type { Command } from 'commander';
 import { listModels, pullModel, removeModel } from '../registry/index.ts';
-import { interruption, progressBar } from './context.ts';
+import { interruption } from './context.ts';
 import { note, print, printJson } from './output.ts';
-import { table } from './table.ts';
+import { printTable } from './table.ts';
+import { progressBar } from './terminal.ts';
 
 export function addModels(program: Command): void {
   program
@@ -50,16 +51,15 @@ async function pullCommand(
 async function list({ json }: { readonly json?: boolean }): Promise<void> {
   const entries = await listModels();
   if (json) return printJson(entries);
-  print(
-    table(
-      ['model', 'here', 'size', 'for'],
-      entries.map(({ name, path, bytes, aboutBytes, description }) => [
-        name,
-        path ? 'yes' : bytes > 0 ? 'in part' : 'no',
-        path || bytes > 0 ? sizeText(bytes) : `about ${sizeText(aboutBytes)}`,
-        description,
-      ]),
-    ),
+  printTable(
+    ['model', 'here', 'size', 'for'],
+    entries.map(({ name, path, bytes, aboutBytes, description }) => [
+      name,
+      path ? 'yes' : bytes > 0 ? 'in part' : 'no',
+      path || bytes > 0 ? sizeText(bytes) : `about ${sizeText(aboutBytes)}`,
+      description,
+    ]),
+    { wrap: 'for' },
   );
 }
 

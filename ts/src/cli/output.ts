@@ -2,22 +2,32 @@
 import { CommanderError } from 'commander';
 import { type ErrorCode, MomeError } from '../runtime/errors.ts';
 import { printable, printableJson, printableLines } from '../runtime/printable.ts';
+import { besideProgress, styled } from './terminal.ts';
 
 /** Exit codes: scripts may rely on them. */
 export const exitCodes = { ok: 0, failure: 1, usage: 2, interrupted: 130 } as const;
 
 export function print(text: string): void {
-  const shown = printableLines(text);
-  process.stdout.write(shown.endsWith('\n') ? shown : `${shown}\n`);
+  printSafe(printableLines(text));
+}
+
+/** Prints text in which nothing from outside can act on the terminal, and which may have styles. */
+export function printSafe(text: string): void {
+  besideProgress(() => process.stdout.write(text.endsWith('\n') ? text : `${text}\n`));
+}
+
+/** Prints a line that explains the lines above it. */
+export function printExplanation(text: string): void {
+  printSafe(styled('dim', printable(text)));
 }
 
 export function printJson(value: unknown): void {
-  process.stdout.write(`${printableJson(value, 2)}\n`);
+  printSafe(printableJson(value, 2));
 }
 
 /** Prints a value as one line of JSON. */
 export function printJsonLine(value: unknown): void {
-  process.stdout.write(`${printableJson(value)}\n`);
+  printSafe(printableJson(value));
 }
 
 /** Prints a line for people on standard error. */
@@ -28,7 +38,7 @@ export function note(text: string): void {
 /** Where nobody reads standard error, or its disk is full, nothing more can be said. */
 function writeError(text: string): void {
   try {
-    process.stderr.write(text);
+    besideProgress(() => process.stderr.write(text));
   } catch {
     process.exitCode ??= exitCodes.failure;
   }

@@ -54,6 +54,10 @@ export async function textArguments(list: readonly string[]): Promise<string[]> 
   return texts;
 }
 
+/** Several arguments as the one text that they are without quotes in a shell; nothing for none. */
+export const wordsArgument = (words: readonly string[]): string | undefined =>
+  words.length === 0 ? undefined : words.join(' ');
+
 /** The one text that an argument gives: for `-` all of standard input, without the end of its last line. */
 export async function textArgument(argument: string): Promise<string> {
   if (argument !== standardInput) return argument;

@@ -1,12 +1,44 @@
-/** Plain tables for people. */
+/** Plain tables for people, as wide as the terminal at most. */
 import Table from 'cli-table3';
+import cliTruncate from 'cli-truncate';
+import stringWidth from 'string-width';
 import { printableLines } from '../runtime/printable.ts';
+import { printSafe } from './output.ts';
+import { outputColumns, styled } from './terminal.ts';
 
-/** Rows under a head, without lines between them. A cell may have several lines: names of files are passed through `printable` before. */
-export function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
+/** Columns of the terminal between two columns of a table. */
+const gap = 2;
+/** A column that gives way keeps so many columns of the terminal as long as others can be left out, and then so many. */
+const comfortable = 24;
+const least = 8;
+
+/** How a table gives way to a narrow terminal. */
+export interface TableOptions {
+  /** Columns of the terminal; default: no bound. */
+  readonly width?: number;
+  /** Head of the column whose cells are shortened in the middle, as names of files are. */
+  readonly shorten?: string;
+  /** Head of the column whose cells go on in the next line, as sentences do. */
+  readonly wrap?: string;
+  /** Heads of columns that are left out, the first one first. */
+  readonly leaveOut?: readonly string[];
+  /** Whether the head is printed in bold. */
+  readonly isStyled?: boolean;
+}
+
+type Cell = string | number;
+
+/**
+ * Rows under a head, without lines between them. A cell may have several lines: names of files are passed through `printable` before.
+ *
+ * @returns text without control characters but for the style of the head
+ */
+export function table(head: readonly string[], rows: readonly (readonly Cell[])[], options: TableOptions = {}): string {
+  const cells = [head, ...rows].map((row) => row.map((cell) => printableLines(String(cell))));
+  const { columns, room, flexible } = layoutOf(head, cells, options);
+  const isShortened = options.shorten !== undefined && head[flexible] === options.shorten;
   const result = new Table({
-    head: [...head],
-    style: { head: [], border: [], compact: true },
+    style: { head: [], border: [], compact: true, 'padding-left': 0, 'padding-right': 0 },
     chars: {
       top: '',
       'top-mid': '',
@@ -22,9 +54,56 @@ export function table(head: readonly string[], rows: readonly (readonly (string 
       'mid-mid': '',
       right: '',
       'right-mid': '',
-      middle: '  ',
+      middle: ' '.repeat(gap),
     },
+    wordWrap: true,
+    ...(room !== undefined && { colWidths: columns.map((column) => (column === flexible ? room : null)) }),
   });
-  for (const row of rows) result.push(row.map((cell) => (typeof cell === 'string' ? printableLines(cell) : cell)));
-  return result.toString();
+  for (const [i, row] of cells.entries())
+    result.push(
+      columns.map((column) => {
+        const cell = row[column] ?? '';
+        const text = room !== undefined && isShortened && column === flexible ? shortened(cell, room) : cell;
+        return i === 0 && options.isStyled ? styled('bold', text) : text;
+      }),
+    );
+  return result.toString().replace(/ +$/gm, '');
+}
+
+/** Prints a table as wide as the terminal. */
+export function printTable(
+  head: readonly string[],
+  rows: readonly (readonly Cell[])[],
+  options: TableOptions = {},
+): void {
+  printSafe(table(head, rows, { width: outputColumns(), isStyled: true, ...options }));
+}
+
+const shortened = (cell: string, room: number): string =>
+  cell
+    .split('\n')
+    .map((line) => cliTruncate(line, room, { position: 'middle' }))
+    .join('\n');
+
+/** Which columns are shown, and how wide the one is that gives way; `room` is undefined where all has place. */
+function layoutOf(
+  head: readonly string[],
+  cells: readonly (readonly string[])[],
+  { width = Number.POSITIVE_INFINITY, shorten, wrap, leaveOut = [] }: TableOptions,
+): { readonly columns: readonly number[]; readonly room: number | undefined; readonly flexible: number } {
+  const widths = head.map((_, column) =>
+    cells.reduce((most, row) => Math.max(most, ...(row[column] ?? '').split('\n').map((line) => stringWidth(line))), 0),
+  );
+  const flexible = head.indexOf(shorten ?? wrap ?? '');
+  let columns = head.map((_, column) => column);
+  const widthOf = (some: readonly number[]) => some.reduce((sum, column) => sum + widths[column]! + gap, -gap);
+  if (flexible < 0 || widthOf(columns) <= width) return { columns, room: undefined, flexible };
+  const natural = widths[flexible]!;
+  const roomOf = (some: readonly number[]) => width - (widthOf(some) - natural);
+  for (const name of leaveOut) {
+    if (roomOf(columns) >= Math.min(comfortable, natural)) break;
+    columns = columns.filter((column) => head[column] !== name);
+  }
+  const room = Math.max(roomOf(columns), Math.min(least, natural));
+  return { columns, room: room < natural ? room : undefined, flexible };
 }

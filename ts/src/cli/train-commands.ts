@@ -12,9 +12,10 @@ import { runTraining } from '../train/run.ts';
 import { openRunData } from '../train/run-data.ts';
 import { makePatchTokenizer, patchTokenizerName } from '../train/run-patch-tokenizer.ts';
 import type { StartPlan } from '../train/start-plan.ts';
-import { countNumber, interruption, progressBar } from './context.ts';
+import { countNumber, interruption } from './context.ts';
 import { print, printJson } from './output.ts';
 import { table } from './table.ts';
+import { progressBar } from './terminal.ts';
 
 /** What the data of each recipe are called in its JSON. */
 const dataFields = {

@@ -1,14 +1,20 @@
-/** Search results as one HTML page that needs nothing else: pictures are inside it. */
+/** Search results as one HTML page that needs nothing else: small pictures, style and script are inside it. */
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join, relative, resolve, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import pLimit from 'p-limit';
 import type { ImageInput } from '../inference/vlmo.ts';
-import { takeList } from '../runtime/arguments.ts';
+import { packageRoot } from '../runtime/addon.ts';
+import { type Kinds, kinds, takeList, takeOptions } from '../runtime/arguments.ts';
+import { MomeError } from '../runtime/errors.ts';
 import { printable } from '../runtime/printable.ts';
 import type { SearchResult } from './search-index.ts';
 import { thumbnailOf } from './thumbnail.ts';
-import { fileName, scoresAsText } from './words.ts';
+import { fileName, matchInWords, moveInWords, scoresAsText } from './words.ts';
 
-/** Side of a thumbnail in pixels. */
-const thumbnailSide = 128;
+/** Side of a thumbnail in pixels: sharp on a phone too, whose pixels are small. */
+const thumbnailSide = 224;
 /** Pictures decoded at the same time: each is whole in memory until its thumbnail is made. */
 const limit = pLimit(2);
 
@@ -25,63 +31,187 @@ export interface ResultSection {
   readonly before?: readonly ShownResult[];
   /** Text under each picture; default: the file name. */
   readonly caption?: (path: string) => string;
+  /** Pictures that were searched. */
+  readonly among?: number;
+  /** Milliseconds that the search took. */
+  readonly milliseconds?: number;
 }
 
-/** Renders sections. Pictures are upright, as the model sees them; those that cannot be read are shown as a note. */
-export async function renderResults(title: string, sections: readonly ResultSection[]): Promise<string> {
+/** What a page says and links to beside its sections. */
+export interface PageOptions {
+  /** Folder in which the page will lie: pictures link to their files as seen from there. Default: no links. */
+  readonly folder?: string;
+  /** Name of the model that searched. */
+  readonly model?: string;
+}
+
+const pageKinds: Kinds<PageOptions> = { folder: kinds.text, model: kinds.text };
+
+/**
+ * Renders sections. Pictures are upright, as the model sees them; those that cannot be read are shown as a note. A page with one section
+ * whose query is the title has no second heading.
+ *
+ * @throws MomeError `MOME_INVALID_ARGUMENT`; `MOME_NOT_FOUND` where the package lacks the files of the page
+ */
+export async function renderResults(
+  title: string,
+  sections: readonly ResultSection[],
+  options?: PageOptions,
+): Promise<string> {
   for (const { results } of takeList('renderResults', sections, 'sections', 'section') as ResultSection[])
     takeList('renderResults', results, 'results', 'result');
-  const parts = await Promise.all(sections.map(renderSection));
+  const { folder, model } = takeOptions('renderResults', options, pageKinds);
+  const [style, script] = await Promise.all(['results.css', 'results.js'].map(partOfPage));
+  const isTitled = sections.length === 1 && sections[0]!.query === title;
+  const parts = await Promise.all(
+    sections.map((section, i) => renderSection(section, i, folder, isTitled ? undefined : section.query)),
+  );
+  const about = [
+    sections.length > 1 ? `${sections.length} searches` : '',
+    model === undefined ? '' : `model ${model}`,
+  ].filter((part) => part !== '');
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="${policy(style!, script!)}">
 <title>${escapeHtml(title)}</title>
-<style>
-body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; background: #fafafa }
-h2 { margin-top: 2.5rem } h3 { color: #666; font-size: 0.9rem; margin: 1rem 0 0.3rem }
-ol { display: flex; flex-wrap: wrap; gap: 0.75rem; list-style: none; padding: 0; margin: 0 }
-li { width: 9.5rem; background: #fff; border: 1px solid #ddd; border-radius: 0.5rem; padding: 0.5rem; text-align: center }
-img { width: 8rem; height: 8rem; object-fit: contain } .score { color: #777; font-size: 0.8rem } .name { overflow-wrap: anywhere }
-</style>
-<h1>${escapeHtml(title)}</h1>
+<style>${style}</style>
+<header class="top"><div><h1>${escapeHtml(title)}</h1>${about.length > 0 ? `<p class="about">${escapeHtml(about.join(' · '))}</p>` : ''}</div>
+<form id="find" role="search" hidden><span id="count" role="status"></span><input id="filter" type="search" aria-label="Show only names with these words" placeholder="Filter by name  ( / )" autocomplete="off" spellcheck="false"></form></header>
+<main>
 ${parts.join('\n')}
+</main>
+<dialog id="large" aria-labelledby="large-title"><div class="inside"><div><h2 class="title" id="large-title"></h2><button type="button" class="close">Close</button></div><img class="picture" alt=""><ul class="facts"></ul><div><a class="file">Open the file</a><span class="grow"></span><button type="button" data-step="-1">← Previous</button><button type="button" data-step="1">Next →</button></div></div></dialog>
+<script type="module">${script}</script>
 </html>
 `;
 }
 
-async function renderSection({
-  query,
-  queryImage,
-  results,
-  before,
-  caption = fileName,
-}: ResultSection): Promise<string> {
-  const picture = queryImage === undefined ? '' : `<p>${await thumbnail(queryImage)}</p>`;
-  const lists = [
-    before ? `<h3>dual encoder alone</h3>${await renderList(before, caption)}` : '',
-    before ? '<h3>after fusion re-ranking</h3>' : '',
-  ];
-  return `<h2>${escapeHtml(query)}</h2>${picture}${lists.join('')}${await renderList(results, caption)}`;
+/**
+ * Nothing but the style, the script and the pictures of this page may be loaded or run: whatever a name holds, a browser does not act on
+ * it. `file:` are pictures beside a page that lies on a disk.
+ */
+function policy(style: string, script: string): string {
+  const hash = (text: string) => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
+  return [
+    "default-src 'none'",
+    "img-src 'self' data: file:",
+    `style-src ${hash(style)}`,
+    `script-src ${hash(script)}`,
+    "base-uri 'none'",
+    "form-action 'none'",
+  ].join('; ');
 }
 
-async function renderList(results: readonly ShownResult[], caption: (path: string) => string): Promise<string> {
+async function partOfPage(name: string): Promise<string> {
+  const path = join(packageRoot(), 'dist', 'page', name);
+  try {
+    return (await readFile(path, 'utf8')).trim();
+  } catch (error) {
+    throw new MomeError('MOME_NOT_FOUND', `renderResults: expected a file of the page, got none at ${path}`, {
+      cause: error,
+    });
+  }
+}
+
+/** @param heading undefined where the title of the page says it */
+async function renderSection(
+  section: ResultSection,
+  number: number,
+  folder: string | undefined,
+  heading: string | undefined,
+): Promise<string> {
+  const { queryImage, results, before } = section;
+  const id = `query-${number}`;
+  const isReranked = results.some(({ match }) => match !== null);
+  const picture =
+    queryImage === undefined
+      ? ''
+      : await thumbnail(queryImage, 'class="query" alt="The picture that was looked for"').catch(
+          () => '<p class="query gone">cannot be shown</p>',
+        );
+  return [
+    heading === undefined
+      ? `<section aria-label="${escapeHtml(section.query)}">`
+      : `<section aria-labelledby="${id}"><h2 id="${id}">${escapeHtml(heading)}</h2>`,
+    picture,
+    `<p class="about">${escapeHtml(countsOf(section).join(' · '))}</p>`,
+    results.length > 0 ? `<p class="order">${orderInWords(isReranked)}</p>` : '',
+    before ? `<h3>Dual encoder alone</h3>${await renderList(before, section, folder, 'results before', false)}` : '',
+    before ? '<h3>After fusion re-ranking</h3>' : '',
+    await renderList(results, section, folder, 'results', isReranked),
+    '</section>',
+  ].join('');
+}
+
+function countsOf({ results, among, milliseconds }: ResultSection): string[] {
+  const count = among === undefined ? `${results.length}` : `${results.length} of ${among}`;
+  const counted = `${count} ${(among ?? results.length) === 1 ? 'picture' : 'pictures'}`;
+  if (milliseconds === undefined) return [counted];
+  return [counted, milliseconds < 1000 ? `${Math.ceil(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`];
+}
+
+/** Why results stand in their order. */
+export const orderInWords = (isReranked: boolean): string =>
+  isReranked
+    ? 'In the order of the score, which weighs cosine and match: how near the vectors are, and how well text and picture fit when they are read together.'
+    : 'In the order of the cosine: how near the vectors are.';
+
+async function renderList(
+  results: readonly ShownResult[],
+  { caption = fileName }: ResultSection,
+  folder: string | undefined,
+  className: string,
+  isReranked: boolean,
+): Promise<string> {
   const items = await Promise.all(
-    results.map(async ({ path, score, similarity = score, match }) => {
-      const scores = scoresAsText(similarity, match);
-      return `<li>${await thumbnail(path)}<div class="name">${escapeHtml(caption(path))}</div><div class="score">${scores}</div></li>`;
+    results.map(async ({ path, score, similarity = score, match, dualRank }, place) => {
+      const name = escapeHtml(caption(path));
+      const href = folder === undefined ? undefined : linkTo(path, folder);
+      const image = await thumbnail(path, `alt="${name}" loading="lazy"`).catch(
+        () => '<span class="gone">cannot be shown</span>',
+      );
+      const move = isReranked && match !== null && dualRank !== undefined ? moveOf(dualRank, place) : '';
+      return [
+        '<li>',
+        href === undefined
+          ? `<button type="button" class="zoom">${image}</button>`
+          : `<a class="zoom" href="${href}">${image}</a>`,
+        `<div class="place"><span class="rank" aria-label="Place ${place + 1}">${place + 1}</span>${move}</div>`,
+        href === undefined
+          ? `<bdi class="name">${name}</bdi>`
+          : `<a class="name" href="${href}"><bdi>${name}</bdi></a>`,
+        isReranked ? `<span class="says">${matchInWords(match)}</span>` : '',
+        `<span class="numbers">${scoresAsText(similarity, match)}</span>`,
+        '</li>',
+      ].join('');
     }),
   );
-  return `<ol>${items.join('')}</ol>`;
+  return `<ol class="${className}">${items.join('')}</ol><p class="none" hidden>No name of these has the words.</p>`;
 }
 
-async function thumbnail(image: ImageInput): Promise<string> {
+function moveOf(before: number, place: number): string {
+  const direction = before === place ? '' : before > place ? ' up' : ' down';
+  return `<span class="move${direction}" aria-label="${moveInWords(before, place)} by re-ranking">${direction === ' up' ? '▲ ' : direction === ' down' ? '▼ ' : ''}${moveInWords(before, place)}</span>`;
+}
+
+/** The address of a picture as seen from `folder`, safe in an attribute; nothing for what is no file. */
+function linkTo(path: string, folder: string): string | undefined {
+  const isFileUrl = /^file:/i.test(path);
+  if (!isFileUrl && /^[a-z][a-z0-9+.-]+:/i.test(path)) return undefined;
   try {
-    const bytes = await limit(() => thumbnailOf(image, thumbnailSide));
-    return `<img alt="" src="data:image/webp;base64,${bytes.toString('base64')}">`;
+    const steps = relative(resolve(folder), isFileUrl ? fileURLToPath(path) : resolve(path)).split(sep);
+    return `./${steps.map(encodeURIComponent).join('/').replaceAll("'", '%27')}`;
   } catch {
-    return '<p>(cannot be shown)</p>';
+    return undefined; // no address can name it
   }
+}
+
+/** @param attributes of the element @throws MomeError for a picture that cannot be read */
+async function thumbnail(image: ImageInput, attributes: string): Promise<string> {
+  const bytes = await limit(() => thumbnailOf(image, thumbnailSide));
+  return `<img ${attributes} src="data:image/webp;base64,${bytes.toString('base64')}">`;
 }
 
 const entities: Readonly<Record<string, string>> = {
