@@ -36,18 +36,32 @@ const line = ({ path, score, match }) =>
 const sections = [];
 for (const query of queries) {
   const before = await index.search(query, { k, rerank: 0 });
+  const begun = performance.now();
   const results = await index.search(query, { k, rerank: candidates });
-  sections.push({ query, before, results, caption });
+  sections.push({ query, before, results, caption, among: labels.size, milliseconds: performance.now() - begun });
   process.stdout.write(`\n"${query}"\n  ${'dual encoder alone'.padEnd(44)}after fusion re-ranking\n`);
   for (const [i, result] of results.entries()) process.stdout.write(`  ${line(before[i]).padEnd(44)}${line(result)}\n`);
 }
 const image = [...labels].find(([, label]) => label === pictureQuery)[0];
-const results = await index.search({ image }, { k });
-sections.push({ query: `pictures like "${pictureQuery}"`, queryImage: image, results, caption });
+const begun = performance.now();
+const alike = await index.search({ image }, { k: k + 1 });
+const results = alike.filter(({ path }) => path !== image).slice(0, k); // the picture itself is no news
+const milliseconds = performance.now() - begun;
+sections.push({
+  query: `pictures like "${pictureQuery}"`,
+  queryImage: image,
+  results,
+  caption,
+  among: labels.size - 1,
+  milliseconds,
+});
 process.stdout.write(`\npictures like "${pictureQuery}"\n`);
 for (const result of results) process.stdout.write(`  ${line(result)}\n`);
 
 const page = join(folder, 'index.html');
-writeFileSync(page, await renderResults('mome: searching drawings it has never seen', sections));
+writeFileSync(
+  page,
+  await renderResults('Searching drawings the model has never seen', sections, { folder, model: 'emoji-tiny' }),
+);
 await model.dispose();
 process.stdout.write(`\n${page}\n${((performance.now() - started) / 1000).toFixed(1)} s in all\n`);

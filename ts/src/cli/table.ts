@@ -9,7 +9,7 @@ import { outputColumns, styled } from './terminal.ts';
 /** Columns of the terminal between two columns of a table. */
 const gap = 2;
 /** A column that gives way keeps so many columns of the terminal as long as others can be left out, and then so many. */
-const comfortable = 24;
+const comfortable = 20;
 const least = 8;
 
 /** How a table gives way to a narrow terminal. */

@@ -38,14 +38,14 @@ export interface ResultSection {
 }
 
 /** What a page says and links to beside its sections. */
-export interface PageOptions {
+export interface ResultPageOptions {
   /** Folder in which the page will lie: pictures link to their files as seen from there. Default: no links. */
   readonly folder?: string;
   /** Name of the model that searched. */
   readonly model?: string;
 }
 
-const pageKinds: Kinds<PageOptions> = { folder: kinds.text, model: kinds.text };
+const pageKinds: Kinds<ResultPageOptions> = { folder: kinds.text, model: kinds.text };
 
 /**
  * Renders sections. Pictures are upright, as the model sees them; those that cannot be read are shown as a note. A page with one section
@@ -56,7 +56,7 @@ const pageKinds: Kinds<PageOptions> = { folder: kinds.text, model: kinds.text };
 export async function renderResults(
   title: string,
   sections: readonly ResultSection[],
-  options?: PageOptions,
+  options?: ResultPageOptions,
 ): Promise<string> {
   for (const { results } of takeList('renderResults', sections, 'sections', 'section') as ResultSection[])
     takeList('renderResults', results, 'results', 'result');
@@ -64,12 +64,16 @@ export async function renderResults(
   const [style, script] = await Promise.all(['results.css', 'results.js'].map(partOfPage));
   const isTitled = sections.length === 1 && sections[0]!.query === title;
   const parts = await Promise.all(
-    sections.map((section, i) => renderSection(section, i, folder, isTitled ? undefined : section.query)),
+    sections.map((section, i) =>
+      isTitled ? renderSection(section, i, folder, { model }) : renderSection(section, i, folder, {}),
+    ),
   );
-  const about = [
-    sections.length > 1 ? `${sections.length} searches` : '',
-    model === undefined ? '' : `model ${model}`,
-  ].filter((part) => part !== '');
+  const about = isTitled
+    ? []
+    : [
+        ...(sections.length > 1 ? [`${sections.length} searches`] : []),
+        ...(model === undefined ? [] : [`model ${model}`]),
+      ];
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -82,7 +86,7 @@ export async function renderResults(
 <main>
 ${parts.join('\n')}
 </main>
-<dialog id="large" aria-labelledby="large-title"><div class="inside"><div><h2 class="title" id="large-title"></h2><button type="button" class="close">Close</button></div><img class="picture" alt=""><ul class="facts"></ul><div><a class="file">Open the file</a><span class="grow"></span><button type="button" data-step="-1">← Previous</button><button type="button" data-step="1">Next →</button></div></div></dialog>
+<dialog id="large" aria-labelledby="large-title"><div class="inside"><div><h2 class="title" id="large-title"></h2><button type="button" class="close">Close</button></div><img class="picture" alt=""><ul class="facts"></ul><div><a class="file">Open the file</a><span class="steps"><button type="button" data-step="-1">← Previous</button><button type="button" data-step="1">Next →</button></span></div></div></dialog>
 <script type="module">${script}</script>
 </html>
 `;
@@ -115,12 +119,12 @@ async function partOfPage(name: string): Promise<string> {
   }
 }
 
-/** @param heading undefined where the title of the page says it */
+/** @param only of a section that is all of the page: its title says the query, and the section names the model */
 async function renderSection(
   section: ResultSection,
   number: number,
   folder: string | undefined,
-  heading: string | undefined,
+  only: { readonly model?: string | undefined },
 ): Promise<string> {
   const { queryImage, results, before } = section;
   const id = `query-${number}`;
@@ -132,11 +136,11 @@ async function renderSection(
           () => '<p class="query gone">cannot be shown</p>',
         );
   return [
-    heading === undefined
+    'model' in only
       ? `<section aria-label="${escapeHtml(section.query)}">`
-      : `<section aria-labelledby="${id}"><h2 id="${id}">${escapeHtml(heading)}</h2>`,
+      : `<section aria-labelledby="${id}"><h2 id="${id}">${escapeHtml(section.query)}</h2>`,
     picture,
-    `<p class="about">${escapeHtml(countsOf(section).join(' · '))}</p>`,
+    `<p class="about">${escapeHtml([...countsOf(section), ...(only.model === undefined ? [] : [`model ${only.model}`])].join(' · '))}</p>`,
     results.length > 0 ? `<p class="order">${orderInWords(isReranked)}</p>` : '',
     before ? `<h3>Dual encoder alone</h3>${await renderList(before, section, folder, 'results before', false)}` : '',
     before ? '<h3>After fusion re-ranking</h3>' : '',

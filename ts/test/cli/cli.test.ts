@@ -93,8 +93,16 @@ describe('mome', () => {
     for (const { match } of first.results) expect(match).toBeGreaterThan(0);
     const page = join(pictures, '..', 'page.html');
     const like = json('search', pictures, '-i', join(pictures, '2.png'), '-m', model, '--html', page);
-    expect(like.results[0].path).toBe(join(pictures, '2.png'));
-    expect(await readFile(page, 'utf8')).toContain('data:image/webp');
+    // The picture asked with is none of the results, and nobody stands in its place.
+    expect(like.results.map(({ path }: { path: string }) => path)).not.toContain(join(pictures, '2.png'));
+    expect(like.results.map(({ dualRank }: { dualRank: number }) => dualRank)).toEqual([0, 1, 2]);
+    expect(json('search', pictures, '-i', join(pictures, '2.png'), '-m', model, '-k', '2').results).toHaveLength(2);
+    const html = await readFile(page, 'utf8');
+    expect(html).toContain('data:image/webp');
+    expect(html).toContain('href="./pictures/0.png"');
+    expect(html).toContain('3 of 3 pictures');
+    const words = json('search', pictures, 'a', 'red', 'square', '-m', model, '-k', '3');
+    expect(words).toEqual(first);
     expect(json('search', pictures, '-m', model).indexed).toBe(4);
     expect(mome('search', pictures, 'red', '-m', model).stdout).toContain('.png');
     const unkept = mome('search', pictures, 'red', '-m', model, '--index', '/nowhere/index');
@@ -178,7 +186,7 @@ describe('mome', () => {
     expect(functions.map(({ file }: { file: string }) => file)).toEqual(['image.onnx', 'text.onnx', 'fusion.onnx']);
     expect([leftOut, weights]).toEqual([[], 'weights.data']);
     expect(mome('export', '--onnx', '-o', folder, '--only', 'text').stdout).toContain('text_embed float [batch, 192]');
-    expect(mome('export', '-o', folder).status).toBe(2);
+    expect(mome('export', '-o', folder, '--only', 'text').status).toBe(0);
     expect(mome('export', '--onnx').status).toBe(2);
     expect(mome('export', '--onnx', '-o', folder, '--only', 'audio').status).toBe(2);
     expect(mome('export', '--onnx', '-o', join(folder, 'text.onnx', 'below')).status).toBe(1);

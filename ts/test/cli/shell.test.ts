@@ -34,7 +34,6 @@ describe('usage', () => {
   const wrong: readonly (readonly string[])[] = [
     ['serach'],
     ['search'],
-    ['search', '.', 'a', 'b'],
     ['search', '.', '-k', '0'],
     ['search', '.', '-k', '1.5'],
     ['search', '.', '-k', '0x10'],
@@ -149,7 +148,7 @@ describe('folders', () => {
     await writeFile(join(folder, 'bad\u001b[2J.png'), 'nothing');
     const { stdout, stderr } = mome(['search', folder, 'red', '-m', model]);
     expect(stdout + stderr).not.toMatch(/[^\P{Cc}\n]|[\u200b\u202e]/u);
-    expect(stdout.trimEnd().split('\n')).toHaveLength(1 + names.length);
+    expect(stdout.trimEnd().split('\n')).toHaveLength(1 + names.length + 1);
     expect(stdout).toContain('d\\u{202e}gnp.png');
     expect(stderr).toContain('bad\\x1b[2J.png');
     const json = mome(['search', folder, 'red', '-m', model, '--json']).stdout;

@@ -1,6 +1,6 @@
 import { copyFile, mkdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -377,8 +377,44 @@ describe('renderResults', () => {
     expect(page).toContain('cannot be shown');
     expect(page).toContain('nowhere\\u{202e}gnp.png');
     expect(page).toContain('cosine 0.500, match 0.900');
+    expect(page).toContain('fits very well');
     expect(page).not.toMatch(/(?:src|href)="(?!data:)/);
     expect(await renderResults(`<&>"'`, [])).toContain('<h1>&lt;&amp;&gt;&quot;&#39;</h1>');
+  });
+
+  it('says the title once, what was searched and how long, and where each picture stood', async () => {
+    const result = (name: string, index: number, dualRank: number) =>
+      ({ path: join(pictures, name), index, score: 3, similarity: 0.5, match: 0.1, dualRank }) as const;
+    const results = [result('0.png', 0, 2), result('1.png', 1, 1), result('2.png', 2, 0)];
+    const section = { query: 'red', results, among: 40, milliseconds: 1234 };
+    const page = await renderResults('red', [section], { model: 'tiny <1>' });
+    expect(page.match(/<h[12][^>]*>red</g)).toEqual(['<h1>red<']);
+    expect(page).toContain('3 of 40 pictures · 1.2 s');
+    expect(page).toContain('model tiny &lt;1&gt;');
+    expect([...page.matchAll(/(?:▲ |▼ |)(up \d|down \d|same place)<\/span>/g)].map(([, move]) => move)).toEqual([
+      'up 2',
+      'same place',
+      'down 2',
+    ]);
+    expect(page).toContain('In the order of the score');
+    const alone = [{ path: join(pictures, '0.png'), score: 0.5, match: null }];
+    const plain = await renderResults('two', [section, { query: 'blue', results: alone }]);
+    expect(plain.match(/<h[12][^>]*>[^<]+/g)).toEqual(['<h1>two', '<h2 id="query-0">red', '<h2 id="query-1">blue']);
+    expect(plain).toContain('In the order of the cosine');
+    await expectCode(() => renderResults('t', [], { folder: 3 } as never), 'MOME_INVALID_ARGUMENT');
+  });
+
+  it('links to the files as seen from where the page lies, whatever they are called', async () => {
+    const names = ['a b.png', 'javascript:hit().png', '\'"><b>.png', '%2e%2e#?.png', 'é.png'];
+    const results = names.map((name) => ({ path: join('/pictures/in', name), score: 1, match: null }));
+    const page = await renderResults('t', [{ query: 'q', results }], { folder: '/pictures/pages' });
+    const links = [...page.matchAll(/<a class="name" href="([^"]*)"/g)].map(([, href]) => href!);
+    expect(links.map((href) => fileURLToPath(new URL(href, 'file:///pictures/pages/')))).toEqual(
+      results.map(({ path }) => path),
+    );
+    for (const href of links) expect(href).toMatch(/^\.\/[^<>'"]*$/);
+    const others = [{ path: 'data:image/png;base64,AA', score: 1, match: null }];
+    expect(await renderResults('t', [{ query: 'q', results: others }], { folder: '/' })).not.toContain('href="');
   });
 
   it('shows pictures upright, as they are now, wherever they come from', async () => {
@@ -395,9 +431,9 @@ describe('renderResults', () => {
       return { width: info.width, height: info.height, red: data[0]! > 128 };
     };
     await write(60, 20, '#f00', 6);
-    expect(await shown(path)).toEqual({ width: 43, height: 128, red: true });
+    expect(await shown(path)).toEqual({ width: 75, height: 224, red: true });
     await write(20, 60, '#00f', 8);
-    expect(await shown(pathToFileURL(path).href)).toEqual({ width: 128, height: 43, red: false });
-    expect(await shown(pathToFileURL(path))).toEqual({ width: 128, height: 43, red: false });
+    expect(await shown(pathToFileURL(path).href)).toEqual({ width: 224, height: 75, red: false });
+    expect(await shown(pathToFileURL(path))).toEqual({ width: 224, height: 75, red: false });
   });
 });
