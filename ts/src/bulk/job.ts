@@ -5,6 +5,7 @@ import type { Batcher, Vlmo } from '../inference/vlmo.ts';
 import { check, type ErrorCode, expectation, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { makeFolder } from '../runtime/files.ts';
 import { lockRun } from '../train/run-lock.ts';
+import { inOrderAhead } from './ahead.ts';
 import type { BulkInputs, BulkItem } from './inputs.ts';
 import { type Format, PartWriter, type Row } from './parts.ts';
 import { type Shard, shardFolder, unitsOf } from './shards.ts';
@@ -22,7 +23,7 @@ export const itemErrors: readonly ErrorCode[] = [
 ];
 
 /** Inputs under way at a time, and bytes of them in memory: enough to prepare the next run while one goes on. */
-const itemsAhead = 256;
+export const itemsAhead = 256;
 const bytesAhead = 2 ** 28;
 /** So many inputs that fail one behind the other end the job: a folder that is gone is no broken picture. */
 const mostFailuresInARow = 256;
@@ -189,7 +190,7 @@ class Job {
       errors = 0;
       this.#report(state, 0, 0, begin, next, end, true);
     };
-    for await (const { item, row } of this.#embedded(state.next, end)) {
+    for await (const { item, result: row } of this.#embedded(state.next, end)) {
       rows.push(row);
       this.#rows++;
       if (row.error !== undefined) errors++;
@@ -204,33 +205,14 @@ class Job {
   }
 
   /** Rows in the order of the inputs, some of them computed ahead. */
-  async *#embedded(from: ShardState['next'], end: number): AsyncGenerator<{ item: BulkItem; row: Row }> {
-    const items = this.#inputs.items(from, end)[Symbol.asyncIterator]();
-    const ahead: { readonly item: BulkItem; readonly row: Promise<Row> }[] = [];
-    let bytes = 0;
-    let hasMore = true;
-    try {
-      for (;;) {
-        while (hasMore && ahead.length < itemsAhead && (ahead.length === 0 || bytes < bytesAhead)) {
-          requireNotAborted(this.#signal, 'embed');
-          const next = await items.next();
-          if (next.done) {
-            hasMore = false;
-            break;
-          }
-          const row = this.#row(next.value);
-          row.catch(() => {}); // told when its turn comes
-          ahead.push({ item: next.value, row });
-          bytes += next.value.bytes;
-        }
-        const first = ahead.shift();
-        if (!first) return;
-        bytes -= first.item.bytes;
-        yield { item: first.item, row: await first.row };
-      }
-    } finally {
-      await items.return?.(undefined);
-    }
+  #embedded(from: ShardState['next'], end: number): AsyncGenerator<{ readonly item: BulkItem; readonly result: Row }> {
+    const limits = { items: itemsAhead, bytes: bytesAhead, bytesOf: ({ bytes }: BulkItem) => bytes };
+    return inOrderAhead(
+      this.#inputs.items(from, end),
+      (item) => this.#row(item),
+      limits,
+      () => requireNotAborted(this.#signal, 'embed'),
+    );
   }
 
   async #row(item: BulkItem): Promise<Row> {

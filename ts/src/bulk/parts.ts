@@ -1,4 +1,4 @@
-/** The files of a part: one in Parquet, or an array in NumPy's format with the names of its rows beside it. */
+/** The files of a part: one in Parquet, JSON or CSV, or an array in NumPy's format with the names of its rows beside it. */
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -6,8 +6,9 @@ import { MomeError } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 import { packageRoot } from '../runtime/package-files.ts';
 import type { ParquetPart, WriterReply } from './parquet-writer.ts';
+import { rowsAsText, type TextFormat, textFormats } from './row-files.ts';
 
-export const formats = ['parquet', 'npy'] as const;
+export const formats = ['parquet', 'npy', ...textFormats] as const;
 export type Format = (typeof formats)[number];
 
 /** One input and what became of it. */
@@ -52,8 +53,15 @@ export class PartWriter {
    * @throws MomeError `MOME_IO`
    */
   async write(part: number, rows: readonly Row[], about: PartDescription, fileIn: (name: string) => string) {
-    if (this.#format === 'parquet') await this.#parquet(fileIn(partFile(part, 'parquet')), rows, about);
-    else await writeArrays(partName(part), rows, about.width, fileIn);
+    const path = () => fileIn(partFile(part, this.#format));
+    switch (this.#format) {
+      case 'parquet':
+        return this.parquet(path(), rows, about);
+      case 'npy':
+        return writeArrays(partName(part), rows, about.width, fileIn);
+      default:
+        return writeText(path(), this.#format, rows, about);
+    }
   }
 
   async close(): Promise<void> {
@@ -61,7 +69,8 @@ export class PartWriter {
     this.#worker = undefined;
   }
 
-  async #parquet(path: string, rows: readonly Row[], { kind, width, metadata, createdBy }: PartDescription) {
+  /** Writes one file in Parquet. @throws MomeError `MOME_IO` */
+  async parquet(path: string, rows: readonly Row[], { kind, width, metadata, createdBy }: PartDescription) {
     const embeddings = new Float32Array(rows.length * width);
     for (const [i, { embedding }] of rows.entries()) if (embedding) embeddings.set(embedding, i * width);
     const part: ParquetPart = {
@@ -95,7 +104,7 @@ export class PartWriter {
  * `part-000000.npy` ([rows, width], float32) and `part-000000.names.jsonl`, whose line i names row i. Inputs without an embedding are in
  * `part-000000.errors.jsonl` instead, which is there where there are some.
  */
-async function writeArrays(base: string, rows: readonly Row[], width: number, fileIn: (name: string) => string) {
+export async function writeArrays(base: string, rows: readonly Row[], width: number, fileIn: (name: string) => string) {
   const pace = new Pace();
   const good = rows.filter(({ embedding }) => embedding !== undefined);
   await withFile(fileIn(`${base}.npy`), async (file) => {
@@ -118,6 +127,20 @@ async function writeArrays(base: string, rows: readonly Row[], width: number, fi
       `${base}.errors.jsonl`,
       rows.filter(({ embedding }) => embedding === undefined),
     );
+}
+
+/** Rows as text, with the columns that Parquet has. */
+async function writeText(path: string, format: TextFormat, rows: readonly Row[], { kind, width }: PartDescription) {
+  const hasTexts = kind === 'texts';
+  const columns = ['source', 'name', ...(hasTexts ? ['text'] : [])];
+  const named = rows.map(({ source, name, text, embedding, error }) => ({
+    names: [source, name, ...(hasTexts ? [text] : [])],
+    embedding,
+    error,
+  }));
+  await withFile(path, async (file) => {
+    for await (const piece of rowsAsText(format, columns, named, width)) await file.write(piece);
+  });
 }
 
 async function withFile(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {

@@ -10,7 +10,7 @@ import { check, MomeError } from '../runtime/errors.ts';
 import { exists, writeTogether } from '../runtime/files.ts';
 import { readJsonFile } from '../runtime/json.ts';
 import { differencesOf } from '../train/run-identity.ts';
-import { partFile } from './parts.ts';
+import { formats, partFile } from './parts.ts';
 
 /** Its name begins with an underscore: readers of folders of Parquet files leave such files out. */
 const stateName = '_job.json';
@@ -27,7 +27,7 @@ const schema = z.object({
     kind: z.enum(['pictures', 'texts']),
     units: count,
     shard: z.string(),
-    format: z.enum(['parquet', 'npy']),
+    format: z.enum(formats),
     partSize: count,
     id: z.string(),
   }),

@@ -18,7 +18,7 @@ export interface EmbedJobFlags extends ModelFlags {
 }
 
 /** Flags of a job that mean nothing without `--input`. */
-const jobFlags = ['output', 'shard', 'format', 'partSize', 'maxErrors', 'column', 'id'] as const;
+const jobFlags = ['shard', 'partSize', 'maxErrors', 'column', 'id'] as const;
 /** Milliseconds between two changes of the progress bar. */
 const barMilliseconds = 100;
 const defaultPartSize = 4096;
@@ -29,9 +29,14 @@ export function addEmbedJobOptions(command: Command): Command {
       '--input <path...>',
       'embed all of it into files: folders of pictures, tar files of WebDataset, Parquet files, or text files (.txt, .jsonl); {000..999}, * and ? are patterns',
     )
-    .option('-o, --output <folder>', 'where the files of --input are written')
+    .option('-o, --output <path>', 'folder for the files of --input; otherwise a file, in place of standard output')
     .option('--shard <i/n>', 'do the i-th of n shards of --input, counted from 0; default: 0/1')
-    .addOption(new Option('--format <name>', 'files of --input; default: parquet').choices(formats))
+    .addOption(
+      new Option(
+        '--format <name>',
+        'default: parquet with --input, otherwise the ending of --output or plain numbers',
+      ).choices(formats),
+    )
     .option('--part-size <n>', `inputs of a file; default: ${defaultPartSize}`, countNumber)
     .option('--max-errors <n>', 'inputs that may fail before the job ends; default: any number', wholeNumber)
     .option('--column <name>', 'column of Parquet files that holds pictures or texts')
@@ -39,14 +44,16 @@ export function addEmbedJobOptions(command: Command): Command {
 }
 
 /** Whether the command asks for a job. @throws MomeError `MOME_INVALID_ARGUMENT` for flags that do not go together */
-export function isEmbedJob(flags: EmbedJobFlags & { readonly text?: unknown; readonly image?: unknown }): boolean {
+export function isEmbedJob(
+  flags: EmbedJobFlags & { readonly text?: unknown; readonly image?: unknown; readonly imagesFrom?: unknown },
+): boolean {
   const stray = jobFlags.find((flag) => flags[flag] !== undefined);
   const hasInput = flags.input !== undefined;
   check(hasInput || stray === undefined, 'MOME_INVALID_ARGUMENT', `embed: expected --input with ${nameOf(stray)}`);
   check(
-    !hasInput || (flags.text === undefined && flags.image === undefined),
+    !hasInput || (flags.text ?? flags.image ?? flags.imagesFrom) === undefined,
     'MOME_INVALID_ARGUMENT',
-    'embed: expected --input, or --text and --image, got both',
+    'embed: expected --input, or --text, --image and --images-from, got both',
   );
   check(
     !hasInput || flags.output !== undefined,
@@ -56,12 +63,15 @@ export function isEmbedJob(flags: EmbedJobFlags & { readonly text?: unknown; rea
   return hasInput;
 }
 
+/** Version of the library, which files name. */
+export const packageVersion = (): string =>
+  (JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string }).version;
+
 const nameOf = (flag = ''): string => `--${flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 export async function embedJob(flags: EmbedJobFlags): Promise<void> {
   const { output = '', column, id } = flags;
   const shard = parseShard(flags.shard ?? '0/1');
-  const version = packageVersion();
   const stop = stopOnSignal();
   await withModel(flags, async (model) => {
     const inputs = await openInputs(flags.input ?? [], {
@@ -81,7 +91,7 @@ export async function embedJob(flags: EmbedJobFlags): Promise<void> {
         format: flags.format ?? 'parquet',
         partSize: flags.partSize ?? defaultPartSize,
         maxErrors: flags.maxErrors ?? Number.POSITIVE_INFINITY,
-        version,
+        version: packageVersion(),
         id: id ?? '',
         stop,
         onProgress: progress.update,

@@ -5,6 +5,7 @@ import { packageVersion } from '../runtime/package-files.ts';
 import { addBench } from './bench.ts';
 import { addCheckpointCommands } from './checkpoint-commands.ts';
 import { addDoctor } from './doctor.ts';
+import { addEmbed } from './embed.ts';
 import { addEvalCommands } from './eval-commands.ts';
 import { addExport } from './export.ts';
 import { takeLeadingFlags } from './leading-flags.ts';
@@ -24,11 +25,12 @@ const program = new Command('mome')
   .version(packageVersion())
   .addHelpText(
     'after',
-    '\nExit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. With --json errors are JSON too. MOME_TARGET forces a kernel set.',
+    '\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 done but for pictures that could not be read, 130 interrupted. With --json errors are JSON too. MOME_TARGET forces a kernel set.',
   )
   .exitOverride()
   .configureOutput({ outputError: () => {}, ...(json && { writeErr: () => {} }) });
 addSearch(program);
+addEmbed(program);
 addModelCommands(program);
 addCheckpointCommands(program);
 addModels(program);

@@ -5,7 +5,7 @@ import { printable, printableJson, printableLines } from '../runtime/printable.t
 import { besideProgress, styled } from './terminal.ts';
 
 /** Exit codes: scripts may rely on them. */
-export const exitCodes = { ok: 0, failure: 1, usage: 2, interrupted: 130 } as const;
+export const exitCodes = { ok: 0, failure: 1, usage: 2, partial: 3, interrupted: 130 } as const;
 
 export function print(text: string): void {
   printSafe(printableLines(text));

@@ -1,6 +1,7 @@
 /** `-` in place of a picture or of texts: standard input. */
 import type { ImageInput } from '../inference/vlmo.ts';
 import { check, MomeError } from '../runtime/errors.ts';
+import { InputFile } from '../runtime/input-file.ts';
 
 /** The name that stands for standard input. */
 export const standardInput = '-';
@@ -54,6 +55,29 @@ export async function textArguments(list: readonly string[]): Promise<string[]> 
   return texts;
 }
 
+/**
+ * The entries of a list that an argument names: a file, or `-` for standard input, with one entry a line, or with zero bytes between entries
+ * as `find -print0` writes them.
+ */
+export async function listArgument(argument: string): Promise<string[]> {
+  const bytes = argument === standardInput ? await readStandardInput('a list of paths') : await readListFile(argument);
+  const text = decoded(bytes, argument === standardInput ? 'standard input' : argument);
+  const entries = text.includes('\0') ? text.split('\0') : text.split(/\r?\n/);
+  const named = entries.filter((entry) => entry !== '');
+  check(named.length > 0, 'MOME_INVALID_ARGUMENT', `${argument}: expected a list of paths, got an empty one`);
+  return named;
+}
+
+async function readListFile(path: string): Promise<Buffer> {
+  const file = await InputFile.open(path, 'a list of paths');
+  try {
+    check(file.size <= maxBytes, 'MOME_TOO_LARGE', `${path}: expected at most ${maxBytes} bytes`);
+    return Buffer.from(await file.read(0, file.size));
+  } finally {
+    file.close();
+  }
+}
+
 /** Several arguments as the one text that they are without quotes in a shell; nothing for none. */
 export const wordsArgument = (words: readonly string[]): string | undefined =>
   words.length === 0 ? undefined : words.join(' ');
@@ -65,14 +89,16 @@ export async function textArgument(argument: string): Promise<string> {
 }
 
 async function readLines(): Promise<string[]> {
-  const bytes = await readStandardInput('lines of text');
-  let text: string;
-  try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch (error) {
-    throw new MomeError('MOME_INVALID_ARGUMENT', 'standard input: expected text in UTF-8', { cause: error });
-  }
-  const lines = text.split(/\r?\n/);
+  const lines = decoded(await readStandardInput('lines of text'), 'standard input').split(/\r?\n/);
   if (lines.at(-1) === '') lines.pop();
   return lines;
+}
+
+/** @param name of what holds the bytes */
+function decoded(bytes: Buffer, name: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw new MomeError('MOME_INVALID_ARGUMENT', `${name}: expected text in UTF-8`, { cause: error });
+  }
 }

@@ -172,7 +172,7 @@ describe('mome', () => {
     await writeFile(broken, 'nothing');
     // So many that several runs succeed, and the bar is there, before the last fails.
     const images = Array.from({ length: 800 }, () => join(pictures, '0.png'));
-    expect(await onTerminal(['embed', '-m', model, '-i', ...images, broken])).toMatchObject({ code: 1, shown: true });
+    expect(await onTerminal(['embed', '-m', model, '-i', ...images, broken])).toMatchObject({ code: 3, shown: true });
   });
 
   it('ends on a terminal too when it is interrupted while the progress bar is shown', async () => {

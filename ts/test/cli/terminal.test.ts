@@ -5,9 +5,9 @@ import { note } from '../../src/cli/output.ts';
 import { table } from '../../src/cli/table.ts';
 import { progressBar, styled } from '../../src/cli/terminal.ts';
 
-const escape = '\u001b';
+const escapeCode = '\u001b';
 /** What moves the cursor or clears, ends of lines, and characters. */
-const tokens = new RegExp(`${escape}\\[\\??(\\d*)([A-Za-z])|\\r|\\n|[^\\r\\n${escape}]`, 'g');
+const tokens = new RegExp(`${escapeCode}\\[\\??(\\d*)([A-Za-z])|\\r|\\n|[^\\r\\n${escapeCode}]`, 'g');
 
 /** What a terminal shows of these bytes: as much of one as the command uses. */
 function screenOf(bytes: string): string[] {

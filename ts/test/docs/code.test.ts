@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { addBench } from '../../src/cli/bench.ts';
 import { addCheckpointCommands } from '../../src/cli/checkpoint-commands.ts';
 import { addDoctor } from '../../src/cli/doctor.ts';
+import { addEmbed } from '../../src/cli/embed.ts';
 import { addEvalCommands } from '../../src/cli/eval-commands.ts';
 import { addExport } from '../../src/cli/export.ts';
 import { addModelCommands } from '../../src/cli/model-commands.ts';
@@ -19,6 +20,7 @@ import { type Listed, listed } from './listed-blocks.ts';
 
 const commands = [
   addSearch,
+  addEmbed,
   addModelCommands,
   addModels,
   addCheckpointCommands,
