@@ -1,7 +1,8 @@
 /** `mome inspect`, `convert` and `verify`: explain a file, convert it, and check its numbers. */
 import type { Command } from 'commander';
-import { presets } from '../architecture/config.ts';
+import { presets, type VlmoConfig } from '../architecture/config.ts';
 import { type CheckpointReport, convertCheckpoint, inspectCheckpoint } from '../checkpoint/index.ts';
+import { type Ability, abilities, abilitiesOf, missingOfEncoder } from '../inference/abilities.ts';
 import { type DType, dtypes } from '../runtime/addon.ts';
 import type { DeviceName } from '../runtime/device.ts';
 import { check } from '../runtime/errors.ts';
@@ -51,9 +52,33 @@ export function addCheckpointCommands(program: Command): void {
     .action(verify);
 }
 
+/** Commands and calls by what a model needs for them. */
+const callsOf: Readonly<Record<Ability, string>> = {
+  embed: 'search and embed',
+  match: 'match and re-ranking',
+  answer: 'answer',
+  reason: 'reason',
+  fillMask: 'fill-mask',
+};
+
+/** What the parameters of a file serve: heads that are not there are no fault, and leave calls out. */
+function servedBy(config: VlmoConfig, missing: readonly string[]) {
+  const needed = missingOfEncoder(config, missing);
+  const own = needed.length === 0 ? abilitiesOf(config, missing) : new Set<Ability>();
+  return {
+    needed,
+    serves: abilities.filter((ability) => own.has(ability)),
+    lacks: abilities.filter((ability) => !own.has(ability)),
+  };
+}
+
+const callNames = (list: readonly Ability[]): string =>
+  list.length === 0 ? 'nothing' : list.map((ability) => callsOf[ability]).join(', ');
+
 async function inspect(path: string, flags: { readonly json?: boolean; readonly tensors?: boolean }): Promise<void> {
   const report = await inspectCheckpoint(path);
-  if (flags.json) return printJson(report);
+  const serves = report.config && report.kind === 'vlmo' ? servedBy(report.config, report.missing).serves : [];
+  if (flags.json) return printJson({ ...report, serves });
   print(describe(report));
   if (flags.tensors)
     printTable(
@@ -88,11 +113,13 @@ function describe(report: CheckpointReport): string {
     rows.push(['texts', `${config.maxTextLength} tokens of ${config.vocabularySize} word pieces`]);
   }
   if (report.problem) rows.push(['problem', report.problem]);
-  rows.push(
-    ['missing', some(report.missing)],
-    ['unexpected', some(report.unexpected)],
-    ['beside them', some(report.otherKeys)],
-  );
+  if (config && report.kind === 'vlmo') {
+    const { needed, serves, lacks } = servedBy(config, report.missing);
+    rows.push(['serves', callNames(serves)]);
+    if (lacks.length > 0 && needed.length === 0) rows.push(['without', `heads for ${callNames(lacks)}`]);
+    rows.push(['missing', some(needed)]);
+  } else rows.push(['missing', some(report.missing)]);
+  rows.push(['unexpected', some(report.unexpected)], ['beside them', some(report.otherKeys)]);
   for (const note of report.notes) rows.push(['note', note]);
   return rows.map(([name, value]) => `${name.padEnd(12)}${printable(value)}`).join('\n');
 }
@@ -118,10 +145,12 @@ async function convert(checkpoint: string, folder: string, flags: ConvertFlags):
     ...(flags.imageSize !== undefined && { imageSize: flags.imageSize }),
     ...(flags.maxTextLength !== undefined && { maxTextLength: flags.maxTextLength }),
   });
-  if (flags.json) return printJson({ folder, ...result });
+  if (flags.json) return printJson({ folder, ...result, serves: servedBy(result.config, result.missing).serves });
   print(`wrote ${result.parameters} parameters to ${folder}`);
   for (const note of result.notes) print(`note: ${note}`);
-  if (result.missing.length > 0) print(`missing ${result.missing.length}: ${result.missing.join(', ')}`);
+  const { needed, serves, lacks } = servedBy(result.config, result.missing);
+  if (needed.length > 0) print(`missing ${needed.length}: ${needed.join(', ')}`);
+  else print(`serves ${callNames(serves)}${lacks.length > 0 ? `; has no heads for ${callNames(lacks)}` : ''}`);
   if (result.unexpected.length > 0) print(`left out ${result.unexpected.length}: ${result.unexpected.join(', ')}`);
 }
 

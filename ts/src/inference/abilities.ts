@@ -23,3 +23,12 @@ export function abilitiesOf(config: VlmoConfig, missing: readonly string[]): Rea
     ),
   );
 }
+
+/** Parameters without which nothing works; heads may be missing. */
+const core = /^(?:text_embeddings|token_type_embeddings|transformer(?!\.mask_token$)|relative_position_bias_table)/;
+
+/** Those of the missing parameters that every call needs. */
+export const missingOfEncoder = (config: VlmoConfig, missing: readonly string[]): string[] =>
+  missing.filter(
+    (name) => core.test(name) && !(name.includes('position_embeddings') && config.positions === 'relative'),
+  );

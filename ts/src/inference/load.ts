@@ -29,7 +29,7 @@ import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { type Log, type Logger, logTo } from '../runtime/logger.ts';
 import { packageRoot } from '../runtime/package-files.ts';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer.ts';
-import { type Ability, abilitiesOf } from './abilities.ts';
+import { type Ability, abilitiesOf, missingOfEncoder } from './abilities.ts';
 
 export interface LoadOptions {
   /** Where to run; `auto`, the default, takes the first CUDA device that models run on, else this processor. */
@@ -87,9 +87,6 @@ const preprocessingVersion = 1;
 
 /** The model that ships with the library. */
 const defaultModel = 'emoji-tiny';
-
-/** Parameters without which nothing works; heads may be missing. */
-const core = /^(?:text_embeddings|token_type_embeddings|transformer(?!\.mask_token$)|relative_position_bias_table)/;
 
 /** A model's files and sizes, before any weight is read. */
 export interface OpenModel {
@@ -258,9 +255,7 @@ export async function fillWeights(
 
 /** Throws unless all that is missing are heads. @throws MomeError `MOME_INVALID_FILE` */
 export function requireEncoder(missing: readonly string[], config: VlmoConfig, path: string): void {
-  const needed = missing.filter(
-    (name) => core.test(name) && !(name.includes('position_embeddings') && config.positions === 'relative'),
-  );
+  const needed = missingOfEncoder(config, missing);
   check(
     needed.length === 0,
     'MOME_INVALID_FILE',

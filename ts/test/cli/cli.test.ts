@@ -123,9 +123,13 @@ describe('mome', () => {
   it('inspects, converts and verifies', async () => {
     const checkpoint = join(golden('tiny_absolute'), 'weights.pt');
     expect(json('inspect', checkpoint)).toMatchObject({ format: 'pytorch', kind: 'vlmo', missing: [] });
+    const shipped = mome('inspect', join(process.cwd(), 'models/emoji-tiny')).stdout;
+    expect(shipped).toMatch(/^serves {6}search and embed, match and re-ranking/m);
+    expect(shipped).toMatch(/^missing {5}none$/m);
     expect(mome('inspect', checkpoint, '--tensors').stdout).toContain('transformer.blocks.0.attn.qkv.weight');
     const target = join(await temporaryFolder(), 'converted');
-    expect(json('convert', checkpoint, target, '--dtype', 'bfloat16').missing).toEqual([]);
+    const converted = json('convert', checkpoint, target, '--dtype', 'bfloat16');
+    expect([converted.missing, converted.serves]).toEqual([[], ['embed', 'match', 'answer', 'reason', 'fillMask']]);
     const report = json('verify', golden('resize_relative'), '--target', 'ref');
     expect(report).toMatchObject({
       passed: true,

@@ -1,36 +1,13 @@
 /** The code of the documentation runs, or is on a list that says why not. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
-import { addBench } from '../../src/cli/bench.ts';
-import { addCheckpointCommands } from '../../src/cli/checkpoint-commands.ts';
-import { addDoctor } from '../../src/cli/doctor.ts';
-import { addEmbed } from '../../src/cli/embed.ts';
-import { addEvalCommands } from '../../src/cli/eval-commands.ts';
-import { addExport } from '../../src/cli/export.ts';
-import { addModelCommands } from '../../src/cli/model-commands.ts';
-import { addModels } from '../../src/cli/models.ts';
-import { addSearch } from '../../src/cli/search.ts';
-import { addServe } from '../../src/cli/serve.ts';
-import { addTrainCommands } from '../../src/cli/train-commands.ts';
+import { createProgram } from '../../src/cli/program.ts';
 import { temporaryFolder } from '../helpers.ts';
 import { type Block, blocksOf, blocksOfPage, pages, root, runBlocks, unknownOptions } from './blocks.ts';
 import { type Listed, listed } from './listed-blocks.ts';
 
-const commands = [
-  addSearch,
-  addEmbed,
-  addModelCommands,
-  addModels,
-  addCheckpointCommands,
-  addExport,
-  addTrainCommands,
-  addEvalCommands,
-  addServe,
-  addBench,
-  addDoctor,
-];
 const languages = new Set(['sh', 'js', 'ts', 'python', 'sql', 'json']);
 /** Pages whose blocks run, and whether the pictures lie there before the first of them. */
 const running: Readonly<Record<string, boolean>> = {
@@ -92,8 +69,7 @@ describe('code in the documentation', { timeout: 120_000 }, () => {
   });
 
   it('asks mome for options that it has, where it does not run', async () => {
-    const program = new Command('mome');
-    for (const add of commands) add(program);
+    const program = createProgram();
     const asked = new Set<string>();
     const helpOf = (words: string): string => {
       asked.add(words);
