@@ -91,12 +91,15 @@ export const examples: Readonly<Record<string, readonly Example[]>> = {
     ['mome eval calibration --no-write', 'only prints them'],
   ],
   'eval queries': [
-    ['mome eval queries --data queries.jsonl --images photos', 'searches with several right results'],
-    ['mome eval queries --data queries.jsonl --images photos -k 32', 'with re-ranking'],
+    ['mome eval queries --data queries.json --images photos', 'searches with several right results'],
+    ['mome eval queries --data queries.json --images photos -k 32', 'with re-ranking'],
   ],
   'eval vqa': [
-    ['mome eval vqa --data questions.json --images val2014 --annotations annotations.json', 'accuracy'],
-    ['mome eval vqa --data questions.json --images test2015 --submission answers.json', 'for the evaluation server'],
+    ['mome eval vqa --questions questions.json --images val2014 --annotations annotations.json', 'accuracy'],
+    [
+      'mome eval vqa --questions questions.json --images test2015 --submission answers.json',
+      'for the evaluation server',
+    ],
   ],
   'eval nlvr2': [
     ['mome eval nlvr2 --data test1.json --images test1', 'accuracy on pairs of pictures'],

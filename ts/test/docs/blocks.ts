@@ -91,7 +91,7 @@ export function unknownOptions(code: string, helpOf: (command: string) => string
     );
   for (const [, command, rest] of commands) {
     const help = helpOf(command!);
-    for (const [, option] of rest!.replace(/"[^"]*"|'[^']*'/g, '').matchAll(/\s(--?[a-z][a-z-]*)/g))
+    for (const [, option] of rest!.replace(/"[^"]*"|'[^']*'/g, '').matchAll(/\s(--?[a-z][a-z0-9-]*)/g))
       if (!new RegExp(`(^|[\\s,])${option}(?![\\w-])`, 'm').test(help)) unknown.push(`mome ${command}: ${option}`);
   }
   return unknown;
