@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander';
 import { type BulkProgress, type Format, formats, openInputs, parseShard, runBulkJob } from '../bulk/index.ts';
 import { check } from '../runtime/errors.ts';
+import { packageVersion } from '../runtime/package-files.ts';
 import { countNumber, type ModelFlags, wholeNumber, withModel } from './context.ts';
 import { exitCodes, note, print, printJson } from './output.ts';
 import { progressBar } from './terminal.ts';
@@ -62,10 +63,6 @@ export function isEmbedJob(
   );
   return hasInput;
 }
-
-/** Version of the library, which files name. */
-export const packageVersion = (): string =>
-  (JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string }).version;
 
 const nameOf = (flag = ''): string => `--${flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 

@@ -1,11 +1,11 @@
 /** The `mome` command with all its commands, which no process has begun to parse. */
 import { Command } from 'commander';
+import { packageVersion } from '../runtime/package-files.ts';
 import { addBench } from './bench.ts';
 import { addCheckpointCommands } from './checkpoint-commands.ts';
 import { addCompletion } from './completion.ts';
 import { addDoctor } from './doctor.ts';
 import { addEmbed } from './embed.ts';
-import { packageVersion } from './embed-job.ts';
 import { addEvalCommands } from './eval-commands.ts';
 import { addExamples } from './examples.ts';
 import { addExport } from './export.ts';
