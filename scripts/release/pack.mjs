@@ -117,6 +117,15 @@ function checkTypes(tarball) {
   run(process.execPath, [bin('@arethetypeswrong/cli', 'dist/index.js'), tarball, '--no-emoji']);
 }
 
+/** What the package brings along, as CycloneDX. npm calls a project by the name of its folder. */
+function billOfMaterials() {
+  const folder = join(out, 'bill', manifest.name);
+  mkdirSync(folder, { recursive: true });
+  for (const file of ['package.json', 'package-lock.json']) cpSync(join(root, file), join(folder, file));
+  const flags = ['--sbom-format', 'cyclonedx', '--sbom-type', 'library', '--omit', 'dev', '--package-lock-only'];
+  return run('npm', ['sbom', ...flags], folder);
+}
+
 function writeSums() {
   const files = readdirSync(tarballs).filter((name) => name !== 'SHA256SUMS');
   const lines = files.sort().map((name) => {
@@ -165,17 +174,7 @@ async function main() {
   const files = folders.map(pack);
   say('checking what package managers and TypeScript see');
   checkTypes(files.at(-1));
-  const bill = run('npm', [
-    'sbom',
-    '--sbom-format',
-    'cyclonedx',
-    '--sbom-type',
-    'library',
-    '--omit',
-    'dev',
-    '--package-lock-only',
-  ]);
-  writeFileSync(join(tarballs, 'sbom.cdx.json'), bill);
+  writeFileSync(join(tarballs, 'sbom.cdx.json'), billOfMaterials());
   writeSums();
   for (const { package: name, state } of platforms) if (state !== 'built') say(`${name}: ${state}`);
   if (process.argv.includes('--install')) install(files);
