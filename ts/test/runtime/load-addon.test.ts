@@ -19,7 +19,7 @@ beforeAll(() => {
   mkdirSync(join(folder, 'node_modules'));
   for (const name of ['lru-cache', 'node-gyp-build'])
     symlinkSync(join(root, 'node_modules', name), join(folder, 'node_modules', name));
-});
+}, 120_000);
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

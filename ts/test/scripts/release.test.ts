@@ -49,7 +49,7 @@ describe('the main package', () => {
       .filter((entry) => entry.isFile())
       .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1));
     manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
-  });
+  }, 120_000);
 
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
