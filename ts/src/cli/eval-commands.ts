@@ -5,7 +5,7 @@ import { writeCalibration } from '../checkpoint/index.ts';
 import { check } from '../runtime/errors.ts';
 import { replaceFile } from '../runtime/files.ts';
 import { emojiStyles } from '../train/data/emoji.ts';
-import { openPairs } from '../train/data/pair-files.ts';
+import { openPairs } from '../train/data/open-pairs.ts';
 import {
   type EvaluateOptions,
   evaluateRetrieval,
@@ -30,7 +30,10 @@ export function addEvalCommands(program: Command): void {
       .description(
         'recall by the dual encoder and after re-ranking: on pictures with captions, or on held-out emoji drawings',
       )
-      .option('--data <path>', 'pictures with captions: .jsonl, .csv, folder, or .json of Karpathy splits')
+      .option(
+        '--data <path>',
+        'pictures with captions: .jsonl, .csv, .arrow, .parquet, .tar, folder, or .json of Karpathy splits',
+      )
       .option('--images <folder>', 'where the pictures of a .json file lie; its own folder unless named')
       .option('--split <names>', 'parts of a .json file, separated by commas', 'test')
       .option('--captions <n>', 'captions of each picture that count, the first ones; all unless named', countNumber)
@@ -91,17 +94,22 @@ async function onPairs(flags: RetrievalFlags, data: string): Promise<void> {
   try {
     const report = await withModel(flags, async (model) => {
       const options = { size: model.config.imageSize, splits, ...(images !== undefined && { images }) };
-      return evaluatePairs({
-        model,
-        dataset: await openPairs(data, options),
-        k,
-        rule,
-        ...(captions !== undefined && { captions }),
-        ...(fold !== undefined && { fold }),
-        signal: interruption(),
-        onProgress: progress.update,
-        ...(flags.queries !== undefined && { onQuery: (query: QueryResult) => void queries.push(query) }),
-      });
+      const dataset = await openPairs(data, options);
+      try {
+        return await evaluatePairs({
+          model,
+          dataset,
+          k,
+          rule,
+          ...(captions !== undefined && { captions }),
+          ...(fold !== undefined && { fold }),
+          signal: interruption(),
+          onProgress: progress.update,
+          ...(flags.queries !== undefined && { onQuery: (query: QueryResult) => void queries.push(query) }),
+        });
+      } finally {
+        dataset.close?.();
+      }
     });
     progress.stop();
     if (flags.json) printJson(report);

@@ -30,7 +30,7 @@ export {
 } from './data/emoji.ts';
 export { BatchLoader, type LoadedBatch, type LoaderOptions, type LoaderStatistics } from './data/loader.ts';
 export { type DataKind, type DataSource, dataKinds, openDataset } from './data/open.ts';
-export { openPairs, type PairFileOptions } from './data/pair-files.ts';
+export { openPairs, type PairFileOptions } from './data/open-pairs.ts';
 export { batchesPerEpoch, everyCaption, type PairDataset, sampleBatches } from './data/pairs.ts';
 export {
   answerTargets,

@@ -4,7 +4,8 @@ import { Vlmo } from '../inference/vlmo.ts';
 import type { Objective } from '../model/objectives.ts';
 import { check } from '../runtime/errors.ts';
 import { exists } from '../runtime/files.ts';
-import { openPairs } from './data/pair-files.ts';
+import { openPairs } from './data/open-pairs.ts';
+import type { ColumnNames } from './data/row-items.ts';
 import { readNlvr2, readVqa } from './data/vqa.ts';
 import { evaluateRetrieval } from './evaluate.ts';
 import { evaluatePairs } from './evaluate-pairs.ts';
@@ -41,9 +42,14 @@ export async function evaluateModel(
         size: model.config.imageSize,
         ...(data.images !== undefined && { images: resolve(folder, data.images) }),
         ...(data.splits && { splits: data.splits }),
+        ...(data.columns && { columns: data.columns as ColumnNames }),
       });
-      const { dual } = await evaluatePairs({ model, dataset, k: 0, ...aborts });
-      return recallScores(dual.textToImage, dual.imageToText);
+      try {
+        const { dual } = await evaluatePairs({ model, dataset, k: 0, ...aborts });
+        return recallScores(dual.textToImage, dual.imageToText);
+      } finally {
+        dataset.close?.();
+      }
     }
     if ('questions' in data) {
       const questions = await readVqa(resolve(folder, only(data.questions, 'questions')), {

@@ -16,7 +16,7 @@ import {
 import { Vlmo } from '../../src/inference/vlmo.ts';
 import { type ErrorCode, MomeError } from '../../src/runtime/errors.ts';
 import { loadTokenizer } from '../../src/text/tokenizer.ts';
-import { openPairs } from '../../src/train/data/pair-files.ts';
+import { openPairs } from '../../src/train/data/open-pairs.ts';
 import { readRecipe } from '../../src/train/recipe.ts';
 import { readCaseConfig } from '../../src/verify/case-files.ts';
 import { verifyCase } from '../../src/verify/index.ts';

@@ -14,7 +14,7 @@ import {
 import { prepareImage } from '../../src/image/prepare.ts';
 import { readIndex, writeIndex } from '../../src/search/index-file.ts';
 import { loadTokenizer } from '../../src/text/tokenizer.ts';
-import { openPairs } from '../../src/train/data/pair-files.ts';
+import { openPairs } from '../../src/train/data/open-pairs.ts';
 import { readRecipe } from '../../src/train/recipe.ts';
 import { CaseTensors, readCaseConfig } from '../../src/verify/case-files.ts';
 import { torchArchive } from '../checkpoint/torch-archive.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { Vlmo } from '../../src/inference/vlmo.ts';
-import { openPairs } from '../../src/train/data/pair-files.ts';
+import { openPairs } from '../../src/train/data/open-pairs.ts';
 import type { PairDataset } from '../../src/train/data/pairs.ts';
 import { evaluatePairs, type PairsEvaluation, type QueryResult } from '../../src/train/evaluate-pairs.ts';
 import { expectCode, temporaryFolder } from '../helpers.ts';

@@ -2,7 +2,7 @@ import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openSafetensors } from '../../src/checkpoint/index.ts';
-import { openPairs } from '../../src/train/data/pair-files.ts';
+import { openPairs } from '../../src/train/data/open-pairs.ts';
 import { everyCaption } from '../../src/train/data/pairs.ts';
 import { originalSettings, parseRecipe } from '../../src/train/recipe.ts';
 import { runTraining } from '../../src/train/run.ts';

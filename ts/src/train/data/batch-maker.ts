@@ -2,7 +2,6 @@
 import pLimit from 'p-limit';
 import type { VlmoConfig } from '../../architecture/config.ts';
 import type { PictureRules } from '../../image/frames.ts';
-import { prepareTraining } from '../../image/prepare.ts';
 import type { PictureTransform } from '../../image/transform.ts';
 import { check, type ErrorCode, MomeError } from '../../runtime/errors.ts';
 import { Pace } from '../../runtime/pace.ts';
@@ -13,8 +12,8 @@ import { type Augmenter, type AugmentOptions, augmentOff, createAugmenter } from
 import { drawTransform, type NamedAugmentation } from './augment-original.ts';
 import { type CaptionOptions, captionDefaults, sampleCaption } from './captions.ts';
 import type { Dataset, Item, Picture } from './dataset.ts';
-import { flattenOnWhite } from './emoji.ts';
 import type { Batch } from './pairs.ts';
+import { pictureBytes } from './picture-bytes.ts';
 
 /**
  * How pictures are changed by chance: not at all, as in the original's tasks, as in its first stage on pictures alone, or by the drawing
@@ -241,13 +240,8 @@ export class BatchMaker {
     const { config, pictureRules: rules } = this.#options;
     const size = this.#augmenter?.sourceSize ?? config.imageSize;
     const options = { signal: this.#signal, call: this, ...(transform && { transform }), ...(rules && { rules }) };
-    if ('file' in picture) return prepareTraining(picture.file, size, options);
-    if ('encoded' in picture) return prepareTraining(picture.encoded, size, options);
-    if (this.#augmenter) return picture.pixels;
-    const { size: side, channels } = this.#dataset.pixels!;
-    const data = channels === 4 ? flattenOnWhite(picture.pixels) : picture.pixels;
-    if (side === size && !transform) return data;
-    return prepareTraining({ data, width: side, height: side, channels: 3 }, size, options);
+    if (this.#augmenter && 'pixels' in picture) return picture.pixels;
+    return pictureBytes(picture, this.#dataset.pixels, size, options);
   }
 }
 

@@ -1,26 +1,12 @@
 /** Readers for a user's own image-text pairs: JSONL, CSV, or a folder of pictures with caption files beside them. */
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import pLimit from 'p-limit';
 import { pictureKind } from '../../image/formats.ts';
-import { prepareImage } from '../../image/prepare.ts';
 import { check, MomeError } from '../../runtime/errors.ts';
 import { InputFile, readText, refuseLfsPointer } from '../../runtime/input-file.ts';
 import { type JsonLimits, parseJson } from '../../runtime/json.ts';
 import { readKarpathy } from './karpathy.ts';
 import { type CsvRow, parseCsv, splitLines } from './lines.ts';
-import type { PairDataset } from './pairs.ts';
-
-export interface PairFileOptions {
-  /** Side the pictures are resized to (the whole picture, bicubic, proportions not kept: as the model sees it). */
-  readonly size: number;
-  /** Looks for every picture before the first is read. On unless switched off. */
-  readonly checkFiles?: boolean;
-  /** Folder that a `.json` file names pictures in; its own folder unless named. */
-  readonly images?: string;
-  /** Parts of a `.json` file; unless named `train` and, where the file has it, COCO's `restval`. */
-  readonly splits?: readonly string[];
-}
 
 /** A picture with its captions. */
 export interface PairItem {
@@ -35,39 +21,11 @@ const maxCaptions = 1000;
 const maxCaptionBytes = 1 << 20;
 /** What a line of JSON may hold: a path and up to {@link maxCaptions} captions, with names that are not read. */
 const lineLimits: JsonLimits = { bytes: maxCaptionBytes, depth: 16, values: 2 ** 13 };
-const statsInFlight = 32;
 
-/**
- * Opens what `source` names: a `.jsonl` or `.ndjson` file, a `.csv` file, a `.json` file of Karpathy's splits, or a folder.
- *
- * - JSONL: one object a line, `{"image": "cat.jpg", "caption": "a cat"}` or `"captions": ["a cat", "a pet"]`; also
- *   `{"file_name": "cat.jpg", "text": "a cat"}`.
- * - CSV (RFC 4180): a header with `image` and `caption`; a picture may stand in several rows.
- * - JSON: `dataset_coco.json` and its like ({@link readKarpathy}), with `images` and `splits` among the options.
- * - Folder, read with its subfolders: `cat.jpg` with `cat.txt` beside it, one caption a line.
- *
- * Picture paths are relative to the file. Items that name the same picture are one group.
- *
- * @throws MomeError `MOME_NOT_FOUND` for a missing file, folder, picture or caption file; `MOME_INVALID_FILE`, with the line, for what is
- * malformed; `MOME_UNSUPPORTED` for another extension; `MOME_TOO_LARGE` beyond the limits.
- * @example
- * const pairs = await openPairs('captions.jsonl', { size: 224 });
- */
-export async function openPairs(source: string, options: PairFileOptions): Promise<PairDataset> {
-  check(
-    Number.isInteger(options.size) && options.size >= 1 && options.size <= 4096,
-    'MOME_INVALID_ARGUMENT',
-    `openPairs: expected a size in [1, 4096], got ${options.size}`,
-  );
-  const { items, isFolder } = await readPairs(source, options);
-  if (options.checkFiles ?? true) await checkPictures(items);
-  return pictureFiles(items, options.images ?? (isFolder ? source : path.dirname(source)), options);
-}
-
-/** The items of what `source` names, in order; the pictures are not looked for. @throws MomeError as {@link openPairs} */
+/** The items of what `source` names, in order; the pictures are not looked for. @throws MomeError as `openPairs` */
 export async function readPairs(
   source: string,
-  options: Pick<PairFileOptions, 'images' | 'splits'>,
+  options: { readonly images?: string; readonly splits?: readonly string[] },
 ): Promise<{ readonly items: readonly PairItem[]; readonly isFolder: boolean }> {
   const found = await stat(source).catch((error: unknown) => {
     throw new MomeError('MOME_NOT_FOUND', `openPairs: expected a file or folder, got ${source}, which is not there`, {
@@ -90,37 +48,6 @@ export async function readPairs(
   }
   check(items.length > 0, 'MOME_INVALID_FILE', `${source}: expected at least one picture with a caption, got none`);
   return { items, isFolder: found.isDirectory() };
-}
-
-/** @param folder what `source` names pictures relative to */
-function pictureFiles(items: readonly PairItem[], folder: string, options: PairFileOptions): PairDataset {
-  const { size } = options;
-  const groupByFile = new Map<string, number>();
-  for (const { file } of items) if (!groupByFile.has(file)) groupByFile.set(file, groupByFile.size);
-  const item = (index: number) => {
-    const found = items[index];
-    check(found, 'MOME_INVALID_ARGUMENT', `pairs: expected an index below ${items.length}, got ${index}`);
-    return found;
-  };
-  return {
-    length: items.length,
-    size,
-    channels: 3,
-    captions: (index) => item(index).captions,
-    group: (index) => groupByFile.get(item(index).file)!,
-    image: (index) => readPicture(item(index), size),
-    source: (index) => path.relative(path.resolve(folder), item(index).file),
-  };
-}
-
-/** The picture as inference would see it at this size; a failure names the item. */
-async function readPicture(item: PairItem, size: number): Promise<Uint8Array> {
-  try {
-    return await prepareImage(item.file, size);
-  } catch (error) {
-    if (!(error instanceof MomeError)) throw error;
-    throw new MomeError(error.code, `${item.origin}: ${error.message}`, { cause: error });
-  }
 }
 
 async function openLines(source: string): Promise<InputFile> {
@@ -243,16 +170,6 @@ function append(items: PairItem[], source: string, origin: string, image: unknow
   });
   check(items.length < maxItems, 'MOME_TOO_LARGE', `${origin}: expected at most ${maxItems} items, got more`);
   items.push({ file: path.resolve(path.dirname(source), image.trim()), captions: texts, origin });
-}
-
-async function checkPictures(items: readonly PairItem[]): Promise<void> {
-  const limit = pLimit(statsInFlight);
-  const seen = new Set<string>();
-  const unseen = items.filter(({ file }) => !seen.has(file) && seen.add(file));
-  await limit.map(unseen, async ({ file, origin }) => {
-    const found = await stat(file).catch(() => undefined);
-    check(found?.isFile(), 'MOME_NOT_FOUND', `${origin}: expected a picture, got ${file}, which is not a file`);
-  });
 }
 
 /** A value of a file for a message: lists and objects may be of any depth. */

@@ -17,6 +17,8 @@ export interface PairDataset {
   group(index: number): number;
   /** Names what a picture is read from, the same wherever the set lies. */
   source?(index: number): string;
+  /** Closes files, where the set keeps some open. */
+  close?(): void;
 }
 
 /** The same set with an item for each caption, as the original reads it: a picture stands in it once for each of its captions. */
@@ -46,6 +48,7 @@ export function everyCaption(dataset: PairDataset): PairDataset {
     captions: (index) => [dataset.captions(itemOf(index))[places[index]!]!],
     group: (index) => dataset.group(itemOf(index)),
     ...(source && { source: (index) => source(itemOf(index)) }),
+    ...(dataset.close && { close: () => dataset.close!() }),
   };
 }
 

@@ -1,11 +1,14 @@
 /** Tables of drawings: pixels instead of files, and rows of one group. */
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { Binary, Int32, Table, tableToIPC, Utf8, vectorFromArray } from 'apache-arrow';
+import { Binary, Field, Int32, List, Table, tableToIPC, Utf8, vectorFromArray } from 'apache-arrow';
+import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
+import { prepareImage } from '../../../src/image/prepare.ts';
 import { BatchMaker } from '../../../src/train/data/batch-maker.ts';
 import { openDataset } from '../../../src/train/data/open.ts';
-import { temporaryFolder } from '../../helpers.ts';
+import { openPairs } from '../../../src/train/data/open-pairs.ts';
+import { expectCode, temporaryFolder } from '../../helpers.ts';
 import { tokenizer } from './drawn-data.ts';
 
 const side = 6;
@@ -121,5 +124,60 @@ describe('tables of drawings', () => {
       code: 'MOME_INVALID_FILE',
       message: expect.stringContaining('row 1: expected a text or a whole number in group, got nothing'),
     });
+  });
+});
+
+describe('held-out tables', () => {
+  const png = (value: number) =>
+    sharp({ create: { width: 8, height: 4, channels: 3, background: { r: value, g: value, b: value } } })
+      .png()
+      .toBuffer();
+  async function writePictures(values: readonly number[], captions: readonly (readonly string[])[]): Promise<string> {
+    const file = path.join(await temporaryFolder(), 'held-out.arrow');
+    const pictures = await Promise.all(values.map(async (value) => new Uint8Array(await png(value))));
+    const table = new Table({
+      image: vectorFromArray(pictures, new Binary()),
+      caption: vectorFromArray(
+        captions.map((texts) => [...texts]),
+        new List(new Field('item', new Utf8(), false)),
+      ),
+    });
+    await writeFile(file, tableToIPC(table, 'file'));
+    return file;
+  }
+
+  it('are pairs with a picture for each row, as the model sees it', async () => {
+    const file = await writePictures([10, 200], [['a cat', 'a pet'], ['a dog']]);
+    const pairs = await openPairs(file, { size: 6 });
+    expect([pairs.length, pairs.captions(0), pairs.captions(1)]).toEqual([2, ['a cat', 'a pet'], ['a dog']]);
+    expect(await pairs.image(1)).toEqual(await prepareImage(await png(200), 6));
+    expect([pairs.group(0), pairs.group(1), pairs.source!(1)]).toEqual([0, 1, `${file}: row 1`]);
+    pairs.close!();
+    await expectCode(() => pairs.image(0), 'MOME_DISPOSED');
+  });
+
+  it('have rows of one concept as pictures of their own, and pixels on white in any size', async () => {
+    const pixels = [drawing(0), new Uint8Array(side * side * 4)];
+    const file = await writeRows({ pixels, caption: ['cat', 'cat'], group: ['cat', 'cat'] });
+    const pairs = await openPairs(file, { size: side });
+    expect([pairs.group(0), pairs.group(1)]).toEqual([0, 1]);
+    expect([(await pairs.image(0))[0], (await pairs.image(1))[0]]).toEqual([0, 255]);
+    pairs.close!();
+    const larger = await openPairs(file, { size: 2 * side });
+    expect((await larger.image(1)).length).toBe(3 * 4 * side * side);
+    larger.close!();
+  });
+
+  it('are refused without pictures or captions, with the row', async () => {
+    const texts = await writeRows({ caption: ['a cat'] });
+    const lone = await expectCode(() => openPairs(texts, { size: 6 }), 'MOME_INVALID_FILE');
+    expect(lone.message).toContain('expected a picture with captions');
+    const empty = await writePictures([10, 20], [['a cat'], []]);
+    const silent = await expectCode(() => openPairs(empty, { size: 6 }), 'MOME_INVALID_FILE');
+    expect(silent.message).toContain('row 1: expected a caption');
+    const named = await writeRows({ pixels: [drawing(9)], said: ['a cat'] });
+    const pairs = await openPairs(named, { size: side, columns: { caption: 'said' } });
+    expect(pairs.captions(0)).toEqual(['a cat']);
+    pairs.close!();
   });
 });

@@ -6,7 +6,7 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { prepareImage } from '../../../src/image/prepare.ts';
 import { type CsvRow, parseCsv, splitLines } from '../../../src/train/data/lines.ts';
-import { openPairs } from '../../../src/train/data/pair-files.ts';
+import { openPairs } from '../../../src/train/data/open-pairs.ts';
 import { type BatchPosition, batchesPerEpoch, sampleBatches } from '../../../src/train/data/pairs.ts';
 import { testImage } from '../../helpers.ts';
 
