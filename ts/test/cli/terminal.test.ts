@@ -88,15 +88,17 @@ describe('a progress bar', () => {
     expect(screenOf(bytes).at(-1)).toMatch(/^indexing .* 1\/10 {2}eta/);
     progress.update(2, 10);
     note('second');
+    note('third, behind which nothing has moved on');
     expect(screenOf(bytes)).toEqual([
       'mome: before',
       'mome: a line that is longer than the bar of the progress that stands below it, so that its end would stay',
       'mome: second',
+      'mome: third, behind which nothing has moved on',
       expect.stringMatching(/^indexing .* 2\/10 {2}eta/),
     ]);
     progress.stop();
     note('after');
-    expect(screenOf(bytes).slice(2)).toEqual(['mome: second', 'mome: after', '']);
+    expect(screenOf(bytes).slice(4)).toEqual(['mome: after', '']);
   });
 
   it('has room for its numbers on a narrow terminal', () => {
