@@ -141,9 +141,9 @@ async function renderSection(
       : `<section aria-labelledby="${id}"><h2 id="${id}">${escapeHtml(section.query)}</h2>`,
     picture,
     `<p class="about">${escapeHtml([...countsOf(section), ...(only.model === undefined ? [] : [`model ${only.model}`])].join(' · '))}</p>`,
-    results.length > 0 ? `<p class="order">${orderInWords(isReranked)}</p>` : '',
     before ? `<h3>Dual encoder alone</h3>${await renderList(before, section, folder, 'results before', false)}` : '',
     before ? '<h3>After fusion re-ranking</h3>' : '',
+    results.length > 0 ? `<p class="order">${orderInWords(isReranked)}</p>` : '',
     await renderList(results, section, folder, 'results', isReranked),
     '</section>',
   ].join('');
