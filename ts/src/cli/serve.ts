@@ -4,11 +4,11 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type LoadOptions, Vlmo } from '../inference/vlmo.ts';
 import type { DeviceName } from '../runtime/device.ts';
 import { check, MomeError } from '../runtime/errors.ts';
-import { SearchIndex } from '../search/index.ts';
 import type { ServerOptions } from '../serve/options.ts';
 import type { MomeServer } from '../serve/server.ts';
 import { countNumber, type ModelFlags, wholeNumber, withModelFlags } from './context.ts';
 import { note } from './output.ts';
+import { type OpenedIndex, openServedIndex, picturesBelow } from './serve-index.ts';
 
 interface ServeFlags extends Omit<ModelFlags, 'model'> {
   readonly model?: readonly string[];
@@ -16,6 +16,9 @@ interface ServeFlags extends Omit<ModelFlags, 'model'> {
   readonly port: number;
   readonly grpcPort?: number;
   readonly index?: string;
+  readonly store?: string;
+  readonly pictures?: string;
+  readonly writable?: boolean;
   readonly page: boolean;
   readonly apiKeyFile?: string;
   readonly allowHost?: readonly string[];
@@ -50,6 +53,12 @@ interface NamedModel {
   readonly path: string | undefined;
 }
 
+/** What the server has at the moment. */
+interface Served {
+  readonly models: Record<string, Vlmo>;
+  opened: OpenedIndex | undefined;
+}
+
 export function addServe(program: Command): void {
   const command = withModelFlags(
     program
@@ -82,8 +91,27 @@ export function addServe(program: Command): void {
     ),
   );
   command.addOption(
-    option('--index <file>', 'index of "mome search" for /v1/search, made with the first model', 'INDEX'),
+    option(
+      '--index <file>',
+      'index of "mome index" or "mome search" for /v1/search, made with the first model; one with 8-bit rows stays on disk',
+      'INDEX',
+    ),
   );
+  command.addOption(
+    option(
+      '--store <place>',
+      'store of vectors for /v1/search: a file, made where it is missing, or postgresql://user@host/database?table=name',
+      'STORE',
+    ),
+  );
+  command.addOption(
+    option(
+      '--pictures <folder>',
+      'folder of the pictures of --store, whose ids are paths below it: text queries are then re-ranked',
+      'PICTURES',
+    ),
+  );
+  command.addOption(option('--writable', 'let requests add to --store and remove from it', 'WRITABLE'));
   command.addOption(option('--no-page', 'without the web page at /', 'NO_PAGE'));
   command.addOption(
     option('--api-key-file <file>', 'file of keys, one a line; requests must bring one', 'API_KEY_FILE'),
@@ -144,18 +172,19 @@ async function serve(flags: ServeFlags): Promise<void> {
   process.once('SIGINT', stopLoading).once('SIGTERM', stopLoading);
   const models: Record<string, Vlmo> = {};
   for (const { name, path } of named) models[name] = await load(path, flags, loading.signal);
-  const first = models[named[0]!.name]!;
-  const index = flags.index === undefined ? undefined : await SearchIndex.open(first, flags.index);
-  const server = await createServer(models, { ...options, ...(index && { index }) });
+  const opened = await openServedIndex(models[named[0]!.name]!, flags);
+  const server = await createServer(models, { ...options, ...(opened && { index: opened.index }) });
   const address = await server.listen({ host: flags.host, port: flags.port });
   if (flags.grpcPort !== undefined)
     note(`listening for gRPC at ${await server.listenGrpc({ host: flags.host, port: flags.grpcPort })}`);
   note(`listening at ${address}; models: ${named.map(({ name }) => name).join(', ')}`);
   process.off('SIGINT', stopLoading).off('SIGTERM', stopLoading);
+  const served: Served = { models, opened };
   await new Promise<void>((ended) => {
-    reloadOnHangup(server, named, flags, models);
+    reloadOnHangup(server, named, flags, served);
     endOnSignal(server, flags, ended);
   });
+  await served.opened?.close();
   for (const model of Object.values(models)) await model.dispose();
 }
 
@@ -178,30 +207,35 @@ function endOnSignal(server: MomeServer, { drainDelay, drainTimeout }: ServeFlag
   process.on('SIGTERM', end).on('SIGINT', end);
 }
 
-/** SIGHUP loads the models and the index again; requests go to the old ones until the new ones are there. */
-function reloadOnHangup(
-  server: MomeServer,
-  named: readonly NamedModel[],
-  flags: ServeFlags,
-  models: Record<string, Vlmo>,
-): void {
+/**
+ * SIGHUP loads the models and an index file again; requests go to the old ones until the new ones are there. A store stays: it holds what
+ * requests have written.
+ */
+function reloadOnHangup(server: MomeServer, named: readonly NamedModel[], flags: ServeFlags, served: Served): void {
   let reloading = Promise.resolve();
   process.on('SIGHUP', () => {
     reloading = reloading
       .then(async () => {
         for (const [i, { name, path }] of named.entries()) {
-          const old = models[name]!;
+          const old = served.models[name]!;
           const fresh = await load(path, flags);
+          const hasIndex = i === 0 && flags.index !== undefined;
+          let opened: OpenedIndex | undefined;
           try {
-            const index = i > 0 || flags.index === undefined ? undefined : await SearchIndex.open(fresh, flags.index);
-            await server.replaceEngine(name, fresh, index);
+            opened = hasIndex ? await openServedIndex(fresh, flags) : undefined;
+            await server.replaceEngine(name, fresh, opened?.index);
           } catch (error) {
+            await opened?.close();
             await fresh.dispose();
             throw error;
           }
-          models[name] = fresh;
+          served.models[name] = fresh;
+          if (opened) {
+            await served.opened?.close();
+            served.opened = opened;
+          }
           await old.dispose();
-          note(`loaded ${name} again${i > 0 || flags.index === undefined ? '' : ', and its index'}`);
+          note(`loaded ${name} again${hasIndex ? ', and its index' : ''}`);
         }
       })
       .catch((error: unknown) =>
@@ -246,8 +280,15 @@ async function serverOptions(flags: ServeFlags): Promise<ServerOptions> {
   const apiKeys =
     flags.apiKeyFile === undefined ? undefined : keysOf(await contentOf(flags.apiKeyFile), flags.apiKeyFile);
   const tls = flags.tlsCert && { cert: await contentOf(flags.tlsCert), key: await contentOf(flags.tlsKey!) };
+  check(
+    flags.store !== undefined || (flags.pictures === undefined && !flags.writable),
+    'MOME_INVALID_ARGUMENT',
+    'serve: expected --store with --pictures and --writable, got one of them without it',
+  );
   return {
     page: flags.page,
+    ...(flags.pictures !== undefined && { pictureOf: picturesBelow(flags.pictures) }),
+    ...(flags.writable && { isWritable: true }),
     ...(apiKeys && { apiKeys }),
     ...(tls && { tls }),
     ...(flags.cors && { corsOrigins: flags.cors }),

@@ -60,7 +60,7 @@ export function addTrainCommands(program: Command): void {
     .option('--data <path...>', 'files or folders to learn from, with --recipe')
     .option('--images <folder>', 'pictures that the data name')
     .option('--annotations <path...>', 'answers to the questions of --data')
-    .option('--init <model>', 'checkpoint or model folder to start from, with --recipe')
+    .option('--init <model>', 'checkpoint, model folder or name of a model to start from, with --recipe')
     .option('--vocabulary <file>', 'vocab.txt or tokenizer.json, with --recipe')
     .option('--patch-tokenizer <file>', 'gives the visual tokens of pictures, with --recipe image')
     .option('--tokens <n>', 'how many visual tokens there are, with --recipe image or tokenizer', countNumber)

@@ -5,6 +5,7 @@ import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { types } from 'node:util';
 import { check, MomeError } from '../runtime/errors.ts';
+import { forEachPaced } from '../runtime/pace.ts';
 import { type ByteStream, copied, streamBytes, viewOf } from './bytes.ts';
 import { dataUrlBytes, isDataUrl } from './data-url.ts';
 import { maxFileBytes } from './limits.ts';
@@ -158,6 +159,21 @@ export function takePictures(inputs: readonly unknown[]): readonly PictureSource
     taken.set(input, source);
     return source;
   });
+}
+
+/**
+ * `takePictures` of a list of any length. All that may change is taken over before the call returns its promise; texts become sources while
+ * other events run, for a list may have hundreds of thousands.
+ */
+export async function takePicturesInPieces(inputs: readonly unknown[]): Promise<readonly PictureSource[]> {
+  const folder = workingFolder();
+  const others = takePictures(inputs.filter((input) => typeof input !== 'string'));
+  const sources: PictureSource[] = [];
+  let place = 0;
+  await forEachPaced(inputs, (input) => {
+    sources.push(typeof input === 'string' ? sourceOfText(input, folder) : others[place++]!);
+  });
+  return sources;
 }
 
 /** Empty where it was removed: absolute paths are still good. */

@@ -4,7 +4,8 @@
  */
 import { describe, isObject, takeFields, takeList, takeTexts } from '../runtime/arguments.ts';
 import { MomeError } from '../runtime/errors.ts';
-import { type ImageInput, type PictureSource, takePictures } from './pictures.ts';
+import { forEachPaced } from '../runtime/pace.ts';
+import { type ImageInput, type PictureSource, takePictures, takePicturesInPieces } from './pictures.ts';
 
 /** A picture and a text that may belong to it. */
 export interface Pair<Image = ImageInput> {
@@ -38,26 +39,41 @@ export function takeImages(
   return takePictures(takeList(where, value, items, kind));
 }
 
+/** `takeImages` of a list of any length, in pieces: it is the caller's no more when the promise is there. */
+export async function takeManyImages(where: string, value: unknown): Promise<readonly PictureSource[]> {
+  return takePicturesInPieces(takeList(where, value, 'pictures', 'picture'));
+}
+
 /** @throws MomeError `MOME_INVALID_ARGUMENT` unless `value` is an array of pictures with their texts */
-export function takePairs(where: string, value: unknown): TakenItems['pairs'] {
+export async function takePairs(where: string, value: unknown): Promise<TakenItems['pairs']> {
   const pairs = pairsIn(where, value);
-  const images = takePictures(pairs.map(({ image }) => image));
-  return pairs.map(({ text }, index) => ({ image: images[index]!, text }));
+  const images = await takePicturesInPieces(pairs.map(({ image }) => image));
+  return joinedPairs(pairs, images);
 }
 
 /** @throws MomeError `MOME_INVALID_ARGUMENT` unless each kind that is there is a list of such items */
-export function takeMixed(where: string, value: MixedItems): TakenItems {
+export async function takeMixed(where: string, value: MixedItems): Promise<TakenItems> {
   const names = { images: any, texts: any, pairs: any };
   const given = { images: [], texts: [], pairs: [], ...takeFields<MixedItems>(where, 'items', value, names) };
   const shown = takeList(where, given.images, 'images', 'picture');
   const texts = takeTexts(where, given.texts);
   const pairs = pairsIn(where, given.pairs);
-  const images = takePictures([...shown, ...pairs.map(({ image }) => image)]);
+  const images = await takePicturesInPieces([...shown, ...pairs.map(({ image }) => image)]);
   return {
     images: images.slice(0, shown.length),
     texts,
-    pairs: pairs.map(({ text }, index) => ({ image: images[shown.length + index]!, text })),
+    pairs: await joinedPairs(pairs, images.slice(shown.length)),
   };
+}
+
+/** Texts of pairs with their pictures, in pieces. */
+async function joinedPairs(
+  pairs: readonly Pair<unknown>[],
+  images: readonly PictureSource[],
+): Promise<Pair<PictureSource>[]> {
+  const joined: Pair<PictureSource>[] = [];
+  await forEachPaced(pairs, ({ text }, index) => joined.push({ image: images[index]!, text }));
+  return joined;
 }
 
 /** @throws MomeError `MOME_INVALID_ARGUMENT` for nothing in place of a picture */

@@ -155,7 +155,7 @@ export class Batcher {
     pairs: readonly { readonly image: ImageInput; readonly text: string }[],
     options?: BatchedOptions,
   ): Promise<Float32Array> {
-    const taken = takePairs('match', pairs);
+    const taken = await takePairs('match', pairs);
     return this.#call('match', options, taken.length, async (asking) => {
       const logits = await this.#scheduler.all(
         asking,

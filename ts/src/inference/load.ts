@@ -2,7 +2,8 @@
  * From a path to a model ready to run: files, configuration, weights on an engine, tokenizer.
  */
 import { createHash } from 'node:crypto';
-import { basename, join } from 'node:path';
+import { stat } from 'node:fs/promises';
+import { basename, isAbsolute, join } from 'node:path';
 import { parseConfig, type VlmoConfig } from '../architecture/config.ts';
 import { parameterShapes } from '../architecture/parameters.ts';
 import {
@@ -96,15 +97,33 @@ export interface OpenModel {
   readonly config: VlmoConfig;
 }
 
+const shippedModel = (): string => join(packageRoot(), 'models', defaultModel);
+
+/**
+ * Where a model is that somebody has named: a path from `folder`, which wins, the name of a registered model, or that of the one that ships
+ * with the library.
+ *
+ * @throws MomeError `MOME_NOT_FOUND` for a registered model that is not there and may not be downloaded, and for a name much like one
+ */
+export async function pathOfModel(
+  where: string,
+  model: string,
+  folder: string,
+  options: Pick<LoadOptions, 'download' | 'signal' | 'onProgress'> = {},
+): Promise<string> {
+  const path = isAbsolute(model) ? model : join(folder, model);
+  if (await stat(path).catch(() => undefined)) return path;
+  if (model === defaultModel) return shippedModel();
+  const named = await modelPath(where, model, pulling(options));
+  return named === model ? path : named;
+}
+
 /** @param model folder, checkpoint or registered name; default: the model that ships with the library. The caller closes `files`. */
 export async function openModel(
   model: string | undefined,
   options: Pick<LoadOptions, 'config' | 'imageSize' | 'download' | 'signal' | 'onProgress'> = {},
 ): Promise<OpenModel> {
-  const path =
-    model === undefined
-      ? join(packageRoot(), 'models', defaultModel)
-      : await modelPath('load', model, pulling(options));
+  const path = model === undefined ? shippedModel() : await pathOfModel('load', model, '.', options);
   const files = await openModelFiles(path);
   try {
     const checkpoint = await openCheckpoint(files.weightsFile);

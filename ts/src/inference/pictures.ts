@@ -4,13 +4,13 @@
 import { setMaxListeners } from 'node:events';
 import pLimit from 'p-limit';
 import { lanes } from '../image/decoder-pool.ts';
-import { type ImageInput, type PictureSource, shortName, takePictures } from '../image/input.ts';
+import { type ImageInput, type PictureSource, shortName, takePictures, takePicturesInPieces } from '../image/input.ts';
 import { prepareImage } from '../image/prepare.ts';
 import type { ImageItem } from '../model/batch.ts';
 import { onAbort } from '../runtime/abort.ts';
 import { requireNotAborted } from '../runtime/errors.ts';
 
-export { type ImageInput, type PictureSource, shortName, takePictures };
+export { type ImageInput, type PictureSource, shortName, takePictures, takePicturesInPieces };
 
 /** Distinct pictures and, for each input, which one it is. */
 export class PictureSet {

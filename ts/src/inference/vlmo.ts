@@ -27,6 +27,7 @@ import {
   noItems,
   type TakenItems,
   takeImages,
+  takeManyImages,
   takeMixed,
   takePairs,
   takePicture,
@@ -217,7 +218,7 @@ export class Vlmo implements Fusion {
 
   static async #embedImages(model: Vlmo, where: string, images: readonly ImageInput[], options?: CallOptions) {
     const call = Vlmo.#begin(model, where, options, callKinds);
-    const taken = takeImages(where, images);
+    const taken = await takeManyImages(where, images);
     const outputs = await model.#runs.together(call, { ...noItems, images: taken });
     return embeddingsOf(outputs.images, model.dimensions);
   }
@@ -302,7 +303,7 @@ export class Vlmo implements Fusion {
     options?: CallOptions,
   ): Promise<Float32Array> {
     const call = Vlmo.#begin(this, 'match', options, callKinds);
-    const taken = takePairs(call.where, pairs);
+    const taken = await takePairs(call.where, pairs);
     const { logits } = await this.#runs.together(call, { ...noItems, pairs: taken });
     return this.#matches(logits);
   }
@@ -316,7 +317,7 @@ export class Vlmo implements Fusion {
    */
   async mixed(items: MixedItems, options?: CallOptions): Promise<MixedResults> {
     const call = Vlmo.#begin(this, 'mixed', options, callKinds);
-    const taken = takeMixed(call.where, items);
+    const taken = await takeMixed(call.where, items);
     const { images, texts, logits } = await this.#runs.together(call, taken);
     return {
       images: embeddingsOf(images, this.dimensions),
@@ -332,7 +333,7 @@ export class Vlmo implements Fusion {
    */
   async profile(items: MixedItems): Promise<Profile> {
     const call = Vlmo.#begin(this, 'profile', undefined, callKinds);
-    const taken = takeMixed(call.where, items);
+    const taken = await takeMixed(call.where, items);
     return this.#runs.job(() => this.#runs.profile(call, taken));
   }
 

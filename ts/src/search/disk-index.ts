@@ -121,6 +121,11 @@ export class DiskIndex {
     await writeDiskIndex(path, model, { ...taken, root: resolve(root), count, images });
   }
 
+  /** Fingerprint of the model that the index was made with. */
+  get fingerprint(): string {
+    return this.#model.fingerprint;
+  }
+
   /**
    * Pictures [first, end), read from the file.
    *

@@ -22,6 +22,10 @@ export interface Context {
   readonly held: HeldBytes;
   /** Fetches pictures by URL; undefined where that is not allowed. */
   readonly fetcher: PictureFetcher | undefined;
+  /** Whether requests may change the store. */
+  readonly isWritable: boolean;
+  /** Origins whose pages may call. */
+  readonly corsOrigins: readonly string[];
 }
 
 /** Fields that every request of our own may have. */

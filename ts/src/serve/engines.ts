@@ -2,17 +2,17 @@
 import { type Batcher, type RunReport, Vlmo } from '../inference/vlmo.ts';
 import { describe, isObject } from '../runtime/arguments.ts';
 import { check } from '../runtime/errors.ts';
-import type { SearchIndex } from '../search/index.ts';
 import { HttpError } from './errors.ts';
 import type { ServerLimits, ServerOptions } from './options.ts';
+import { type ServableIndex, type ServedIndex, servedIndex } from './served-index.ts';
 
 /** One model and its queue. */
 export interface ServedEngine {
   readonly name: string;
   readonly vlmo: Vlmo;
   readonly batcher: Batcher;
-  /** Pictures that `/v1/search` finds with it. */
-  readonly index: SearchIndex | undefined;
+  /** What `/v1/search` looks in with it. */
+  readonly index: ServedIndex | undefined;
   /** Seconds since 1970 at which it was put in place. */
   readonly since: number;
 }
@@ -45,7 +45,7 @@ export class Engines {
       this.#put(name, vlmo, i === 0 ? options.index : undefined);
   }
 
-  #put(name: string, vlmo: Vlmo, index: SearchIndex | undefined): void {
+  #put(name: string, vlmo: Vlmo, index: ServableIndex | undefined): void {
     check(
       /^[\w.:-]{1,100}$/.test(name),
       'MOME_INVALID_ARGUMENT',
@@ -56,15 +56,16 @@ export class Engines {
       'MOME_INVALID_ARGUMENT',
       `createServer: expected a model as engine ${name}, got ${describe(vlmo)}`,
     );
+    const served = index === undefined ? undefined : servedIndex(index, this.#options.pictureOf);
     check(
-      index === undefined || index.fingerprint === vlmo.fingerprint,
+      served === undefined || served.source.fingerprint === vlmo.fingerprint,
       'MOME_UNSUPPORTED',
       `createServer: expected an index that was made with the model ${name}, got one of another model`,
     );
     const { queueItems, pixels, cacheBytes = 0, runsAhead = 0 } = this.#options;
     const onRun = (report: RunReport) => this.#onRun(name, report);
     const batcher = vlmo.batcher({ maxItems: queueItems, maxPixels: pixels, cacheBytes, runsAhead, onRun });
-    this.#engines.set(name, { name, vlmo, batcher, index, since: Math.floor(Date.now() / 1000) });
+    this.#engines.set(name, { name, vlmo, batcher, index: served, since: Math.floor(Date.now() / 1000) });
   }
 
   get all(): readonly ServedEngine[] {
@@ -111,9 +112,9 @@ export class Engines {
    * @returns when all requests of the old one are done
    * @throws MomeError `MOME_UNSUPPORTED` for an index of another model; then the old ones go on
    */
-  async replace(name: string, vlmo: Vlmo, index?: SearchIndex): Promise<void> {
+  async replace(name: string, vlmo: Vlmo, index?: ServableIndex): Promise<void> {
     const old = this.#engines.get(name);
-    this.#put(name, vlmo, index ?? old?.index);
+    this.#put(name, vlmo, index ?? old?.index?.source);
     if (!old) return;
     const users = this.#users.get(old);
     if (users)

@@ -1,6 +1,6 @@
 /** What a server is told when it is made. */
 import type { FastifyServerOptions } from 'fastify';
-import type { SearchIndex } from '../search/index.ts';
+import type { PictureOf, ServableIndex } from './served-index.ts';
 import type { Network } from './url-rules.ts';
 
 /** Bounds of what one request may bring, and of all of them together. */
@@ -55,8 +55,15 @@ export const defaultLimits: ServerLimits = {
 };
 
 export interface ServerOptions {
-  /** An index for `/v1/search`, made with the first engine. */
-  readonly index?: SearchIndex;
+  /** An index or a store of vectors for `/v1/search`, made with the first engine; the caller closes it. */
+  readonly index?: ServableIndex;
+  /**
+   * The picture of a row of a store, for re-ranking. Default: text queries of a store are not re-ranked, since ids that requests have added
+   * must name no file of the server.
+   */
+  readonly pictureOf?: PictureOf;
+  /** Whether requests may add to the store and remove from it; default: they may not. */
+  readonly isWritable?: boolean;
   /** Whether `/` is a web page: search, questions, live figures; default: it is not there. */
   readonly page?: boolean;
   /** Keys of which every request has to bring one (`Authorization: Bearer <key>` or `x-api-key`, in gRPC as metadata); default: none. */

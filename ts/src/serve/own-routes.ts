@@ -1,5 +1,4 @@
-/** Our own routes: embed, match, answer, reason, fill masks and search. */
-import { relative } from 'node:path';
+/** Our own routes: embed, match, answer, reason and fill masks. */
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { bodyOf } from './body.ts';
@@ -156,52 +155,6 @@ export function addOwnRoutes(app: FastifyInstance, context: Context): void {
       return reply.send({ model: engine.name, masks });
     },
   );
-
-  if (context.engines.first.index) addSearchRoute(app, context);
-}
-
-function addSearchRoute(app: FastifyInstance, context: Context): void {
-  const { limits } = context;
-  const search = z
-    .strictObject({
-      ...common,
-      text: textSchema(limits).optional(),
-      image: pictureSchema.optional(),
-      k,
-      rerank: z.int().min(0).max(256).optional(),
-    })
-    .refine(({ text, image }) => (text === undefined) !== (image === undefined), 'expected text or image');
-  const summary = 'Find pictures of the index by a text or a picture';
-  app.post('/v1/search', { schema: { summary, consumes, body: search } }, async (request, reply) => {
-    const body = await bodyOf(request, search, limits, (form) => ({
-      model: form.one('model'),
-      priority: form.one('priority'),
-      text: form.one('text'),
-      image: form.picture('image', 'images'),
-      k: form.number('k'),
-      rerank: form.number('rerank'),
-    }));
-    const { engine, options } = callOf(context, request, reply, body);
-    const { batcher, index } = engine;
-    if (!index)
-      throw new HttpError(
-        422,
-        'MOME_UNSUPPORTED',
-        `model: expected ${context.engines.first.name}, the model with an index, got another`,
-        'model',
-      );
-    const query = body.text ?? { image: await pictureOf(context, request, body.image!, 'image') };
-    const { signal, ...common } = options;
-    const results = await index.search(query, {
-      ...(signal && { signal }),
-      through: batcher.request(common),
-      ...(body.k !== undefined && { k: body.k }),
-      ...(body.rerank !== undefined && { rerank: body.rerank }),
-    });
-    // Where the folder lies is nobody's business.
-    const shown = results.map(({ path, ...result }) => ({ path: relative(index.root, path), ...result }));
-    return reply.send({ results: shown });
-  });
 }
 
 /** @throws HttpError 422 for none, 413 for too many */

@@ -15,7 +15,6 @@ import { createJsonSchemaTransform } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { Vlmo } from '../inference/vlmo.ts';
 import { check, MomeError } from '../runtime/errors.ts';
-import type { SearchIndex } from '../search/index.ts';
 import { addJsonParser } from './body.ts';
 import { setClient } from './call.ts';
 import { endUnusedConnections } from './connections.ts';
@@ -24,6 +23,7 @@ import { answerError, HttpError } from './errors.ts';
 import type { GrpcServer } from './grpc/server.ts';
 import { HeldBytes } from './held-bytes.ts';
 import { HostRules } from './hosts.ts';
+import { addIndexRoutes } from './index-routes.ts';
 import { Keys } from './keys.ts';
 import { Metrics } from './metrics.ts';
 import { addOipRoutes } from './oip-routes.ts';
@@ -34,6 +34,7 @@ import { LiveFigures } from './page/live.ts';
 import { addPage, type PageConfig } from './page/routes.ts';
 import { addRerankRoutes } from './rerank-routes.ts';
 import { securityHeaders } from './security-headers.ts';
+import type { ServableIndex } from './served-index.ts';
 import { RequestTrace, setTrace, traceOf } from './tracing.ts';
 import { PictureFetcher } from './url-fetch.ts';
 import { UrlRules } from './url-rules.ts';
@@ -55,7 +56,7 @@ export interface MomeServer extends FastifyInstance {
    *
    * @throws MomeError `MOME_UNSUPPORTED` for an index of another model; then the old ones go on
    */
-  replaceEngine(name: string, vlmo: Vlmo, index?: SearchIndex): Promise<void>;
+  replaceEngine(name: string, vlmo: Vlmo, index?: ServableIndex): Promise<void>;
   /**
    * Ends the server: it says that it is not ready, waits `delay` milliseconds for whoever shares out requests to notice, answers what is
    * under way, and closes. Its models are the caller's to dispose.
@@ -139,13 +140,15 @@ export async function createServer(
   });
   const { allowUrls = [], network } = options;
   const fetcher = allowUrls.length > 0 ? new PictureFetcher(new UrlRules(allowUrls, network), limits) : undefined;
-  const context = { engines, limits, held, fetcher };
+  const { corsOrigins = [], isWritable = false } = options;
+  const context = { engines, limits, held, fetcher, isWritable, corsOrigins };
   // Made once, before the first request: that takes a tenth of a second.
   let description = '';
   await app.register(async (routes) => {
     routes.setValidatorCompiler(() => (value) => ({ value })); // bodies are checked where they are read: forms as well
     routes.setSerializerCompiler(() => (value) => JSON.stringify(value));
     addOwnRoutes(routes, context);
+    if (engines.first.index) addIndexRoutes(routes, context);
     addRerankRoutes(routes, context);
     addOpenAiRoutes(routes, context);
     addOipRoutes(routes, context, () => !isDraining);
@@ -174,7 +177,7 @@ export async function createServer(
     description = JSON.stringify(app.swagger());
   });
   return Object.assign(app, {
-    replaceEngine: (name: string, vlmo: Vlmo, index?: SearchIndex) => engines.replace(name, vlmo, index),
+    replaceEngine: (name: string, vlmo: Vlmo, index?: ServableIndex) => engines.replace(name, vlmo, index),
     listenGrpc: async ({ host = '127.0.0.1', port }: { readonly host?: string; readonly port: number }) => {
       const { GrpcServer } = await import('./grpc/server.ts'); // its libraries are loaded where they are used alone
       check(!isClosed, 'MOME_DISPOSED', 'listenGrpc: expected a server that is open, got one that was closed');

@@ -113,7 +113,7 @@ export const recipeSchema = z.strictObject({
   visualTokens: count.optional(),
   /** Whether the model has vision-language experts: pictures alone and texts alone need none, and later stages start them fresh. */
   vlExperts: z.boolean().default(true),
-  /** Checkpoint or model folder to start from; random weights otherwise. */
+  /** Checkpoint, model folder or name of a model to start from; random weights otherwise. */
   init: z.string().optional(),
   /** vocab.txt or tokenizer.json to use, or how to learn a vocabulary from the training texts. Left out, it is that of `init`. */
   vocabulary: z.union([z.string(), z.strictObject({ size: count, minFrequency: count.default(1) })]).optional(),

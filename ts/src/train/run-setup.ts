@@ -1,7 +1,7 @@
 /**
  * One run from a recipe: its data, vocabulary, answers, starting weights and identity are settled before the first step.
  */
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { presets, type VlmoConfig } from '../architecture/config.ts';
 import {
   type Checkpoint,
@@ -11,6 +11,7 @@ import {
   openCheckpoint,
   openModelFiles,
 } from '../checkpoint/index.ts';
+import { pathOfModel } from '../inference/load.ts';
 import { check } from '../runtime/errors.ts';
 import { createTokenizer } from '../text/tokenizer.ts';
 import type { VocabularyOptions } from '../text/vocabulary.ts';
@@ -64,7 +65,11 @@ interface Start {
 
 /** Runs a recipe in a folder that nobody else writes to. */
 export async function runRecipe(recipe: Recipe, options: RecipeRunOptions): Promise<FinishedRun> {
-  const start = recipe.init === undefined ? undefined : await openStart(resolve(options.folder, recipe.init));
+  const { folder, signal } = options;
+  const start =
+    recipe.init === undefined
+      ? undefined
+      : await openStart(await pathOfModel('recipe: init', recipe.init, folder, { signal }));
   try {
     return await runFrom(start, recipe, options);
   } finally {

@@ -38,7 +38,13 @@ beforeAll(async () => {
   await writeFile(join(folder, 'tracing.mjs'), blockOf('js', 'setGlobalTracerProvider'));
   const tracing = ['--import', join(folder, 'tracing.mjs')];
   server = spawn(process.execPath, [...tracing, join(root, 'dist/cli.mjs'), 'serve', '--threads', '1'], {
-    env: { ...process.env, MOME_SERVE_PORT: '0', MOME_SERVE_GRPC_PORT: '0' },
+    env: {
+      ...process.env,
+      MOME_SERVE_PORT: '0',
+      MOME_SERVE_GRPC_PORT: '0',
+      MOME_SERVE_STORE: join(folder, 'pictures.vectors'),
+      MOME_SERVE_WRITABLE: 'true',
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   server.stdout!.on('data', (text) => {

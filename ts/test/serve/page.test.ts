@@ -184,14 +184,12 @@ describe('pictures of the index', () => {
   });
 
   it('are refused with 429 beyond those that may wait', async () => {
-    const items = Array.from({ length: 1200 }, (_, i) => ({
-      ...index.items[0]!,
-      path: join(folder, `missing ${i}.png`),
-    }));
+    const count = 1200;
+    const pathOf = async (i: number) => join(folder, `missing ${i}.png`);
     const { IndexPictures } = await import('../../src/serve/page/pictures.ts');
-    const pictures = new IndexPictures({ items } as unknown as SearchIndex);
+    const pictures = new IndexPictures({ count, pathOf, shownPath: (path) => path });
     const codes = await Promise.all(
-      items.map((_, i) =>
+      Array.from({ length: count }, (_, i) =>
         pictures.get(String(i), 'small').then(
           () => '',
           ({ code }) => code as string,

@@ -1,13 +1,16 @@
 /**
  * Vectors in PostgreSQL with pgvector, through whatever the caller has: a `Pool` or `Client` of `pg`, or PGlite.
  *
- * Each call is one statement, so that a pool may run it on any connection, and a statement does all of its work or none.
+ * Each call is one statement, so that a pool may run it on any connection, and a statement does all of its work or none. When the signal
+ * of a search or a count fires, a statement of a pool is cancelled in the database; a `Client`, whose statements wait for each other, and
+ * PGlite, which computes in this process, finish theirs.
  */
 import { type Kinds, oneOf, takeFields, withMethods } from '../../runtime/arguments.ts';
 import { check, MomeError } from '../../runtime/errors.ts';
 import { Pace } from '../../runtime/pace.ts';
 import { quotedTable, type StoredRow, type StoreIdentity, type VectorBackend } from './backend.ts';
 import type { Condition, Metadata } from './filter.ts';
+import { isPool, runCancellable } from './postgres-cancel.ts';
 
 /** What a `Pool` or `Client` of `pg` and PGlite have in common. */
 export interface PostgresConnection {
@@ -121,18 +124,19 @@ class PostgresBackend implements VectorBackend {
     signal: AbortSignal | undefined,
   ): Promise<readonly StoredRow[]> {
     if (this.#index === 'hnsw') {
-      const found = await this.#search(vector, k, conditions, true);
+      const found = await this.#search(vector, k, conditions, true, signal);
       // The index looks at a part of the rows, of which too few may match.
       if (found.length === k || signal?.aborted) return found;
     }
-    return this.#search(vector, k, conditions, false);
+    return this.#search(vector, k, conditions, false, signal);
   }
 
-  async count(conditions: readonly Condition[]): Promise<number> {
+  async count(conditions: readonly Condition[], signal: AbortSignal | undefined): Promise<number> {
     const values: string[] = [];
     const [found] = await this.#rows<{ count: string }>(
       `SELECT count(*)::text AS count FROM ${this.#table} WHERE ${sqlOf(conditions, values)}`,
       values,
+      signal,
     );
     return Number(found!.count);
   }
@@ -142,6 +146,7 @@ class PostgresBackend implements VectorBackend {
     k: number,
     conditions: readonly Condition[],
     byIndex: boolean,
+    signal: AbortSignal | undefined,
   ): Promise<StoredRow[]> {
     const values = [`[${vector.join(',')}]`, String(k)];
     const where = sqlOf(conditions, values);
@@ -161,6 +166,7 @@ class PostgresBackend implements VectorBackend {
     const rows = await this.#rows<{ id: string; vector: Uint8Array; metadata: string }>(
       `SELECT id, vector_send(embedding) AS vector, metadata::text AS metadata FROM (${inner}) AS nearest`,
       values,
+      signal,
     );
     return rows.map((row) => ({
       id: row.id,
@@ -169,8 +175,14 @@ class PostgresBackend implements VectorBackend {
     }));
   }
 
-  async #rows<T>(text: string, values: readonly string[] = []): Promise<readonly T[]> {
-    return (await this.#connection.query(text, [...values])).rows as readonly T[];
+  /** @param signal cancels the statement in the database, where the connection is a pool */
+  async #rows<T>(text: string, values: readonly string[] = [], signal?: AbortSignal): Promise<readonly T[]> {
+    const connection = this.#connection;
+    const { rows } =
+      signal && isPool(connection)
+        ? await runCancellable(connection, text, [...values], signal)
+        : await connection.query(text, [...values]);
+    return rows as readonly T[];
   }
 
   /** A statement that makes something which another connection may make at the same moment. */

@@ -76,6 +76,11 @@ export class VectorStore {
     return new VectorStore(model, backend);
   }
 
+  /** Fingerprint of the model that the store is filled with. */
+  get fingerprint(): string {
+    return this.#model.fingerprint;
+  }
+
   /**
    * Adds rows, or replaces those with the same ids. Batches of 64 are written whole or not at all.
    *
@@ -135,8 +140,8 @@ export class VectorStore {
    * they have the same bits in every place.
    *
    * @param vector of length 1
-   * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_INVALID_SHAPE`, `MOME_NON_FINITE`, `MOME_IO`, `MOME_ABORTED`: the call ends at once, a
-   *   database may finish the statement
+   * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_INVALID_SHAPE`, `MOME_NON_FINITE`, `MOME_IO`, `MOME_ABORTED`: the call ends at once, and the
+   *   statement of a pool of PostgreSQL with it; other databases may finish theirs
    */
   async query(vector: Float32Array, k: number, options?: FilterOptions): Promise<VectorMatch[]> {
     const { filter, signal } = takeOptions('query', options, filterKinds);

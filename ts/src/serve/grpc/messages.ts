@@ -9,6 +9,8 @@ import type { ServerLimits } from '../options.ts';
 /** Folder of the protocol files that the package ships. */
 export const protoFolder = (): string => join(packageRoot(), 'ts', 'src', 'serve', 'protos');
 export const protoFile = 'open_inference.proto';
+/** The calls of our own: search and changes of the index. */
+export const indexProtoFile = 'mome_index.proto';
 
 /** A decoded message: every field is there, 64-bit numbers are numbers, bytes are views of the message. */
 // biome-ignore lint/suspicious/noExplicitAny: the schema of the protocol is checked by `inferSchema`
@@ -19,6 +21,9 @@ type Shape = { readonly [id: number]: Shape | 'text' | 'numbers' | undefined };
 
 /** Most bytes of one text that is no input of a model: names, types, parameters. */
 const longestText = 2 ** 16;
+/** Fields of an element: a tensor's, and with metadata those of a row. */
+const fieldsOfElement = 4;
+const fieldsOfRow = 40;
 /** Fields of a request beside its elements. */
 const fieldsBeside = 2000;
 const numbers: ReadonlySet<string> = new Set(['bool', 'int32', 'int64', 'uint32', 'uint64', 'double']);
@@ -26,18 +31,18 @@ const numbers: ReadonlySet<string> = new Set(['bool', 'int32', 'int64', 'uint32'
 export class Messages {
   readonly #root: Root;
   readonly #shapes = new Map<string, Shape>();
-  readonly #mostFields: number;
+  readonly #items: number;
 
   constructor({ items }: ServerLimits) {
     this.#root = new Root();
-    for (const file of [protoFile, 'error_details.proto'])
+    for (const file of [protoFile, indexProtoFile, 'error_details.proto'])
       parse(readFileSync(join(protoFolder(), file), 'utf8'), this.#root, { keepCase: true });
     // On the wire a packed list of float32 is the bytes of a Float32Array: written as such it costs nothing per number.
     const contents = this.#root.lookupType('inference.InferTensorContents');
     contents.remove(contents.fields.fp32_contents!);
     contents.add(new Field('fp32_contents', 6, 'bytes'));
     this.#root.resolveAll();
-    this.#mostFields = 4 * items + fieldsBeside;
+    this.#items = items;
   }
 
   /** @param name with its package */
@@ -50,8 +55,9 @@ export class Messages {
     const type = this.#root.lookupType(name);
     const shape = this.#shapes.get(name) ?? shapeOf(type);
     this.#shapes.set(name, shape);
+    const fields = (name.startsWith('mome.') ? fieldsOfRow : fieldsOfElement) * this.#items + fieldsBeside;
     try {
-      lookOver(Reader.create(bytes), shape, bytes.length, { fields: this.#mostFields });
+      lookOver(Reader.create(bytes), shape, bytes.length, { fields });
       return type.toObject(type.decode(bytes), {
         defaults: true,
         arrays: true,

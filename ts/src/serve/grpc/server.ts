@@ -17,7 +17,8 @@ import type { Context } from '../call.ts';
 import type { ServedEngine } from '../engines.ts';
 import { HttpError } from '../errors.ts';
 import type { ServerOptions } from '../options.ts';
-import { Messages, protoFile, protoFolder } from './messages.ts';
+import { indexCalls } from './index-service.ts';
+import { indexProtoFile, Messages, protoFile, protoFolder } from './messages.ts';
 import { type Call, calls } from './service.ts';
 import { type Surroundings, WatchedCall, watchedCall } from './watched-call.ts';
 
@@ -25,6 +26,7 @@ import { type Surroundings, WatchedCall, watchedCall } from './watched-call.ts';
 export type Shared = Pick<Surroundings, 'hosts' | 'keys' | 'metrics' | 'log'>;
 
 const service = 'inference.GRPCInferenceService';
+const indexService = 'mome.v1.Index';
 /** Milliseconds between two looks whether a silent client is still there, and that it has to answer. */
 const keepaliveTime = 30_000;
 const keepaliveTimeout = 10_000;
@@ -35,7 +37,7 @@ const prefaceBytes = 24;
 
 export class GrpcServer {
   readonly #server: Server;
-  readonly #health = new HealthImplementation({ '': 'SERVING', [service]: 'SERVING' });
+  readonly #health = new HealthImplementation({ '': 'SERVING', [service]: 'SERVING', [indexService]: 'SERVING' });
   readonly #listener: Listener;
   readonly #sockets = new Set<Socket>();
   /** Calls without an end of their own. */
@@ -64,8 +66,11 @@ export class GrpcServer {
       'grpc.max_connection_idle_ms': idleTime,
       'grpc.enable_channelz': 0,
     });
-    const described = loadSync(protoFile, { includeDirs: [protoFolder()], keepCase: true });
-    this.#addService(described[service] as ServiceDefinition, calls(context, isReady), messages, limits.timeout);
+    const described = loadSync([protoFile, indexProtoFile], { includeDirs: [protoFolder()], keepCase: true });
+    const add = (name: string, byName: Readonly<Record<string, Call>>) =>
+      this.#addService(name, described[name] as ServiceDefinition, byName, messages, limits.timeout);
+    add(service, calls(context, isReady));
+    add(indexService, indexCalls(context));
     this.#health.addToServer(this.#server);
     new ReflectionService({ ...described, ...loadSync(healthProto, { keepCase: true }) }).addToServer(this.#server);
     this.#listener = this.#listenerOf(options, limits.connections, limits.headTimeout);
@@ -87,11 +92,13 @@ export class GrpcServer {
   }
 
   #addService(
+    service: string,
     definition: ServiceDefinition,
     byName: Readonly<Record<string, Call>>,
     messages: Messages,
     timeout: number,
   ): void {
+    const messageOf = (name: string) => `${service.slice(0, service.lastIndexOf('.'))}.${name}`;
     const same = (bytes: Buffer) => bytes;
     const methods = Object.entries(definition);
     const untouched = methods.map(([name, method]) => [
@@ -101,9 +108,9 @@ export class GrpcServer {
     const implementation: UntypedServiceImplementation = {};
     for (const [name] of methods) {
       const work = async (call: ServerUnaryCall<Buffer, Buffer>) => {
-        const request = messages.decode(`inference.${name}Request`, call.request);
+        const request = messages.decode(messageOf(`${name}Request`), call.request);
         const answer = await byName[name]!(request, (engine) => optionsOf(call, engine, timeout));
-        return messages.encode(`inference.${name}Response`, answer);
+        return messages.encode(messageOf(`${name}Response`), answer);
       };
       implementation[name] = (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) => {
         work(call).then(
@@ -160,7 +167,7 @@ export class GrpcServer {
   setNotReady(): void {
     if (!this.#isReady) return;
     this.#isReady = false;
-    for (const name of ['', service]) this.#health.setStatus(name, 'NOT_SERVING');
+    for (const name of ['', service, indexService]) this.#health.setStatus(name, 'NOT_SERVING');
   }
 
   /** Takes nothing new, answers what is under way, and closes. */

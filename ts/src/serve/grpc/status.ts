@@ -17,6 +17,7 @@ export function statusOf({ status: http, code }: Failure): status {
   switch (http) {
     case 401:
       return status.UNAUTHENTICATED;
+    case 403:
     case 421:
       return status.PERMISSION_DENIED;
     case 404:

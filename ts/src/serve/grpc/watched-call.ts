@@ -41,7 +41,12 @@ const smallMessage = 2 ** 16;
 /** Milliseconds that a client has to end a call that was refused. */
 const refusedTime = 2000;
 
-const infer = '/inference.GRPCInferenceService/ModelInfer';
+/** Calls whose messages hold pictures. */
+const large: ReadonlySet<string> = new Set([
+  '/inference.GRPCInferenceService/ModelInfer',
+  '/mome.v1.Index/Search',
+  '/mome.v1.Index/Add',
+]);
 /** Calls that ask for no key. */
 const open: ReadonlySet<string> = new Set([
   '/inference.GRPCInferenceService/ServerLive',
@@ -131,7 +136,7 @@ export class WatchedCall {
   }
 
   get #mostBytes(): number {
-    return this.#path === infer ? this.#around.limits.bodyBytes : smallMessage;
+    return large.has(this.#path) ? this.#around.limits.bodyBytes : smallMessage;
   }
 
   /** @throws HttpError 429 */

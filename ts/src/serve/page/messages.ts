@@ -31,8 +31,10 @@ export interface PageState {
   /** Changes whenever a model is replaced. */
   readonly stamp: string;
   readonly models: readonly PageModel[];
-  /** Absent where the server has no index. */
+  /** Absent where the server has no index of files. */
   readonly index?: { readonly pictures: number; readonly some: readonly NamedPicture[] };
+  /** Whether it has a store of vectors, whose rows the page does not show. */
+  readonly hasStore?: boolean;
   readonly limits: { readonly pictureBytes: number; readonly textLength: number };
 }
 

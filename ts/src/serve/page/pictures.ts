@@ -2,9 +2,9 @@
 import { LRUCache } from 'lru-cache';
 import pLimit from 'p-limit';
 import { MomeError } from '../../runtime/errors.ts';
-import type { SearchIndex } from '../../search/index.ts';
 import { thumbnailOf } from '../../search/thumbnail.ts';
 import { HttpError } from '../errors.ts';
+import type { NumberedPictures } from '../served-index.ts';
 
 /** Sides in pixels: beside a result, and alone. */
 export const sides = { small: 224, large: 768 } as const;
@@ -19,22 +19,24 @@ const keptBytes = 32 * 2 ** 20;
 const keptFor = 5 * 60_000;
 
 export class IndexPictures {
-  readonly index: SearchIndex;
+  readonly source: NumberedPictures;
   readonly #limit = pLimit(together);
   /** Decoders are shared out evenly between calls: all of the page are one, beside those of requests. */
   readonly #call = {};
   readonly #kept: LRUCache<string, Buffer>;
 
-  constructor(index: SearchIndex) {
-    this.index = index;
+  constructor(source: NumberedPictures) {
+    this.source = source;
     this.#kept = new LRUCache<string, Buffer>({
       maxSize: keptBytes,
       sizeCalculation: ({ length }) => Math.max(1, length),
       ttl: keptFor,
       fetchMethod: async (key) => {
         const [size, number] = key.split(' ') as [PictureSize, string];
-        const { path } = this.index.items[Number(number)]!;
-        return this.#limit(() => thumbnailOf(path, sides[size], { call: this.#call }));
+        return this.#limit(async () => {
+          const path = await this.source.pathOf(Number(number));
+          return thumbnailOf(path, sides[size], { call: this.#call });
+        });
       },
     });
   }
@@ -46,7 +48,7 @@ export class IndexPictures {
    * @throws HttpError 404 for a number that no picture has and for a picture that can no longer be read, 429
    */
   async get(number: string, size: PictureSize): Promise<Buffer> {
-    const count = this.index.items.length;
+    const { count } = this.source;
     if (!/^(?:0|[1-9]\d{0,9})$/.test(number) || Number(number) >= count)
       throw new HttpError(404, 'PICTURE_NOT_FOUND', `expected the number of a picture below ${count}, got another`);
     const key = `${size} ${number}`;

@@ -2,17 +2,17 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { MomeError } from '../../runtime/errors.ts';
 import { packageRoot } from '../../runtime/package-files.ts';
-import type { SearchIndex } from '../../search/index.ts';
 import type { Engines } from '../engines.ts';
 import { HttpError } from '../errors.ts';
 import type { ServerLimits } from '../options.ts';
+import { somePictures } from '../served-index.ts';
 import { packageVersion } from '../version.ts';
 import type { LiveFigures } from './live.ts';
-import type { LiveAnswer, NamedPicture, PageState } from './messages.ts';
+import type { LiveAnswer, PageState } from './messages.ts';
 import { IndexPictures, type PictureSize } from './pictures.ts';
 
 /** What the page needs of its server. */
@@ -82,7 +82,7 @@ export async function addPage(app: FastifyInstance, context: PageContext): Promi
   }
   const unlogged = { schema, config: { isQuiet: true } satisfies PageConfig };
   app.get('/page/state', unlogged, async (_, reply) =>
-    reply.header('cache-control', 'no-store').send(stateOf(context)),
+    reply.header('cache-control', 'no-store').send(await stateOf(context)),
   );
   app.get('/page/live', unlogged, async (request, reply) => {
     const { since = '0' } = request.query as { since?: unknown };
@@ -108,8 +108,9 @@ function addPictures(app: FastifyInstance, engines: Engines, options: object): v
   const send = (size: PictureSize) => async (request: FastifyRequest, reply: FastifyReply) => {
     const { number } = request.params as { number: string };
     const { index } = engines.first;
-    if (!index) throw new HttpError(404, 'PICTURE_NOT_FOUND', 'expected a server with an index, got one without');
-    if (pictures?.index !== index) pictures = new IndexPictures(index); // it was loaded again
+    if (!index?.pictures)
+      throw new HttpError(404, 'PICTURE_NOT_FOUND', 'expected a server with an index of files, got one without');
+    if (pictures?.source !== index.pictures) pictures = new IndexPictures(index.pictures); // it was loaded again
     const bytes = await pictures.get(number, size);
     return reply.type('image/webp').header('cache-control', 'private, max-age=60').send(bytes);
   };
@@ -119,9 +120,10 @@ function addPictures(app: FastifyInstance, engines: Engines, options: object): v
 
 const stampOf = ({ engines }: PageContext): string => engines.all.map(({ name, since }) => `${name} ${since}`).join();
 
-function stateOf(context: PageContext): PageState {
+async function stateOf(context: PageContext): Promise<PageState> {
   const { engines, limits } = context;
-  const { index } = engines.first;
+  const pictures = engines.first.index?.pictures;
+  const some = pictures && (await somePictures(pictures, shownFirst));
   return {
     version: packageVersion(),
     stamp: stampOf(context),
@@ -133,18 +135,10 @@ function stateOf(context: PageContext): PageState {
       const isCalibrated = vlmo.matchCalibration !== undefined;
       return { name, device, dtype, target, abilities: [...vlmo.abilities], isCalibrated, ...sizes };
     }),
-    ...(index && { index: { pictures: index.items.length, some: someOf(index) } }),
+    ...(pictures && some && { index: { pictures: pictures.count, some } }),
+    ...(engines.first.index?.kind === 'store' && { hasStore: true }),
     limits: { pictureBytes: limits.pictureBytes, textLength: limits.textLength },
   };
-}
-
-/** Pictures from all over the index. */
-function someOf({ items, root }: SearchIndex): NamedPicture[] {
-  const count = Math.min(shownFirst, items.length);
-  return Array.from({ length: count }, (_, i) => {
-    const index = Math.floor(((i + 0.5) * items.length) / count);
-    return { index, path: relative(root, items[index]!.path) };
-  });
 }
 
 async function contentOf(name: string): Promise<Buffer> {

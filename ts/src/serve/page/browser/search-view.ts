@@ -60,7 +60,7 @@ export class SearchView {
   }
 
   /** Shows what the server has: a search, or how to make an index. */
-  update({ index, models }: PageState): void {
+  update({ index, hasStore, models }: PageState): void {
     this.#pictures = index?.pictures ?? 0;
     this.#some = index?.some ?? [];
     const abilities = models[0]?.abilities ?? [];
@@ -71,7 +71,7 @@ export class SearchView {
       this.#pictures === 0 ? 'Search pictures' : `Search ${plural(this.#pictures, 'picture')}`;
     const field = this.#rerank.closest('label')!;
     field.hidden = !this.#canMatch;
-    if (!canSearch) fill(this.#results, index ? unable() : withoutIndex());
+    if (!canSearch) fill(this.#results, index ? unable() : hasStore ? ofStore() : withoutIndex());
     else if (this.#pictures === 0) fill(this.#results, emptyIndex());
     else if (!this.#results.hasChildNodes()) fill(this.#results, this.#firstLook());
   }
@@ -195,6 +195,15 @@ function withoutIndex(): HTMLElement {
     ),
     make('p', {}, [
       'Without --model both take the model that ships with mome. Everything else on this page works meanwhile.',
+    ]),
+  );
+}
+
+function ofStore(): HTMLElement {
+  return notice(
+    'This server searches a store of vectors',
+    make('p', {}, [
+      'Its rows have no pictures that this page could show: programs search it by POST /v1/search. Everything else on this page works.',
     ]),
   );
 }
