@@ -4,6 +4,8 @@
  *   node bench/server.mjs overhead                    # the model that ships with mome
  *   node bench/server.mjs throughput --base           # the base model with random weights
  *   node bench/server.mjs chaos --minutes 1 --no-write
+ *
+ * It exits with 1 where a figure misses its bound, and with 2 where there is none.
  */
 import { mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -40,7 +42,10 @@ const { title, measure } = await import(`./server/${part}.mjs`);
 const log = (text) => process.stderr.write(`${part}: ${text}\n`);
 const about = await describeMachine();
 log(`${title}; ${path ?? `${kind} model`}`);
-const { passed, ...figures } = await measure({ model, kind, ...given, log });
+const { passed, ...figures } = await measure({ model, kind, ...given, log }).catch((error) => {
+  log(error.message); // such as a time that is too short for a figure
+  process.exit(2);
+});
 const result = {
   part,
   title,

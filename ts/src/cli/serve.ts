@@ -143,7 +143,7 @@ export function addServe(program: Command): void {
   number('--queue <n>', 'items under way, for each model; beyond, 429', 'QUEUE', 4096);
   number('--max-items <n>', 'items of a request', 'MAX_ITEMS', 512);
   number('--max-body <MiB>', 'body of a request', 'MAX_BODY', 32);
-  number('--max-json <MiB>', 'body of a request in JSON', 'MAX_JSON', 4);
+  number('--max-json <MiB>', 'body of a request in JSON; at most 8', 'MAX_JSON', 4);
   number('--max-picture <MiB>', 'picture file', 'MAX_PICTURE', 20);
   number('--max-pixels <million>', 'pixels of a picture', 'MAX_PIXELS', 64);
   number('--max-text <n>', 'characters of a text', 'MAX_TEXT', 32_768);

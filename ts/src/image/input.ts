@@ -67,29 +67,36 @@ type Content =
 export class PictureSource {
   /** Sources of the same text have the same; others are the only ones of their kind. */
   readonly key: unknown;
-  readonly #name: () => string;
-  readonly #content: () => Content;
+  /** Of a text nothing is made beforehand: its key, and the folder that a relative path is seen from, tell all. */
+  readonly #of: Given | string;
 
-  constructor(name: () => string, content: () => Content, text?: string) {
+  /** @param of what tells name and content; of a text, the folder that it is seen from */
+  constructor(of: Given | string, text?: string) {
     this.key = text ?? this;
-    this.#name = name;
-    this.#content = content;
+    this.#of = of;
   }
 
   get name(): string {
-    return this.#name();
+    return typeof this.#of === 'string' ? shortText(this.key as string) : this.#of.name;
   }
 
   /** @throws MomeError `MOME_INVALID_ARGUMENT` for a value that is no picture, `MOME_NOT_FOUND` for a path that no file can have */
   content(): Content {
+    const of = this.#of;
     try {
-      return this.#content();
+      return typeof of === 'string' ? contentOfText(this.key as string, of) : of.content();
     } catch (error) {
       if (error instanceof MomeError) throw error;
       const message = `${this.name}: expected ${accepted}, could not read it`;
       throw new MomeError('MOME_INVALID_ARGUMENT', message, { cause: error });
     }
   }
+}
+
+/** A picture that is no text. */
+interface Given {
+  readonly name: string;
+  readonly content: () => Content;
 }
 
 /** Most bytes of a path (a limit of the system). */
@@ -192,22 +199,18 @@ function bytesIn(input: unknown): number {
 }
 
 function sourceOfText(text: string, folder: string): PictureSource {
-  return new PictureSource(
-    () => shortText(text),
-    () => contentOfText(text, folder),
-    text,
-  );
+  return new PictureSource(folder, text);
 }
 
 function sourceOf(input: unknown, folder: string, copyNow: boolean): PictureSource {
   const name = shortName(input);
   const refused = (why: () => Error) =>
-    new PictureSource(
-      () => name,
-      () => {
+    new PictureSource({
+      name,
+      content: () => {
         throw why();
       },
-    );
+    });
   try {
     if (isUrl(input)) return sourceOfText(input.href, folder);
     const content = contentOf(name, input, copyNow);
@@ -215,10 +218,7 @@ function sourceOf(input: unknown, folder: string, copyNow: boolean): PictureSour
       return refused(
         () => new MomeError('MOME_INVALID_ARGUMENT', `${name}: expected ${accepted}, got ${kindOf(input)}`),
       );
-    return new PictureSource(
-      () => name,
-      () => content,
-    );
+    return new PictureSource({ name, content: () => content });
   } catch (error) {
     return refused(() => error as Error);
   }

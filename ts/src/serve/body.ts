@@ -1,6 +1,7 @@
 /** Bodies of requests: JSON read in pieces, or forms, and their check against a schema. */
 import { isAscii, isUtf8 } from 'node:buffer';
 import type { Readable } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { joined } from '../image/bytes.ts';
@@ -12,6 +13,8 @@ import type { ServerLimits } from './options.ts';
 
 /** Bytes of a body that `JSON.parse` takes, whatever it holds, in a few milliseconds. */
 const smallBody = 2 ** 14;
+/** Bytes beyond which each pass over a body has a turn of the event loop of its own. */
+const largeBody = 2 ** 20;
 /** Most lists and objects inside each other, and most values, of a body. */
 const depth = 32;
 const values = 2 ** 17;
@@ -53,8 +56,12 @@ export async function bytesOfStream(request: FastifyRequest, stream: Readable, m
 
 /** The value of a JSON text. @throws HttpError 400 */
 export async function jsonOf(body: Buffer, { jsonBytes }: ServerLimits): Promise<unknown> {
+  // Each of these goes over all of a body at once: of a large one in a turn of its own.
+  const isLarge = body.length > largeBody;
   if (!isUtf8(body)) throw new HttpError(400, 'INVALID_JSON', 'expected JSON in UTF-8, got other bytes');
+  if (isLarge) await setImmediate();
   const text = body.toString(isAscii(body) ? 'latin1' : 'utf8'); // the same, and several times as fast
+  if (isLarge) await setImmediate();
   try {
     if (body.length <= smallBody) return JSON.parse(text);
     return await parseJson(text, 'body', { bytes: jsonBytes, depth, values, text: jsonBytes, escapes });

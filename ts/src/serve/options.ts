@@ -7,7 +7,7 @@ import type { Network } from './url-rules.ts';
 export interface ServerLimits {
   /** Bytes of one request's body, which may be a form with files. */
   readonly bodyBytes: number;
-  /** Bytes of a body in JSON: larger ones would hold up the event loop. Large pictures go into forms. */
+  /** Bytes of a body in JSON, at most {@link mostJsonBytes}: larger ones would hold up the event loop. Large pictures go into forms. */
   readonly jsonBytes: number;
   /** Bytes of the bodies of all requests under way. */
   readonly bodyBytesTogether: number;
@@ -35,6 +35,9 @@ export interface ServerLimits {
   /** Milliseconds in which a client has to take its answer. */
   readonly writeTimeout: number;
 }
+
+/** The most that `jsonBytes` may be: a single text of so many bytes is read in one piece, in some hundredths of a second. */
+export const mostJsonBytes = 8 * 2 ** 20;
 
 export const defaultLimits: ServerLimits = {
   bodyBytes: 32 * 2 ** 20,

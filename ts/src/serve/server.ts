@@ -28,7 +28,7 @@ import { Keys } from './keys.ts';
 import { Metrics } from './metrics.ts';
 import { addOipRoutes } from './oip-routes.ts';
 import { addOpenAiRoutes } from './openai-routes.ts';
-import { defaultLimits, type ServerLimits, type ServerOptions } from './options.ts';
+import { defaultLimits, mostJsonBytes, type ServerLimits, type ServerOptions } from './options.ts';
 import { addOwnRoutes } from './own-routes.ts';
 import { LiveFigures } from './page/live.ts';
 import { addPage, type PageConfig } from './page/routes.ts';
@@ -91,6 +91,11 @@ export async function createServer(
   options: ServerOptions = {},
 ): Promise<MomeServer> {
   const limits: ServerLimits = { ...defaultLimits, ...options.limits };
+  check(
+    limits.jsonBytes <= mostJsonBytes,
+    'MOME_INVALID_ARGUMENT',
+    `createServer: expected JSON of at most ${mostJsonBytes} bytes (--max-json), got a limit of ${limits.jsonBytes}; large pictures go into forms`,
+  );
   let isDraining = false;
   const metrics = new Metrics(() => engines.all);
   const engines = new Engines(models, { ...options, ...limits }, (engine, run) => {

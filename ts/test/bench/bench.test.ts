@@ -172,6 +172,21 @@ describe('the report', () => {
     expect(await readFile(join(folder, 'docs', 'charts', 'model-test.svg'), 'utf8')).toBe(svg);
   });
 
+  it('leaves out the figures of the server, which lie beside the tables', async () => {
+    const { table: _, ...others } = result;
+    const server = {
+      ...others,
+      part: 'throughput',
+      title: 'throughput',
+      passed: false,
+      rows: [{ name: 'texts', ratio: 0.9 }],
+    };
+    const { folder, page } = await project({ 'model-test': result });
+    const both = await project({ 'model-test': result, 'server-throughput-shipped-test': server });
+    await Promise.all([writeReport(folder), writeReport(both.folder)]);
+    expect(await readFile(both.page, 'utf8')).toBe(await readFile(page, 'utf8'));
+  });
+
   it('says plainly what is not met, and gives each machine its section', async () => {
     const slow = {
       ...result,
