@@ -1,9 +1,7 @@
 /** Lists of hundreds of thousands of items: a call takes them over in pieces, while other events run. */
 import { describe, expect, it } from 'vitest';
 import { takePictures, takePicturesInPieces } from '../../src/image/input.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
-import type { MomeError } from '../../src/runtime/errors.ts';
-import { tinyModel } from '../helpers.ts';
+import { takeManyImages, takePairs } from '../../src/inference/arguments.ts';
 
 const paths = (count: number) => Array.from({ length: count }, (_, i) => `/nowhere/${i}.png`);
 
