@@ -35,6 +35,16 @@ export const listed: readonly Listed[] = [
   { page: 'docs/docker.md', has: 'docker', why: 'needs Docker' },
   { page: 'docs/install.md', has: 'npm run build', why: clone },
   { page: 'docs/install.md', has: 'scripts/build-addon.mjs', why: 'compiles for minutes' },
+  {
+    page: 'docs/integrations.md',
+    has: "console.log('usearch'",
+    why: 'its package has 22 MB; page.test.ts of integrations runs it where it is',
+  },
+  {
+    page: 'docs/integrations.md',
+    has: "console.log('lancedb'",
+    why: 'its package has 500 MB; page.test.ts of integrations runs it where it is',
+  },
   { page: 'docs/integrations.md', has: "from 'mome", by: 'ts/test/integrations/page.test.ts' },
   { page: 'docs/onnx.md', has: 'exportOnnx', by: checkPackage },
   { page: 'docs/onnx.md', has: 'checkpoint.pt', why: checkpoint },
