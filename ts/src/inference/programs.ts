@@ -28,6 +28,16 @@ const functions = { embed, match, mixed, answer, reason, fillMask } as const;
 export type Functions = typeof functions;
 export type FunctionName = keyof Functions;
 
+/** The calls whose heads a function reads, in words. */
+const headsOf: Readonly<Record<FunctionName, string>> = {
+  embed: 'a head for "embed"',
+  match: 'a head for "match"',
+  mixed: 'heads for "embed" and "match"',
+  answer: 'a head for "answer"',
+  reason: 'a head for "reason"',
+  fillMask: 'a head for "fillMask"',
+};
+
 /** Files that have the heads of a function, in words. */
 const filesWith: Readonly<Record<FunctionName, string>> = {
   embed: 'a pre-trained file or one tuned for retrieval',
@@ -82,7 +92,7 @@ export class Programs {
       if (!(error instanceof MomeError) || error.code !== 'MOME_NOT_FOUND') throw error;
       throw new MomeError(
         'MOME_UNSUPPORTED',
-        `vlmo: expected a model with a head for "${name}", such as ${filesWith[name]}, this one has none`,
+        `vlmo: expected a model with ${headsOf[name]}, such as ${filesWith[name]}, this one lacks ${name === 'mixed' ? 'one of them' : 'it'}`,
         { cause: error },
       );
     }

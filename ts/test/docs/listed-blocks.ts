@@ -45,6 +45,8 @@ export const listed: readonly Listed[] = [
     has: "console.log('lancedb'",
     why: 'its package has 500 MB; page.test.ts of integrations runs it where it is',
   },
+  // No server of Qdrant is run: a stand-in checks the requests.
+  { page: 'docs/integrations.md', has: "console.log('qdrant'", by: 'ts/test/integrations/qdrant.test.ts' },
   { page: 'docs/integrations.md', has: "from 'mome", by: 'ts/test/integrations/page.test.ts' },
   { page: 'docs/onnx.md', has: 'exportOnnx', by: checkPackage },
   { page: 'docs/onnx.md', has: 'checkpoint.pt', why: checkpoint },

@@ -1,14 +1,17 @@
 /** Entries for frameworks where something is wrong: signals that fire, empty lists, models without the head, values of the wrong kind. */
+import { join } from 'node:path';
 import type { DocumentInterface } from '@langchain/core/documents';
 import { ImageNode, TextNode } from '@llamaindex/core/schema';
 import { createProviderRegistry, embed, embedMany, rerank } from 'ai';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { convertCheckpoint } from '../../src/checkpoint/index.ts';
 import { Vlmo } from '../../src/inference/vlmo.ts';
 import { createMome } from '../../src/integrations/ai-sdk.ts';
 import type { Encoders } from '../../src/integrations/calls.ts';
 import { MomeRerank as DocumentRerank, MomeEmbeddings } from '../../src/integrations/langchain.ts';
 import { MomeEmbedding, MomeRerank as NodeRerank } from '../../src/integrations/llamaindex.ts';
 import { MomeError } from '../../src/runtime/errors.ts';
+import { temporaryFolder } from '../helpers.ts';
 
 const cat = 'docs/pictures/cat-face.svg';
 const pizza = 'docs/pictures/pizza.svg';
@@ -146,3 +149,17 @@ describe('LlamaIndex', () => {
     await expect(lacking).rejects.toMatchObject({ code: 'MOME_UNSUPPORTED' });
   });
 });
+
+it('a file without the matching head embeds, and its re-ranking names the calls that it needs heads for', async () => {
+  const folder = join(await temporaryFolder(), 'embeds');
+  await convertCheckpoint('models/emoji-tiny', folder, { omit: (name) => name.startsWith('itm_score') });
+  const lacking = await Vlmo.load(folder);
+  const mome = createMome(lacking);
+  expect((await embed({ model: mome.embeddingModel('text'), value: 'a cat' })).embedding).toHaveLength(192);
+  const call = rerank({ model: mome.rerankingModel('image'), query: 'a cat', documents: [cat, pizza] });
+  await expect(call).rejects.toMatchObject({
+    code: 'MOME_UNSUPPORTED',
+    message: expect.stringContaining('heads for "embed" and "match"'),
+  });
+  await lacking.dispose();
+}, 60_000);

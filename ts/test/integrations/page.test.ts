@@ -3,14 +3,11 @@
  * every clone run where `MOME_INTEGRATIONS` names a folder `node_modules` that has them.
  */
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, symlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { Vlmo } from '../../src/inference/vlmo.ts';
-import { blocksOf, blocksOfPage, root, runBlocks } from '../docs/blocks.ts';
-import { temporaryFolder } from '../helpers.ts';
+import { blocksOf, blocksOfPage, runBlocks } from '../docs/blocks.ts';
+import { bestPictures, folderWithPackages, more, page } from './programs.ts';
 
-const page = 'docs/integrations.md';
 /** The name of each program, which stands before the pictures and scores that it prints. */
 const programs = [
   'ai-sdk',
@@ -22,37 +19,12 @@ const programs = [
   'sqlite-vec',
   'usearch',
   'lancedb',
+  'qdrant',
 ];
-/** Packages of programs that are not among those of this clone. */
+/** (`qdrant.test.ts` runs the program for Qdrant.) Packages of programs that are not among those of this clone. */
 const large: Readonly<Record<string, string>> = { usearch: 'usearch', lancedb: '@lancedb/lancedb' };
-const more = process.env.MOME_INTEGRATIONS;
 const canRun = (name: string): boolean =>
-  !(name in large) || (more !== undefined && existsSync(join(more, large[name]!)));
-
-/** A folder whose programs find the packages of this clone, and those of `MOME_INTEGRATIONS`. */
-async function folderWithPackages(): Promise<string> {
-  const folder = await temporaryFolder();
-  const modules = join(folder, 'node_modules');
-  await mkdir(modules);
-  const linked = new Set(['mome']);
-  for (const from of [join(root, 'node_modules'), ...(more === undefined ? [] : [more])])
-    for (const name of await readdir(from)) {
-      if (name.startsWith('.') || linked.has(name)) continue;
-      linked.add(name);
-      await symlink(join(from, name), join(modules, name));
-    }
-  return folder;
-}
-
-/** What every program finds: the best three pictures with their scores, by a model without anything between. */
-async function bestPictures(): Promise<[string, string][]> {
-  const vlmo = await Vlmo.load();
-  const names = await readdir(join(root, 'docs/pictures'));
-  const paths = names.map((name) => join(root, 'docs/pictures', name));
-  const ranked = await vlmo.rerank({ text: 'a happy cat' }, paths);
-  await vlmo.dispose();
-  return ranked.slice(0, 3).map(({ index, score }) => [names[index]!, score.toFixed(2)]);
-}
+  name !== 'qdrant' && (!(name in large) || (more !== undefined && existsSync(join(more, large[name]!))));
 
 describe('integrations.md', { timeout: 120_000 }, async () => {
   const blocks = (await blocksOfPage(page)).filter(({ language }) => language === 'js');
