@@ -19,15 +19,6 @@ export { shortName } from './image/input.ts';
 export type { RawImage } from './image/pixels.ts';
 export { type Fusion, fusedScore, type Judgement } from './inference/fused-score.ts';
 export {
-  type BinaryEmbeddings,
-  cosineSimilarity,
-  hammingDistance,
-  type Int8Embeddings,
-  type Precision,
-  quantizeEmbeddings,
-  type VectorLike,
-} from './inference/quantize.ts';
-export {
   type Ability,
   type AnswerCandidate,
   type BatchedOptions,
@@ -64,7 +55,16 @@ export {
   type TopOptions,
   Vlmo,
   type WarmupOptions,
-} from './inference/vlmo.ts';
+} from './inference/index.ts';
+export {
+  type BinaryEmbeddings,
+  cosineSimilarity,
+  hammingDistance,
+  type Int8Embeddings,
+  type Precision,
+  quantizeEmbeddings,
+  type VectorLike,
+} from './inference/quantize.ts';
 export { listModels, type ModelEntry, type PullOptions, pullModel, removeModel } from './registry/index.ts';
 export type { CpuInfo, DType } from './runtime/addon.ts';
 export type { DeviceName } from './runtime/device.ts';

@@ -6,7 +6,7 @@
  */
 import { stat } from 'node:fs/promises';
 import { extname } from 'node:path';
-import type { ImageInput } from '../inference/vlmo.ts';
+import type { ImageInput } from '../inference/index.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { filesOf } from '../train/data/data-files.ts';
 import { openFolders } from './folder-inputs.ts';

@@ -1,7 +1,7 @@
 /** A bulk job: embeds the inputs of one shard into parts, and goes on where an earlier process of the same job was stopped. */
 import { setMaxListeners } from 'node:events';
 import { join } from 'node:path';
-import type { Batcher, Vlmo } from '../inference/vlmo.ts';
+import type { Batcher, Vlmo } from '../inference/index.ts';
 import { check, type ErrorCode, expectation, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { makeFolder } from '../runtime/files.ts';
 import { lockRun } from '../train/run-lock.ts';

@@ -1,5 +1,5 @@
 /** The calls that `mome bench` times. */
-import type { Vlmo } from '../inference/vlmo.ts';
+import type { Vlmo } from '../inference/index.ts';
 
 /** A kind of call that is timed. */
 export interface BenchCall {

@@ -1,7 +1,7 @@
 /** `mome bench`: the speed of a model on this machine, without peers; `npm run bench` in a clone compares. */
 import type { Command } from 'commander';
 import { imageTokensOf } from '../architecture/config.ts';
-import type { Vlmo } from '../inference/vlmo.ts';
+import type { Vlmo } from '../inference/index.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { type BenchCall, benchCalls } from './bench-calls.ts';
 import { countNumber, interruption, type ModelFlags, wholeNumber, withModel, withModelFlags } from './context.ts';

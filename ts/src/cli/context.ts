@@ -2,7 +2,7 @@
  * Shared by all commands: model options, JSON or text output, progress, interruption, exit codes.
  */
 import { type Command, InvalidArgumentError } from 'commander';
-import { type LoadOptions, Vlmo } from '../inference/vlmo.ts';
+import { type LoadOptions, Vlmo } from '../inference/index.ts';
 import { type DType, dtypes } from '../runtime/addon.ts';
 import type { DeviceName } from '../runtime/device.ts';
 import { exitCodes } from './output.ts';

@@ -2,7 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import type { Command } from 'commander';
 import { type Format, inOrderAhead, itemErrors, itemsAhead } from '../bulk/index.ts';
-import type { ImageInput, Vlmo } from '../inference/vlmo.ts';
+import type { ImageInput, Vlmo } from '../inference/index.ts';
 import { check, expectation, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { packageVersion } from '../runtime/package-files.ts';
 import { interruption, withModel, withModelFlags } from './context.ts';

@@ -3,7 +3,7 @@ import { mkdtemp, realpath, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { ImageInput } from '../inference/vlmo.ts';
+import type { ImageInput } from '../inference/index.ts';
 import { MomeError } from '../runtime/errors.ts';
 import { printable } from '../runtime/printable.ts';
 import { type ResultSection, renderResults, type SearchIndex, type SearchResult } from '../search/index.ts';

@@ -1,6 +1,6 @@
 /** The index of a folder for `mome index` and `mome search`: opened, brought up to date, kept, and what is left out of it. */
 import { relative } from 'node:path';
-import type { Vlmo } from '../inference/vlmo.ts';
+import type { Vlmo } from '../inference/index.ts';
 import { expectation, MomeError } from '../runtime/errors.ts';
 import { type LeftOut, SearchIndex } from '../search/index.ts';
 import { isDiskIndex } from '../search/index-file.ts';

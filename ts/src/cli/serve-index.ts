@@ -1,6 +1,6 @@
 /** What `mome serve` searches: an index file, in memory or on disk, or a store of vectors in a file or in PostgreSQL. */
 import { isAbsolute, relative, resolve, sep } from 'node:path';
-import type { Vlmo } from '../inference/vlmo.ts';
+import type { Vlmo } from '../inference/index.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { DiskIndex, exactBackend, postgresBackend, SearchIndex, VectorStore } from '../search/index.ts';
 import { isDiskIndex } from '../search/index-file.ts';

@@ -1,7 +1,7 @@
 /** `mome serve`: models behind HTTP and gRPC. */
 import { readFile } from 'node:fs/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { type LoadOptions, Vlmo } from '../inference/vlmo.ts';
+import { type LoadOptions, Vlmo } from '../inference/index.ts';
 import type { DeviceName } from '../runtime/device.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import type { ServerOptions } from '../serve/options.ts';

@@ -1,5 +1,5 @@
 /** `-` in place of a picture or of texts: standard input. */
-import type { ImageInput } from '../inference/vlmo.ts';
+import type { ImageInput } from '../inference/index.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { InputFile } from '../runtime/input-file.ts';
 

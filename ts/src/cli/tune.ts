@@ -6,7 +6,7 @@ import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { presets } from '../architecture/config.ts';
-import type { Vlmo } from '../inference/vlmo.ts';
+import type { Vlmo } from '../inference/index.ts';
 import { addon, type DType, dtypes } from '../runtime/addon.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
 import { packageRoot } from '../runtime/package-files.ts';

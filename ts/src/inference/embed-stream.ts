@@ -3,11 +3,14 @@
  * taken the next is computed. Nothing is read further ahead.
  */
 import { onAbort } from '../runtime/abort.ts';
-import { type Kinds, kinds, report } from '../runtime/arguments.ts';
-import type { Source } from '../runtime/source.ts';
+import { type Kinds, kinds, report, takeText } from '../runtime/arguments.ts';
+import { check } from '../runtime/errors.ts';
+import { type ItemStream, isByteStream, type Source, sourceOf } from '../runtime/source.ts';
+import { noItems, type TakenItems, takePicture } from './arguments.ts';
+import type { PictureSource } from './pictures.ts';
 import { ReadAhead } from './read-ahead.ts';
 import { eachReadable } from './readable.ts';
-import type { Call } from './runs.ts';
+import type { Call, Runs } from './runs.ts';
 
 /** Options of a call that takes a stream. */
 export interface StreamOptions {
@@ -61,7 +64,7 @@ export interface StreamEmbedder<Own> {
 }
 
 /** @throws what the source throws; MomeError as `embedImages` and `embedTexts` */
-export async function* embedStream<T, Own>(
+async function* embedStream<T, Own>(
   { signal }: Call,
   open: () => Source,
   { take, embed, batchSize, disposed, requireWanted }: StreamEmbedder<Own>,
@@ -119,4 +122,55 @@ export async function* embedStream<T, Own>(
     ending.abort();
     await reader?.stop();
   }
+}
+
+/** What a stream is of, and how a run takes it. */
+interface StreamKind<Own> {
+  readonly kind: 'picture' | 'text';
+  readonly usualBatch: number;
+  take(value: unknown, index: number): Own;
+  items(some: readonly Own[]): TakenItems;
+  readonly list: 'images' | 'texts';
+}
+
+export const imageStream = (where: string): StreamKind<PictureSource> => ({
+  kind: 'picture',
+  usualBatch: 32,
+  take: (value, index) => takePicture(where, value, 'picture', index),
+  items: (some) => ({ ...noItems, images: some }),
+  list: 'images',
+});
+
+export const textStream = (where: string): StreamKind<string> => ({
+  kind: 'text',
+  usualBatch: 128,
+  take: (value, index) => takeText(where, value, 'text', index),
+  items: (some) => ({ ...noItems, texts: some }),
+  list: 'texts',
+});
+
+/** Embeds the items of a stream; what is wrong with the stream itself is thrown at once. */
+export function embedItems<T, Own>(
+  runs: Runs,
+  { batchSize, onError, ...call }: Call & StreamOptions,
+  stream: ItemStream<T>,
+  { kind, usualBatch, take, items, list }: StreamKind<Own>,
+): AsyncGenerator<StreamedEmbedding<T>, void, undefined> {
+  const { where } = call;
+  check(
+    !isByteStream(stream),
+    'MOME_INVALID_ARGUMENT',
+    `${where}: expected a list or a stream of ${kind}s, got a stream of bytes, which is one ${kind} at most`,
+  );
+  const embedder = {
+    batchSize: batchSize ?? usualBatch,
+    take,
+    embed: async (some: readonly Own[], nameOf: (place: number) => number, signal: AbortSignal) => {
+      const names = (_: unknown, place: number) => ({ kind, index: nameOf(place) });
+      return (await runs.together({ where, signal }, items(some), names))[list];
+    },
+    disposed: runs.whenDisposed,
+    requireWanted: () => runs.requireWanted(call),
+  };
+  return embedStream<T, Own>(call, () => sourceOf(where, stream), embedder, onError);
 }

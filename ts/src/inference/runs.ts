@@ -170,15 +170,16 @@ export class Runs {
   /**
    * Does the runs of a call. The pictures of a run are prepared while the run before it goes on.
    *
+   * @param taken what the call took over, or is still taking over: it counts as under way from its beginning
    * @param counted kinds of items that progress counts
    */
   together(
     call: Call,
-    taken: TakenItems,
+    taken: TakenItems | Promise<TakenItems>,
     names: Naming = ownNames,
     counted: readonly (keyof TakenItems)[] = ['images', 'texts', 'pairs'],
   ): Promise<MixedOutputs> {
-    return this.job(() => this.#together(call, taken, names, counted));
+    return this.job(async () => this.#together(call, await taken, names, counted));
   }
 
   async #together(

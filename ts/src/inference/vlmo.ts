@@ -4,7 +4,6 @@
 
 import type { VlmoConfig } from '../architecture/config.ts';
 import type { MatchCalibration } from '../checkpoint/index.ts';
-import type { Batch, BatchItems } from '../model/batch.ts';
 import { type DType, dtypes } from '../runtime/addon.ts';
 import {
   describe,
@@ -14,33 +13,28 @@ import {
   oneOf,
   takeOptions,
   takePath,
-  takeText,
   takeTexts,
 } from '../runtime/arguments.ts';
 import { Engine, type Weights } from '../runtime/engine.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
-import { type Log, type LogFields, type Logger, loggerKind } from '../runtime/logger.ts';
-import { type ItemStream, isByteStream, isItemStream, sourceOf } from '../runtime/source.ts';
+import { type Log, loggerKind } from '../runtime/logger.ts';
+import { type ItemStream, isItemStream } from '../runtime/source.ts';
 import type { Ability } from './abilities.ts';
-import {
-  type MixedItems,
-  noItems,
-  type TakenItems,
-  takeImages,
-  takeManyImages,
-  takeMixed,
-  takePairs,
-  takePicture,
-} from './arguments.ts';
-import { BatcherRequest } from './batch-request.ts';
+import { type MixedItems, noItems, takeManyImages, takeMixed, takePairs } from './arguments.ts';
 import { Batcher, type BatcherOptions } from './batcher.ts';
-import { embedStream, type StreamedEmbedding, type StreamOptions, streamKinds } from './embed-stream.ts';
-import { type EmbeddingMatrix, type Embeddings, embeddingsOf } from './embeddings.ts';
+import {
+  embedItems,
+  imageStream,
+  type StreamedEmbedding,
+  type StreamOptions,
+  streamKinds,
+  textStream,
+} from './embed-stream.ts';
+import { type Embeddings, embeddingsOf } from './embeddings.ts';
 import { type Fusion, matchProbability } from './fused-score.ts';
-import { type LoadOptions, type LoadProgress, loadModel, type ModelParts } from './load.ts';
-import { answersOf, maskPositions, masksOf, secondProbability } from './logits.ts';
+import { type LoadOptions, loadModel, type ModelParts } from './load.ts';
 import type { MixedResults } from './mixed.ts';
-import type { ImageInput, PictureSource } from './pictures.ts';
+import type { ImageInput } from './pictures.ts';
 import type { Profile } from './profile.ts';
 import { cosines, type RerankQuery, rankedBy, takeRerank } from './rerank.ts';
 import {
@@ -56,46 +50,8 @@ import {
   topKinds,
 } from './results.ts';
 import { type Call, Runs } from './runs.ts';
+import { answerQuestion, fillMasks, judgeStatement } from './task-calls.ts';
 import { type WarmupOptions, warmUp, warmupKinds } from './warmup.ts';
-
-export type {
-  BatchedOptions,
-  BatchedRerankOptions,
-  BatchedTopOptions,
-  BatcherOptions,
-  BatcherState,
-  CallStage,
-  Priority,
-  RequestOptions,
-  RunReport,
-} from './batcher.ts';
-export type {
-  Ability,
-  AnswerCandidate,
-  CallOptions,
-  EmbeddingMatrix,
-  Embeddings,
-  ImageInput,
-  ItemStream,
-  LoadOptions,
-  LoadProgress,
-  LogFields,
-  Logger,
-  MaskCandidates,
-  MatchCalibration,
-  MixedItems,
-  MixedResults,
-  ModelState,
-  Profile,
-  Ranked,
-  RerankOptions,
-  RerankQuery,
-  StreamedEmbedding,
-  StreamOptions,
-  TopOptions,
-  WarmupOptions,
-};
-export { Batcher, BatcherRequest };
 
 const loadKinds: Kinds<LoadOptions> = {
   device: kinds.text,
@@ -110,10 +66,6 @@ const loadKinds: Kinds<LoadOptions> = {
   onProgress: kinds.callback,
   logger: loggerKind,
 };
-
-/** Inputs of one batch of a stream. */
-const imagesAtOnce = 32;
-const textsAtOnce = 128;
 
 /** A loaded model. Safe under concurrent calls; `dispose` frees it, and is called by `await using`. */
 export class Vlmo implements Fusion {
@@ -209,17 +161,14 @@ export class Vlmo implements Fusion {
   embedImages(images: readonly ImageInput[] | ItemStream<ImageInput>, options?: CallOptions | StreamOptions) {
     const where = 'embedImages';
     if (!isItemStream(images)) return Vlmo.#embedImages(this, where, images, options);
-    return Vlmo.#stream<ImageInput, PictureSource>(this, where, images, options, imagesAtOnce, {
-      take: (value, index) => takePicture(where, value, 'picture', index),
-      items: (some) => ({ ...noItems, images: some }),
-      list: 'images',
-    });
+    const call = Vlmo.#begin(this, where, options, streamKinds);
+    return embedItems(this.#runs, call, images, imageStream(where));
   }
 
   static async #embedImages(model: Vlmo, where: string, images: readonly ImageInput[], options?: CallOptions) {
     const call = Vlmo.#begin(model, where, options, callKinds);
-    const taken = await takeManyImages(where, images);
-    const outputs = await model.#runs.together(call, { ...noItems, images: taken });
+    const taken = takeManyImages(where, images).then((own) => ({ ...noItems, images: own }));
+    const outputs = await model.#runs.together(call, taken);
     return embeddingsOf(outputs.images, model.dimensions);
   }
 
@@ -244,11 +193,8 @@ export class Vlmo implements Fusion {
   embedTexts(texts: readonly string[] | ItemStream<string>, options?: CallOptions | StreamOptions) {
     const where = 'embedTexts';
     if (!isItemStream(texts)) return Vlmo.#embedTexts(this, where, texts, options);
-    return Vlmo.#stream<string, string>(this, where, texts, options, textsAtOnce, {
-      take: (value, index) => takeText(where, value, 'text', index),
-      items: (some) => ({ ...noItems, texts: some }),
-      list: 'texts',
-    });
+    const call = Vlmo.#begin(this, where, options, streamKinds);
+    return embedItems(this.#runs, call, texts, textStream(where));
   }
 
   static async #embedTexts(model: Vlmo, where: string, texts: readonly string[], options?: CallOptions) {
@@ -256,40 +202,6 @@ export class Vlmo implements Fusion {
     const taken = takeTexts(where, texts);
     const outputs = await model.#runs.together(call, { ...noItems, texts: taken });
     return embeddingsOf(outputs.texts, model.dimensions);
-  }
-
-  /** Begins a call that takes a stream; what is wrong with its arguments is thrown at once. */
-  static #stream<T, Own>(
-    model: Vlmo,
-    where: string,
-    stream: ItemStream<T>,
-    options: StreamOptions | undefined,
-    usualBatch: number,
-    of: {
-      readonly take: (value: unknown, index: number) => Own;
-      readonly items: (some: readonly Own[]) => TakenItems;
-      readonly list: 'images' | 'texts';
-    },
-  ): AsyncGenerator<StreamedEmbedding<T>, void, undefined> {
-    const { batchSize = usualBatch, onError, ...call } = Vlmo.#begin(model, where, options, streamKinds);
-    const kind = of.list === 'images' ? 'picture' : 'text';
-    check(
-      !isByteStream(stream),
-      'MOME_INVALID_ARGUMENT',
-      `${where}: expected a list or a stream of ${kind}s, got a stream of bytes, which is one ${kind} at most`,
-    );
-    const runs = model.#runs;
-    const embedder = {
-      batchSize,
-      take: of.take,
-      embed: async (some: readonly Own[], nameOf: (place: number) => number, signal: AbortSignal) => {
-        const names = (_: unknown, place: number) => ({ kind, index: nameOf(place) });
-        return (await runs.together({ where, signal }, of.items(some), names))[of.list];
-      },
-      disposed: runs.whenDisposed,
-      requireWanted: () => runs.requireWanted(call),
-    };
-    return embedStream<T, Own>(call, () => sourceOf(where, stream), embedder, onError);
   }
 
   /**
@@ -303,8 +215,8 @@ export class Vlmo implements Fusion {
     options?: CallOptions,
   ): Promise<Float32Array> {
     const call = Vlmo.#begin(this, 'match', options, callKinds);
-    const taken = await takePairs(call.where, pairs);
-    const { logits } = await this.#runs.together(call, { ...noItems, pairs: taken });
+    const taken = takePairs(call.where, pairs).then((own) => ({ ...noItems, pairs: own }));
+    const { logits } = await this.#runs.together(call, taken);
     return this.#matches(logits);
   }
 
@@ -317,8 +229,7 @@ export class Vlmo implements Fusion {
    */
   async mixed(items: MixedItems, options?: CallOptions): Promise<MixedResults> {
     const call = Vlmo.#begin(this, 'mixed', options, callKinds);
-    const taken = await takeMixed(call.where, items);
-    const { images, texts, logits } = await this.#runs.together(call, taken);
+    const { images, texts, logits } = await this.#runs.together(call, takeMixed(call.where, items));
     return {
       images: embeddingsOf(images, this.dimensions),
       texts: embeddingsOf(texts, this.dimensions),
@@ -333,8 +244,8 @@ export class Vlmo implements Fusion {
    */
   async profile(items: MixedItems): Promise<Profile> {
     const call = Vlmo.#begin(this, 'profile', undefined, callKinds);
-    const taken = await takeMixed(call.where, items);
-    return this.#runs.job(() => this.#runs.profile(call, taken));
+    const taken = takeMixed(call.where, items);
+    return this.#runs.job(async () => this.#runs.profile(call, await taken));
   }
 
   /**
@@ -368,15 +279,8 @@ export class Vlmo implements Fusion {
    * @throws MomeError as `embedImages` and `embedTexts`: `MOME_UNSUPPORTED` when the model has no answer head
    */
   async answer(image: ImageInput, question: string, options?: TopOptions): Promise<AnswerCandidate[]> {
-    const { k = 5, ...call } = Vlmo.#begin(this, 'answer', options, topKinds);
-    const taken = takePicture(call.where, image);
-    const text = this.#runs.encode(call, takeText(call.where, question, 'question'), { kind: 'question' });
-    return this.#runs.job(async () => {
-      const pictures = await this.#runs.pictures(call, [taken], () => ({ kind: 'picture' }));
-      const items = [{ text, picture: 0 }];
-      const { vqa_logits } = await this.#runs.run(call, 'answer', { pairs: items }, pictures, {});
-      return answersOf(vqa_logits!, this.#answers, k);
-    });
+    const call = Vlmo.#begin(this, 'answer', options, topKinds);
+    return answerQuestion(this.#runs, call, image, question, this.#answers);
   }
 
   /**
@@ -391,19 +295,7 @@ export class Vlmo implements Fusion {
     options?: CallOptions,
   ): Promise<{ readonly probability: number }> {
     const call = Vlmo.#begin(this, 'reason', options, callKinds);
-    const taken = takeImages(call.where, images, 'two pictures');
-    check(taken.length === 2, 'MOME_INVALID_ARGUMENT', `reason: expected 2 pictures, got ${taken.length}`);
-    const text = this.#runs.encode(call, takeText(call.where, statement, 'statement'), { kind: 'statement' });
-    return this.#runs.job(async () => {
-      const pictures = await this.#runs.pictures(call, taken, (index) => ({ kind: 'picture', index }));
-      const pairs = pictures.items.map(({ picture }, i) => ({
-        text,
-        picture,
-        type: i === 0 ? (1 as const) : (2 as const),
-      }));
-      const { nlvr2_logits } = await this.#runs.run(call, 'reason', { pairs }, pictures, { dims: { statements: 1 } });
-      return { probability: secondProbability(nlvr2_logits!, 0) };
-    });
+    return judgeStatement(this.#runs, call, images, statement);
   }
 
   /**
@@ -413,23 +305,8 @@ export class Vlmo implements Fusion {
    * @throws MomeError as `embedImages` and `embedTexts`: `MOME_UNSUPPORTED` when the model has no masked-language head
    */
   async fillMask(image: ImageInput | null, text: string, options?: TopOptions): Promise<MaskCandidates[]> {
-    const { k = 5, ...call } = Vlmo.#begin(this, 'fillMask', options, topKinds);
-    const taken = image === null ? [] : [takePicture(call.where, image)];
-    const ids = this.#runs.encode(call, takeText(call.where, text, 'text'), { kind: 'text' });
-    const tokenizer = this.#runs.tokenizer;
-    const positions = maskPositions(ids, tokenizer);
-    if (positions.length === 0) return [];
-    return this.#runs.job(async () => {
-      const pictures = await this.#runs.pictures(call, taken, () => ({ kind: 'picture' }));
-      const items: BatchItems = image === null ? { texts: [ids] } : { pairs: [{ text: ids, picture: 0 }] };
-      const masked = (batch: Batch) => {
-        const first = (image === null ? batch.textCls : batch.pairTextCls)[0]!;
-        const mlm_rows = Int32Array.from(positions, (position) => first + position);
-        return { dims: { tokens: positions.length }, inputs: { mlm_rows } };
-      };
-      const { mlm_logits } = await this.#runs.run(call, 'fillMask', items, pictures, masked);
-      return masksOf(mlm_logits!, positions, tokenizer, k);
-    });
+    const call = Vlmo.#begin(this, 'fillMask', options, topKinds);
+    return fillMasks(this.#runs, call, image, text);
   }
 
   /**

@@ -1,8 +1,8 @@
 /** Brings an index up to date: takes over what is known, embeds the rest, and keeps it in a journal as it goes. */
 import { dirname, resolve } from 'node:path';
 import { shortName } from '../image/input.ts';
+import type { CallOptions, Vlmo } from '../inference/index.ts';
 import { eachReadable, requirePictureError } from '../inference/readable.ts';
-import type { CallOptions, Vlmo } from '../inference/vlmo.ts';
 import { describe, isPath, report } from '../runtime/arguments.ts';
 import { check, MomeError, ofOuterCall, requireNotAborted } from '../runtime/errors.ts';
 import { forEachPaced } from '../runtime/pace.ts';

@@ -1,7 +1,7 @@
 /** An index of any size that stays on disk: 8-bit rows are read through for each search, and the best few are scored by exact rows. */
 import { resolve } from 'node:path';
 import { shortName } from '../image/input.ts';
-import type { Vlmo } from '../inference/vlmo.ts';
+import type { Vlmo } from '../inference/index.ts';
 import {
   describe,
   isObject,

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join, relative, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pLimit from 'p-limit';
-import type { ImageInput } from '../inference/vlmo.ts';
+import type { ImageInput } from '../inference/index.ts';
 import { type Kinds, kinds, takeList, takeOptions } from '../runtime/arguments.ts';
 import { MomeError } from '../runtime/errors.ts';
 import { packageRoot } from '../runtime/package-files.ts';

@@ -3,7 +3,6 @@
  * first of them.
  */
 import { type Fusion, fusedScore } from '../inference/fused-score.ts';
-import { eachReadable } from '../inference/readable.ts';
 import type {
   CallOptions,
   EmbeddingMatrix,
@@ -11,7 +10,8 @@ import type {
   Ranked,
   RerankOptions,
   RerankQuery,
-} from '../inference/vlmo.ts';
+} from '../inference/index.ts';
+import { eachReadable } from '../inference/readable.ts';
 import { describe, isObject, type Kinds, kinds, takeFields, withMethods } from '../runtime/arguments.ts';
 import { check, ofOuterCall, requireNotAborted } from '../runtime/errors.ts';
 import { forEachPaced, sortInPieces } from '../runtime/pace.ts';

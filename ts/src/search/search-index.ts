@@ -3,7 +3,7 @@
  */
 import { stat } from 'node:fs/promises';
 import { shortName } from '../image/input.ts';
-import type { Vlmo } from '../inference/vlmo.ts';
+import type { Vlmo } from '../inference/index.ts';
 import { describe, isObject, type Kinds, kinds, report, takeOptions, takePath } from '../runtime/arguments.ts';
 import { check, ofOuterCall } from '../runtime/errors.ts';
 import { forEachPaced } from '../runtime/pace.ts';

@@ -1,7 +1,7 @@
 /** Small copies of pictures for pages. */
 import { type PrepareOptions, prepareThumbnail } from '../image/prepare.ts';
 import { sharpLibrary } from '../image/sharp.ts';
-import type { ImageInput } from '../inference/vlmo.ts';
+import type { ImageInput } from '../inference/index.ts';
 
 /**
  * A picture as WebP, upright and in its own proportions, at most `side` pixels wide and high. The file is decoded as those of requests

@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import pLimit from 'p-limit';
 import { z } from 'zod';
 import { dataUrlBytes, isDataUrl } from '../image/data-url.ts';
-import type { BatchedOptions } from '../inference/vlmo.ts';
+import type { BatchedOptions } from '../inference/index.ts';
 import type { Engines, ServedEngine } from './engines.ts';
 import { HttpError } from './errors.ts';
 import { fileOf } from './form.ts';

@@ -1,5 +1,5 @@
 /** The models of a server by name, each with its queue; one can be replaced while requests go on. */
-import { type Batcher, type RunReport, Vlmo } from '../inference/vlmo.ts';
+import { type Batcher, type RunReport, Vlmo } from '../inference/index.ts';
 import { describe, isObject } from '../runtime/arguments.ts';
 import { check } from '../runtime/errors.ts';
 import { HttpError } from './errors.ts';

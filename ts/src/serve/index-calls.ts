@@ -1,6 +1,6 @@
 /** What requests ask of the index, whatever carries them: a search, pictures to add, rows to remove, and what it is. */
 import { z } from 'zod';
-import type { BatchedOptions } from '../inference/vlmo.ts';
+import type { BatchedOptions } from '../inference/index.ts';
 import type { StoreItem } from '../search/index.ts';
 import type { Engines, ServedEngine } from './engines.ts';
 import { HttpError } from './errors.ts';

@@ -1,7 +1,7 @@
 /** Prometheus metrics of one server. */
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { RunReport } from '../inference/vlmo.ts';
+import type { RunReport } from '../inference/index.ts';
 import type { ServedEngine } from './engines.ts';
 
 const seconds = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60];

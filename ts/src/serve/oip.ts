@@ -4,7 +4,7 @@
  */
 import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
-import type { BatchedOptions } from '../inference/vlmo.ts';
+import type { BatchedOptions } from '../inference/index.ts';
 import { readSome } from './call.ts';
 import type { Engines, ServedEngine } from './engines.ts';
 import { HttpError } from './errors.ts';

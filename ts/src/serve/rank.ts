@@ -2,7 +2,7 @@
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { isDataUrl } from '../image/data-url.ts';
-import type { BatchedOptions } from '../inference/vlmo.ts';
+import type { BatchedOptions } from '../inference/index.ts';
 import { type Context, pictureOf, pictureSchema, readSome, textSchema } from './call.ts';
 import type { ServedEngine } from './engines.ts';
 import { HttpError } from './errors.ts';

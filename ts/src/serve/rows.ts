@@ -1,5 +1,5 @@
 /** Embeddings as JSON, written in pieces: numbers of many rows would hold up the event loop. */
-import type { EmbeddingMatrix } from '../inference/vlmo.ts';
+import type { EmbeddingMatrix } from '../inference/index.ts';
 import { Pace } from '../runtime/pace.ts';
 import { HttpError } from './errors.ts';
 

@@ -1,6 +1,6 @@
 /** What `/v1/search` looks in: an index in memory, one that stays on disk, or a store of vectors. */
 import { relative } from 'node:path';
-import type { ImageInput } from '../inference/vlmo.ts';
+import type { ImageInput } from '../inference/index.ts';
 import { describe } from '../runtime/arguments.ts';
 import { MomeError, ofOuterCall } from '../runtime/errors.ts';
 import {

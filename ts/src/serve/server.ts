@@ -13,7 +13,7 @@ import fastify, {
 } from 'fastify';
 import { createJsonSchemaTransform } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import type { Vlmo } from '../inference/vlmo.ts';
+import type { Vlmo } from '../inference/index.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { addJsonParser } from './body.ts';
 import { setClient } from './call.ts';

@@ -15,7 +15,7 @@ import {
   type Tracer,
   trace,
 } from '@opentelemetry/api';
-import type { CallStage, RunReport } from '../inference/vlmo.ts';
+import type { CallStage, RunReport } from '../inference/index.ts';
 import type { Failure } from './errors.ts';
 import { packageVersion } from './version.ts';
 

@@ -2,8 +2,9 @@
  * `mome eval retrieval --data`: recall on any set of pictures with captions, by the protocol of Karpathy's splits: all captions or the
  * first few of each picture, the whole set or the mean of folds, by the dual encoder alone and after re-ranking.
  */
+
+import type { Vlmo } from '../inference/index.ts';
 import type { RerankOptions } from '../inference/results.ts';
-import type { Vlmo } from '../inference/vlmo.ts';
 import { checkKind, withMethods } from '../runtime/arguments.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
 import type { PairDataset } from './data/pairs.ts';

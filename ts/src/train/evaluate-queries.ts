@@ -7,7 +7,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { pictureKind } from '../image/formats.ts';
 import type { ImageInput } from '../image/input.ts';
-import type { Vlmo } from '../inference/vlmo.ts';
+import type { Vlmo } from '../inference/index.ts';
 import { takeList } from '../runtime/arguments.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { jsonItems } from '../runtime/json-items.ts';

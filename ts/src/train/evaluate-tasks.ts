@@ -2,7 +2,7 @@
  * `mome eval vqa` and `mome eval nlvr2`: how many questions a model answers as people do, and how many statements it judges right.
  */
 import pLimit from 'p-limit';
-import type { Vlmo } from '../inference/vlmo.ts';
+import type { Vlmo } from '../inference/index.ts';
 import { takeList } from '../runtime/arguments.ts';
 import { check, requireNotAborted } from '../runtime/errors.ts';
 import type { Nlvr2Statement, VqaQuestion } from './data/vqa.ts';

@@ -4,7 +4,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { pictureKind } from '../image/formats.ts';
-import type { Vlmo } from '../inference/vlmo.ts';
+import type { Vlmo } from '../inference/index.ts';
 import { check, MomeError, requireNotAborted } from '../runtime/errors.ts';
 import { byCodeUnits, Pace } from '../runtime/pace.ts';
 

@@ -5,7 +5,7 @@
 import type { MatchCalibration } from '../checkpoint/index.ts';
 import type { RawImage } from '../image/pixels.ts';
 import { type Fusion, fusedScore, matchLogOdds, matchProbability } from '../inference/fused-score.ts';
-import type { Vlmo } from '../inference/vlmo.ts';
+import type { Vlmo } from '../inference/index.ts';
 import { checkKind, kinds, withMethods } from '../runtime/arguments.ts';
 import { check } from '../runtime/errors.ts';
 import { expectedCalibrationError, fitCalibration } from './calibrate.ts';

@@ -1,6 +1,6 @@
 /** How good the model of a run is on held-out data: numbers for its metrics, and the one that says which of its models is the best. */
 import { resolve } from 'node:path';
-import { Vlmo } from '../inference/vlmo.ts';
+import { Vlmo } from '../inference/index.ts';
 import type { Objective } from '../model/objectives.ts';
 import { check } from '../runtime/errors.ts';
 import { exists } from '../runtime/files.ts';

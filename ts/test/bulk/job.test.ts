@@ -10,7 +10,7 @@ import { pack } from 'tar-stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type BulkOptions, openInputs, parseShard, runBulkJob } from '../../src/bulk/index.ts';
 import { unitsOf } from '../../src/bulk/shards.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { expectCode, temporaryFolder, testImage, tinyModel } from '../helpers.ts';
 
 let folder = '';

@@ -13,7 +13,7 @@ import {
   type TensorToWrite,
   writeSafetensors,
 } from '../../src/checkpoint/index.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { type ErrorCode, MomeError } from '../../src/runtime/errors.ts';
 import { loadTokenizer } from '../../src/text/tokenizer.ts';
 import { openPairs } from '../../src/train/data/open-pairs.ts';

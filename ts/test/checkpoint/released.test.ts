@@ -3,7 +3,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { convertCheckpoint, inspectCheckpoint, openCheckpoint } from '../../src/checkpoint/index.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { expectCode, temporaryFolder, testImage, tinyVocabulary } from '../helpers.ts';
 import {
   type Around,

@@ -16,7 +16,7 @@ import {
   writeModel,
   writeSafetensors,
 } from '../../src/checkpoint/index.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
 import { createRandom } from '../../src/train/random.ts';
 import { startingParameters } from '../../src/train/starting-model.ts';

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { addModelCommands } from '../../src/cli/model-commands.ts';
 import { addServe } from '../../src/cli/serve.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { createServer, type MomeServer } from '../../src/serve/index.ts';
 import { tinyModel } from '../helpers.ts';
 

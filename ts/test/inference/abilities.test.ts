@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { convertCheckpoint } from '../../src/checkpoint/index.ts';
 import { type Ability, abilities } from '../../src/inference/abilities.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { MomeError } from '../../src/runtime/errors.ts';
 import { temporaryFolder, testImage, tinyModel } from '../helpers.ts';
 

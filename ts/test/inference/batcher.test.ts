@@ -2,7 +2,7 @@
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BatchQueue, type Family, type Priority } from '../../src/inference/batch-queue.ts';
-import { type Batcher, type RunReport, Vlmo } from '../../src/inference/vlmo.ts';
+import { type Batcher, type RunReport, Vlmo } from '../../src/inference/index.ts';
 import { OverloadedError } from '../../src/runtime/errors.ts';
 import { expectCode, testImage, tinyModel } from '../helpers.ts';
 

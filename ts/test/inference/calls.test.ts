@@ -2,7 +2,7 @@
 import { getEventListeners } from 'node:events';
 import { runInNewContext } from 'node:vm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type MixedItems, Vlmo } from '../../src/inference/vlmo.ts';
+import { type MixedItems, Vlmo } from '../../src/inference/index.ts';
 import { MomeError } from '../../src/runtime/errors.ts';
 import { expectCode, testImage, tinyModel } from '../helpers.ts';
 import { expectShortTurns } from '../loop-gap.ts';

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { addon } from '../../src/runtime/addon.ts';
 import { Engine } from '../../src/runtime/engine.ts';
 

@@ -13,7 +13,7 @@ import {
   writeSafetensors,
 } from '../../src/checkpoint/index.ts';
 import { quantiseRows } from '../../src/checkpoint/quantise.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { addon, type DType } from '../../src/runtime/addon.ts';
 import type { ErrorCode } from '../../src/runtime/errors.ts';
 import { verifyCase } from '../../src/verify/index.ts';

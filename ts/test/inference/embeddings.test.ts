@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Embeddings, Vlmo } from '../../src/inference/vlmo.ts';
+import { type Embeddings, Vlmo } from '../../src/inference/index.ts';
 import { testImage, tinyModel } from '../helpers.ts';
 
 let vlmo: Vlmo;

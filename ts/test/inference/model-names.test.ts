@@ -2,8 +2,8 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { Vlmo } from '../../src/inference/index.ts';
 import { pathOfModel } from '../../src/inference/load.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
 import { expectCode, temporaryFolder } from '../helpers.ts';
 
 afterEach(() => vi.unstubAllEnvs());

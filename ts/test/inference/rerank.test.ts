@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { convertCheckpoint } from '../../src/checkpoint/index.ts';
 import { fusedScore, matchLogOdds } from '../../src/inference/fused-score.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { evaluationCaption } from '../../src/train/data/captions.ts';
 import { flattenOnWhite, loadEmojiPictures } from '../../src/train/data/emoji.ts';
 import { rankAll, recall } from '../../src/train/retrieval.ts';

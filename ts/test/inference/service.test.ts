@@ -1,6 +1,6 @@
 /** What a service needs around the calls: warm-up, progress of loading, a log, and how much there is to do. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type LoadProgress, type LogFields, Vlmo } from '../../src/inference/vlmo.ts';
+import { type LoadProgress, type LogFields, Vlmo } from '../../src/inference/index.ts';
 import { expectCode, testImage, tinyModel } from '../helpers.ts';
 
 let folder = '';

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { VlmoConfig } from '../../src/architecture/config.ts';
 import { writeModel } from '../../src/checkpoint/index.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
 import { addon } from '../../src/runtime/addon.ts';
 import { MomeError } from '../../src/runtime/errors.ts';

@@ -1,7 +1,7 @@
 /** Streams of inputs: read no further ahead than three batches, ended with their consumer, and lost nowhere. */
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type StreamedEmbedding, Vlmo } from '../../src/inference/vlmo.ts';
+import { type StreamedEmbedding, Vlmo } from '../../src/inference/index.ts';
 import { MomeError } from '../../src/runtime/errors.ts';
 import { expectCode, testImage, tinyModel } from '../helpers.ts';
 

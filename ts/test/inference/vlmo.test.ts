@@ -2,7 +2,7 @@ import { copyFile, cp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { convertCheckpoint } from '../../src/checkpoint/index.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { addon } from '../../src/runtime/addon.ts';
 import { expectCode, soonAborted, temporaryFolder, testImage, tinyAnswers, tinyModel } from '../helpers.ts';
 

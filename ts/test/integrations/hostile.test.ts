@@ -5,7 +5,7 @@ import { ImageNode, TextNode } from '@llamaindex/core/schema';
 import { createProviderRegistry, embed, embedMany, rerank } from 'ai';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { convertCheckpoint } from '../../src/checkpoint/index.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { createMome } from '../../src/integrations/ai-sdk.ts';
 import type { Encoders } from '../../src/integrations/calls.ts';
 import { MomeRerank as DocumentRerank, MomeEmbeddings } from '../../src/integrations/langchain.ts';

@@ -1,7 +1,7 @@
 /** What tests of the programs in docs/integrations.md have in common. */
 import { mkdir, readdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { root } from '../docs/blocks.ts';
 import { temporaryFolder } from '../helpers.ts';
 

@@ -1,7 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { packageRoot } from '../../src/runtime/addon.ts';
 import { evaluateRetrieval } from '../../src/train/evaluate.ts';
 

@@ -2,8 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { type Embeddings, Vlmo } from '../../src/inference/index.ts';
 import { hammingDistance, quantizeEmbeddings } from '../../src/inference/quantize.ts';
-import { type Embeddings, Vlmo } from '../../src/inference/vlmo.ts';
 import { packageRoot } from '../../src/runtime/addon.ts';
 import { loadEmoji } from '../../src/train/data/emoji.ts';
 

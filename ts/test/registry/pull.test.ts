@@ -7,7 +7,7 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { cacheFolder, placesOf } from '../../src/registry/cache.ts';
 import { download } from '../../src/registry/download.ts';
 import { listModels, modelPath, pull, pullModel, removeModel } from '../../src/registry/pull.ts';

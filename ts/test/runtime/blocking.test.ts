@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
 import { addon, dtypes, packageRoot } from '../../src/runtime/addon.ts';
 import { diagnose } from '../../src/runtime/doctor.ts';

@@ -4,7 +4,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { packageRoot } from '../../src/runtime/addon.ts';
 import { cudaInfo, resolveDevice } from '../../src/runtime/device.ts';
 import { type DoctorCheck, diagnose } from '../../src/runtime/doctor.ts';

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { configFromArch, imageTokensOf } from '../../src/architecture/config.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { layoutBatch } from '../../src/model/batch.ts';
 import { fusionOutputs } from '../../src/model/functions.ts';
 import { packageRoot } from '../../src/runtime/addon.ts';

@@ -3,7 +3,7 @@ import { open, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { InputFile } from '../../src/runtime/input-file.ts';
 import { topK } from '../../src/runtime/top-k.ts';
 import { DiskFile } from '../../src/search/disk-file.ts';

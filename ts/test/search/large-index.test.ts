@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { SearchIndex } from '../../src/search/index.ts';
 import { writeIndex } from '../../src/search/index-file.ts';
 import { expectCode, temporaryFolder, tinyModel } from '../helpers.ts';

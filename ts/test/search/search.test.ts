@@ -6,7 +6,7 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openSafetensors, type TensorToWrite, writeSafetensors } from '../../src/checkpoint/index.ts';
 import { fusedScore } from '../../src/inference/fused-score.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { type ErrorCode, MomeError } from '../../src/runtime/errors.ts';
 import { listImages, renderResults, SearchIndex, scanFolder } from '../../src/search/index.ts';
 import { readIndex, writeIndex } from '../../src/search/index-file.ts';

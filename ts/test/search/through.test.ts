@@ -3,7 +3,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type RunReport, Vlmo } from '../../src/inference/vlmo.ts';
+import { type RunReport, Vlmo } from '../../src/inference/index.ts';
 import { listImages, SearchIndex, type SearchModel } from '../../src/search/index.ts';
 import { expectCode, temporaryFolder, testImage, tinyModel } from '../helpers.ts';
 

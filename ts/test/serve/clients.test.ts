@@ -2,7 +2,7 @@
 import { CohereClientV2 } from 'cohere-ai';
 import OpenAI from 'openai';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { Vlmo } from '../../src/inference/vlmo.ts';
+import type { Vlmo } from '../../src/inference/index.ts';
 import { dataUrl, loadTiny, png, post, started } from './helpers.ts';
 
 let model: Vlmo;

@@ -1,7 +1,7 @@
 /** Requests of the right shape with hostile values: an answer with a code to each, none above 499 but 503 and 504, and short turns. */
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { Vlmo } from '../../src/inference/vlmo.ts';
+import type { Vlmo } from '../../src/inference/index.ts';
 import type { MomeServer } from '../../src/serve/index.ts';
 import { loopGap } from '../loop-gap.ts';
 import { dataUrl, loadTiny, png, started } from './helpers.ts';

@@ -5,7 +5,7 @@ import { gzipSync } from 'node:zlib';
 import { status } from '@grpc/grpc-js';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { Vlmo } from '../../src/inference/vlmo.ts';
+import type { Vlmo } from '../../src/inference/index.ts';
 import { Messages } from '../../src/serve/grpc/messages.ts';
 import { defaultLimits } from '../../src/serve/options.ts';
 import { expectShortTurns } from '../loop-gap.ts';

@@ -9,7 +9,7 @@ import { protoPath as healthProto } from 'grpc-health-check';
 import { parse, Root } from 'protobufjs';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { Batcher } from '../../src/inference/batcher.ts';
-import type { Vlmo } from '../../src/inference/vlmo.ts';
+import type { Vlmo } from '../../src/inference/index.ts';
 import { protoFolder } from '../../src/serve/grpc/messages.ts';
 import type { MomeServer } from '../../src/serve/index.ts';
 import { temporaryFolder } from '../helpers.ts';

@@ -2,7 +2,7 @@
 import { createConnection } from 'node:net';
 import sharp from 'sharp';
 import { afterAll } from 'vitest';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { createServer, type MomeServer, type ServerOptions } from '../../src/serve/index.ts';
 import { testImage, tinyModel } from '../helpers.ts';
 

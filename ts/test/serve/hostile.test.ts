@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { Vlmo } from '../../src/inference/vlmo.ts';
+import type { Vlmo } from '../../src/inference/index.ts';
 import type { MomeServer } from '../../src/serve/index.ts';
 import { temporaryFolder } from '../helpers.ts';
 import { expectShortTurns } from '../loop-gap.ts';

@@ -2,7 +2,7 @@
 import { request } from 'node:http';
 import { status as grpc } from '@grpc/grpc-js';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { Vlmo } from '../../src/inference/vlmo.ts';
+import type { Vlmo } from '../../src/inference/index.ts';
 import { HostRules } from '../../src/serve/hosts.ts';
 import { clientOf } from './grpc-client.ts';
 import { loadTiny, started } from './helpers.ts';

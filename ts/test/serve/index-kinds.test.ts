@@ -5,7 +5,7 @@ import { status } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { picturesBelow } from '../../src/cli/serve-index.ts';
-import type { Vlmo } from '../../src/inference/vlmo.ts';
+import type { Vlmo } from '../../src/inference/index.ts';
 import { DiskIndex, exactBackend, listImages, SearchIndex, VectorStore } from '../../src/search/index.ts';
 import { indexProtoFile, protoFolder } from '../../src/serve/grpc/messages.ts';
 import type { ServerOptions } from '../../src/serve/index.ts';

@@ -1,7 +1,7 @@
 /** Bodies in JSON as large as a server may take: read in several turns of the event loop, and bounded. */
 import { isAscii, isUtf8 } from 'node:buffer';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { Vlmo } from '../../src/inference/vlmo.ts';
+import type { Vlmo } from '../../src/inference/index.ts';
 import { parseJson } from '../../src/runtime/json.ts';
 import { jsonOf } from '../../src/serve/body.ts';
 import { createServer, defaultLimits, mostJsonBytes } from '../../src/serve/index.ts';

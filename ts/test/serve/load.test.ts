@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { Vlmo } from '../../src/inference/vlmo.ts';
+import type { Vlmo } from '../../src/inference/index.ts';
 import { loadTiny, post, started } from './helpers.ts';
 
 let model: Vlmo;

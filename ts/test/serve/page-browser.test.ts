@@ -5,7 +5,7 @@ import { basename, join } from 'node:path';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { convertCheckpoint } from '../../src/checkpoint/index.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { SearchIndex } from '../../src/search/index.ts';
 import { temporaryFolder, tinyAnswers, tinyModel } from '../helpers.ts';
 import { png, started } from './helpers.ts';

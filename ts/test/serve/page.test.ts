@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { RunReport, Vlmo } from '../../src/inference/vlmo.ts';
+import type { RunReport, Vlmo } from '../../src/inference/index.ts';
 import { SearchIndex } from '../../src/search/index.ts';
 import { createServer } from '../../src/serve/index.ts';
 import { LiveFigures, secondsKept } from '../../src/serve/page/live.ts';

@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
-import { Batcher, Vlmo } from '../../src/inference/vlmo.ts';
+import { Batcher, Vlmo } from '../../src/inference/index.ts';
 import { listImages, SearchIndex } from '../../src/search/index.ts';
 import { expectCode, temporaryFolder, testImage, tinyModel } from '../helpers.ts';
 import { dataUrl, loadTiny, png, post, started } from './helpers.ts';

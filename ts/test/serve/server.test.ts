@@ -1,7 +1,7 @@
 /** Our own routes, errors, limits, keys, health and metrics. */
 import { createConnection } from 'node:net';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { Vlmo } from '../../src/inference/vlmo.ts';
+import type { Vlmo } from '../../src/inference/index.ts';
 import { dataUrl, loadTiny, png, post, raw, started } from './helpers.ts';
 
 let model: Vlmo;

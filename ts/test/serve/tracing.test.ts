@@ -9,7 +9,7 @@ import {
   SimpleSpanProcessor,
 } from '@opentelemetry/sdk-trace-base';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { Vlmo } from '../../src/inference/vlmo.ts';
+import type { Vlmo } from '../../src/inference/index.ts';
 import type { MomeServer } from '../../src/serve/index.ts';
 import { clientOf, texts } from './grpc-client.ts';
 import { dataUrl, loadTiny, png, post, started } from './helpers.ts';

@@ -3,7 +3,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { openPairs } from '../../src/train/data/open-pairs.ts';
 import type { PairDataset } from '../../src/train/data/pairs.ts';
 import { evaluatePairs, type PairsEvaluation, type QueryResult } from '../../src/train/evaluate-pairs.ts';

@@ -3,7 +3,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
-import type { Vlmo } from '../../src/inference/vlmo.ts';
+import type { Vlmo } from '../../src/inference/index.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
 import { readNlvr2, readVqa } from '../../src/train/data/vqa.ts';
 import { evaluateNlvr2, evaluateVqa } from '../../src/train/evaluate-tasks.ts';

@@ -2,7 +2,7 @@ import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
-import type { Vlmo } from '../../src/inference/vlmo.ts';
+import type { Vlmo } from '../../src/inference/index.ts';
 import {
   type ClassifiedPicture,
   evaluateZeroShot,

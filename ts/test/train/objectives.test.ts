@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import type { TrainingArguments } from '../../src/model/contract.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
 import type { Objective } from '../../src/model/objectives.ts';

@@ -5,7 +5,7 @@ import sharp from 'sharp';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { parameterShapes } from '../../src/architecture/parameters.ts';
 import { openSafetensors, readTensor } from '../../src/checkpoint/index.ts';
-import { Vlmo } from '../../src/inference/vlmo.ts';
+import { Vlmo } from '../../src/inference/index.ts';
 import { initialParameters } from '../../src/model/initialise.ts';
 import { Program } from '../../src/runtime/engine.ts';
 import { MomeError } from '../../src/runtime/errors.ts';

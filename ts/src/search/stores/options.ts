@@ -1,5 +1,5 @@
 /** What the calls of a `VectorStore` take and give. */
-import type { ImageInput } from '../../inference/vlmo.ts';
+import type { ImageInput } from '../../inference/index.ts';
 import { type Kinds, kinds, withMethods } from '../../runtime/arguments.ts';
 import { type QueryOptions, queryKinds, type SearchModel } from '../query.ts';
 import type { VectorRow } from './backend.ts';

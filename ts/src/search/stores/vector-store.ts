@@ -1,7 +1,7 @@
 /** Vectors with metadata in one of several places, searched, filtered and re-ranked in the same way in all of them. */
 import { shortName } from '../../image/input.ts';
+import type { Vlmo } from '../../inference/index.ts';
 import { eachReadable } from '../../inference/readable.ts';
-import type { Vlmo } from '../../inference/vlmo.ts';
 import { describe, isObject, kinds, report, takeFields, takeOptions } from '../../runtime/arguments.ts';
 import { check, ofOuterCall, requireNotAborted } from '../../runtime/errors.ts';
 import { Pace } from '../../runtime/pace.ts';

@@ -1,5 +1,5 @@
 /** The four calls of `mome.v1.Index`: between messages of gRPC and what requests ask of the index. */
-import type { BatchedOptions } from '../../inference/vlmo.ts';
+import type { BatchedOptions } from '../../inference/index.ts';
 import type { Filter, Metadata, Scalar, SearchQuery } from '../../search/index.ts';
 import type { Context } from '../call.ts';
 import type { ServedEngine } from '../engines.ts';

@@ -12,7 +12,7 @@ import {
 import { loadSync, type ServiceDefinition } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
-import type { BatchedOptions, Priority } from '../../inference/vlmo.ts';
+import type { BatchedOptions, Priority } from '../../inference/index.ts';
 import type { Context } from '../call.ts';
 import type { ServedEngine } from '../engines.ts';
 import { HttpError } from '../errors.ts';

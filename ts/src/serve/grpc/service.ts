@@ -1,5 +1,5 @@
 /** The six calls of `inference.GRPCInferenceService`: between messages of gRPC and the Open Inference Protocol as `oip.ts` has it. */
-import type { BatchedOptions } from '../../inference/vlmo.ts';
+import type { BatchedOptions } from '../../inference/index.ts';
 import { checked } from '../body.ts';
 import type { Context } from '../call.ts';
 import type { ServedEngine } from '../engines.ts';

@@ -1,5 +1,5 @@
 /** Figures of the last minutes, second by second, in bounded memory. */
-import type { RunReport } from '../../inference/vlmo.ts';
+import type { RunReport } from '../../inference/index.ts';
 import type { ServedEngine } from '../engines.ts';
 import type { LiveSample } from './messages.ts';
 

@@ -1,5 +1,5 @@
 /** What the server tells its page. Types alone: they are shared with the code that runs in browsers. */
-import type { Ability } from '../../inference/vlmo.ts';
+import type { Ability } from '../../inference/index.ts';
 
 /** A model of the server. */
 export interface PageModel {

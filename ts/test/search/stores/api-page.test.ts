@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import * as sqliteVec from 'sqlite-vec';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { Vlmo } from '../../../src/inference/vlmo.ts';
+import { Vlmo } from '../../../src/inference/index.ts';
 import { postgresBackend, sqliteBackend, VectorStore } from '../../../src/search/index.ts';
 import { blocksOfPage } from '../../docs/blocks.ts';
 import { temporaryFolder, testImage, tinyModel } from '../../helpers.ts';

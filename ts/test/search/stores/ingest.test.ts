@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Vlmo } from '../../../src/inference/vlmo.ts';
+import { Vlmo } from '../../../src/inference/index.ts';
 import { exactBackend, sqliteBackend, VectorStore } from '../../../src/search/index.ts';
 import { expectCode, temporaryFolder, testImage, tinyModel } from '../../helpers.ts';
 import { sqlite } from './places.ts';

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { Vlmo } from '../../../src/inference/vlmo.ts';
+import { Vlmo } from '../../../src/inference/index.ts';
 import { exactBackend, VectorStore } from '../../../src/search/index.ts';
 import { temporaryFolder, testImage, tinyModel } from '../../helpers.ts';
 

@@ -5,7 +5,7 @@ import { PGLiteSocketServer } from '@electric-sql/pglite-socket';
 import pg from 'pg';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Vlmo } from '../../../src/inference/vlmo.ts';
+import { Vlmo } from '../../../src/inference/index.ts';
 import {
   exactBackend,
   type Filter,

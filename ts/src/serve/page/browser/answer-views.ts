@@ -1,7 +1,7 @@
 /// <reference lib="dom" />
 /** The views that ask about a picture and judge a statement about two; each is there where a model has the head. */
 
-import type { Ability } from '../../../inference/vlmo.ts';
+import type { Ability } from '../../../inference/index.ts';
 import { truthInWords } from '../../../search/words.ts';
 import type { PageModel, PageState } from '../messages.ts';
 import * as api from './api.ts';
