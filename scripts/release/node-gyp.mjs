@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * What prebuildify calls in place of node-gyp: compiles the addon by the one road there is, in `build-release` and not in the clone's own
- * `build`, and leaves it where prebuildify takes it. (node-gyp would download headers, empty `build`, and come to the same script by binding.gyp.)
+ * `build`, and leaves it where prebuildify takes it. (node-gyp would download headers and empty `build`.)
  */
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync } from 'node:fs';
