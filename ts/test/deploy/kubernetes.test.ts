@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
-import { addModelCommands } from '../../src/cli/model-commands.ts';
+import { addEmbed } from '../../src/cli/embed.ts';
 import { addServe } from '../../src/cli/serve.ts';
 import { Vlmo } from '../../src/inference/index.ts';
 import { createServer, type MomeServer } from '../../src/serve/index.ts';
@@ -23,7 +23,7 @@ type Manifest = any;
 
 const program = new Command('mome');
 addServe(program);
-addModelCommands(program);
+addEmbed(program);
 
 let model: Vlmo;
 let server: MomeServer;

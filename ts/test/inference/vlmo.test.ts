@@ -240,7 +240,7 @@ describe('Vlmo', () => {
     expect((await model.mixed({ images, texts })).texts).toEqual(await whole.embedTexts(texts));
     const pairs = [{ image: images[0]!, text: 'red' }];
     const unable = await expectCode(() => model.mixed({ texts, pairs }), 'MOME_UNSUPPORTED');
-    expect(unable.message).toContain('"mixed"');
+    expect(unable.message).toContain('heads for "embed" and "match"');
     const matching = await temporaryFolder();
     await convertCheckpoint(folder, matching, { omit: (name) => name.startsWith('itc_') });
     await copyFile(join(folder, 'vocab.txt'), join(matching, 'vocab.txt'));

@@ -8,8 +8,9 @@ import {
   type ReadableSpan,
   SimpleSpanProcessor,
 } from '@opentelemetry/sdk-trace-base';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { Vlmo } from '../../src/inference/index.ts';
+import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Batcher, type Vlmo } from '../../src/inference/index.ts';
+import { Program } from '../../src/runtime/engine.ts';
 import type { MomeServer } from '../../src/serve/index.ts';
 import { clientOf, texts } from './grpc-client.ts';
 import { dataUrl, loadTiny, png, post, started } from './helpers.ts';
@@ -133,10 +134,29 @@ describe('with an SDK', () => {
 
   it('requests that share a run are linked', async () => {
     register();
-    // While the first one is computed, the others wait for the next run.
-    const embed = (name: string, count: number) =>
-      post(`${url}/v1/embed`, { texts: Array.from({ length: count }, (_, i) => `${name} ${i}`) });
-    await Promise.all([embed('first', 400), ...Array.from({ length: 12 }, (_, i) => embed(`shared ${i}`, 20))]);
+    // While the first run is held up, all requests come to the queue and share those behind it.
+    const { embedTexts } = Batcher.prototype;
+    let called = 0;
+    let open = () => {};
+    const allCalled = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    vi.spyOn(Batcher.prototype, 'embedTexts').mockImplementation(function (this: Batcher, ...args) {
+      if (++called === 13) setImmediate(open);
+      return embedTexts.apply(this, args);
+    });
+    const { run: compute } = Program.prototype;
+    vi.spyOn(Program.prototype, 'run').mockImplementation(async function (this: Program, ...args) {
+      await allCalled;
+      return compute.apply(this, args);
+    });
+    const words = ['red', 'green', 'blue', 'white'];
+    const embed = (request: number, count: number) =>
+      post(`${url}/v1/embed`, {
+        texts: Array.from({ length: count }, (_, i) => words[(request + i) % 4]!.repeat(1 + (i % 3))),
+      });
+    await Promise.all(Array.from({ length: 13 }, (_, request) => embed(request, 20)));
+    vi.restoreAllMocks();
     const runs = (await spansOf(13)).filter(({ name }) => name === 'mome.run');
     const ids = new Map(runs.map((run) => [run.spanContext().spanId, run]));
     const linked = runs.filter(({ links }) => links.length > 0);
