@@ -2,6 +2,7 @@
 import { pipeline, Readable } from 'node:stream';
 import { CsvError, parse } from 'csv-parse';
 import { check, MomeError } from '../../runtime/errors.ts';
+import { Pace } from '../../runtime/pace.ts';
 
 export interface TextLine {
   /** Without its line break. */
@@ -55,7 +56,7 @@ export async function* parseCsv(stream: AsyncIterable<Uint8Array>, where: string
     skip_empty_lines: true,
   });
   // Failures of the source reach the loop below through the parser.
-  pipeline(Readable.from(decodeUtf8(stream, where)), parser, () => {});
+  pipeline(Readable.from(inPieces(decodeUtf8(stream, where))), parser, () => {});
   try {
     for await (const { record, info } of parser as AsyncIterable<{ record: string[]; info: { lines: number } }>) {
       yield { cells: record, line: info.lines };
@@ -71,6 +72,18 @@ export async function* parseCsv(stream: AsyncIterable<Uint8Array>, where: string
       { cause: error },
     );
   }
+}
+
+/** The parser makes an error with its stack of each row whose number of cells is another one: of pieces like these it takes milliseconds. */
+const pieceCharacters = 2048;
+
+async function* inPieces(texts: AsyncIterable<string>): AsyncGenerator<string, void> {
+  const pace = new Pace();
+  for await (const text of texts)
+    for (let at = 0; at < text.length; at += pieceCharacters) {
+      yield text.slice(at, at + pieceCharacters);
+      await pace.rest();
+    }
 }
 
 async function* decodeUtf8(stream: AsyncIterable<Uint8Array>, where: string): AsyncGenerator<string, void> {
