@@ -85,11 +85,7 @@ async function openTable(source: string, { size, columns }: PairFileOptions): Pr
 }
 
 function tablePairs(dataset: Dataset, captions: readonly (readonly string[])[], size: number): PairDataset {
-  const own = (index: number) => {
-    const found = captions[index];
-    check(found, 'MOME_INVALID_ARGUMENT', `pairs: expected an index below ${captions.length}, got ${index}`);
-    return found;
-  };
+  const own = (index: number) => itemAt(captions, index);
   return {
     length: captions.length,
     size,
@@ -110,16 +106,18 @@ function tablePairs(dataset: Dataset, captions: readonly (readonly string[])[], 
   };
 }
 
+function itemAt<T>(items: readonly T[], index: number): T {
+  const found = items[index];
+  check(found, 'MOME_INVALID_ARGUMENT', `pairs: expected an index below ${items.length}, got ${index}`);
+  return found;
+}
+
 /** @param folder what `source` names pictures relative to */
 function pictureFiles(items: readonly PairItem[], folder: string, options: PairFileOptions): PairDataset {
   const { size } = options;
   const groupByFile = new Map<string, number>();
   for (const { file } of items) if (!groupByFile.has(file)) groupByFile.set(file, groupByFile.size);
-  const item = (index: number) => {
-    const found = items[index];
-    check(found, 'MOME_INVALID_ARGUMENT', `pairs: expected an index below ${items.length}, got ${index}`);
-    return found;
-  };
+  const item = (index: number) => itemAt(items, index);
   return {
     length: items.length,
     size,
