@@ -4,6 +4,7 @@
  */
 import { execFile } from 'node:child_process';
 import {
+  chmodSync,
   copyFileSync,
   mkdirSync,
   mkdtempSync,
@@ -24,6 +25,8 @@ import webpack from 'webpack';
 import { packageRoot } from '../../src/runtime/package-files.ts';
 
 const root = packageRoot();
+const model = join(root, 'models', 'emoji-tiny');
+const picture = join(root, 'docs', 'pictures', 'rocket.svg');
 let folder: string;
 let entry: string;
 
@@ -77,7 +80,6 @@ async function run(program: string, ...args: string[]): Promise<unknown> {
 /** A text with the addon beside the program; then a picture with the package beside it. */
 async function runs(where: string, file: string): Promise<void> {
   copyFileSync(join(root, 'build', 'Release', 'mome.node'), join(where, 'mome.node'));
-  const model = join(root, 'models', 'emoji-tiny');
   expect(await run(join(where, file), model)).toEqual([192, 0]);
   rmSync(join(where, 'mome.node'));
   await runsInstalled(where, file);
@@ -86,8 +88,43 @@ async function runs(where: string, file: string): Promise<void> {
 async function runsInstalled(where: string, file: string): Promise<void> {
   mkdirSync(join(where, 'node_modules'));
   symlinkSync(root, join(where, 'node_modules', 'mome'));
-  const picture = join(root, 'docs', 'pictures', 'rocket.svg');
-  expect(await run(join(where, file), join(root, 'models', 'emoji-tiny'), picture)).toEqual([192, 192]);
+  expect(await run(join(where, file), model, picture)).toEqual([192, 192]);
+}
+
+/** An executable of its own with a program of one CommonJS file in it. */
+async function executable(name: string, external: readonly string[]): Promise<string> {
+  const where = await built(name, (outdir) =>
+    esbuild({
+      entryPoints: [entry],
+      outdir,
+      bundle: true,
+      platform: 'node',
+      format: 'cjs',
+      external: [...external],
+      outExtension: { '.js': '.cjs' },
+      banner: { js: "require = require('node:module').createRequire(process.execPath);" },
+      logLevel: 'error',
+    }),
+  );
+  const settings = { main: 'app.cjs', output: 'app.blob', disableExperimentalSEAWarning: true };
+  writeFileSync(join(where, 'sea.json'), JSON.stringify(settings));
+  await promisify(execFile)(process.execPath, ['--experimental-sea-config', 'sea.json'], { cwd: where });
+  copyFileSync(process.execPath, join(where, 'app'));
+  chmodSync(join(where, 'app'), 0o755);
+  const inject = [join(root, 'node_modules', 'postject', 'dist', 'cli.js'), 'app', 'NODE_SEA_BLOB', 'app.blob'];
+  const fuse = ['--sentinel-fuse', 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2'];
+  await promisify(execFile)(process.execPath, [...inject, ...fuse], { cwd: where });
+  for (const file of ['app.cjs', 'app.blob', 'sea.json']) rmSync(join(where, file));
+  return where;
+}
+
+async function runExecutable(where: string, args: string[], variables: NodeJS.ProcessEnv = {}): Promise<unknown> {
+  const { MOME_ADDON: _, MOME_NODE: __, ...env } = process.env;
+  const { stdout } = await promisify(execFile)(join(where, 'app'), args, {
+    cwd: tmpdir(),
+    env: { ...env, ...variables },
+  });
+  return JSON.parse(stdout);
 }
 
 describe('a program runs elsewhere that was bundled', () => {
@@ -159,5 +196,19 @@ describe('a program runs elsewhere that was bundled', () => {
       expect(stats?.toJson({ all: false, errors: true }).errors).toEqual([]);
     });
     await runs(where, 'app.mjs');
+  });
+
+  it('into a single executable, with the library in it and the addon beside it', async () => {
+    const where = await executable('executable-whole', []);
+    copyFileSync(join(root, 'build', 'Release', 'mome.node'), join(where, 'mome.node'));
+    expect(await runExecutable(where, [model])).toEqual([192, 0]);
+  });
+
+  it('into a single executable, with the package beside it', async () => {
+    const where = await executable('executable', ['mome']);
+    mkdirSync(join(where, 'node_modules'));
+    symlinkSync(root, join(where, 'node_modules', 'mome'));
+    expect(await runExecutable(where, [model, picture], { MOME_NODE: process.execPath })).toEqual([192, 192]);
+    await expect(runExecutable(where, [model, picture])).rejects.toThrow('set MOME_NODE to the path of a Node program');
   });
 });
