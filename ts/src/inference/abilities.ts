@@ -1,9 +1,10 @@
 /** What a model can do: which of its heads a file holds. */
 import { tokenTypesOf, type VlmoConfig } from '../architecture/config.ts';
+import { type HeadName, headNames } from '../model/functions.ts';
 
 /** Calls that a model may lack a head for; `embed` stands for `embedTexts` and `embedImages`. */
-export const abilities = ['embed', 'match', 'answer', 'reason', 'fillMask'] as const;
-export type Ability = (typeof abilities)[number];
+export const abilities = headNames;
+export type Ability = HeadName;
 
 /** Parameters that each call reads beyond the encoder. */
 const heads: Readonly<Record<Ability, RegExp>> = {

@@ -4,17 +4,18 @@
 import { LRUCache } from 'lru-cache';
 import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
 import type { TokenIds } from '../model/batch.ts';
+import type { HeadName } from '../model/functions.ts';
 import { aboutItem, type ErrorItem } from '../runtime/errors.ts';
 import type { CallEnd } from './batch-end.ts';
 import { type QueuedPicture, QueuedPictures } from './batch-pictures.ts';
-import type { Family, Priority, Queued } from './batch-queue.ts';
+import type { Priority, Queued } from './batch-queue.ts';
 import type { RunItem } from './batch-run.ts';
 import type { CallStage, CallStages } from './batch-stages.ts';
 import type { PictureSource } from './pictures.ts';
 
 /** One item of a call. */
 export interface WantedItem {
-  readonly family: Family;
+  readonly head: HeadName;
   readonly ids?: TokenIds;
   readonly images: readonly PictureSource[];
   /** Places of `[MASK]` pieces. */
@@ -124,10 +125,10 @@ export class Entries {
     const text = item.ids?.length ?? 0;
     const now = performance.now();
     return {
-      family: item.family,
+      head: item.head,
       priority,
       client,
-      rows: pictures.length * this.#imageTokens + (item.family === 'reason' ? 2 * text : text),
+      rows: pictures.length * this.#imageTokens + (item.head === 'reason' ? 2 * text : text),
       ids: item.ids,
       pictures,
       positions: item.positions ?? [],
@@ -149,9 +150,9 @@ export class Entries {
   }
 
   /** Keeps a result for those who ask again. */
-  keep({ family, key }: Entry, result: Float32Array): void {
+  keep({ head, key }: Entry, result: Float32Array): void {
     // Logits of whole vocabularies would drive everything else out.
-    if (family === 'mixed' && key !== undefined) this.#cache?.set(key, result);
+    if ((head === 'embed' || head === 'match') && key !== undefined) this.#cache?.set(key, result);
   }
 
   /** The entry under way of the same item. Without one, others will find this one from now on. */
@@ -174,7 +175,7 @@ export class Entries {
 }
 
 /** What two items of the same result share; undefined where that is not known. */
-function keyOf({ family, ids, positions }: WantedItem, pictures: readonly QueuedPicture[]): string | undefined {
+function keyOf({ head, ids, positions }: WantedItem, pictures: readonly QueuedPicture[]): string | undefined {
   if (pictures.some(({ key }) => key === undefined)) return undefined;
-  return [family, ...pictures.map(({ key }) => key), ids?.join(' ') ?? '', positions?.join(' ') ?? ''].join('|');
+  return [head, ...pictures.map(({ key }) => key), ids?.join(' ') ?? '', positions?.join(' ') ?? ''].join('|');
 }

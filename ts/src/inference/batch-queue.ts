@@ -1,18 +1,13 @@
 /**
- * What waits for runs: by priority and by the function that does it, shared out evenly between clients.
+ * What waits for runs: by priority, shared out evenly between clients. Whatever items are read for, they share runs.
  */
 
 /** Of whom nobody waits at a screen goes behind. */
 export const priorities = ['interactive', 'bulk'] as const;
 export type Priority = (typeof priorities)[number];
 
-/** Functions that do a run: all embeddings and pairs in one, other heads each in runs of their own. */
-export const families = ['mixed', 'answer', 'reason', 'fillMask'] as const;
-export type Family = (typeof families)[number];
-
 /** What a queue has to know of an item. */
 export interface Queued {
-  readonly family: Family;
   readonly priority: Priority;
   readonly client: string;
   /** Token rows that it takes of a run. */
@@ -86,90 +81,59 @@ const bulkTurn = 8;
 
 /** The queue of one engine. */
 export class BatchQueue<T extends Queued> {
-  readonly #waiting: Readonly<Record<Priority, Readonly<Record<Family, Fair<T>>>>>;
+  readonly #waiting: Readonly<Record<Priority, Fair<T>>> = { interactive: new Fair(), bulk: new Fair() };
   /** Runs since bulk items had a part in one, while some waited. */
   #withoutBulk = 0;
-  #turn = 0;
-
-  constructor() {
-    const each = () => Object.fromEntries(families.map((family) => [family, new Fair<T>()])) as Record<Family, Fair<T>>;
-    this.#waiting = { interactive: each(), bulk: each() };
-  }
 
   get size(): number {
-    return priorities.reduce((sum, priority) => sum + this.#sizeOf(priority), 0);
+    return this.#waiting.interactive.size + this.#waiting.bulk.size;
   }
 
   add(item: T): void {
-    this.#waiting[item.priority][item.family].add(item);
+    this.#waiting[item.priority].add(item);
   }
 
   delete(item: T): boolean {
-    return this.#waiting[item.priority][item.family].delete(item);
+    return this.#waiting[item.priority].delete(item);
   }
 
   /** Token rows that are done before the last of `rows` more of a client, about. */
   rowsBefore(priority: Priority, client: string, rows: number): number {
-    const of = (each: Priority, count: number) =>
-      families.reduce((sum, family) => sum + this.#waiting[each][family].rowsBefore(client, count), 0);
-    return of(priority, rows) + (priority === 'bulk' ? of('interactive', Number.POSITIVE_INFINITY) : 0);
+    const before = this.#waiting[priority].rowsBefore(client, rows);
+    if (priority === 'interactive') return before;
+    return before + this.#waiting.interactive.rowsBefore(client, Number.POSITIVE_INFINITY);
   }
 
   /** Whether interactive items alone fill the next run, of at most `budget` token rows. */
   isFull(budget: number): boolean {
-    const place = this.#nextPlace('interactive');
-    return place !== undefined && this.#waiting.interactive[families[place]!].rows >= budget;
+    return this.#waiting.interactive.rows >= budget;
   }
 
-  /** The next item whatever its family, for work that is done one by one. @param priority of these alone */
+  /** The next item, for work that is done one by one. @param priority of these alone */
   shift(priority: Priority): T | undefined {
-    const family = this.#nextFamily(priority);
-    return family && this.#waiting[priority][family].shift();
+    return this.#waiting[priority].shift();
   }
 
   /**
-   * Takes the items of the next run: at most `budget` token rows of one family, or a single item that has more. Interactive items go first;
-   * bulk ones then fill a part of the run. Where interactive items alone fill the runs, every eighth is left to bulk ones.
+   * Takes the items of the next run: at most `budget` token rows, or a single item that has more. Interactive items go first; bulk ones
+   * then fill a part of the run. Where interactive items alone fill the runs, every eighth is left to bulk ones.
    */
   take(budget: number): T[] {
-    const isBulkTurn = this.#withoutBulk >= bulkTurn - 1 && this.#sizeOf('bulk') > 0;
-    const order: readonly Priority[] = isBulkTurn ? ['bulk', 'interactive'] : ['interactive', 'bulk'];
-    const leader = order.find((priority) => this.#sizeOf(priority) > 0);
-    if (leader === undefined) return [];
-    const family = this.#nextFamily(leader)!;
+    const { interactive, bulk } = this.#waiting;
+    const isBulkTurn = this.#withoutBulk >= bulkTurn - 1 && bulk.size > 0;
+    const leader = isBulkTurn || interactive.size === 0 ? bulk : interactive;
     const taken: T[] = [];
     let rows = 0;
-    const fill = (priority: Priority, most: number) => {
-      const queue = this.#waiting[priority][family];
+    const fill = (queue: Fair<T>, most: number) => {
       for (let next = queue.first(); next && (taken.length === 0 || rows + next.rows <= most); next = queue.first()) {
         taken.push(queue.shift()!);
         rows += next.rows;
       }
     };
     fill(leader, budget);
-    if (leader === 'interactive') fill('bulk', budget * bulkShare);
+    if (leader === interactive) fill(bulk, budget * bulkShare);
     const hasBulk = taken.at(-1)?.priority === 'bulk';
-    this.#withoutBulk = hasBulk || this.#sizeOf('bulk') === 0 ? 0 : this.#withoutBulk + 1;
+    this.#withoutBulk = hasBulk || bulk.size === 0 ? 0 : this.#withoutBulk + 1;
     return taken;
-  }
-
-  #sizeOf(priority: Priority): number {
-    return families.reduce((sum, family) => sum + this.#waiting[priority][family].size, 0);
-  }
-
-  /** Families that wait take turns. */
-  #nextFamily(priority: Priority): Family | undefined {
-    const place = this.#nextPlace(priority);
-    if (place === undefined) return undefined;
-    this.#turn = (place + 1) % families.length;
-    return families[place];
-  }
-
-  #nextPlace(priority: Priority): number | undefined {
-    for (let i = 0; i < families.length; i++) {
-      const place = (this.#turn + i) % families.length;
-      if (this.#waiting[priority][families[place]!].size > 0) return place;
-    }
-    return undefined;
   }
 }

@@ -1,16 +1,19 @@
 /**
- * One run of queued items of one family, and the result of each.
+ * One run of queued items, and the result of each.
  */
 import type { Batch, BatchItems, TokenIds } from '../model/batch.ts';
-import type { OutputsOf } from '../model/functions.ts';
-import type { Family } from './batch-queue.ts';
+import { type HeadName, headNames, type OutputsOf } from '../model/functions.ts';
+import type { Masked, Reads } from '../model/reads.ts';
 import { PictureSet } from './pictures.ts';
 import type { Functions } from './programs.ts';
 import type { Call, Runs } from './runs.ts';
 
 /** A prepared item. Without text it is a picture to embed, without picture a text; with both it is a pair. */
 export interface RunItem {
+  /** What it is read for. */
+  readonly head: HeadName;
   readonly ids: TokenIds | undefined;
+  /** One, or the two of a statement. */
   readonly pictures: readonly { readonly bytes: Uint8Array | undefined }[];
   /** Places of `[MASK]` pieces. */
   readonly positions: readonly number[];
@@ -28,6 +31,9 @@ interface Laid {
   readonly pictures: PictureSet;
 }
 
+/** Outputs of any function. */
+type Outputs = Partial<OutputsOf<Functions['together']>>;
+
 /**
  * Does one run.
  *
@@ -35,75 +41,90 @@ interface Laid {
  *   [positions, vocabulary] logits of a masked text; each an array of its own
  * @throws MomeError as `Runs.run`
  */
-export function doRun(
-  runs: Runs,
-  family: Family,
-  items: readonly RunItem[],
-  signal: AbortSignal,
-): Promise<Float32Array[]> {
-  return runs.job(() => runOf(runs, family, items, signal));
+export function doRun(runs: Runs, items: readonly RunItem[], signal: AbortSignal): Promise<Float32Array[]> {
+  return runs.job(async () => {
+    const laid = lay(items);
+    const { texts, pairs, images } = laid;
+    const outputs = await outputsOf(runs, { where: callOf(items), signal }, laid);
+    const results: Float32Array[] = new Array(items.length);
+    const of = (placed: readonly Placed[], head: HeadName) => placed.filter((item) => item.head === head);
+    share(results, of(texts, 'embed'), outputs.text_embed);
+    share(results, images, outputs.image_embed);
+    share(results, of(pairs, 'match'), outputs.itm_logits);
+    share(results, of(pairs, 'answer'), outputs.vqa_logits);
+    share(results, of(pairs, 'reason'), outputs.nlvr2_logits);
+    shareMasks(results, of([...texts, ...pairs], 'fillMask'), outputs.mlm_logits);
+    return results;
+  });
 }
 
-async function runOf(
-  runs: Runs,
-  family: Family,
-  items: readonly RunItem[],
-  signal: AbortSignal,
-): Promise<Float32Array[]> {
-  const call: Call = { where: family, signal };
-  const results: Float32Array[] = new Array(items.length);
-  const laid = lay(items, family === 'reason' ? 2 : 1);
+/** The heads of some items, in the order of {@link headNames}. */
+export function headsOf(items: readonly { readonly head: HeadName }[]): HeadName[] {
+  const own = new Set(items.map(({ head }) => head));
+  return headNames.filter((head) => own.has(head));
+}
+
+const callOf = (items: readonly RunItem[]): string => headsOf(items).join('+');
+
+/** Runs the smallest function that does these items: with more heads than one or two of pictures and captions it is that of all heads. */
+function outputsOf(runs: Runs, call: Call, laid: Laid): Promise<Outputs> {
   const { texts, pairs, images, batch, pictures } = laid;
-  switch (family) {
-    case 'mixed': {
-      const name = pairs.length === 0 ? 'embed' : texts.length + images.length === 0 ? 'match' : 'mixed';
-      const outputs: Partial<OutputsOf<Functions['mixed']>> = await runs.run(call, name, batch, pictures, {});
-      share(results, texts, outputs.text_embed);
-      share(results, images, outputs.image_embed);
-      share(results, pairs, outputs.itm_logits);
-      return results;
-    }
-    case 'answer': {
-      const { vqa_logits } = await runs.run(call, 'answer', batch, pictures, {});
-      share(results, pairs, vqa_logits);
-      return results;
-    }
-    case 'reason': {
-      const statements = (layout: Batch) => ({ dims: { statements: layout.dims.pairs / 2 } });
-      const { nlvr2_logits } = await runs.run(call, 'reason', batch, pictures, statements);
-      for (const [i, { place }] of pairs.entries()) results[place] = nlvr2_logits!.slice(2 * i, 2 * i + 2);
-      return results;
-    }
-    case 'fillMask': {
-      const masked = [...texts, ...pairs];
-      const { mlm_logits } = await runs.run(call, 'fillMask', batch, pictures, (layout) => maskRows(layout, masked));
-      shareMasks(results, masked, mlm_logits!);
-      return results;
-    }
+  const heads = headsOf([...texts, ...pairs, ...images]);
+  switch (heads.join('+')) {
+    case 'embed':
+    case 'match':
+    case 'answer':
+      return runs.run(call, heads[0] as 'embed' | 'match' | 'answer', batch, pictures, {});
+    case 'embed+match':
+      return runs.run(call, 'mixed', batch, pictures, {});
+    case 'reason':
+      return runs.run(call, 'reason', batch, pictures, (layout) => ({ dims: { statements: layout.dims.pairs / 2 } }));
+    case 'fillMask':
+      return runs.run(call, 'fillMask', batch, pictures, (layout) => maskRows(layout, [...texts, ...pairs]));
     default:
-      return family satisfies never;
+      return runs.runTogether(call, batch, readsOf(laid), pictures);
   }
 }
 
-/** @param views pictures that each pair shows, one after the other, each with the whole text */
-function lay(items: readonly RunItem[], views: 1 | 2): Laid {
-  const placed = items.map(({ ids, pictures, positions }, place): Placed => ({ ids, pictures, positions, place }));
+function lay(items: readonly RunItem[]): Laid {
+  const placed = items.map((item, place): Placed => {
+    const { head, ids, pictures, positions } = item;
+    return { head, ids, pictures, positions, place };
+  });
   const texts = placed.filter(({ pictures }) => pictures.length === 0);
   const pairs = placed.filter(({ ids, pictures }) => ids !== undefined && pictures.length > 0);
   const images = placed.filter(({ ids }) => ids === undefined);
   const shown = [...pairs, ...images].flatMap(({ pictures }) => pictures.map(({ bytes }) => bytes!));
   const pictures = PictureSet.of(shown);
+  let next = 0;
+  const picture = () => pictures.items[next++]!.picture;
   const types = [1, 2] as const;
   const batch: BatchItems = {
     texts: texts.map(({ ids }) => ids!),
-    pairs: pairs.flatMap(({ ids }, pair) =>
-      types
-        .slice(0, views)
-        .map((type, view) => ({ text: ids!, picture: pictures.items[views * pair + view]!.picture, type })),
+    // Each picture of a statement is a sequence of its own, with the whole text.
+    pairs: pairs.flatMap(({ ids, pictures: views }) =>
+      views.map((_, view) => ({ text: ids!, picture: picture(), type: types[view]! })),
     ),
-    images: images.map((_, i) => pictures.items[views * pairs.length + i]!),
+    images: images.map(() => ({ picture: picture() })),
   };
   return { texts, pairs, images, batch, pictures };
+}
+
+/** Which sequences each head reads. */
+function readsOf({ texts, pairs }: Laid): Reads {
+  const reads = { embed: [], match: [], answer: [], reason: [] } as Record<Exclude<HeadName, 'fillMask'>, number[]>;
+  const masks = (placed: readonly Placed[]): Masked[] => {
+    const masked: Masked[] = [];
+    let place = 0;
+    for (const { head, pictures, positions } of placed) {
+      const sequences = Math.max(1, pictures.length);
+      if (head === 'fillMask') masked.push({ place, positions });
+      else for (let i = 0; i < sequences; i++) reads[head].push(place + i);
+      place += sequences;
+    }
+    return masked;
+  };
+  return { ...reads, maskedTexts: masks(texts), maskedPairs: masks(pairs) };
 }
 
 /** Gives each item its row of an output. */
@@ -121,7 +142,8 @@ function maskRows(layout: Batch, masked: readonly Placed[]) {
 }
 
 /** Gives each item the rows of its masks. */
-function shareMasks(results: Float32Array[], masked: readonly Placed[], logits: Float32Array): void {
+function shareMasks(results: Float32Array[], masked: readonly Placed[], logits: Float32Array | undefined): void {
+  if (!logits || masked.length === 0) return;
   const width = logits.length / masked.reduce((sum, { positions }) => sum + positions.length, 0);
   let row = 0;
   for (const { place, positions } of masked) {

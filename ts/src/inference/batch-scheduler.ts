@@ -3,17 +3,19 @@
  * an item gets its result.
  */
 import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
+import type { HeadName } from '../model/functions.ts';
 import { aboutItem, type ErrorItem } from '../runtime/errors.ts';
 import { type ActiveRun, type Asking, Entries, type Entry, type Group, type WantedItem } from './batch-entries.ts';
-import { BatchQueue, type Family, type Priority, priorities } from './batch-queue.ts';
+import { BatchQueue, type Priority, priorities } from './batch-queue.ts';
 import { Room } from './batch-room.ts';
-import { doRun } from './batch-run.ts';
+import { doRun, headsOf } from './batch-run.ts';
 import { CallStages } from './batch-stages.ts';
 import type { Runs } from './runs.ts';
 
 /** A run that has ended, for whoever measures. */
 export interface RunReport {
-  readonly family: Family;
+  /** What its items were read for. */
+  readonly heads: readonly HeadName[];
   readonly items: number;
   /** Token rows, and those that a run may have. */
   readonly rows: number;
@@ -241,7 +243,7 @@ export class Scheduler {
       entry.state = 'running';
       entry.run = run;
     }
-    const done = await doRun(this.#runs, entries[0]!.family, entries, run.stop.signal).then(
+    const done = await doRun(this.#runs, entries, run.stop.signal).then(
       (results) => ({ results }),
       (error: unknown) => ({ error }),
     );
@@ -252,7 +254,7 @@ export class Scheduler {
     this.#active--;
     const rows = entries.reduce((sum, entry) => sum + entry.rows, 0);
     const report: RunReport = {
-      family: entries[0]!.family,
+      heads: headsOf(entries),
       items: entries.length,
       rows,
       budget: this.#runs.rowsPerRun,

@@ -10,6 +10,7 @@ import { CallEnd, deadlinePassed } from './batch-end.ts';
 import type { Asking, WantedItem } from './batch-entries.ts';
 import { type Priority, priorities } from './batch-queue.ts';
 import { BatcherRequest } from './batch-request.ts';
+import { headsOf } from './batch-run.ts';
 import { type RunReport, Scheduler } from './batch-scheduler.ts';
 import type { CallStage } from './batch-stages.ts';
 import { type Embeddings, embeddingsOf } from './embeddings.ts';
@@ -138,7 +139,7 @@ export class Batcher {
     const taken = takeTexts('embedTexts', texts);
     return this.#call('embedTexts', options, taken.length, async (asking) => {
       const wanted = await this.#tokenized(asking, taken, (index) => ({ kind: 'text', index }));
-      return this.#joined(await this.#scheduler.all(asking, wanted));
+      return this.#joined(await this.#results(asking, wanted));
     });
   }
 
@@ -146,7 +147,7 @@ export class Batcher {
   async embedImages(images: readonly ImageInput[], options?: BatchedOptions): Promise<Embeddings> {
     const taken = takeImages('embedImages', images);
     return this.#call('embedImages', options, taken.length, async (asking) =>
-      this.#joined(await this.#scheduler.all(asking, this.#shown(taken))),
+      this.#joined(await this.#results(asking, this.#shown(taken))),
     );
   }
 
@@ -157,7 +158,7 @@ export class Batcher {
   ): Promise<Float32Array> {
     const taken = await takePairs('match', pairs);
     return this.#call('match', options, taken.length, async (asking) => {
-      const logits = await this.#scheduler.all(
+      const logits = await this.#results(
         asking,
         await this.#paired(asking, taken, (index) => ({ kind: 'pair', index })),
       );
@@ -180,7 +181,7 @@ export class Batcher {
         ...(await this.#tokenized(asking, items.texts, (index) => names('texts', index, 'text'))),
         ...(await this.#paired(asking, items.pairs, (index, half) => names('pairs', index, half))),
       ];
-      const results = await this.#scheduler.all(asking, wanted);
+      const results = await this.#results(asking, wanted);
       const rows = (begin: number, end: number) => this.#joined(results.slice(begin, end)).embeddings;
       const images = items.images.length;
       const embedded = images + items.texts.length;
@@ -201,7 +202,7 @@ export class Batcher {
     return this.#call('answer', own, 1, async (asking) => {
       const ids = this.#encode(asking, text, { kind: 'question' });
       const about: ErrorItem = { kind: 'picture' };
-      const [logits] = await this.#scheduler.all(asking, [{ family: 'answer', ids, images: [taken], about }]);
+      const [logits] = await this.#results(asking, [{ head: 'answer', ids, images: [taken], about }]);
       return answersOf(logits!, this.#answers, k);
     });
   }
@@ -218,7 +219,7 @@ export class Batcher {
     return this.#call('reason', options, 1, async (asking) => {
       const ids = this.#encode(asking, text, { kind: 'statement' });
       const about: ErrorItem = { kind: 'picture' };
-      const [logits] = await this.#scheduler.all(asking, [{ family: 'reason', ids, images: taken, about }]);
+      const [logits] = await this.#results(asking, [{ head: 'reason', ids, images: taken, about }]);
       return { probability: secondProbability(logits!, 0) };
     });
   }
@@ -233,7 +234,7 @@ export class Batcher {
       const positions = maskPositions(ids, this.#runs.tokenizer);
       if (positions.length === 0) return [];
       const about: ErrorItem = { kind: images.length === 0 ? 'text' : 'picture' };
-      const [logits] = await this.#scheduler.all(asking, [{ family: 'fillMask', ids, positions, images, about }]);
+      const [logits] = await this.#results(asking, [{ head: 'fillMask', ids, positions, images, about }]);
       return masksOf(logits!, positions, this.#runs.tokenizer, k);
     });
   }
@@ -326,6 +327,12 @@ export class Batcher {
     }
   }
 
+  /** The results of items. @throws MomeError `MOME_UNSUPPORTED` for a model without a head: no other call is to fail for that */
+  #results(asking: Asking, wanted: readonly WantedItem[]): Promise<Float32Array[]> {
+    for (const head of headsOf(wanted)) this.#runs.requireHead(head);
+    return this.#scheduler.all(asking, wanted);
+  }
+
   #encode({ where }: { readonly where: string }, text: string, about: ErrorItem): Int32Array {
     return this.#runs.encode({ where }, text, about);
   }
@@ -342,7 +349,7 @@ export class Batcher {
       if (index > 0) await pace.rest();
       asking.end.throwIfOver();
       const ids = this.#encode(asking, text, about(index));
-      wanted.push({ family: 'mixed', ids, images: [], about: about(index) });
+      wanted.push({ head: 'embed', ids, images: [], about: about(index) });
     }
     return wanted;
   }
@@ -352,7 +359,7 @@ export class Batcher {
     about: (index: number) => ErrorItem = (index) => ({ kind: 'picture', index }),
   ): WantedItem[] {
     return images.map((image, index) => ({
-      family: 'mixed',
+      head: 'embed',
       images: [image],
       about: { ...about(index), item: image.name },
     }));
@@ -370,7 +377,7 @@ export class Batcher {
     for (const [index, { image, text }] of pairs.entries()) {
       if (last?.text !== text) last = { text, ids: this.#encode(asking, text, about(index, 'text')) };
       const named = { ...about(index, 'image'), item: image.name };
-      wanted.push({ family: 'mixed', ids: last.ids, images: [image], about: named });
+      wanted.push({ head: 'match', ids: last.ids, images: [image], about: named });
       await pace.rest();
       asking.end.throwIfOver();
     }

@@ -8,11 +8,13 @@ import {
   answer,
   embed,
   fillMask,
+  type HeadName,
   lowerFunction,
   match,
   mixed,
   type OutputsOf,
   reason,
+  together,
 } from '../model/functions.ts';
 import type { Engine, Program, Weights } from '../runtime/engine.ts';
 import { check, MomeError } from '../runtime/errors.ts';
@@ -25,7 +27,7 @@ export interface Compiled<K extends FunctionName = FunctionName> {
 }
 
 const functions = { embed, match, mixed, answer, reason, fillMask } as const;
-export type Functions = typeof functions;
+export type Functions = typeof functions & { readonly together: ReturnType<typeof together> };
 export type FunctionName = keyof Functions;
 
 /** The calls whose heads a function reads, in words. */
@@ -36,6 +38,7 @@ const headsOf: Readonly<Record<FunctionName, string>> = {
   answer: 'a head for "answer"',
   reason: 'a head for "reason"',
   fillMask: 'a head for "fillMask"',
+  together: 'a head',
 };
 
 /** Files that have the heads of a function, in words. */
@@ -46,18 +49,22 @@ const filesWith: Readonly<Record<FunctionName, string>> = {
   answer: 'a file tuned for VQA',
   reason: 'a file tuned for NLVR2',
   fillMask: 'a pre-trained file',
+  together: 'a pre-trained file',
 };
 
 export class Programs {
   readonly #engine: Engine;
   readonly #weights: Weights;
   readonly #config: VlmoConfig;
+  readonly #functions: Functions;
   readonly #known = new Map<FunctionName, Compiled>();
 
-  constructor(engine: Engine, weights: Weights, config: VlmoConfig) {
+  /** @param heads those that the model has */
+  constructor(engine: Engine, weights: Weights, config: VlmoConfig, heads: ReadonlySet<HeadName>) {
     this.#engine = engine;
     this.#weights = weights;
     this.#config = config;
+    this.#functions = { ...functions, together: together(heads) };
   }
 
   /** @throws MomeError `MOME_UNSUPPORTED` when the model lacks the head */
@@ -82,7 +89,7 @@ export class Programs {
       `vlmo: expected a model with a head for "reason" and a third token type, such as ${filesWith.reason}, this one has neither`,
     );
     try {
-      const { text, instructions, outputRows } = lowerFunction(functions[name], this.#config);
+      const { text, instructions, outputRows } = lowerFunction(this.#functions[name], this.#config);
       const program = this.#engine.createProgram<ArgumentsOf<Functions[K]>, OutputsOf<Functions[K]>>(
         this.#weights,
         text,

@@ -4,7 +4,8 @@
 import { setMaxListeners } from 'node:events';
 import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
 import { type Batch, type BatchItems, layoutBatch, withoutSurplus } from '../model/batch.ts';
-import { argumentsOf, type OutputsOf, type OwnArguments } from '../model/functions.ts';
+import { argumentsOf, type HeadName, type OutputsOf, type OwnArguments } from '../model/functions.ts';
+import { type ReadBatch, type Reads, readBatch } from '../model/reads.ts';
 import { onAbort } from '../runtime/abort.ts';
 import { report, shortText } from '../runtime/arguments.ts';
 import { aboutItem, check, type ErrorItem, requireNotAborted } from '../runtime/errors.ts';
@@ -53,11 +54,11 @@ export class Runs {
   #jobs = 0;
   #handed = 0;
 
-  constructor({ engine, weights, config, tokenizer, log }: ModelParts) {
+  constructor({ engine, weights, config, tokenizer, log, abilities }: ModelParts) {
     this.#log = log;
     setMaxListeners(0, this.#disposed.signal);
     this.#config = config;
-    this.#programs = new Programs(engine, weights, config);
+    this.#programs = new Programs(engine, weights, config, abilities);
     this.#tokenizer = tokenizer;
     this.#onDevice = engine.deviceName !== 'cpu';
     this.rowsPerRun = rowsPerRun(this.#onDevice, config.width);
@@ -106,6 +107,11 @@ export class Runs {
     return this.#tokenizer;
   }
 
+  /** @throws MomeError `MOME_UNSUPPORTED` for a model without the head */
+  requireHead(head: HeadName): void {
+    this.#programs.get(head);
+  }
+
   /** The ids of a text. @param about what the caller calls it */
   encode({ where }: Call, text: string, about: ErrorItem): Int32Array {
     const tokenizer = this.tokenizer;
@@ -143,17 +149,37 @@ export class Runs {
     own: OwnArguments<Functions[K]> | ((batch: Batch) => OwnArguments<Functions[K]>),
   ): Promise<OutputsOf<Functions[K]>> {
     this.requireWanted(call);
-    const { program, outputRows } = this.#programs.get(name);
     const batch = this.#layout(items, pictures);
-    const args = argumentsOf<Functions[K]>(
-      batch,
-      { bytes: pictures.bytes },
-      typeof own === 'function' ? own(batch) : own,
-    );
+    return this.#execute(call, name, items, batch, pictures, typeof own === 'function' ? own(batch) : own);
+  }
+
+  /** Does one run of sequences that are read for different things. @param reads which of them each head reads */
+  async runTogether(
+    call: Call,
+    items: BatchItems,
+    reads: Reads,
+    pictures: PictureSet,
+  ): Promise<Partial<OutputsOf<Functions['together']>>> {
+    this.requireWanted(call);
+    const { batch, own } = readBatch(this.#layout(items, pictures), reads, this.#onDevice);
+    return this.#execute(call, 'together', items, batch, pictures, own);
+  }
+
+  async #execute<K extends FunctionName>(
+    call: Call,
+    name: K,
+    items: BatchItems,
+    batch: Batch | ReadBatch,
+    pictures: PictureSet,
+    own: OwnArguments<Functions[K]>,
+  ): Promise<OutputsOf<Functions[K]>> {
+    const { program, outputRows } = this.#programs.get(name);
+    const args = argumentsOf<Functions[K]>(batch, { bytes: pictures.bytes }, own);
     const begun = performance.now();
     this.#handed++;
     try {
-      return withoutSurplus(batch, outputRows, await program.run(args, call.signal));
+      const counted = { counts: batch.counts, dims: args.dims };
+      return withoutSurplus(counted, outputRows, await program.run(args, call.signal));
     } finally {
       this.#handed--;
       this.#log('debug', 'run ended', () => ({

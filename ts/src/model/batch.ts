@@ -6,7 +6,7 @@ import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
 import type { RunSizes } from '../graph/index.ts';
 import { MomeError } from '../runtime/errors.ts';
 import { bucket, imageStep, sequenceStep, textRowStep } from './bucket.ts';
-import { type BatchArrays, type BatchSizes, countDims, type keptDims, type Reader } from './contract.ts';
+import type { BatchArrays, BatchSizes, countDims, keptDims, Reader } from './contract.ts';
 
 /** A text as word pieces with CLS and SEP: 1 to `maxTextLength` ids. */
 export type TokenIds = Int32Array;
@@ -174,7 +174,7 @@ type Readers<R extends Reader> = { readonly [K in R]: Int32Array };
 
 /**
  * The rows that are read after the encoder, so that its last block can leave out all others: input `kept`, and for each reader the
- * places of its rows among them, `kept_<reader>`.
+ * places of its rows among them, `kept_<reader>`. A reader of several kinds of sequences has those of texts first, then of pairs.
  *
  * @param rounded rounds up the number of a reader's rows; padded entries point at row 0 of the batch and place 0
  */
@@ -182,27 +182,32 @@ export function keepRows<T extends Reader = never, P extends Reader = never, I e
   parts: { readonly texts?: Readers<T>; readonly pairs?: Readers<P>; readonly images?: Readers<I> },
   rounded: (count: number) => number = (count) => count,
 ): KeptRows<T | P | I> {
-  const places: Record<string, Int32Array> = {};
+  const places = new Map<string, number[]>();
   const rows: number[] = [];
-  let count = 0;
   const keep = (readers: Readonly<Record<string, Int32Array>> = {}): number => {
     for (const reader in readers) {
-      const own = readers[reader]!;
-      const ownPlaces = new Int32Array(rounded(own.length));
-      for (let i = 0; i < own.length; i++) ownPlaces[i] = rows.push(own[i]!) - 1;
-      places[`kept_${reader}`] = ownPlaces;
-      count += ownPlaces.length;
+      const own = places.get(reader) ?? [];
+      places.set(reader, own);
+      for (const row of readers[reader]!) own.push(rows.push(row) - 1);
     }
     return rows.length;
   };
   const textEnd = keep(parts.texts);
   const fusedEnd = keep(parts.pairs);
   const end = keep(parts.images);
+  let count = 0;
+  const inputs: Record<string, Int32Array> = {};
+  for (const [reader, own] of places) {
+    const padded = new Int32Array(rounded(own.length));
+    padded.set(own);
+    inputs[`kept_${reader}`] = padded;
+    count += padded.length;
+  }
   const kept = new Int32Array(count);
   kept.set(rows);
   return {
     dims: { kept: count, kept_text_end: textEnd, kept_fused_end: fusedEnd, kept_end: end },
-    inputs: { ...(places as KeptArrays<T | P | I>), kept },
+    inputs: { ...(inputs as KeptArrays<T | P | I>), kept },
   };
 }
 
@@ -212,20 +217,20 @@ export function keepRows<T extends Reader = never, P extends Reader = never, I e
  * @param outputRows the dimension that counts the rows of each output
  */
 export function withoutSurplus<O extends Readonly<Record<string, Float32Array>>>(
-  { counts, dims }: Batch,
+  {
+    counts,
+    dims,
+  }: { readonly counts: Readonly<Record<string, number>>; readonly dims: Readonly<Record<string, number>> },
   outputRows: Readonly<Record<string, string>>,
   outputs: O,
 ): O {
   const cut = (values: Float32Array, counter: string | undefined): Float32Array => {
-    if (!isCount(counter) || counts[counter] === dims[counter]) return values;
-    return values.slice(0, (values.length / dims[counter]) * counts[counter]);
+    const [count, all] = counter === undefined ? [] : [counts[counter], dims[counter]];
+    if (count === undefined || all === undefined || count === all) return values;
+    return values.slice(0, (values.length / all) * count);
   };
   const whole = Object.entries(outputs).map(([name, values]) => [name, cut(values, outputRows[name])]);
   return Object.fromEntries(whole) as O;
-}
-
-function isCount(dim: string | undefined): dim is keyof typeof countDims {
-  return dim !== undefined && dim in countDims;
 }
 
 function checkedLength({ maxTextLength }: VlmoConfig, { length }: TokenIds, i: number): number {

@@ -46,6 +46,9 @@ export const countDims = runDims('texts', 'pairs', 'image_count');
 /** Chosen text rows, and statements about two pictures. */
 export const headDims = runDims('tokens', 'statements');
 
+/** Pairs that are judged, questions, and pictures of statements, each with the whole statement: two a statement. */
+export const readDims = runDims('matches', 'questions', 'views');
+
 const objectiveDims = runDims('itm_rows', 'mlm_rows', 'vqa_rows', 'nlvr2_rows', 'mim_rows');
 
 /** Inputs of the encoder. */
@@ -83,6 +86,10 @@ export const headInputs = {
   kept_text: i32([countDims.texts]),
   kept_image: i32([countDims.image_count]),
   kept_pair: i32([countDims.pairs]),
+  kept_match: i32([readDims.matches]),
+  kept_answer: i32([readDims.questions]),
+  kept_reason: i32([readDims.views]),
+  kept_mask: i32([headDims.tokens]),
   text_cls: i32([countDims.texts]),
   image_cls: i32([countDims.image_count]),
   pair_cls: i32([countDims.pairs]),

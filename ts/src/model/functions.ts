@@ -77,7 +77,7 @@ export type ArgumentsOf<F> =
 
 /** The arguments of a run. */
 export function argumentsOf<F extends ModelFunction>(
-  batch: Batch,
+  batch: Pick<Batch, 'dims' | 'inputs'>,
   pictures: Partial<PictureArrays>,
   own: OwnArguments<F>,
 ): ArgumentsOf<F> {
@@ -169,6 +169,44 @@ export const fillMask = modelFunction('fill_mask', {
   inputs: ['mlm_rows'],
   heads: ({ hidden, weights }, { mlm_rows }) => ({ mlm_logits: mlmLogits(hidden, mlm_rows, weights) }),
 });
+
+/** What a sequence can be read for; a model has a head for each, or lacks it. */
+export const headNames = ['embed', 'match', 'answer', 'reason', 'fillMask'] as const;
+export type HeadName = (typeof headNames)[number];
+
+/** Inputs of `together` by the head that reads them. */
+const readersOf = {
+  embed: ['kept_text', 'kept_image'],
+  match: ['kept_match'],
+  answer: ['kept_answer'],
+  reason: ['kept_reason'],
+  fillMask: ['kept_mask'],
+} as const satisfies Readonly<Record<HeadName, readonly HeadInput[]>>;
+
+/**
+ * All heads in one pass, so that sequences that are read for different things share a run. Each head has rows of its own, or none.
+ *
+ * @param has those that the model has; outputs of others are left out
+ */
+export const together = (has: ReadonlySet<HeadName>) =>
+  modelFunction('together', {
+    encode: encodeKept,
+    inputs: headNames.flatMap((head) => (has.has(head) ? [...readersOf[head]] : [])),
+    dims: has.has('reason') ? ['statements'] : [],
+    heads: ({ hidden, weights }, { kept_text, kept_image, kept_match, kept_answer, kept_reason, kept_mask }) => {
+      const outputs = {
+        ...(has.has('embed') && {
+          text_embed: embedding(hidden, kept_text, 'itc_text_proj', weights),
+          image_embed: embedding(hidden, kept_image, 'itc_image_proj', weights),
+        }),
+        ...(has.has('match') && { itm_logits: itmLogits(pooled(hidden, kept_match, weights), weights) }),
+        ...(has.has('answer') && { vqa_logits: vqaLogits(pooled(hidden, kept_answer, weights), weights) }),
+        ...(has.has('reason') && { nlvr2_logits: nlvr2Logits(pooled(hidden, kept_reason, weights), weights) }),
+        ...(has.has('fillMask') && { mlm_logits: mlmLogits(hidden, kept_mask, weights) }),
+      };
+      return outputs as Required<typeof outputs>;
+    },
+  });
 
 /** Outputs of a unimodal batch: all hidden rows, both embeddings and the embeddings of the VL branch. */
 export type DualOutput = 'hidden' | 'text_embed' | 'image_embed' | 'text_embed_vl' | 'image_embed_vl';

@@ -14,15 +14,15 @@ export class Metrics {
   readonly registry = new Registry();
   readonly #requests: Counter<'route' | 'status'>;
   readonly #duration: Histogram<'route'>;
-  readonly #runs: Counter<'engine' | 'family' | 'outcome'>;
-  readonly #items: Counter<'engine' | 'family'>;
+  readonly #runs: Counter<'engine' | 'heads' | 'outcome'>;
+  readonly #items: Counter<'engine'>;
   readonly #tokens: Counter<'engine'>;
   readonly #busy: Counter<'engine'>;
   readonly #batchItems: Histogram<'engine'>;
   readonly #batchTokens: Histogram<'engine'>;
   readonly #fill: Histogram<'engine'>;
   readonly #queued: Histogram<'engine'>;
-  readonly #run: Histogram<'engine' | 'family'>;
+  readonly #run: Histogram<'engine' | 'heads'>;
   readonly #loop: IntervalHistogram = monitorEventLoopDelay({ resolution });
 
   constructor(engines: () => readonly ServedEngine[]) {
@@ -46,15 +46,15 @@ export class Metrics {
       'status',
     ]);
     this.#duration = histogram('mome_request_duration_seconds', 'From head to answer.', ['route'], seconds);
-    this.#runs = counter('mome_runs_total', 'Runs of an engine.', ['engine', 'family', 'outcome']);
-    this.#items = counter('mome_items_total', 'Items that runs have done.', ['engine', 'family']);
+    this.#runs = counter('mome_runs_total', 'Runs of an engine.', ['engine', 'heads', 'outcome']);
+    this.#items = counter('mome_items_total', 'Items that runs have done.', ['engine']);
     this.#tokens = counter('mome_tokens_total', 'Token rows that runs have done; rate() gives tokens/s.', ['engine']);
     this.#busy = counter('mome_engine_busy_seconds_total', 'Time in runs; rate() gives the share.', ['engine']);
     this.#batchItems = histogram('mome_batch_items', 'Items of a run.', ['engine'], powers);
     this.#batchTokens = histogram('mome_batch_tokens', 'Token rows of a run.', ['engine'], powers);
     this.#fill = histogram('mome_batch_fill', 'Token rows of a run by those it may have.', ['engine'], shares);
     this.#queued = histogram('mome_queue_duration_seconds', 'From arrival of an item to its run.', ['engine'], seconds);
-    this.#run = histogram('mome_run_duration_seconds', 'Time of a run.', ['engine', 'family'], seconds);
+    this.#run = histogram('mome_run_duration_seconds', 'Time of a run.', ['engine', 'heads'], seconds);
     gauge('mome_queue_items', 'Items under way.', ({ batcher }) => batcher.state.items);
     gauge('mome_queue_limit_items', 'Items that may be under way.', ({ batcher }) => batcher.state.maxItems);
     gauge('mome_queue_ready_items', 'Items that wait for a run.', ({ batcher }) => batcher.state.ready);
@@ -101,12 +101,13 @@ export class Metrics {
   }
 
   /** Counts a run. */
-  run(engine: string, { family, items, rows, budget, milliseconds, waited, failed }: RunReport): void {
-    this.#runs.inc({ engine, family, outcome: failed ? 'failed' : 'done' });
+  run(engine: string, { heads: read, items, rows, budget, milliseconds, waited, failed }: RunReport): void {
+    const heads = read.join('+');
+    this.#runs.inc({ engine, heads, outcome: failed ? 'failed' : 'done' });
     this.#busy.inc({ engine }, milliseconds / 1000);
-    this.#run.observe({ engine, family }, milliseconds / 1000);
+    this.#run.observe({ engine, heads }, milliseconds / 1000);
     if (failed) return;
-    this.#items.inc({ engine, family }, items);
+    this.#items.inc({ engine }, items);
     this.#tokens.inc({ engine }, rows);
     this.#batchItems.observe({ engine }, items);
     this.#batchTokens.observe({ engine }, rows);

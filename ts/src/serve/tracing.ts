@@ -115,7 +115,7 @@ export class RequestTrace {
       'mome.engine': engine,
       'mome.items': items,
       ...(run && {
-        'mome.run.family': run.family,
+        'mome.run.heads': run.heads.join('+'),
         'mome.run.items': run.items,
         'mome.run.tokens': run.rows,
         'mome.run.fill': run.rows / run.budget,

@@ -1,6 +1,6 @@
 /** How much a queue takes in: items, and time. */
 import { expect, it } from 'vitest';
-import { BatchQueue, type Family, type Priority } from '../../src/inference/batch-queue.ts';
+import { BatchQueue, type Priority } from '../../src/inference/batch-queue.ts';
 import { Room } from '../../src/inference/batch-room.ts';
 import { OverloadedError } from '../../src/runtime/errors.ts';
 
@@ -30,9 +30,9 @@ it('refuses at once what would wait beyond its time, by the rate of runs that we
 });
 
 it('counts rows before a call as clients take turns and bulk goes behind', () => {
-  const queue = new BatchQueue<{ family: Family; priority: Priority; client: string; rows: number }>();
+  const queue = new BatchQueue<{ priority: Priority; client: string; rows: number }>();
   const add = (priority: Priority, client: string, rows: number, count: number) => {
-    const items = Array.from({ length: count }, () => ({ family: 'mixed' as const, priority, client, rows }));
+    const items = Array.from({ length: count }, () => ({ priority, client, rows }));
     for (const item of items) queue.add(item);
     return items;
   };

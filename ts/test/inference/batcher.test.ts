@@ -1,8 +1,14 @@
 /** A queue in front of a model: exact results, sharing, order, refusal and giving up. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BatchQueue, type Family, type Priority } from '../../src/inference/batch-queue.ts';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { convertCheckpoint } from '../../src/checkpoint/index.ts';
+import { BatchQueue, type Priority } from '../../src/inference/batch-queue.ts';
 import { type Batcher, type RunReport, Vlmo } from '../../src/inference/index.ts';
+import { Program } from '../../src/runtime/engine.ts';
 import { OverloadedError } from '../../src/runtime/errors.ts';
 import { expectCode, testImage, tinyModel } from '../helpers.ts';
 
@@ -24,6 +30,17 @@ const texts = Array.from(
   (_, i) => `a ${['red', 'green', 'blue'][i % 3]} ${'circle '.repeat(1 + (i % 5))}`,
 );
 const bits = (values: Float32Array) => [...new Uint32Array(values.buffer, values.byteOffset, values.length)];
+
+/** A run that goes on until so many items wait for the next. */
+function held(batcher: Batcher, items: number): Promise<unknown> {
+  const { run: compute } = Program.prototype;
+  const spy = vi.spyOn(Program.prototype, 'run').mockImplementation(async function (this: Program, ...args) {
+    spy.mockRestore();
+    while (batcher.state.ready < items) await setImmediate();
+    return compute.apply(this, args);
+  });
+  return batcher.embedTexts(['the first run']);
+}
 
 /** Calls `action` and gives the runs that were done meanwhile. */
 async function reported(
@@ -71,6 +88,30 @@ describe('results', () => {
     const changed = images!.embeddings.slice();
     new Uint32Array(changed.buffer)[5]! ^= 1;
     expect(bits(changed)).not.toEqual(bits(images!.embeddings));
+  });
+
+  it('of one run that items of all kinds share are those of each alone', async () => {
+    const ask = (batcher: Pick<Vlmo, 'answer' | 'reason' | 'fillMask' | 'embedTexts' | 'embedImages' | 'match'>) => [
+      ...[0, 1].map((i) => batcher.embedTexts([texts[i]!])),
+      ...[1, 2].map((i) => batcher.fillMask(null, `${texts[i]} [MASK] and [MASK]`)),
+      ...[3, 4].map((i) => batcher.answer(pictures[i]!, texts[i]!)),
+      ...[4, 5].map((i) => batcher.reason([pictures[i]!, pictures[0]!], texts[i]!)),
+      ...[5, 6].map((i) => batcher.match([{ image: pictures[i]!, text: texts[i]! }])),
+      ...[6, 7].map((i) => batcher.fillMask(pictures[i]!, `[MASK] ${texts[i]}`)),
+      ...[7, 8].map((i) => batcher.embedImages([pictures[i]!])),
+    ];
+    let shared: unknown[] = [];
+    const runs = await reported({}, async (batcher) => {
+      const first = held(batcher, 14);
+      const calls = ask(batcher as never);
+      await first;
+      shared = await Promise.all(calls);
+    });
+    expect(runs.map(({ heads, items }) => [heads.length, items])).toEqual([
+      [1, 1],
+      [5, 14],
+    ]);
+    expect(shared).toEqual(await Promise.all(ask(model)));
   });
 
   it('belong to their item when many calls of random sizes run at once', async () => {
@@ -181,6 +222,23 @@ describe('refusals', () => {
     await expectCode(() => batcher.embedTexts(texts), 'MOME_DISPOSED');
   });
 
+  it('are those of a head that is missing, of that call alone', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'mome-headless-'));
+    await convertCheckpoint(await tinyModel(), folder, { omit: (name) => name.startsWith('vqa_classifier') });
+    await using headless = await Vlmo.load(folder);
+    const batcher = headless.batcher();
+    const first = held(batcher, 2);
+    const [answer, judged, embedded] = await Promise.allSettled([
+      batcher.answer(pictures[0]!, 'is it red'),
+      batcher.reason([pictures[0]!, pictures[1]!], 'both are red'),
+      batcher.embedTexts(['red']),
+    ]);
+    expect(answer).toMatchObject({ status: 'rejected', reason: { code: 'MOME_UNSUPPORTED' } });
+    expect([judged.status, embedded.status]).toEqual(['fulfilled', 'fulfilled']);
+    await first;
+    await rm(folder, { recursive: true });
+  });
+
   it('are those of wrong arguments', async () => {
     const batcher = model.batcher();
     await expectCode(() => batcher.embedTexts('a' as never), 'MOME_INVALID_ARGUMENT');
@@ -192,12 +250,7 @@ describe('refusals', () => {
 });
 
 describe('the order', () => {
-  const item = (client: string, priority: Priority = 'interactive', rows = 10, family: Family = 'mixed') => ({
-    client,
-    priority,
-    rows,
-    family,
-  });
+  const item = (client: string, priority: Priority = 'interactive', rows = 10) => ({ client, priority, rows });
 
   it('gives each client its turn', () => {
     const queue = new BatchQueue<ReturnType<typeof item>>();
@@ -221,12 +274,12 @@ describe('the order', () => {
     expect(counts.reduce((a, b) => a + b)).toBe(3);
   });
 
-  it('keeps families apart, each in its turn, and lets a large item have its own run', () => {
+  it('lets a large item have its own run', () => {
     const queue = new BatchQueue<ReturnType<typeof item>>();
-    queue.add(item('a', 'interactive', 10, 'answer'));
+    queue.add(item('a'));
     queue.add(item('a', 'interactive', 500));
-    queue.add(item('a', 'interactive', 10, 'answer'));
-    const runs = [queue.take(100), queue.take(100), queue.take(100)];
-    expect(runs.map((run) => run.map(({ family }) => family))).toEqual([['mixed'], ['answer', 'answer'], []]);
+    queue.add(item('a'));
+    const runs = [queue.take(100), queue.take(100), queue.take(100), queue.take(100)];
+    expect(runs.map((run) => run.map(({ rows }) => rows))).toEqual([[10], [500], [10], []]);
   });
 });

@@ -10,8 +10,8 @@ import { argumentsOf, type reason } from '../../src/model/functions.ts';
 import { expectCode, testImage, tinyModel } from '../helpers.ts';
 
 it('read the first pairs alone, and no more than there are', async () => {
-  const { engine, weights, config } = await loadModel(await tinyModel(), {});
-  const programs = new Programs(engine, weights, config);
+  const { engine, weights, config, abilities } = await loadModel(await tinyModel(), {});
+  const programs = new Programs(engine, weights, config, abilities);
   const pictures = await PictureSet.prepare([testImage(1), testImage(2)], config.imageSize);
   const pairs = (count: number) =>
     Array.from({ length: count }, (_, i) => ({

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { imageTokensOf, presets } from '../../src/architecture/config.ts';
 import { layoutBatch } from '../../src/model/batch.ts';
 import { bucket } from '../../src/model/bucket.ts';
+import { readBatch } from '../../src/model/reads.ts';
 
 const config = presets.base;
 const tokens = imageTokensOf(config);
@@ -81,6 +82,28 @@ describe('a batch in buckets', () => {
     expect([...inputs.kept_text!]).toEqual([0, 1, ...Array(6).fill(0)]);
     expect([...inputs.kept_pair!]).toEqual([2, 3, ...Array(6).fill(0)]);
     expect([...inputs.kept_image!]).toEqual([4, ...Array(7).fill(0)]);
+  });
+
+  it('has the rows that each head reads in place of CLS rows, and rounds their numbers up', () => {
+    const reads = {
+      embed: [1],
+      match: [1],
+      answer: [],
+      reason: [0, 1],
+      maskedTexts: [{ place: 0, positions: [2, 4] }],
+      maskedPairs: [{ place: 1, positions: [1] }],
+    };
+    const { batch, own } = readBatch(layoutBatch(config, items, 2, true), reads, true);
+    // Texts: an embedding and two masks. Pairs: a match, the two pictures of a statement, a mask.
+    expect([...batch.inputs.kept!.subarray(0, 8)]).toEqual([45, 42, 44, 61, 52, 61, 62, 64 + 2 * tokens]);
+    expect(batch.dims).toMatchObject({ kept: 40, kept_text_end: 3, kept_fused_end: 7, kept_end: 8, texts: 8 });
+    expect(own.dims).toEqual({ matches: 8, questions: 0, views: 8, statements: 4, tokens: 8 });
+    expect(batch.counts).toEqual({ texts: 1, image_count: 1, matches: 1, questions: 0, statements: 1, tokens: 3 });
+    expect([...own.inputs.kept_match!]).toEqual([3, ...Array(7).fill(0)]);
+    expect([...own.inputs.kept_reason!]).toEqual([4, 5, ...Array(6).fill(0)]);
+    expect([...own.inputs.kept_mask!]).toEqual([1, 2, 6, ...Array(5).fill(0)]);
+    expect([...batch.inputs.kept_text!]).toEqual([0, ...Array(7).fill(0)]);
+    expect([...batch.inputs.kept_image!]).toEqual([7, ...Array(7).fill(0)]);
   });
 
   it('has images of nobody behind the last from 17 on', () => {

@@ -134,7 +134,7 @@ describe('the contract of the model', () => {
     const kept = keepRows({ pairs: { itm: batch.pairTextCls } });
     expect(kept.inputs.kept_itm).toEqual(Int32Array.of(0));
     // @ts-expect-error nothing reads such rows
-    expect(keepRows({ pairs: { match: batch.pairTextCls } }).inputs.kept).toEqual(batch.pairTextCls);
+    expect(keepRows({ pairs: { matching: batch.pairTextCls } }).inputs.kept).toEqual(batch.pairTextCls);
     const inputs = { ...batch.inputs, ...kept.inputs };
     const dims = { ...batch.dims, ...kept.dims };
     expectTypeOf({ dims, inputs }).toExtend<TrainingArguments>();

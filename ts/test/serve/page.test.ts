@@ -247,7 +247,7 @@ describe('what the page is told', () => {
 
 describe('LiveFigures', () => {
   const run: RunReport = {
-    family: 'mixed',
+    heads: ['embed'],
     items: 2,
     rows: 30,
     budget: 40,

@@ -105,7 +105,7 @@ describe('with an SDK', () => {
     expect(children.length).toBe(spans.length - 1);
     const [decode, run] = ['mome.decode', 'mome.run'].map((name) => children.find((child) => child.name === name)!);
     expect(decode!.attributes).toEqual({ 'mome.pictures': 2 });
-    expect(run!.attributes).toMatchObject({ 'mome.engine': 'one', 'mome.run.family': 'mixed' });
+    expect(run!.attributes).toMatchObject({ 'mome.engine': 'one', 'mome.run.heads': 'embed' });
     for (const child of children) {
       expect(time(child.startTime)).toBeGreaterThanOrEqual(time(request.startTime));
       expect(time(child.endTime)).toBeLessThanOrEqual(time(request.endTime));
