@@ -60,8 +60,17 @@ export type ImageInput =
 type Content =
   | { readonly kind: 'file'; readonly path: string }
   | { readonly kind: 'pixels'; readonly image: RawImage }
-  | { readonly kind: 'pipeline'; readonly run: (signal?: AbortSignal) => Promise<RawImage> }
-  | { readonly kind: 'bytes'; readonly read: (signal?: AbortSignal) => Promise<Uint8Array> };
+  | {
+      readonly kind: 'pipeline';
+      readonly instance: SharpInstance;
+      readonly run: (signal?: AbortSignal) => Promise<RawImage>;
+    }
+  | {
+      readonly kind: 'bytes';
+      /** Whether the bytes come from a stream. The first `read` is the only one: others get what it got, also its error. */
+      readonly isStream?: boolean;
+      readonly read: (signal?: AbortSignal) => Promise<Uint8Array>;
+    };
 
 /** A picture that a call has taken over from its caller. Texts are looked at when their turn comes: a call may have hundreds of thousands. */
 export class PictureSource {
@@ -89,6 +98,41 @@ export class PictureSource {
       if (error instanceof MomeError) throw error;
       const message = `${this.name}: expected ${accepted}, could not read it`;
       throw new MomeError('MOME_INVALID_ARGUMENT', message, { cause: error });
+    }
+  }
+
+  /**
+   * Reads a stream to its end, for a caller that may look at the picture again after a call about several has failed: the streams of such a
+   * call are ended with it. Never rejects: whoever reads the picture gets the error.
+   */
+  async readStream(signal?: AbortSignal): Promise<void> {
+    if (typeof this.#of === 'string') return;
+    try {
+      const content = this.content();
+      if (content.kind === 'bytes' && content.isStream) await content.read(signal);
+    } catch {
+      // The next to read it is told.
+    }
+  }
+
+  /**
+   * The picture as an input of another call, which may be made more than once: a path, bytes, pixels, or an instance of sharp.
+   *
+   * @throws MomeError as {@link content}, and of a stream that cannot be read; the reason of the signal
+   */
+  async toInput(signal?: AbortSignal): Promise<ImageInput> {
+    const content = this.content();
+    switch (content.kind) {
+      case 'file':
+        return content.path;
+      case 'pixels':
+        return content.image;
+      case 'pipeline':
+        return content.instance;
+      case 'bytes':
+        return content.read(signal);
+      default:
+        return content satisfies never;
     }
   }
 }
@@ -235,14 +279,15 @@ function contentOf(name: string, input: unknown, copyNow: boolean): Content | un
   }
   if (isSharpInstance(input)) {
     const own = input.clone(); // what is added to the pipeline of the caller changes nothing
-    return { kind: 'pipeline', run: (signal) => pixelsOfInstance(name, own, signal) };
+    return { kind: 'pipeline', instance: own, run: (signal) => pixelsOfInstance(name, own, signal) };
   }
-  if (isResponse(input)) return { kind: 'bytes', read: once((signal) => responseBytes(name, input, signal)) };
+  if (isResponse(input))
+    return { kind: 'bytes', isStream: true, read: once((signal) => responseBytes(name, input, signal)) };
   if (isBlob(input)) return { kind: 'bytes', read: (signal) => blobBytes(name, input, signal) };
   if (!isStream(input)) return undefined;
   // A stream that fails before it is read must not end the process.
   if ('on' in input && typeof input.on === 'function') input.on('error', () => {});
-  return { kind: 'bytes', read: once((signal) => streamBytes(name, input, signal)) };
+  return { kind: 'bytes', isStream: true, read: once((signal) => streamBytes(name, input, signal)) };
 }
 
 function bytesOf(name: string, input: ArrayBufferView | ArrayBufferLike, copyNow: boolean): Content {

@@ -55,6 +55,8 @@ export interface StreamEmbedder<Own> {
   readonly batchSize: number;
   /** Takes an input over from the caller. @throws MomeError for what is none */
   take(value: unknown, index: number): Own;
+  /** Reads what can be read only once, before a batch that may be tried again. Never rejects. */
+  readStreams?(some: readonly Own[], signal: AbortSignal): Promise<void>;
   /** @returns [some, width] */
   embed(some: readonly Own[], nameOf: (place: number) => number, signal: AbortSignal): Promise<Float32Array>;
   /** Fires when the model is disposed. */
@@ -67,7 +69,7 @@ export interface StreamEmbedder<Own> {
 async function* embedStream<T, Own>(
   { signal }: Call,
   open: () => Source,
-  { take, embed, batchSize, disposed, requireWanted }: StreamEmbedder<Own>,
+  { take, readStreams, embed, batchSize, disposed, requireWanted }: StreamEmbedder<Own>,
   onError: StreamOptions['onError'],
 ): AsyncGenerator<StreamedEmbedding<T>, void, undefined> {
   const ending = new AbortController();
@@ -90,6 +92,10 @@ async function* embedStream<T, Own>(
       for (const [place, { index, input }] of some.entries())
         results.push({ index, input, embedding: rows.slice(place * width, (place + 1) * width) });
     };
+    await readStreams?.(
+      items.map(({ own }) => own),
+      ending.signal,
+    );
     await eachReadable(items, embedTogether, async ({ index }, error) => {
       if (!onError) throw error;
       await report(onError, index, error);
@@ -129,6 +135,7 @@ interface StreamKind<Own> {
   readonly kind: 'picture' | 'text';
   readonly usualBatch: number;
   take(value: unknown, index: number): Own;
+  readonly readStreams?: NonNullable<StreamEmbedder<Own>['readStreams']>;
   items(some: readonly Own[]): TakenItems;
   readonly list: 'images' | 'texts';
 }
@@ -137,6 +144,9 @@ export const imageStream = (where: string): StreamKind<PictureSource> => ({
   kind: 'picture',
   usualBatch: 32,
   take: (value, index) => takePicture(where, value, 'picture', index),
+  readStreams: async (some, signal) => {
+    await Promise.all(some.map((source) => source.readStream(signal)));
+  },
   items: (some) => ({ ...noItems, images: some }),
   list: 'images',
 });
@@ -154,7 +164,7 @@ export function embedItems<T, Own>(
   runs: Runs,
   { batchSize, onError, ...call }: Call & StreamOptions,
   stream: ItemStream<T>,
-  { kind, usualBatch, take, items, list }: StreamKind<Own>,
+  { kind, usualBatch, take, readStreams, items, list }: StreamKind<Own>,
 ): AsyncGenerator<StreamedEmbedding<T>, void, undefined> {
   const { where } = call;
   check(
@@ -165,6 +175,7 @@ export function embedItems<T, Own>(
   const embedder = {
     batchSize: batchSize ?? usualBatch,
     take,
+    ...(readStreams && { readStreams }),
     embed: async (some: readonly Own[], nameOf: (place: number) => number, signal: AbortSignal) => {
       const names = (_: unknown, place: number) => ({ kind, index: nameOf(place) });
       return (await runs.together({ where, signal }, items(some), names))[list];

@@ -2,6 +2,7 @@
  * Embeddings in fewer bits, for databases and indexes that keep many: 8-bit integers take a quarter of the memory, single bits a
  * thirty-second.
  */
+import { types } from 'node:util';
 import { checkKind, describe, isObject, oneOf } from '../runtime/arguments.ts';
 import { check } from '../runtime/errors.ts';
 import type { EmbeddingMatrix } from './embeddings.ts';
@@ -107,7 +108,7 @@ function rowsOf<T extends Int8Array | Uint8Array>(values: T, count: number, widt
 function takeMatrix(where: string, given: unknown): EmbeddingMatrix {
   const { embeddings, count, width } = isObject(given) ? (given as Partial<EmbeddingMatrix>) : {};
   check(
-    embeddings instanceof Float32Array && Number.isSafeInteger(count) && Number.isSafeInteger(width),
+    types.isFloat32Array(embeddings) && Number.isSafeInteger(count) && Number.isSafeInteger(width),
     'MOME_INVALID_ARGUMENT',
     `${where}: expected { embeddings, count, width } with a Float32Array, got ${describe(given)}`,
   );
@@ -158,7 +159,7 @@ export function cosineSimilarity(a: VectorLike, b: VectorLike): number {
  * @throws MomeError `MOME_INVALID_ARGUMENT`, `MOME_INVALID_SHAPE` for rows of different lengths
  */
 export function hammingDistance(a: Uint8Array, b: Uint8Array): number {
-  requireVectors('hammingDistance', a, b, (value) => value instanceof Uint8Array, 'rows of bytes (Uint8Array)');
+  requireVectors('hammingDistance', a, b, types.isUint8Array, 'rows of bytes (Uint8Array)');
   let distance = 0;
   for (let i = 0; i < a.length; i++) distance += onesOf[a[i]! ^ b[i]!]!;
   return distance;
@@ -172,7 +173,7 @@ const onesOf = Uint8Array.from({ length: 256 }, (_, byte) => {
 });
 
 const isVector = (value: unknown): boolean =>
-  Array.isArray(value) || value instanceof Float32Array || value instanceof Float64Array || value instanceof Int8Array;
+  Array.isArray(value) || types.isFloat32Array(value) || types.isFloat64Array(value) || types.isInt8Array(value);
 
 function requireVectors<T extends { readonly length: number }>(
   where: string,

@@ -1,5 +1,5 @@
 /** One small call of each kind, so that the first request of a service does not wait for weights to be packed. */
-import { isObject, type Kinds, kinds, report } from '../runtime/arguments.ts';
+import { describe, type Kinds, kinds, report } from '../runtime/arguments.ts';
 import { check } from '../runtime/errors.ts';
 import { type Ability, abilities } from './abilities.ts';
 import type { MixedItems } from './arguments.ts';
@@ -43,7 +43,7 @@ export async function warmUp(
     check(
       (abilities as readonly unknown[]).includes(call),
       'MOME_INVALID_ARGUMENT',
-      `warmup: expected calls of ${abilities.join(', ')}, got ${isObject(call) ? 'an object' : JSON.stringify(call)}`,
+      `warmup: expected calls of ${abilities.join(', ')}, got ${describe(call)}`,
     );
     check(model.abilities.has(call), 'MOME_UNSUPPORTED', `warmup: expected a model with a head for ${call}, got none`);
   }

@@ -8,7 +8,7 @@ import type {
 } from '@ai-sdk/provider';
 import type { ImageInput } from '../inference/pictures.ts';
 import type { RerankOptions } from '../inference/results.ts';
-import { checkKind, describe, type Kinds, kinds, takeFields } from '../runtime/arguments.ts';
+import { checkKind, describe, isObject, type Kinds, kinds, takeFields } from '../runtime/arguments.ts';
 import { check, MomeError } from '../runtime/errors.ts';
 import { type Encoders, embedAs, encodersKind, endedByReason, signalOption } from './calls.ts';
 
@@ -106,8 +106,9 @@ function rerankingModel(vlmo: Encoders, modelId: MomeModelId): RerankingModelV3 
 
 /** The picture or text of a document: itself, or its part of that name. */
 function contentOf(document: unknown, index: number, name: MomeModelId): ImageInput {
-  const content = typeof document === 'string' ? document : (document as Readonly<Record<string, unknown>>)[name];
+  const parts = isObject(document) ? (document as Readonly<Record<string, unknown>>) : {};
+  const content = typeof document === 'string' ? document : parts[name];
   if (typeof content === 'string') return content;
-  const message = `rerank: candidate ${index}: expected a text, or an object with a text as ${name}, got ${describe(content)}`;
+  const message = `rerank: candidate ${index}: expected a text, or an object with a text as ${name}, got ${describe(isObject(document) ? content : document)}`;
   throw new MomeError('MOME_INVALID_ARGUMENT', message, { kind: 'candidate', index });
 }

@@ -3,6 +3,7 @@
  * changes during a call would give wrong results.
  */
 import { fileURLToPath } from 'node:url';
+import { types } from 'node:util';
 import { isAbortSignal } from './abort.ts';
 import { check, MomeError } from './errors.ts';
 
@@ -52,8 +53,9 @@ export const kinds = {
   list: { expected: 'a list', accepts: Array.isArray },
   map: { expected: 'a Map', accepts: (value) => isObject(value) && 'get' in value && typeof value.get === 'function' },
   numbers: { expected: 'a list of numbers', accepts: isNumbers },
-  floats: { expected: 'a Float32Array', accepts: (value) => value instanceof Float32Array },
-  integers: { expected: 'an Int32Array', accepts: (value) => value instanceof Int32Array },
+  // (Also arrays of another realm: a test runner may give each test its own.)
+  floats: { expected: 'a Float32Array', accepts: types.isFloat32Array },
+  integers: { expected: 'an Int32Array', accepts: types.isInt32Array },
 } as const satisfies Readonly<Record<string, Kind>>;
 
 /** Whether `value` is a list of numbers or a typed array of them. */

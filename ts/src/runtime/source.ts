@@ -36,6 +36,22 @@ export function isItemStream(value: unknown): value is ItemStream<unknown> {
 export const isByteStream = (stream: ItemStream<unknown>): boolean =>
   'readableObjectMode' in stream && stream.readableObjectMode === false;
 
+/** Items one after the other, of a list, a generator or a stream. @throws MomeError as {@link sourceOf} */
+export function sourceOfItems(name: string, items: Iterable<unknown> | AsyncIterable<unknown>): Source {
+  if (Symbol.asyncIterator in items) return sourceOf(name, items);
+  const iterator = items[Symbol.iterator]();
+  return {
+    next: async () => iterator.next(),
+    stop: async () => {
+      try {
+        iterator.return?.();
+      } catch {
+        // Nothing more is wanted of it.
+      }
+    },
+  };
+}
+
 /** @throws MomeError `MOME_INVALID_ARGUMENT` for a stream that is locked or was read before, and as `begun` */
 export function sourceOf(name: string, stream: ItemStream<unknown>): Source {
   const used = 'expected a stream that nobody has read, got one that is locked, ended or destroyed';

@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { embeddingsOf } from '../../src/inference/embeddings.ts';
 import { cosineSimilarity, hammingDistance, quantizeEmbeddings } from '../../src/inference/quantize.ts';
@@ -97,4 +98,13 @@ describe('what is refused', () => {
     expect(quantizeEmbeddings(embeddingsOf(new Float32Array(0), 4), 'int8').rows()).toEqual([]);
     expect(cosineSimilarity([0, 0], [1, 2])).toBe(0);
   });
+});
+
+it('takes arrays of another realm, as test runners make them', () => {
+  const { embeddings, bytes } = runInNewContext(
+    '({ embeddings: Float32Array.of(0.6, -0.8), bytes: Uint8Array.of(3) })',
+  ) as { embeddings: Float32Array; bytes: Uint8Array };
+  expect(quantizeEmbeddings({ embeddings, count: 1, width: 2 }, 'int8').toArrays()).toEqual([[95, -127]]);
+  expect(cosineSimilarity(embeddings, [0.6, -0.8])).toBeCloseTo(1, 6);
+  expect(hammingDistance(bytes, Uint8Array.of(0))).toBe(2);
 });

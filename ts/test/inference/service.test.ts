@@ -44,6 +44,8 @@ describe('warmup', () => {
     const wrong = (calls: unknown): any => ({ calls });
     await expectCode(() => model.warmup(wrong(['draw'])), 'MOME_INVALID_ARGUMENT');
     await expectCode(() => model.warmup(wrong('embed')), 'MOME_INVALID_ARGUMENT');
+    for (const call of [1n, Symbol('embed'), {}, null])
+      await expectCode(() => model.warmup(wrong([call])), 'MOME_INVALID_ARGUMENT');
     await expectCode(() => model.warmup({ signal: AbortSignal.abort() }), 'MOME_ABORTED');
     const missing = (['answer', 'reason', 'fillMask'] as const).find((each) => !model.abilities.has(each));
     if (missing) await expectCode(() => model.warmup({ calls: [missing] }), 'MOME_UNSUPPORTED');

@@ -1,5 +1,6 @@
 /** Streams of inputs: read no further ahead than three batches, ended with their consumer, and lost nowhere. */
 import { Readable } from 'node:stream';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type StreamedEmbedding, Vlmo } from '../../src/inference/index.ts';
 import { MomeError } from '../../src/runtime/errors.ts';
@@ -242,6 +243,26 @@ describe('a stream of pictures', () => {
     );
     await expect(throwing).rejects.toBe(thrown);
     expect(thrown).not.toBeInstanceOf(MomeError);
+  }, 60_000);
+
+  it('reads pictures that are streams to their end, also when another of their batch cannot be read', async () => {
+    const image = images[0]!;
+    const file = await sharp(image.data, { raw: image }).png().toBuffer();
+    const slow = async function* () {
+      for (let at = 0; at < file.length; at += 100) {
+        await new Promise((resolve) => setTimeout(resolve, 2));
+        yield file.subarray(at, at + 100);
+      }
+    };
+    const given = [Readable.from(slow()), 'missing.png', new Response(new Uint8Array(file)), Readable.from(slow())];
+    const failed: unknown[] = [];
+    const onError = (index: number, error: unknown) => {
+      failed.push([index, (error as MomeError).code]);
+    };
+    const results = await all(vlmo.embedImages(Readable.from(given), { onError }));
+    expect(failed).toEqual([[1, 'MOME_NOT_FOUND']]);
+    const { embeddings } = await vlmo.embedImages([image]);
+    expect(results.map(({ embedding }) => embedding)).toEqual([embeddings, embeddings, embeddings]);
   }, 60_000);
 });
 

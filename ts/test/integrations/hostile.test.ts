@@ -71,6 +71,13 @@ describe('AI SDK', () => {
       code: 'MOME_INVALID_ARGUMENT',
     });
     await expect(rerank({ ...call, documents: [{ picture: cat }] })).rejects.toMatchObject({ index: 0 });
+    for (const wrong of [null, 5]) {
+      const documents = { type: 'object' as const, values: [{ image: cat }, wrong as never] };
+      await expect(model.doRerank({ query: 'a cat', documents })).rejects.toMatchObject({
+        code: 'MOME_INVALID_ARGUMENT',
+        index: 1,
+      });
+    }
     await expect(rerank({ ...call, topN: 0 })).rejects.toThrow('topN');
   });
 

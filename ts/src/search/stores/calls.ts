@@ -16,7 +16,11 @@ export async function ofStore<T>(where: string, work: () => Promise<T>): Promise
 /** `ofStore`, ended by the signal whatever the backend does. */
 export async function raced<T>(where: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
   requireNotAborted(signal, where);
-  const result = ofStore(where, work);
+  return untilAborted(where, signal, ofStore(where, work));
+}
+
+/** Waits for a result, or until the signal fires. @throws MomeError `MOME_ABORTED`; what `result` rejects with */
+export async function untilAborted<T>(where: string, signal: AbortSignal | undefined, result: Promise<T>): Promise<T> {
   if (!signal) return result;
   let ended = () => {};
   const aborted = new Promise<never>((_, reject) => {

@@ -2,8 +2,8 @@
  * The built-in backend: every row in memory, compared with by native code, and kept in a file where one is given.
  *
  * The file is only ever appended to: a line of JSON that names the model, then records of the length of a line of JSON, the line, a vector
- * where rows are added, and the first bytes of their hash. A record that was cut off, because the process or the machine stopped, counts
- * as not written. When most of the file is rows that were replaced or deleted, opening it writes it anew.
+ * where rows are added, and the first bytes of their hash. A batch at the end that was cut off, because the process or the machine
+ * stopped, counts as not written; a file that is damaged further ahead is refused, and stays as it is. When most of the file is rows that were replaced or deleted, opening it writes it anew.
  */
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
@@ -13,11 +13,11 @@ import { type Kinds, kinds, takeOptions } from '../../runtime/arguments.ts';
 import { check } from '../../runtime/errors.ts';
 import { exists, replaceFile, writeError } from '../../runtime/files.ts';
 import { InputFile } from '../../runtime/input-file.ts';
-import { Pace } from '../../runtime/pace.ts';
+import { Pace, sortInPieces } from '../../runtime/pace.ts';
 import { topK } from '../../runtime/top-k.ts';
 import { newRows } from '../rows.ts';
 import { bytesOf, floatsOf, type StoredRow, type StoreIdentity, type VectorBackend } from './backend.ts';
-import { type Condition, type Metadata, matches } from './filter.ts';
+import { byCodePoints, type Condition, isMetadata, type Metadata, matches } from './filter.ts';
 
 export interface ExactOptions {
   /** Where rows are kept. One process at a time may have it open. Default: in memory alone. */
@@ -27,15 +27,22 @@ export interface ExactOptions {
 const optionKinds: Kinds<ExactOptions> = { file: kinds.path };
 const format = 'mome-vectors-1';
 const headerSchema = z.object({ format: z.literal(format), fingerprint: z.string(), width: z.number().int().min(1) });
-const scalar = z.union([z.string(), z.number(), z.boolean()]);
 const recordSchema = z.union([
-  z.strictObject({ id: z.string(), metadata: z.record(z.string(), scalar) }),
+  // (A record of zod would drop a field named `__proto__`.)
+  z.strictObject({ id: z.string(), metadata: z.custom<Metadata>(isMetadata) }),
   z.strictObject({ deleted: z.array(z.string()) }),
 ]);
+type RecordContent = z.infer<typeof recordSchema>;
 const lengthBytes = 4;
 const checkBytes = 8;
 /** Longest line: a batch of names that are deleted. */
 const maxLineBytes = 2 ** 24;
+/**
+ * Records of a batch, and their most bytes: what a stopped process or machine leaves unfinished, for each batch is on the disk before the
+ * next begins.
+ */
+const batchRecords = 64;
+const mostBatchBytes = (width: number): number => maxLineBytes + batchRecords * 4 * width;
 const firstCapacity = 1024;
 /** Rows that were replaced or deleted, before a file is written anew for them. */
 const leastDead = 4096;
@@ -57,6 +64,8 @@ class ExactBackend implements VectorBackend {
   #vectors: Float32Array = new Float32Array(0);
   /** Scans that read rows now: whoever changes rows waits for them. */
   readonly #scans = new Set<Promise<unknown>>();
+  /** A change that waits for scans: those that come later wait for it, or it would wait for ever. */
+  #changing: Promise<void> | undefined;
   #writing: Promise<unknown> = Promise.resolve();
 
   constructor(path: string | undefined) {
@@ -79,16 +88,22 @@ class ExactBackend implements VectorBackend {
   }
 
   async upsert(rows: readonly StoredRow[]): Promise<void> {
-    await this.#change(rows.map(recordOf), () => {
-      for (const row of rows) this.#put(row);
-    });
+    await this.#change(
+      () => rows.map(recordOf),
+      () => {
+        for (const row of rows) this.#put(row);
+      },
+    );
   }
 
   async delete(ids: readonly string[]): Promise<number> {
     let count = 0;
-    await this.#change([recordOfLine(JSON.stringify({ deleted: ids }))], () => {
-      for (const id of ids) if (this.#drop(id)) count++;
-    });
+    await this.#change(
+      () => [recordOfLine(JSON.stringify({ deleted: ids }))],
+      () => {
+        for (const id of ids) if (this.#drop(id)) count++;
+      },
+    );
     return count;
   }
 
@@ -106,8 +121,23 @@ class ExactBackend implements VectorBackend {
       const width = this.#width;
       const places = conditions.length === 0 ? undefined : await this.#matching(conditions);
       const rows = places ? await this.#gathered(places) : this.#vectors.subarray(0, this.#ids.length * width);
-      const { indices } = await topK(rows, width, vector, k, signal);
-      return Array.from(indices, (index) => this.#row(places ? places[index]! : index));
+      let most = k;
+      let found = await topK(rows, width, vector, most, signal);
+      // Equal rows come by place, and are wanted by id: all of those that are as near as the last one are looked at.
+      while (
+        found.scores.length === most &&
+        found.scores[most - 1] === found.scores[k - 1] &&
+        most * width < rows.length
+      ) {
+        most = Math.min(4 * most, rows.length / width);
+        found = await topK(rows, width, vector, most, signal);
+      }
+      const near = Array.from(found.indices, (index) => (places ? places[index]! : index));
+      const last = found.scores[k - 1];
+      const begin = last === undefined ? near.length : found.scores.indexOf(last);
+      const equal = near.slice(begin, last === undefined ? begin : found.scores.lastIndexOf(last) + 1);
+      const byId = await sortInPieces(equal, (a, b) => byCodePoints(this.#ids[a]!, this.#ids[b]!));
+      return [...near.slice(0, begin), ...byId.slice(0, k - begin)].map((place) => this.#row(place));
     });
   }
 
@@ -149,6 +179,7 @@ class ExactBackend implements VectorBackend {
   }
 
   async #scanning<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#changing) await this.#changing;
     const scan = work();
     const settled = scan.catch(() => {});
     this.#scans.add(settled);
@@ -157,11 +188,20 @@ class ExactBackend implements VectorBackend {
   }
 
   /** Writes records to the file, then changes what is in memory while nobody reads it. */
-  #change(records: readonly Buffer[], change: () => void): Promise<void> {
+  #change(records: () => readonly Buffer[], change: () => void): Promise<void> {
     const next = async () => {
-      if (this.#path !== undefined) await this.#append(Buffer.concat(records));
-      while (this.#scans.size > 0) await Promise.all(this.#scans);
-      change();
+      if (this.#path !== undefined) await this.#append(Buffer.concat(records()));
+      let changed = () => {};
+      this.#changing = new Promise((resolve) => {
+        changed = resolve;
+      });
+      try {
+        while (this.#scans.size > 0) await Promise.all(this.#scans);
+        change();
+      } finally {
+        this.#changing = undefined;
+        changed();
+      }
     };
     const done = this.#writing.then(next, next);
     this.#writing = done.catch(() => {});
@@ -226,23 +266,35 @@ class ExactBackend implements VectorBackend {
       let records = 0;
       if (found.fingerprint !== fingerprint || found.width !== width) return { found, records };
       this.#end = head!.length;
-      for (;;) {
-        const line = await lineAt(file, this.#end);
-        const record = recordSchema.safeParse(line && parsed(line));
-        if (!record.success) break;
-        const vectorBytes = 'id' in record.data ? 4 * width : 0;
-        const rest = await read(file, this.#end + line!.length, vectorBytes + checkBytes);
-        if (!rest || !digest(line!, rest.subarray(0, vectorBytes)).equals(rest.subarray(vectorBytes))) break;
-        if ('id' in record.data) this.#put({ ...record.data, vector: floatsOf(rest.subarray(0, vectorBytes)) });
-        else for (const id of record.data.deleted) this.#drop(id);
-        this.#end += line!.length + rest.length;
-        records++;
+      // Whole records behind one that is not: more than a batch of them were not written together with it.
+      let behind = 0;
+      for (let at = this.#end; behind < batchRecords; ) {
+        const record = await recordAt(file, at, width);
+        if (!record) break;
+        const isUnbroken = at === this.#end;
+        at += record.length;
         await pace.rest();
+        if (isUnbroken && record.content) {
+          this.#take(record.content, record.vector);
+          this.#end = at;
+          records++;
+        } else if (record.content) behind++;
       }
+      const left = file.size - this.#end;
+      check(
+        behind < batchRecords && left <= mostBatchBytes(width),
+        'MOME_INVALID_FILE',
+        `${path}: expected whole records, got a damaged one at byte ${this.#end}, with others in ${left} bytes behind it; the file is left as it is`,
+      );
       return { found, records };
     } finally {
       file.close();
     }
+  }
+
+  #take(content: RecordContent, vector: Uint8Array): void {
+    if ('id' in content) this.#put({ ...content, vector: floatsOf(vector) });
+    else for (const id of content.deleted) this.#drop(id);
   }
 
   /** Writes the file anew, with the rows that there are. */
@@ -298,6 +350,28 @@ async function read(file: InputFile, position: number, length: number): Promise<
 async function lineAt(file: InputFile, position: number): Promise<Buffer | undefined> {
   const length = (await read(file, position, lengthBytes))?.readUInt32LE();
   return length === undefined || length > maxLineBytes ? undefined : read(file, position, lengthBytes + length);
+}
+
+interface FileRecord {
+  /** Nothing for a record that is damaged. */
+  readonly content: RecordContent | undefined;
+  /** Bytes of its vector: none for names that are deleted. */
+  readonly vector: Uint8Array;
+  /** Bytes of all of it. */
+  readonly length: number;
+}
+
+/** The record at a place; nothing where the file ends before it does. */
+async function recordAt(file: InputFile, position: number, width: number): Promise<FileRecord | undefined> {
+  const line = await lineAt(file, position);
+  if (!line) return undefined;
+  const { data } = recordSchema.safeParse(parsed(line));
+  const vectorBytes = data && 'deleted' in data ? 0 : 4 * width;
+  const rest = await read(file, position + line.length, vectorBytes + checkBytes);
+  if (!rest) return undefined;
+  const vector = rest.subarray(0, vectorBytes);
+  const isWhole = digest(line, vector).equals(rest.subarray(vectorBytes));
+  return { content: isWhole ? data : undefined, vector, length: line.length + rest.length };
 }
 
 function parsed(line: Buffer): unknown {

@@ -46,6 +46,9 @@ const isScalar = (value: unknown): value is Scalar =>
 const isPlain = (value: unknown): value is Readonly<Record<string, unknown>> =>
   isObject(value) && Object.prototype.toString.call(value) === '[object Object]';
 
+/** Whether a value that was read again is metadata of a row. */
+export const isMetadata = (value: unknown): value is Metadata => isPlain(value) && Object.values(value).every(isScalar);
+
 /** The conditions of a filter. @throws MomeError `MOME_INVALID_ARGUMENT` for anything that the grammar does not have */
 export function takeFilter(where: string, filter: unknown): readonly Condition[] {
   if (filter === undefined) return [];
@@ -144,8 +147,12 @@ export function matches(conditions: readonly Condition[], metadata: Metadata): b
   });
 }
 
-/** Numbers by size, texts by code points, which is the order of their bytes in UTF-8. */
+/** Numbers by size, texts by code points. */
 function compare(a: number | string, b: number | string): number {
-  if (typeof a === 'number' && typeof b === 'number') return a - b;
-  return Buffer.compare(Buffer.from(String(a)), Buffer.from(String(b)));
+  return typeof a === 'number' && typeof b === 'number' ? a - b : byCodePoints(String(a), String(b));
+}
+
+/** The order of texts by their Unicode code points, which databases have as the order of their bytes in UTF-8. */
+export function byCodePoints(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

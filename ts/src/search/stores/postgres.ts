@@ -153,7 +153,7 @@ class PostgresBackend implements VectorBackend {
     const columns = 'id, embedding, metadata';
     // An expression that the index does not know: every row is compared.
     const distance = byIndex ? '(embedding <#> $1::text::vector)' : '(embedding <#> $1::text::vector) + 0';
-    let inner = `SELECT ${columns} FROM ${this.#table} WHERE ${where} ORDER BY ${distance} LIMIT $2::text::integer`;
+    let inner = `SELECT ${columns} FROM ${this.#table} WHERE ${where} ORDER BY ${distance}, id LIMIT $2::text::integer`;
     if (byIndex) {
       // Settings of this statement alone, made before its search begins: they stand before what the search is joined to.
       values.push(String(Math.min(mostSearched, Math.max(40, 2 * k))));

@@ -7,7 +7,7 @@
 import { describe, type Kinds, takeFields, withMethods } from '../../runtime/arguments.ts';
 import { check, MomeError, requireNotAborted } from '../../runtime/errors.ts';
 import { bytesOf, floatsOf, quotedTable, type StoredRow, type StoreIdentity, type VectorBackend } from './backend.ts';
-import type { Condition, Metadata } from './filter.ts';
+import { byCodePoints, type Condition, type Metadata } from './filter.ts';
 
 export interface SqliteStatement {
   run(values: unknown[]): { readonly changes: number | bigint };
@@ -122,7 +122,7 @@ class SqliteBackend implements VectorBackend {
       best.push(...this.#all<Found>(text, [bytesOf(vector), after, last, ...values, k]));
       if (best.length > 2 * k) best = firstOf(best, k);
     });
-    return this.#rowsOf(firstOf(best, k), signal);
+    return this.#rowsOf(firstOf(best, k), conditions, signal);
   }
 
   async count(conditions: readonly Condition[], signal: AbortSignal | undefined): Promise<number> {
@@ -150,14 +150,22 @@ class SqliteBackend implements VectorBackend {
     }
   }
 
-  async #rowsOf(found: readonly Found[], signal: AbortSignal | undefined): Promise<StoredRow[]> {
+  /** Rows as they are now. Others may have been written in their places since they were found: the filter holds for these too. */
+  async #rowsOf(
+    found: readonly Found[],
+    conditions: readonly Condition[],
+    signal: AbortSignal | undefined,
+  ): Promise<StoredRow[]> {
     const rows: StoredRow[] = [];
-    const text = `SELECT id, vector, metadata FROM ${this.#table} WHERE row IN (SELECT value FROM json_each(?))`;
+    const values: unknown[] = [];
+    const where = sqlOf(conditions, values);
+    const text = `SELECT id, vector, metadata FROM ${this.#table} WHERE row IN (SELECT value FROM json_each(?)) AND ${where}`;
     for (let begin = 0; begin < found.length; begin += firstSlice) {
       requireNotAborted(signal, 'query');
       const numbers = found.slice(begin, begin + firstSlice).map(({ row }) => Number(row));
       const some = this.#all<{ id: string; vector: Uint8Array | ArrayBuffer; metadata: string }>(text, [
         JSON.stringify(numbers),
+        ...values,
       ]);
       for (const { id, vector, metadata } of some)
         rows.push({ id, vector: floatsOf(vector), metadata: JSON.parse(metadata) as Metadata });
@@ -190,7 +198,7 @@ class SqliteBackend implements VectorBackend {
 }
 
 const firstOf = (found: Found[], k: number): Found[] =>
-  found.sort((a, b) => a.distance - b.distance || (a.id < b.id ? -1 : 1)).slice(0, k);
+  found.sort((a, b) => a.distance - b.distance || byCodePoints(a.id, b.id)).slice(0, k);
 
 /** Conditions as SQL; what they compare with is added to `values`. */
 function sqlOf(conditions: readonly Condition[], values: unknown[]): string {

@@ -1,16 +1,19 @@
 /** Vectors with metadata in one of several places, searched, filtered and re-ranked in the same way in all of them. */
-import { shortName } from '../../image/input.ts';
-import type { Vlmo } from '../../inference/index.ts';
-import { eachReadable } from '../../inference/readable.ts';
+
+import { types } from 'node:util';
+import { type PictureSource, shortName, takePictures } from '../../image/input.ts';
+import type { ImageInput, Vlmo } from '../../inference/index.ts';
+import { eachReadable, requirePictureError } from '../../inference/readable.ts';
 import { describe, isObject, kinds, report, takeFields, takeOptions } from '../../runtime/arguments.ts';
 import { check, ofOuterCall, requireNotAborted } from '../../runtime/errors.ts';
 import { Pace } from '../../runtime/pace.ts';
+import { sourceOfItems } from '../../runtime/source.ts';
 import { requireModel, type SearchQuery, searchIn } from '../query.ts';
 import { firstNonFinite } from '../rows.ts';
 import type { StoredRow, VectorBackend, VectorRow } from './backend.ts';
-import { ofStore, raced } from './calls.ts';
+import { ofStore, raced, untilAborted } from './calls.ts';
 import { exactBackend } from './exact.ts';
-import { isStorable, type Metadata, takeFilter, takeMetadata } from './filter.ts';
+import { byCodePoints, isStorable, type Metadata, takeFilter, takeMetadata } from './filter.ts';
 import {
   type Added,
   type AddOptions,
@@ -64,6 +67,11 @@ export class VectorStore {
   static async open(model: Vlmo, backend: VectorBackend = exactBackend()): Promise<VectorStore> {
     requireModel('open', model);
     check(
+      isObject(model.config) && kinds.count.accepts(model.config.width),
+      'MOME_INVALID_ARGUMENT',
+      `open: expected a Vlmo, got ${describe(model)}; a batcher goes to calls as through`,
+    );
+    check(
       backendKind.accepts(backend),
       'MOME_INVALID_ARGUMENT',
       `open: expected ${backendKind.expected}, got ${describe(backend)}`,
@@ -102,6 +110,7 @@ export class VectorStore {
     for (let first = 0; first < list.length; first += rowsAtOnce) {
       requireNotAborted(signal, 'upsert');
       await ofStore('upsert', () => this.#backend.upsert(list.slice(first, first + rowsAtOnce)));
+      await pace.rest();
     }
   }
 
@@ -136,7 +145,7 @@ export class VectorStore {
   }
 
   /**
-   * The `k` rows nearest to a vector, best first; equal ones by id. Similarities are computed here, from the vectors as they are stored:
+   * The `k` rows nearest to a vector, best first; equal ones by id, in the order of Unicode code points. Similarities are computed here, from the vectors as they are stored:
    * they have the same bits in every place.
    *
    * @param vector of length 1
@@ -159,13 +168,14 @@ export class VectorStore {
       matched.push({ id: row.id, metadata: row.metadata, similarity: cosine(wanted, row.vector) });
       await pace.rest();
     }
-    matched.sort((a, b) => b.similarity - a.similarity || (a.id < b.id ? -1 : 1));
+    matched.sort((a, b) => b.similarity - a.similarity || byCodePoints(a.id, b.id));
     return matched.slice(0, k);
   }
 
   /**
    * Embeds pictures that are not in the store yet and adds them, batch by batch. A call that was stopped, also by a kill, is continued by
-   * the next one with the same items: what was written is not embedded again.
+   * the next one with the same items: what was written is not embedded again. An item is taken over as soon as it comes: a source may
+   * reuse its memory for the next one.
    *
    * @throws MomeError as `embedImages`, of the first picture that cannot be read unless `onError` is given, and as `upsert`
    */
@@ -178,15 +188,21 @@ export class VectorStore {
     );
     this.#requireOwn('add', through);
     const done = { added: 0, present: 0, failed: 0 };
-    let batch = new Map<string, StoreItem & { readonly metadata: Metadata; readonly index: number }>();
+    let batch = new Map<string, TakenItem>();
     const call = signal ? { signal } : {};
+    const leaveOut = async ({ id, index, source }: TakenItem, error: unknown) => {
+      const named = ofOuterCall(error, 'add', { kind: 'picture', index, item: source.name });
+      if (!onError) throw named;
+      done.failed++;
+      await report(onError, id, named);
+    };
     const flush = async () => {
       const ids = [...batch.keys()];
       const known = replace ? new Set<string>() : new Set(await ofStore('add', () => this.#backend.present(ids)));
       const missing = [...batch.values()].filter(({ id }) => !known.has(id));
       batch = new Map();
       done.present += known.size;
-      const embedTogether = async (some: typeof missing) => {
+      const embedTogether = async (some: readonly ReadItem[]) => {
         requireNotAborted(signal, 'add');
         const { embeddings, width } = await through.embedImages(
           some.map(({ image }) => image),
@@ -199,29 +215,29 @@ export class VectorStore {
         if (rows.length > 0) await ofStore('add', () => this.#backend.upsert(rows));
         done.added += rows.length;
       };
-      await eachReadable(
-        missing,
-        (some) => embedTogether([...some]),
-        async ({ id, image, index }, error) => {
-          const named = ofOuterCall(error, 'add', { kind: 'picture', index, item: shortName(image) });
-          if (!onError) throw named;
-          done.failed++;
-          await report(onError, id, named);
-        },
-      );
+      await eachReadable(await readItems(missing, signal, leaveOut), embedTogether, leaveOut);
       if (onProgress) await report(onProgress, { ...done });
     };
-    let index = 0;
-    for await (const item of items) {
-      requireNotAborted(signal, 'add');
-      const name = `add: item ${index}`;
-      const { id, image, metadata } = takeFields(name, 'item', item, itemKinds);
-      check(image !== undefined, 'MOME_INVALID_ARGUMENT', `${name}: expected an image`);
-      batch.set(requireId(name, id), { id: id!, image, metadata: takeMetadata(name, metadata), index });
-      index++;
-      if (batch.size === rowsAtOnce) await flush();
+    const source = sourceOfItems('add', items);
+    const pace = new Pace();
+    let isReading = false;
+    try {
+      for (let index = 0; ; index++) {
+        requireNotAborted(signal, 'add');
+        isReading = true;
+        const { done: isAtEnd, value } = await untilAborted('add', signal, source.next());
+        isReading = false;
+        if (isAtEnd) break;
+        const item = takeItem(value, index);
+        batch.set(item.id, item);
+        if (batch.size === rowsAtOnce) await flush();
+        await pace.rest();
+      }
+      if (batch.size > 0) await flush();
+    } finally {
+      const stopped = source.stop();
+      if (!isReading) await stopped;
     }
-    if (batch.size > 0) await flush();
     return done;
   }
 
@@ -277,7 +293,7 @@ export class VectorStore {
   #takeVector(where: string, vector: unknown): Float32Array {
     const { width } = this.#model.config;
     check(
-      vector instanceof Float32Array,
+      types.isFloat32Array(vector),
       'MOME_INVALID_ARGUMENT',
       `${where}: expected a vector as Float32Array, got ${describe(vector)}`,
     );
@@ -311,6 +327,46 @@ export class VectorStore {
     }
     return all;
   }
+}
+
+/** An item that is no longer the caller's. */
+interface TakenItem {
+  readonly id: string;
+  readonly source: PictureSource;
+  readonly metadata: Metadata;
+  readonly index: number;
+}
+
+/** An item whose picture can be looked at more than once. */
+interface ReadItem extends TakenItem {
+  readonly image: ImageInput;
+}
+
+/** @throws MomeError `MOME_INVALID_ARGUMENT` for what is no item */
+function takeItem(item: unknown, index: number): TakenItem {
+  const name = `add: item ${index}`;
+  const { id, image, metadata } = takeFields<StoreItem>(name, 'item', item, itemKinds);
+  check(image !== undefined && image !== null, 'MOME_INVALID_ARGUMENT', `${name}: expected an image`);
+  return { id: requireId(name, id), source: takePictures([image])[0]!, metadata: takeMetadata(name, metadata), index };
+}
+
+/** Reads the streams among the pictures, which can be read only once, so that their batch can be tried again in parts. */
+async function readItems(
+  items: readonly TakenItem[],
+  signal: AbortSignal | undefined,
+  leaveOut: (item: TakenItem, error: unknown) => Promise<void>,
+): Promise<ReadItem[]> {
+  const results = await Promise.allSettled(items.map(({ source }) => source.toInput(signal)));
+  requireNotAborted(signal, 'add');
+  const read: ReadItem[] = [];
+  for (const [place, result] of results.entries()) {
+    if (result.status === 'fulfilled') read.push({ ...items[place]!, image: result.value });
+    else {
+      requirePictureError(result.reason);
+      await leaveOut(items[place]!, result.reason);
+    }
+  }
+  return read;
 }
 
 function requireId(where: string, id: unknown): string {
