@@ -3,6 +3,8 @@
  * `npm run build:addon`, of an installation for which there is no prebuilt addon, and of `prebuildify`. Headers come from npm packages, so
  * nothing is downloaded. The environment variables MOME_CUDA and MOME_MPI (ON, OFF or AUTO) say whether those libraries are built.
  *
+ * The variable CMAKE_TOOLCHAIN_FILE names a file by which CMake compiles for another kind of processor.
+ *
  *   node scripts/build-addon.mjs [--tests] [--bench] [--verbose] [--out <folder, default build>]
  */
 import { spawnSync } from 'node:child_process';

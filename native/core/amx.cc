@@ -1,8 +1,10 @@
 #include "core/amx.h"
 
+#if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 
 namespace mome {
 namespace {
@@ -11,6 +13,8 @@ namespace {
 constexpr uint32_t kAmxBf16 = 1u << 22, kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;
 // State components: the shapes of the registers, and what is in them.
 constexpr int kTileShapes = 17, kTileContents = 18;
+#if defined(__x86_64__)
+
 // arch_prctl's request for a state component that is not given to every process (asm/prctl.h, since Linux 5.16).
 constexpr long kRequestPermission = 0x1023;
 
@@ -24,6 +28,12 @@ bool ask() {
   if (!amx_present(d, uint64_t{high} << 32 | low)) return false;
   return syscall(SYS_arch_prctl, kRequestPermission, kTileContents) == 0;
 }
+
+#else
+
+bool ask() { return false; }
+
+#endif
 
 }  // namespace
 

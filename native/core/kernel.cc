@@ -3,8 +3,8 @@
 namespace mome {
 namespace {
 
-constexpr std::string_view kTargetNames[kTargets] = {"ref",         "avx2",        "avx2_vnni", "avx512",
-                                                     "avx512_vnni", "avx512_bf16", "amx",       "cuda"};
+constexpr std::string_view kTargetNames[kTargets] = {
+    "ref", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx", "neon", "neon_dot", "neon_bf16", "cuda"};
 constexpr std::string_view kWeightTypeNames[] = {"float32", "bfloat16", "int8"};
 
 }  // namespace

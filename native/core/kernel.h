@@ -16,18 +16,22 @@
 namespace mome {
 
 enum class Direction { forward, backward };
-enum class Target { ref, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16, amx, cuda };
-inline constexpr int kTargets = 8;
-// The targets that run on this kind of processor, slowest first.
+enum class Target { ref, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16, amx, neon, neon_dot, neon_bf16, cuda };
+inline constexpr int kTargets = 11;
+// The targets that run on processors of one kind or another, of each kind the slowest first.
 inline constexpr Target kCpuTargets[] = {Target::ref,         Target::avx2,        Target::avx2_vnni, Target::avx512,
-                                         Target::avx512_vnni, Target::avx512_bf16, Target::amx};
+                                         Target::avx512_vnni, Target::avx512_bf16, Target::amx,       Target::neon,
+                                         Target::neon_dot,    Target::neon_bf16};
 
 // Whether the target multiplies numbers of bfloat16: rows are then rounded to it as well where a weight is bfloat16,
 // and attention multiplies in it where weights are not float32.
-constexpr bool multiplies_bf16(Target target) { return target == Target::avx512_bf16 || target == Target::amx; }
+constexpr bool multiplies_bf16(Target target) {
+  return target == Target::avx512_bf16 || target == Target::amx || target == Target::neon_bf16;
+}
 
 // Whether attention multiplies 16-bit integers on the target where weights have 8 bits. Not in AVX-512 without VNNI: on
 // its processors (Skylake) a product of 16 bits and its addition share two ports, and take as long as two float32 ones.
+// Nor with NEON, where four instructions do what two float32 ones do.
 constexpr bool multiplies_int16(Target target) {
   return target == Target::avx2 || target == Target::avx2_vnni || target == Target::avx512_vnni;
 }

@@ -1,7 +1,7 @@
 // Which kernels there are on this machine.
-#include "core/amx.h"
 #include "core/device.h"
 #include "core/kernel.h"
+#include "core/processor.h"
 #include "cpu/register.h"
 
 namespace mome {
@@ -34,22 +34,11 @@ bool target_supported(Target target) {
 #if defined(MOME_EMULATED)  // a test program whose instruction sets are emulated: every machine runs them
   return target != Target::cuda;
 #endif
-  __builtin_cpu_init();
   switch (target) {
     case Target::ref: return true;
-    case Target::avx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-    case Target::avx2_vnni: return target_supported(Target::avx2) && __builtin_cpu_supports("avxvnni");
-    case Target::avx512:
-      return target_supported(Target::avx2) && __builtin_cpu_supports("avx512f") &&
-             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-             __builtin_cpu_supports("avx512dq");
-    case Target::avx512_vnni: return target_supported(Target::avx512) && __builtin_cpu_supports("avx512vnni");
-    case Target::avx512_bf16: return target_supported(Target::avx512_vnni) && __builtin_cpu_supports("avx512bf16");
-    case Target::amx: return target_supported(Target::avx512_bf16) && amx_usable();
     case Target::cuda: return device_library().api != nullptr;
+    default: return processor_has(target);
   }
-  return false;
 }
 
 Target best_target() {

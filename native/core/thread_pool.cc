@@ -38,6 +38,8 @@ void relax(int spin) {
   }
 #if defined(__x86_64__)
   __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
 #endif
 }
 

@@ -2,8 +2,8 @@
 //
 // Idea: a target sample is a weighted sum of `count` neighbouring source samples. Weights carry 22 fraction bits and
 // are split as 4096 * high + low so that both halves fit 16 bits: one multiply-add instruction of the baseline (SSE2,
-// pmaddwd) then does two taps of four samples, where a 32-bit multiply would have to be emulated. The sums are exact
-// modulo 2^32 and the final value fits, so this equals the plain 32-bit sum bit for bit.
+// pmaddwd) then does two taps of four samples, where a 32-bit multiply would have to be emulated. NEON has one. The
+// sums are exact modulo 2^32 and the final value fits, so this equals the plain 32-bit sum bit for bit.
 //
 // Work: 6 * taps operations per target pixel and pass, taps = 4 * max(scale, 1) + 1. Source rows are read once, in
 // order, and the horizontally resized rows live in a ring of one filter height, which stays in cache.
@@ -20,6 +20,12 @@
 #include <emmintrin.h>
 #else
 #define MOME_RESIZE_SSE2 0
+#endif
+#if defined(__aarch64__) && !defined(MOME_PLAIN_RESIZE)
+#define MOME_RESIZE_NEON 1
+#include <arm_neon.h>
+#else
+#define MOME_RESIZE_NEON 0
 #endif
 
 namespace mome {
@@ -162,6 +168,47 @@ int32_t weight_at(const int16_t* high, const int16_t* low, int64_t i) {
   return int32_t{high[i]} * (int32_t{1} << kLowBits) + low[i];
 }
 
+#if MOME_RESIZE_NEON
+
+// As with SSE2, rows have kRowSlack bytes behind them.
+void resize_row(const uint8_t* source, const BicubicResize::Axis& axis, int64_t target_width, uint8_t* target) {
+  for (int64_t x = 0; x < target_width; ++x) {
+    const uint8_t* pixel = source + axis.first[x] * kChannels;
+    const int16_t* high = axis.high.get() + x * axis.stride;
+    const int16_t* low = axis.low.get() + x * axis.stride;
+    int32x4_t sum = vdupq_n_s32(kHalf);
+    for (int64_t i = 0; i < axis.count[x]; ++i, pixel += kChannels) {
+      const uint32x4_t samples = vmovl_u16(vget_low_u16(vmovl_u8(vld1_u8(pixel))));
+      sum = vmlaq_n_s32(sum, vreinterpretq_s32_u32(samples), weight_at(high, low, i));
+    }
+    const uint16x4_t samples = vqmovun_s32(vshrq_n_s32(sum, kFractionBits));
+    const uint8x8_t bytes = vqmovn_u16(vcombine_u16(samples, samples));
+    std::memcpy(target + x * kChannels, &bytes, 4);  // the fourth byte is overwritten by the next pixel
+  }
+}
+
+void combine_rows(const uint8_t* const* rows, const int16_t* high, const int16_t* low, int64_t count, int64_t samples,
+                  uint8_t* target) {
+  for (int64_t x = 0; x < samples; x += 16) {
+    int32x4_t sum[4] = {vdupq_n_s32(kHalf), vdupq_n_s32(kHalf), vdupq_n_s32(kHalf), vdupq_n_s32(kHalf)};
+    for (int64_t i = 0; i < count; ++i) {
+      const uint8x16_t bytes = vld1q_u8(rows[i] + x);
+      const uint16x8_t left = vmovl_u8(vget_low_u8(bytes)), right = vmovl_high_u8(bytes);
+      const uint32x4_t parts[4] = {vmovl_u16(vget_low_u16(left)), vmovl_high_u16(left), vmovl_u16(vget_low_u16(right)),
+                                   vmovl_high_u16(right)};
+      const int32x4_t weight = vdupq_n_s32(weight_at(high, low, i));
+      for (int part = 0; part < 4; ++part) sum[part] = vmlaq_s32(sum[part], vreinterpretq_s32_u32(parts[part]), weight);
+    }
+    uint16x4_t narrow[4];
+    for (int part = 0; part < 4; ++part) narrow[part] = vqmovun_s32(vshrq_n_s32(sum[part], kFractionBits));
+    const uint8x16_t block =
+        vcombine_u8(vqmovn_u16(vcombine_u16(narrow[0], narrow[1])), vqmovn_u16(vcombine_u16(narrow[2], narrow[3])));
+    std::memcpy(target + x, &block, static_cast<size_t>(std::min<int64_t>(16, samples - x)));
+  }
+}
+
+#else
+
 uint8_t finish(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kFractionBits, 0, 255)); }
 
 void resize_row(const uint8_t* source, const BicubicResize::Axis& axis, int64_t target_width, uint8_t* target) {
@@ -186,6 +233,7 @@ void combine_rows(const uint8_t* const* rows, const int16_t* high, const int16_t
   }
 }
 
+#endif
 #endif
 
 bool side_ok(int64_t side) { return side >= 1 && side <= kLargestSide; }

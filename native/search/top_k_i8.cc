@@ -32,6 +32,8 @@ Target kernels_of(ScanTarget target) {
     case ScanTarget::avx2: return Target::avx2;
     case ScanTarget::avx2_vnni: return Target::avx2_vnni;
     case ScanTarget::avx512_vnni: return Target::avx512_vnni;
+    case ScanTarget::neon: return Target::neon;
+    case ScanTarget::neon_dot: return Target::neon_dot;
     default: return Target::ref;
   }
 }
@@ -47,13 +49,20 @@ DotsI8* dots_of(ScanTarget target) {
 #if defined(MOME_SCAN_avx512_vnni)
     case ScanTarget::avx512_vnni: return avx512_vnni::dots_i8;
 #endif
+#if defined(MOME_SCAN_neon)
+    case ScanTarget::neon: return neon::dots_i8;
+#endif
+#if defined(MOME_SCAN_neon_dot)
+    case ScanTarget::neon_dot: return neon_dot::dots_i8;
+#endif
     default: return dots_ref;
   }
 }
 
 ScanTarget best_scan() {
   static const ScanTarget best = [] {
-    for (const ScanTarget target : {ScanTarget::avx512_vnni, ScanTarget::avx2_vnni, ScanTarget::avx2})
+    for (const ScanTarget target :
+         {ScanTarget::avx512_vnni, ScanTarget::avx2_vnni, ScanTarget::avx2, ScanTarget::neon_dot, ScanTarget::neon})
       if (scan_supported(target)) return target;
     return ScanTarget::ref;
   }();

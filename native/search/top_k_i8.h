@@ -62,7 +62,7 @@ class FileRowsI8 : public RowsI8 {
 };
 
 // Kernel sets that the products of codes are written for, and "ref", which every machine runs.
-enum class ScanTarget { best, ref, avx2, avx2_vnni, avx512_vnni };
+enum class ScanTarget { best, ref, avx2, avx2_vnni, avx512_vnni, neon, neon_dot };
 
 bool scan_supported(ScanTarget target);
 

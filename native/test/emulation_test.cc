@@ -2,6 +2,7 @@
 // has them: every primitive, bit for bit, on random patterns, ties and extreme values. Tile registers, which few
 // machines have, are compared with what the manual says of them too.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -12,6 +13,7 @@
 #include "cpu/instruction_sets.h"
 #include "test/amx_manual.h"
 #include "test/expect.h"
+#include "test/neon_manual.h"
 #include "test/primitives.h"
 
 namespace mome {
@@ -85,6 +87,10 @@ void keep_to_domain(const Primitive& primitive, int operand, Patterns& patterns,
   for (uint32_t& word : words) {
     if (primitive.domain == Domain::finite && (word & 0x7f800000u) == 0x7f800000u) word ^= 0x40000000u;
     if (primitive.domain == Domain::positive && operand == 0) word &= 0x7fffffffu;
+    if (primitive.domain == Domain::codes && operand > 0) {
+      for (int byte = 0; byte < 32; byte += 8)
+        if ((word >> byte & 0xff) == 0x80) word ^= 1u << byte;
+    }
     if (primitive.domain == Domain::powers)  // 8 lanes round results below the normal numbers twice
       word = operand == 1 ? patterns.power() : (word & 0x807fffffu) | 0x3f800000u;
   }
@@ -133,6 +139,61 @@ void compare(const char* instruction_set, const Primitive& native, const Primiti
   expect(true, name);
 }
 
+// ---- NEON as the manual has it ----------------------------------------------------------------------------------------------
+
+using Operands = const uint32_t* const[3];
+
+#if defined(__aarch64__)
+
+constexpr int kNeonLanes = 8;
+
+// Results from one word of each operand, the second broadcast where the kernels broadcast it.
+template <uint32_t (*kFunction)(uint32_t, uint32_t, uint32_t)>
+void each_lane(Operands o, uint32_t* results) {
+  for (int i = 0; i < kNeonLanes; i++) results[i] = kFunction(o[0][i], o[1][0], o[2][i]);
+}
+void neon_rounded(Operands o, uint32_t* results) {
+  for (int i = 0; i < kNeonLanes; i++)
+    results[i] = static_cast<uint32_t>(test::manual_rounded(o[0][i], INT32_MIN, INT32_MAX));
+}
+void neon_codes(Operands o, uint32_t* results) {
+  for (int i = 0; i < kNeonLanes; i++) {
+    const uint32_t code = static_cast<uint32_t>(test::manual_rounded(o[0][i], INT8_MIN, INT8_MAX)) & 0xff;
+    results[i / 4] = (i % 4 == 0 ? 0 : results[i / 4]) | code << i % 4 * 8;
+  }
+}
+void neon_consecutive_pairs(Operands o, uint32_t* results) {
+  for (int i = 0; i < 2 * kNeonLanes; i++) {
+    const uint32_t half = test::manual_bf16(o[i / kNeonLanes][i % kNeonLanes]);
+    results[i / 2] = (i % 2 == 0 ? 0 : results[i / 2]) | half << i % 2 * 16;
+  }
+}
+void neon_interleaved_pairs(Operands o, uint32_t* results) {
+  for (int i = 0; i < kNeonLanes; i++) results[i] = test::manual_bf16(o[0][i]) | test::manual_bf16(o[1][i]) << 16;
+}
+
+constexpr Primitive kManual[] = {
+    {"rounded", Domain::any, false, kNeonLanes, neon_rounded},
+    {"dot", Domain::codes, false, kNeonLanes, each_lane<test::manual_dot>},
+    {"quantise_words", Domain::any, false, kNeonLanes / 4, neon_codes},
+    {"dot_pairs", Domain::any, true, kNeonLanes, each_lane<test::manual_bf16_dot>},
+    {"consecutive_pairs", Domain::any, false, kNeonLanes, neon_consecutive_pairs},
+    {"interleaved_pairs", Domain::any, false, kNeonLanes, neon_interleaved_pairs},
+};
+
+#else
+constexpr std::array<Primitive, 0> kManual;
+#endif
+
+// What a primitive is compared with: the manual where it is no primitive of x86-64, else the emulation.
+const Primitive* twin_of(const Primitive& native, const test::PrimitiveList& emulated) {
+  const auto same = [&](const Primitive& other) { return std::strcmp(native.name, other.name) == 0; };
+  if (const auto manual = std::ranges::find_if(kManual, same); manual != std::end(kManual)) return &*manual;
+  const Primitive* const end = emulated.primitives + emulated.count;
+  const Primitive* const twin = std::find_if(emulated.primitives, end, same);
+  return twin == end ? nullptr : twin;
+}
+
 void compare(Target target, const test::PrimitiveList& native, const test::PrimitiveList& emulated) {
   const std::string name(target_name(target));
   if (!target_supported(target)) {
@@ -141,19 +202,16 @@ void compare(Target target, const test::PrimitiveList& native, const test::Primi
   }
   size_t compared = 0;
   for (size_t i = 0; i < native.count; i++) {
-    for (size_t j = 0; j < emulated.count; j++) {
-      if (std::strcmp(native.primitives[i].name, emulated.primitives[j].name) != 0) continue;
-      compare(name.c_str(), native.primitives[i], emulated.primitives[j]);
-      compared++;
-    }
+    const Primitive* twin = twin_of(native.primitives[i], emulated);
+    if (twin == nullptr) continue;
+    compare(name.c_str(), native.primitives[i], *twin);
+    compared++;
   }
   expect(compared == native.count, name + " has an emulation of every primitive");
   std::printf("%s: %zu primitives, %d rounds each\n", name.c_str(), compared, kRounds);
 }
 
 // ---- Tile registers as the manual has them ----------------------------------------------------------------------------------
-
-using Operands = const uint32_t* const[3];
 
 template <void (*kProducts)(int, uint32_t*, const uint32_t*, const uint32_t*)>
 void manual_tile_products(Operands o, uint32_t* results) {
@@ -170,21 +228,21 @@ void manual_tile_moves(Operands o, uint32_t* results) {
 }
 
 void compare_with_manual() {
-  constexpr Primitive kManual[] = {
+  constexpr Primitive kTiles[] = {
       {"tile_bf16", Domain::any, true, test::kTileWords, manual_tile_products<test::manual_bf16_products>},
       {"tile_bytes", Domain::any, false, test::kTileWords, manual_tile_products<test::manual_byte_products>},
       {"tile_moves", Domain::any, false, test::kTileWords, manual_tile_moves},
   };
   size_t compared = 0;
   const test::PrimitiveList& emulated = emulated_amx::primitives;
-  for (const Primitive& manual : kManual) {
+  for (const Primitive& manual : kTiles) {
     for (size_t i = 0; i < emulated.count; i++) {
       if (std::strcmp(manual.name, emulated.primitives[i].name) != 0) continue;
       compare("the manual", manual, emulated.primitives[i]);
       compared++;
     }
   }
-  expect(compared == std::size(kManual), "tile registers have an emulation of everything");
+  expect(compared == std::size(kTiles), "tile registers have an emulation of everything");
 }
 
 }  // namespace

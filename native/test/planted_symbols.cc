@@ -7,7 +7,7 @@ namespace mome {
 [[gnu::noinline]] inline int planted_inline(int value) { return value * 3; }
 [[gnu::noinline]] int planted_global(int value) { return value * 5; }
 
-namespace avx2 {
+namespace MOME_ISA {
 
 template <typename T>
 [[gnu::noinline]] T planted_template(T value) {
@@ -18,5 +18,5 @@ int planted_own(int value) {
   return planted_inline(value) + planted_global(value) + planted_template(value);
 }  // allowed
 
-}  // namespace avx2
+}  // namespace MOME_ISA
 }  // namespace mome

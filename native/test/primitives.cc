@@ -94,6 +94,12 @@ void tile_moves(Operands o, uint32_t* results) {
 
 #define MOME_VECTOR(kind, function) {#function, Domain::any, true, kLanes, kind<function>}
 
+#if defined(__aarch64__)
+constexpr Domain kDotDomain = Domain::codes;
+#else
+constexpr Domain kDotDomain = Domain::any;
+#endif
+
 constexpr test::Primitive kPrimitives[] = {
     MOME_VECTOR(two, operator+),
     MOME_VECTOR(two, operator-),
@@ -135,7 +141,7 @@ constexpr test::Primitive kPrimitives[] = {
        store_ints(reinterpret_cast<int32_t*>(results), dot_words(ints(o[0]), ints(o[1]), ints(o[2])));
      }},
 #if !defined(__AVX2__) || defined(__AVX512F__)  // 8 lanes take other 8-bit products than their emulation
-    {"dot", Domain::any, false, kLanes,
+    {"dot", kDotDomain, false, kLanes,
      [](Operands o, uint32_t* results) {
        const Ints weights = load_weights(reinterpret_cast<const std::byte*>(o[2]), 0);
        store_ints(reinterpret_cast<int32_t*>(results), dot(ints(o[0]), set1_word(o[1]), weights));

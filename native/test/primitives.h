@@ -12,6 +12,7 @@ enum class Domain {
   any,       // every pattern of bits
   finite,    // no NaN and no infinity
   positive,  // the first operand is not negative; NaN is allowed
+  codes,     // the last two operands are bytes from -127 to 127
   powers,    // the first operand holds numbers in [1, 2) and their negatives, the second whole ones in [-126, 128]
 };
 

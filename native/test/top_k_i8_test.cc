@@ -73,7 +73,9 @@ const std::vector<std::pair<ScanTarget, const char*>> kTargets = {{ScanTarget::b
                                                                   {ScanTarget::ref, "ref"},
                                                                   {ScanTarget::avx2, "avx2"},
                                                                   {ScanTarget::avx2_vnni, "avx2_vnni"},
-                                                                  {ScanTarget::avx512_vnni, "avx512_vnni"}};
+                                                                  {ScanTarget::avx512_vnni, "avx512_vnni"},
+                                                                  {ScanTarget::neon, "neon"},
+                                                                  {ScanTarget::neon_dot, "neon_dot"}};
 
 // The scores of codes, by their definition.
 mome::TopK plain(const Rows& rows, const std::vector<float>& query, int64_t k) {

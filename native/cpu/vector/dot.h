@@ -8,6 +8,7 @@
 //            sum leaves +-254 * 129 = 32,766: nothing saturates. Sums start from -127 times the sum of the weights.
 //   AVX-512  without VNNI: vpmaddwd on activations stored as 16 bits and weights widened while they are loaded, two
 //            products per lane.
+//   NEON     signed bytes on either side, with nothing to make up for (neon.h).
 // All are exact. 2^31 / (127 * 255) = 66,000 products fit a lane: deeper than any contraction here.
 #pragma once
 
@@ -21,13 +22,13 @@
 namespace mome::MOME_ISA {
 namespace {
 
-#if defined(MOME_EMULATED)  // emulated.h has the others
+#if defined(MOME_EMULATED)
 inline constexpr int kSumLimit = kNoSumLimit;
 #else
 inline constexpr int kSumLimit = weight_sum_limit(Target::MOME_ISA);
 #endif
 
-#if defined(MOME_EMULATED)
+#if MOME_OWN_PRIMITIVES  // emulated.h or neon.h has the rest
 #elif defined(__AVX512F__)
 
 using Word = uint32_t;

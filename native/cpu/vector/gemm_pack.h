@@ -111,7 +111,7 @@ struct PanelGroups {
 
 // ---- Transposition in registers ---------------------------------------------------------------------------------------------
 
-#if defined(MOME_EMULATED)  // emulated.h has it
+#if MOME_OWN_PRIMITIVES  // emulated.h or neon.h has it
 #elif defined(__AVX512F__)
 inline void transpose(Vec (&m)[16]) {
   __m512 a[16];

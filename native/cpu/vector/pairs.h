@@ -1,4 +1,5 @@
-// Products of bfloat16: two in every float32 lane, for instruction sets that multiply them (AVX512-BF16, vdpbf16ps).
+// Products of bfloat16: two in every float32 lane, for instruction sets that multiply them (AVX512-BF16, vdpbf16ps;
+// Arm's bf16, bfdot).
 //
 // A word holds two consecutive elements of the contraction, the first in its low half. Every product is exact in
 // float32 and is added with one rounding; numbers below 2^-126 count as 0.
@@ -10,13 +11,13 @@
 
 #if defined(MOME_EMULATED)  // emulated.h has them
 #define MOME_HAS_PAIRS MOME_EMULATED_BF16
-#elif defined(__AVX512BF16__)
+#elif defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
 #define MOME_HAS_PAIRS 1
 #else
 #define MOME_HAS_PAIRS 0
 #endif
 
-#if MOME_HAS_PAIRS && !defined(MOME_EMULATED)
+#if MOME_HAS_PAIRS && !MOME_OWN_PRIMITIVES  // neon.h has them too
 
 namespace mome::MOME_ISA {
 namespace {

@@ -5,9 +5,15 @@
 #error "define MOME_ISA (such as avx512_vnni) before including"
 #endif
 
+// Whether one header has the primitives of simd.h, dot.h, words.h, pairs.h and gemm_pack.h together.
 #if defined(MOME_EMULATED)
+#define MOME_OWN_PRIMITIVES 1
 #include "cpu/vector/emulated.h"
+#elif defined(__aarch64__)
+#define MOME_OWN_PRIMITIVES 1
+#include "cpu/vector/neon.h"
 #else
+#define MOME_OWN_PRIMITIVES 0
 
 #include <immintrin.h>
 

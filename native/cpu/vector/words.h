@@ -11,7 +11,7 @@
 namespace mome::MOME_ISA {
 namespace {
 
-#if defined(MOME_EMULATED)  // emulated.h has them
+#if MOME_OWN_PRIMITIVES  // emulated.h or neon.h has them
 #elif defined(__AVX512F__)
 
 // To the nearest integers, ties to even; -2^31 for what does not fit and for NaN.

@@ -2,18 +2,50 @@
 // share the query and their last sums, which would otherwise cost more than the products of a short row.
 //   VNNI   vpdpbusd multiplies an unsigned with a signed byte: codes are taken as code + 128, and 128 times the sum of the query comes off
 //   AVX2   codes and query widened to 16 bits, whose products of two fit 32 (vpmaddubsw would saturate)
+//   NEON   sdot multiplies signed bytes; without it, two products of a byte each are added in 16 bits, which they fit
 #include "search/vector/dots_i8.h"
 
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#else
 #include <immintrin.h>
+#endif
 
 namespace mome::MOME_ISA {
 namespace {
 
+#if defined(__aarch64__)
+using Lanes = int8x16_t;
+using Sums = int32x4_t;
+using Four = int32x4_t;
+constexpr int64_t kStep = 16;
+inline Sums zero() { return vdupq_n_s32(0); }
+inline Lanes load(const int8_t* values) { return vld1q_s8(values); }
+inline Sums multiply_add(Sums sum, Lanes codes, Lanes query) {
+#if defined(__ARM_FEATURE_DOTPROD)
+  return vdotq_s32(sum, codes, query);
+#else
+  const int16x8_t products = vmull_s8(vget_low_s8(codes), vget_low_s8(query));
+  return vpadalq_s16(sum, vmlal_high_s8(products, codes, query));
+#endif
+}
+inline Sums half(Sums sum) { return sum; }
+constexpr int32_t kOffset = 0;
+inline Four lane_sums(Sums a, Sums b, Sums c, Sums d) { return vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)); }
+inline Four less_offset(Four sums, int32_t offset) { return vsubq_s32(sums, vdupq_n_s32(offset)); }
+inline void store(int32_t* to, Four sums) { vst1q_s32(to, sums); }
+inline int32_t first(Four sums) { return vgetq_lane_s32(sums, 0); }
+#else
+
 // The sums of the lanes of four registers.
-inline __m128i lane_sums(__m256i a, __m256i b, __m256i c, __m256i d) {
+using Four = __m128i;
+inline Four lane_sums(__m256i a, __m256i b, __m256i c, __m256i d) {
   const __m256i sums = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
   return _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
 }
+inline Four less_offset(Four sums, int32_t offset) { return _mm_sub_epi32(sums, _mm_set1_epi32(offset)); }
+inline void store(int32_t* to, Four sums) { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), sums); }
+inline int32_t first(Four sums) { return _mm_cvtsi128_si32(sums); }
 
 #if defined(__AVX512VNNI__)
 using Lanes = __m512i;
@@ -50,10 +82,12 @@ inline Lanes multiply_add(Lanes sum, Lanes codes, Lanes query) {
 inline __m256i half(Lanes sum) { return sum; }
 constexpr int32_t kOffset = 0;
 #endif
+using Sums = Lanes;
+#endif
 
 // The sums of rows 0, `b`, `c` and `d`, which are rows after `codes`.
-inline __m128i four_rows(const int8_t* codes, int64_t stride, int64_t b, int64_t c, int64_t d, const int8_t* query) {
-  Lanes sum_a = zero(), sum_b = zero(), sum_c = zero(), sum_d = zero();
+inline Four four_rows(const int8_t* codes, int64_t stride, int64_t b, int64_t c, int64_t d, const int8_t* query) {
+  Sums sum_a = zero(), sum_b = zero(), sum_c = zero(), sum_d = zero();
   for (int64_t i = 0; i < stride; i += kStep) {
     const Lanes wanted = load(query + i);
     sum_a = multiply_add(sum_a, load(codes + i), wanted);
@@ -69,16 +103,11 @@ inline __m128i four_rows(const int8_t* codes, int64_t stride, int64_t b, int64_t
 void dots_i8(const int8_t* codes, int64_t rows, int64_t stride, const int8_t* query, int32_t* sums) {
   int32_t offset = 0;
   for (int64_t i = 0; i < stride; i++) offset += kOffset * query[i];
-  const __m128i offsets = _mm_set1_epi32(offset);
   int64_t row = 0;
-  for (; row + 4 <= rows; row += 4) {
-    const __m128i found = four_rows(codes + row * stride, stride, 1, 2, 3, query);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(sums + row), _mm_sub_epi32(found, offsets));
-  }
-  for (; row < rows; row++) {
-    const __m128i found = four_rows(codes + row * stride, stride, 0, 0, 0, query);
-    sums[row] = _mm_cvtsi128_si32(_mm_sub_epi32(found, offsets));
-  }
+  for (; row + 4 <= rows; row += 4)
+    store(sums + row, less_offset(four_rows(codes + row * stride, stride, 1, 2, 3, query), offset));
+  for (; row < rows; row++)
+    sums[row] = first(less_offset(four_rows(codes + row * stride, stride, 0, 0, 0, query), offset));
 }
 
 }  // namespace mome::MOME_ISA

@@ -19,6 +19,8 @@ using DotsI8 = void(const int8_t* codes, int64_t rows, int64_t stride, const int
 MOME_DECLARE_DOTS(avx2)
 MOME_DECLARE_DOTS(avx2_vnni)
 MOME_DECLARE_DOTS(avx512_vnni)
+MOME_DECLARE_DOTS(neon)
+MOME_DECLARE_DOTS(neon_dot)
 #undef MOME_DECLARE_DOTS
 
 }  // namespace mome

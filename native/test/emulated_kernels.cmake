@@ -1,0 +1,42 @@
+# The kernels of instruction sets with their instructions emulated: a second program of kernel tests gives the same results on every
+# x86-64 machine, whatever it has.
+set(emulated_sets avx512 avx512_vnni avx512_bf16 amx)
+mome_list_sets(emulated/cpu/instruction_sets.h ${emulated_sets})
+set(emulated_objects $<TARGET_OBJECTS:mome_core> ${MOME_SCAN_OBJECTS})
+foreach(instruction_set ${emulated_sets})
+  mome_vector_files(${instruction_set} files)
+  mome_add_emulated(mome_emulated_${instruction_set} ${files})
+  mome_set_definitions(${instruction_set} definitions)
+  target_compile_definitions(mome_emulated_${instruction_set} PRIVATE ${definitions} ${emulated_${instruction_set}})
+  mome_add_emulated(mome_emulated_register_${instruction_set} native/cpu/register.cc)
+  target_compile_definitions(mome_emulated_register_${instruction_set} PRIVATE ${definitions})
+  list(APPEND emulated_objects $<TARGET_OBJECTS:mome_emulated_${instruction_set}> $<TARGET_OBJECTS:mome_emulated_register_${instruction_set}>)
+endforeach()
+mome_add_emulated(mome_emulated_targets native/core/targets.cc native/core/amx.cc)
+target_compile_definitions(mome_emulated_targets PRIVATE MOME_EMULATED)
+
+add_executable(mome_kernels_emulated $<TARGET_OBJECTS:mome_kernel_cases> $<TARGET_OBJECTS:mome_emulated_targets> ${emulated_objects})
+target_link_libraries(mome_kernels_emulated PRIVATE mome_common Threads::Threads ${CMAKE_DL_LIBS})
+add_test(NAME kernels_emulated_support COMMAND mome_kernels_emulated --mode support)
+# Emulated, float32 is the same source with the same definitions in all of these sets: the first one stands for it.
+foreach(mode check rows)
+  foreach(instruction_set ${emulated_sets})
+    if(NOT instruction_set STREQUAL "avx512")
+      set(type --type narrow)
+    endif()
+    add_test(NAME kernels_emulated_${mode}_${instruction_set}
+      COMMAND mome_kernels_emulated --mode ${mode} --target ${instruction_set} ${type})
+    unset(type)
+  endforeach()
+endforeach()
+
+# The kernels for AMX as they are compiled, whose instructions a handler of their signal executes (amx_trap.cc).
+if(amx IN_LIST MOME_INSTRUCTION_SETS)
+  set(trapped_objects $<TARGET_OBJECTS:mome_core> ${MOME_SCAN_OBJECTS})
+  foreach(instruction_set ${MOME_INSTRUCTION_SETS})
+    list(APPEND trapped_objects $<TARGET_OBJECTS:mome_${instruction_set}> $<TARGET_OBJECTS:mome_register_${instruction_set}>)
+  endforeach()
+  add_executable(mome_kernels_trapped native/core/targets.cc native/test/amx_trap.cc $<TARGET_OBJECTS:mome_kernel_cases> ${trapped_objects})
+  target_link_libraries(mome_kernels_trapped PRIVATE mome_common Threads::Threads ${CMAKE_DL_LIBS})
+  add_test(NAME kernels_trapped_check COMMAND mome_kernels_trapped --mode check --target amx --type narrow)
+endif()
