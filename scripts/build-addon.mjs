@@ -3,9 +3,9 @@
  * `npm run build:addon`, of an installation for which there is no prebuilt addon, and of `prebuildify`. Headers come from npm packages, so
  * nothing is downloaded. The environment variables MOME_CUDA and MOME_MPI (ON, OFF or AUTO) say whether those libraries are built.
  *
- * The variable CMAKE_TOOLCHAIN_FILE names a file by which CMake compiles for another kind of processor.
+ * `--toolchain` names a file by which CMake compiles for another kind of processor (native/cpu/sets).
  *
- *   node scripts/build-addon.mjs [--tests] [--bench] [--verbose] [--out <folder, default build>]
+ *   node scripts/build-addon.mjs [--tests] [--bench] [--verbose] [--out <folder, default build>] [--toolchain <file>]
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -19,8 +19,12 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const require = createRequire(import.meta.url);
 const tests = process.argv.includes('--tests');
 const bench = process.argv.includes('--bench');
-const outAt = process.argv.indexOf('--out');
-const build = outAt < 0 ? join(root, 'build') : resolve(process.argv[outAt + 1]);
+const pathOf = (option) => {
+  const at = process.argv.indexOf(option);
+  return at < 0 ? undefined : resolve(process.argv[at + 1]);
+};
+const build = pathOf('--out') ?? join(root, 'build');
+const toolchain = pathOf('--toolchain');
 
 for (const [tool, package_] of [
   ['cmake', 'cmake'],
@@ -57,6 +61,7 @@ const options = [
   `-DMOME_BENCH=${bench ? 'ON' : 'OFF'}`,
   `-DMOME_CUDA=${cuda}`,
   `-DMOME_MPI=${process.env.MOME_MPI ?? 'AUTO'}`,
+  ...(toolchain === undefined ? [] : [`-DCMAKE_TOOLCHAIN_FILE=${toolchain}`]),
   // A warning of a compiler that did not exist yet must not stop an installation.
   `-DMOME_WERROR=${existsSync(join(root, '.git')) ? 'ON' : 'OFF'}`,
 ];

@@ -87,7 +87,7 @@ function checkCompileCommand({ scripts, gypfile }) {
 
 /** Puts the addon where the package of this platform has it. */
 function addPlatformPackage({ optionalDependencies }) {
-  const [name] = Object.keys(optionalDependencies);
+  const name = Object.keys(optionalDependencies).find((each) => each.endsWith(`/${process.platform}-${process.arch}`));
   const target = join(modules, name, 'prebuilds', `${process.platform}-${process.arch}`);
   mkdirSync(target, { recursive: true });
   cpSync(join(root, 'build', 'Release', 'mome.node'), join(target, 'mome.glibc.node'));

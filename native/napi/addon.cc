@@ -14,20 +14,24 @@
 namespace mome {
 namespace {
 
+// As /proc/cpuinfo names it: by a name on x86-64, by the numbers of its maker and design on Arm.
 std::string cpu_model() {
-  std::string model = "unknown";
+  std::string model, maker, design;
   FILE* file = std::fopen("/proc/cpuinfo", "r");
-  if (file == nullptr) return model;
+  if (file == nullptr) return "unknown";
   char line[256];
-  while (std::fgets(line, sizeof line, file) != nullptr) {
+  while (model.empty() && std::fgets(line, sizeof line, file) != nullptr) {
     const std::string text(line);
-    if (text.rfind("model name", 0) != 0) continue;
-    const size_t colon = text.find(':');
-    if (colon != std::string::npos) model = text.substr(colon + 2, text.find('\n') - colon - 2);
-    break;
+    const size_t colon = text.find(": ");
+    if (colon == std::string::npos) continue;
+    const std::string value = text.substr(colon + 2, text.find('\n') - colon - 2);
+    if (text.rfind("model name", 0) == 0) model = value;
+    if (text.rfind("CPU implementer", 0) == 0) maker = value;
+    if (text.rfind("CPU part", 0) == 0) design = value;
   }
   std::fclose(file);
-  return model;
+  if (model.empty() && !design.empty()) model = "Arm, implementer " + maker + ", part " + design;
+  return model.empty() ? "unknown" : model;
 }
 
 // This processor, the CPU targets it has, the one to take, the faster ones whose self-check failed.

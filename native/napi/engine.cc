@@ -40,6 +40,21 @@ Napi::Function CancelToken::Define(Napi::Env env) {
 
 // ---- engine
 
+namespace {
+
+// The CPU targets of this processor, as a sentence lists them.
+std::string targets_here() {
+  std::string names;
+  for (const Target target : kCpuTargets) {
+    if (!target_supported(target)) continue;
+    if (!names.empty()) names += ", ";
+    names += target_name(target);
+  }
+  return names;
+}
+
+}  // namespace
+
 Napi::Function NativeEngine::Define(Napi::Env env) {
   return DefineClass(
       env, "NativeEngine",
@@ -67,7 +82,7 @@ NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Na
     const bool cuda = name == target_name(mome::Target::cuda);
     raise(info.Env(), Code::device_unavailable,
           cuda ? "NativeEngine: no CUDA library: " + device_library().reason
-               : "NativeEngine: this processor has no target '" + name + "'");
+               : "NativeEngine: expected a target of this processor, " + targets_here() + ", got '" + name + "'");
     return;
   }
   if (const bool cuda = target == mome::Target::cuda; !cuda && !target_check(target).passed) {

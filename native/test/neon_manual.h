@@ -28,8 +28,8 @@ inline uint32_t manual_bf16(uint32_t word) {
   return (word + 0x7fffu + (word >> 16 & 1u)) >> 16;
 }
 
-// A double, exact or rounded to odd (its last bit is 1 where it is not exact), as a float that is rounded to odd; 0 below
-// the normal floats. A double has so many more digits that rounding twice to odd is rounding once.
+// A double, exact or rounded to odd (its last bit is 1 where it is not exact), as a float that is rounded to odd; 0
+// below the normal floats. A double has so many more digits that rounding twice to odd is rounding once.
 inline float odd_float(double x) {
   if (!std::isfinite(x)) return static_cast<float>(x);
   if (std::fabs(x) < 0x1p-126) return std::copysign(0.0f, static_cast<float>(x));

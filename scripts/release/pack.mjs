@@ -1,6 +1,7 @@
 /**
  * Builds, checks and packs everything that is published, under out/release: the main package, a package for each platform that is built
- * here (ts/src/runtime/platforms.json), a bill of materials, and checksums. Nothing in the clone but `dist` changes.
+ * (ts/src/runtime/platforms.json) and that this machine has a compiler for, a bill of materials, and checksums. Nothing in the clone but `dist`
+ * changes.
  *
  *   npm run release:pack               build, check, pack
  *   npm run release:pack -- --install  then install the tarballs in a fresh folder without scripts, and search there
@@ -13,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { addonProblems, contentProblems, oldestGlibc } from './checks.mjs';
+import { canBuild, crossCompilers } from './cross.mjs';
 import { manifest, platforms, stageMain } from './stage.mjs';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
@@ -20,9 +22,8 @@ const require = createRequire(import.meta.url);
 const out = join(root, 'out', 'release');
 const stage = join(out, 'stage');
 const tarballs = join(out, 'packages');
-const built = platforms.filter(
-  ({ state, os, cpu }) => state === 'built' && os === process.platform && cpu === process.arch,
-);
+const published = platforms.filter(({ state }) => state === 'built');
+const built = published.filter(canBuild);
 
 const say = (text) => process.stderr.write(`mome: ${text}\n`);
 const writeJson = (path, value) => writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`);
@@ -54,7 +55,9 @@ async function stagePlatform({ package: name, os, cpu, libc, needs }) {
     cwd: work,
     name: 'mome',
     napi: true,
+    arch: cpu,
     strip: true,
+    stripBin: cpu === process.arch ? 'strip' : `${crossCompilers[cpu].prefix}strip`,
     tagLibc: libc,
     nodeGyp,
     targets: [],
@@ -177,6 +180,8 @@ async function main() {
   writeFileSync(join(tarballs, 'sbom.cdx.json'), billOfMaterials());
   writeSums();
   for (const { package: name, state } of platforms) if (state !== 'built') say(`${name}: ${state}`);
+  for (const { package: name, cpu } of published.filter((platform) => !built.includes(platform)))
+    say(`${name}: left out, there is no compiler for it here (Debian: ${crossCompilers[cpu]?.packages ?? 'g++'})`);
   if (process.argv.includes('--install')) install(files);
   say(`packed into ${tarballs}`);
 }

@@ -46,7 +46,7 @@ export function addCheckpointCommands(program: Command): void {
     )
     .option(
       '--target <name>',
-      'kernel set: ref, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16 or amx; default: the fastest',
+      'kernel set, such as ref, avx2 or neon (mome doctor lists those of this processor); default: the fastest',
     )
     .option('--json', 'print JSON')
     .action(verify);

@@ -31,7 +31,7 @@ export function withModelFlags(command: Command): Command {
     .option('--threads <n>', 'worker threads; default: physical cores', wholeNumber)
     .option(
       '--target <name>',
-      'kernel set: ref, avx2, avx2_vnni, avx512, avx512_vnni, avx512_bf16 or amx; default: the fastest',
+      'kernel set, such as ref, avx2 or neon (mome doctor lists those of this processor); default: the fastest',
     )
     .option('--dtype <type>', `weights: ${dtypes.join(', ')}; default: as the model, 8-bit or float32`, dtypeOf)
     .option('--json', 'print JSON')

@@ -41,7 +41,7 @@ export interface LoadOptions {
   readonly dtype?: DType;
   /** Worker threads; default: the physical cores this process may use. */
   readonly threads?: number;
-  /** Kernel set: `ref`, `avx2`, `avx2_vnni`, `avx512`, `avx512_vnni`, `avx512_bf16` or `amx`; default: the fastest of this processor, or `MOME_TARGET`. */
+  /** Kernel set, such as `ref`, `avx2` or `neon`; default: the fastest of this processor, or `MOME_TARGET`. */
   readonly target?: string;
   /** Takes positions to another picture size. */
   readonly imageSize?: number;

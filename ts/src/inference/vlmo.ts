@@ -76,7 +76,7 @@ export class Vlmo implements Fusion {
   readonly device: 'cpu' | `cuda:${number}`;
   /** What weight matrices are kept as. */
   readonly dtype: DType;
-  /** Kernel set in use: `ref`, `avx2`, `avx2_vnni`, `avx512`, `avx512_vnni`, `avx512_bf16`, `amx` or `cuda`. */
+  /** Kernel set in use: one of this processor, such as `avx2` or `neon`, or `cuda`. */
   readonly target: string;
   /** Hash of weights, configuration, vocabulary and preprocessing: an index made with one model refuses another. */
   readonly fingerprint: string;

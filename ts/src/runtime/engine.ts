@@ -27,8 +27,8 @@ export interface EngineOptions {
   /** Worker threads, the coordinator included; default: the physical cores this process may use. */
   readonly threads?: number;
   /**
-   * Kernel set `ref`, `avx2`, `avx2_vnni`, `avx512`, `avx512_vnni`, `avx512_bf16` or `amx`; default: `MOME_TARGET`, else the fastest this processor
-   * has whose self-check passes.
+   * Kernel set: `ref`; on x86-64 `avx2`, `avx2_vnni`, `avx512`, `avx512_vnni`, `avx512_bf16` or `amx`; on arm64 `neon`, `neon_dot` or
+   * `neon_bf16`. Default: `MOME_TARGET`, else the fastest this processor has whose self-check passes.
    */
   readonly target?: string;
   /** Where runs take place; default: this processor. */

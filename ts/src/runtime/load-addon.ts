@@ -102,7 +102,7 @@ function remedy(attempts: readonly Attempt[]): string {
   if (built && attempts.some(({ place }) => place === built.package))
     return `run: npm install ${built.package}@${packageVersion()}`;
   const root = findPackageRoot();
-  if (process.platform !== 'linux' || process.arch !== 'x64' || root === undefined)
+  if (candidates.length === 0 || root === undefined)
     return 'run it where an addon fits, or name one that does with MOME_ADDON';
   return `compile one with g++ 12, make and CMake: node ${join(root, 'scripts', 'build-addon.mjs')}`;
 }

@@ -51,7 +51,7 @@ export interface TrainerOptions extends SamplingOptions {
   readonly decayRule?: DecayRule;
   /**
    * Type in which matrix products are made, forward and backward; default: float32. Weights, sums, attention and moments stay float32.
-   * bfloat16 needs a kernel set that multiplies it (`avx512_bf16`, `amx`): `MOME_UNSUPPORTED` elsewhere.
+   * bfloat16 needs a kernel set that multiplies it (`avx512_bf16`, `amx`, `neon_bf16`): `MOME_UNSUPPORTED` elsewhere.
    */
   readonly precision?: 'float32' | 'bfloat16';
   readonly seed?: number;

@@ -107,7 +107,7 @@ describe('where no addon loads, the error', () => {
 const { Vlmo } = await import('${bundled}');
 await Vlmo.load(${JSON.stringify(model)}).catch(({ message }) => console.log(message));`;
     expect(await run(pretend)).toMatch(
-      /^mome: expected a native addon for Linux on x86-64 with glibc 2\.28 or newer, could load none on darwin-x64/,
+      /^mome: expected a native addon for Linux on x86-64 with glibc 2\.28 or newer, or Linux on arm64 with glibc 2\.28 or newer, could load none on darwin-x64/,
     );
   });
 });

@@ -55,7 +55,10 @@ describe('the main package', () => {
 
   it('has what it needs and nothing else, runs no script, and brings the addon as an optional package', () => {
     expect(contentProblems(files, manifest)).toEqual([]);
-    expect(manifest.optionalDependencies).toEqual({ '@mome/linux-x64': manifest.version });
+    expect(manifest.optionalDependencies).toEqual({
+      '@mome/linux-x64': manifest.version,
+      '@mome/linux-arm64': manifest.version,
+    });
     expect(manifest).not.toHaveProperty('devDependencies');
     for (const field of ['os', 'cpu']) expect(manifest, 'it installs anywhere').not.toHaveProperty(field);
   });
