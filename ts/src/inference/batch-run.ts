@@ -66,7 +66,7 @@ export function headsOf(items: readonly { readonly head: HeadName }[]): HeadName
 
 const callOf = (items: readonly RunItem[]): string => headsOf(items).join('+');
 
-/** Runs the smallest function that does these items: with more heads than one or two of pictures and captions it is that of all heads. */
+/** Runs the smallest function that has the heads of these items: `together`, which has all of them, where there is no smaller one. */
 function outputsOf(runs: Runs, call: Call, laid: Laid): Promise<Outputs> {
   const { texts, pairs, images, batch, pictures } = laid;
   const heads = headsOf([...texts, ...pairs, ...images]);

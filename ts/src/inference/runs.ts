@@ -5,7 +5,7 @@ import { setMaxListeners } from 'node:events';
 import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
 import { type Batch, type BatchItems, layoutBatch, withoutSurplus } from '../model/batch.ts';
 import { argumentsOf, type HeadName, type OutputsOf, type OwnArguments } from '../model/functions.ts';
-import { type ReadBatch, type Reads, readBatch } from '../model/reads.ts';
+import { type Reads, readBatch } from '../model/reads.ts';
 import { onAbort } from '../runtime/abort.ts';
 import { report, shortText } from '../runtime/arguments.ts';
 import { aboutItem, check, type ErrorItem, requireNotAborted } from '../runtime/errors.ts';
@@ -38,6 +38,11 @@ export interface MixedOutputs {
 interface Prepared {
   readonly batch: BatchItems;
   readonly pictures: PictureSet;
+}
+
+/** A batch, and how many rows of each output were asked for: those that round a size up do not count. */
+interface CountedBatch extends Pick<Batch, 'dims' | 'inputs'> {
+  readonly counts: Readonly<Record<string, number>>;
 }
 
 /** Does the runs of one model. */
@@ -150,7 +155,16 @@ export class Runs {
   ): Promise<OutputsOf<Functions[K]>> {
     this.requireWanted(call);
     const batch = this.#layout(items, pictures);
-    return this.#execute(call, name, items, batch, pictures, typeof own === 'function' ? own(batch) : own);
+    // A statement is read from two pairs.
+    const counts = { ...batch.counts, statements: batch.counts.pairs / 2 };
+    return this.#execute(
+      call,
+      name,
+      items,
+      { ...batch, counts },
+      pictures,
+      typeof own === 'function' ? own(batch) : own,
+    );
   }
 
   /** Does one run of sequences that are read for different things. @param reads which of them each head reads */
@@ -169,7 +183,7 @@ export class Runs {
     call: Call,
     name: K,
     items: BatchItems,
-    batch: Batch | ReadBatch,
+    batch: CountedBatch,
     pictures: PictureSet,
     own: OwnArguments<Functions[K]>,
   ): Promise<OutputsOf<Functions[K]>> {
