@@ -87,7 +87,9 @@ async function cancel({ host, port, ssl, processID, secretKey }: PooledClient): 
 async function secured(socket: Socket, host: string, ssl: unknown): Promise<Socket> {
   socket.write(message(tlsRequest));
   const [answer] = await new Promise<Buffer>((resolve, reject) => {
-    socket.once('data', resolve).once('error', reject);
+    const closed = () =>
+      reject(new MomeError('MOME_IO', 'postgres: expected an answer about TLS, the connection closed'));
+    socket.once('data', resolve).once('error', reject).once('close', closed);
   });
   if (answer !== 'S'.charCodeAt(0)) throw new MomeError('MOME_IO', 'postgres: expected TLS, the database has none');
   const name = isIP(host) === 0 && !host.startsWith('/') ? { servername: host } : {};

@@ -1,8 +1,10 @@
 /** Statements of PostgreSQL that are cancelled in the database: with the client of pg, against a server that speaks as much of the protocol. */
 import { createServer, type Socket } from 'node:net';
+import { setImmediate } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { postgresBackend } from '../../../src/search/index.ts';
+import { runCancellable } from '../../../src/search/stores/postgres-cancel.ts';
 
 const cancelRequest = 80_877_102;
 const sessions = new Map<number, { readonly socket: Socket; readonly secret: number; isWorking: boolean }>();
@@ -79,6 +81,29 @@ const codeOf = (work: Promise<unknown>) =>
   );
 
 describe('a statement of a pool', () => {
+  it('gives its session back where the database closes the connection that asks for TLS', async () => {
+    const closing = createServer((socket) => socket.once('data', () => socket.end()));
+    await new Promise<void>((resolve) => closing.listen(0, '127.0.0.1', resolve));
+    const { port } = closing.address() as { port: number };
+    let finish = () => {};
+    const query = () =>
+      new Promise<{ rows: [] }>((resolve) => {
+        finish = () => resolve({ rows: [] });
+      });
+    const release = vi.fn();
+    const session = { query, release, host: '127.0.0.1', port, ssl: true, processID: 1, secretKey: 2 };
+    const stop = new AbortController();
+    const done = runCancellable({ connect: async () => session }, 'SELECT 1', [], stop.signal);
+    await setImmediate(); // until it has its session
+    const asked = new Promise((resolve) => closing.once('connection', resolve));
+    stop.abort();
+    await asked;
+    finish();
+    expect(await done).toEqual({ rows: [] });
+    expect(release).toHaveBeenCalledWith(true);
+    closing.close();
+  });
+
   it('is cancelled in the database when its signal fires, and no other one is', async () => {
     const pool = new pg.Pool({ ...(await options()), max: 2 });
     const backend = postgresBackend(pool, { table: 'rows' });
