@@ -41,7 +41,7 @@ export class CallEnd {
     if (this.#isOver) throw this.#reason;
   }
 
-  /** Calls `callback` once when the call ends early. @returns ends the listening */
+  /** Calls `callback` once when the call ends early. @returns a function after which it is no longer called */
   onEnd(callback: () => void): () => void {
     this.#callbacks.add(callback);
     return () => this.#callbacks.delete(callback);

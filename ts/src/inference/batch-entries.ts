@@ -1,5 +1,5 @@
 /**
- * The items under way in a queue: an item that several calls want is there once, and results of late are kept for those who ask again.
+ * The items under way in a queue: an item that several calls want is there once, and recent results are kept for calls that want them again.
  */
 import { LRUCache } from 'lru-cache';
 import { imageTokensOf, type VlmoConfig } from '../architecture/config.ts';
@@ -77,6 +77,8 @@ export interface ActiveRun {
   readonly stop: AbortController;
 }
 
+/** Heads whose results are kept: logits of whole vocabularies would drive everything else out. */
+const keptHeads: ReadonlySet<HeadName> = new Set(['embed', 'match']);
 /** Bytes that an entry of the cache takes beside its numbers and its key. */
 const cacheEntryBytes = 128;
 
@@ -141,9 +143,9 @@ export class Entries {
     };
   }
 
-  /** The result of an entry, where it was computed of late. */
-  cached({ key }: Entry): Float32Array | undefined {
-    if (!this.#cache || key === undefined) return undefined;
+  /** The result of an entry, where the cache has it. */
+  cached({ head, key }: Entry): Float32Array | undefined {
+    if (!this.#cache || key === undefined || !keptHeads.has(head)) return undefined;
     const cached = this.#cache.get(key);
     cached ? this.cacheHits++ : this.cacheMisses++;
     return cached;
@@ -151,8 +153,7 @@ export class Entries {
 
   /** Keeps a result for those who ask again. */
   keep({ head, key }: Entry, result: Float32Array): void {
-    // Logits of whole vocabularies would drive everything else out.
-    if ((head === 'embed' || head === 'match') && key !== undefined) this.#cache?.set(key, result);
+    if (keptHeads.has(head) && key !== undefined) this.#cache?.set(key, result);
   }
 
   /** The entry under way of the same item. Without one, others will find this one from now on. */

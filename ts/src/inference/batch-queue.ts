@@ -2,7 +2,7 @@
  * What waits for runs: by priority, shared out evenly between clients. Whatever items are read for, they share runs.
  */
 
-/** Of whom nobody waits at a screen goes behind. */
+/** Somebody waits for an `interactive` item; a `bulk` item goes behind all of these. */
 export const priorities = ['interactive', 'bulk'] as const;
 export type Priority = (typeof priorities)[number];
 
@@ -76,7 +76,7 @@ class Fair<T extends Queued> {
 
 /** Share of a run that bulk items may fill up beside interactive ones: more would make those that come next wait longer. */
 const bulkShare = 1 / 4;
-/** Where interactive items fill every run, each such run belongs to the bulk ones. */
+/** Where interactive items fill every run, one of so many runs is left to bulk items. */
 const bulkTurn = 8;
 
 /** The queue of one engine. */

@@ -12,11 +12,12 @@ const latest = 60_000;
 export class Room {
   readonly #maxItems: number;
   #taken = 0;
-  /** Items and milliseconds of late, the last runs counting most. */
+  /** Items and milliseconds of recent runs, the last ones counting most. */
   #itemsLately = 0;
   #timeLately = 0;
-  /** Token rows in a millisecond of runs that were at least half full, the last ones counting most; 0 before the first. */
-  #rowRate = 0;
+  /** Token rows and milliseconds of runs that were at least half full, the last ones counting most; 0 before the first. */
+  #fullRows = 0;
+  #fullTime = 0;
 
   constructor(maxItems: number) {
     this.#maxItems = maxItems;
@@ -27,7 +28,7 @@ export class Room {
     return this.#taken;
   }
 
-  /** Items done in a second, of late; 0 before the first run. */
+  /** Items done in a second, by recent runs; 0 before the first run. */
   get rate(): number {
     return this.#timeLately === 0 ? 0 : (1000 * this.#itemsLately) / this.#timeLately;
   }
@@ -56,8 +57,8 @@ export class Room {
    * @throws MomeError `MOME_OVERLOADED`
    */
   requireTime(where: string, rows: number, left: number): void {
-    if (this.#rowRate === 0) return;
-    const time = rows / this.#rowRate;
+    if (this.#fullTime === 0) return;
+    const time = (rows * this.#fullTime) / this.#fullRows;
     if (time <= expectedShare * left) return;
     const [needed, given] = [time, left].map(Math.round);
     throw refusal(
@@ -76,8 +77,9 @@ export class Room {
     this.#itemsLately += items - newest * this.#itemsLately;
     this.#timeLately += milliseconds - newest * this.#timeLately;
     if (2 * rows < budget) return; // it says nothing of how fast full ones are
-    const rate = rows / milliseconds;
-    this.#rowRate = this.#rowRate === 0 ? rate : this.#rowRate + newest * (rate - this.#rowRate);
+    // Not a mean of rates: of two runs whose ends are noticed in one turn of the event loop, the second seems to have taken no time.
+    this.#fullRows += rows - newest * this.#fullRows;
+    this.#fullTime += milliseconds - newest * this.#fullTime;
   }
 }
 

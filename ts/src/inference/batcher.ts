@@ -88,6 +88,9 @@ const rerankOptionKinds: Kinds<BatchedRerankOptions> = {
   rule: rerankKinds.rule,
 };
 
+/** Most milliseconds of a timer, 25 days: Node fires longer ones at once. */
+const longestTimer = 2 ** 31 - 1;
+
 /** The state of a batcher. */
 export interface BatcherState {
   /** Items of all calls under way, and how many there may be. */
@@ -96,7 +99,7 @@ export interface BatcherState {
   /** Items that wait for a run, and items whose pictures nobody has begun to prepare. */
   readonly ready: number;
   readonly unprepared: number;
-  /** Items done in a second, of late. */
+  /** Items done in a second, by recent runs. */
   readonly itemsPerSecond: number;
   readonly cacheHits: number;
   readonly cacheMisses: number;
@@ -310,7 +313,8 @@ export class Batcher {
     const deadline = timeout === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeout;
     const aborted = () =>
       end.end(new MomeError('MOME_ABORTED', `${where}: the call was aborted`, { cause: signal?.reason }));
-    const timer = timeout && setTimeout(() => end.end(deadlinePassed(where, timeout)), timeout);
+    const timer =
+      timeout && timeout <= longestTimer && setTimeout(() => end.end(deadlinePassed(where, timeout)), timeout);
     if (signal?.aborted) aborted();
     else signal?.addEventListener('abort', aborted, { once: true });
     try {

@@ -29,6 +29,15 @@ it('refuses at once what would wait beyond its time, by the rate of runs that we
   refused(() => room.requireTime('a', 7400, 1000));
 });
 
+it('keeps its rate when a run seems to have taken no time', () => {
+  const room = new Room(100);
+  for (let i = 0; i < 20; i++) room.measure(50, 1000, 1000, 100);
+  room.measure(50, 1000, 1000, 0);
+  refused(() => room.requireTime('a', 9500, 1000));
+  room.measure(50, 1000, 1000, 100);
+  room.requireTime('a', 7400, 1000);
+});
+
 it('counts rows before a call as clients take turns and bulk goes behind', () => {
   const queue = new BatchQueue<{ priority: Priority; client: string; rows: number }>();
   const add = (priority: Priority, client: string, rows: number, count: number) => {

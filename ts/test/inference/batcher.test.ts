@@ -168,6 +168,13 @@ describe('runs', () => {
     expect(small.reduce((sum, { items }) => sum + items, 0)).toBeGreaterThan(new Set(texts.slice(0, 20)).size);
   });
 
+  it('are not looked for in the cache where they are never kept', async () => {
+    await reported({ cacheBytes: 1 << 20 }, async (batcher) => {
+      for (let i = 0; i < 2; i++) await batcher.fillMask(null, 'a [MASK] circle');
+      expect(batcher.state).toMatchObject({ cacheHits: 0, cacheMisses: 0 });
+    });
+  });
+
   it('leave out what nobody wants any more, and compute what another still wants', async () => {
     const runs = await reported({}, async (batcher) => {
       const busy = batcher.embedImages(pictures.slice(0, 4));
@@ -215,6 +222,8 @@ describe('refusals', () => {
     const many = Array.from({ length: 2000 }, (_, i) => `text number ${i}`);
     const late = await expectCode(() => batcher.embedTexts(many, { timeout: 1 }), 'MOME_DEADLINE');
     expect(late.message).toContain('within 1 ms');
+    // More than a timer of Node can hold.
+    expect((await batcher.embedTexts(many, { timeout: 2 ** 31 })).count).toBe(many.length);
     const last = batcher.embedTexts(texts);
     await batcher.close();
     expect(batcher.state.items).toBe(0);
