@@ -18,6 +18,7 @@ import { check, MomeError } from '../runtime/errors.ts';
 import { addJsonParser } from './body.ts';
 import { setClient } from './call.ts';
 import { endUnusedConnections } from './connections.ts';
+import { answerBadUrl, answerClientError } from './early-errors.ts';
 import { Engines } from './engines.ts';
 import { answerError, HttpError } from './errors.ts';
 import type { GrpcServer } from './grpc/server.ts';
@@ -232,6 +233,8 @@ function fastifyOptions(options: ServerOptions, limits: ServerLimits): FastifySe
     requestIdHeader: false,
     onProtoPoisoning: 'remove',
     return503OnClosing: true,
+    frameworkErrors: answerBadUrl,
+    clientErrorHandler: answerClientError,
   } as FastifyServerOptions;
 }
 
