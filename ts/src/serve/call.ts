@@ -97,6 +97,17 @@ export async function pictureOf(
   return dataUrlBytes(param, isDataUrl(start) ? value : `data:;base64,${value}`);
 }
 
+/** @throws HttpError 413 for the bytes of a picture file that is too large. @param param names it in messages */
+export function requirePicture(bytes: Uint8Array, { pictureBytes }: ServerLimits, param: string): void {
+  if (bytes.length <= pictureBytes) return;
+  throw new HttpError(
+    413,
+    'MOME_TOO_LARGE',
+    `${param}: expected a picture of at most ${pictureBytes} bytes, got ${bytes.length}`,
+    param,
+  );
+}
+
 const isWebAddress = (start: string) => /^\s*https?:/i.test(start);
 
 /** Several pictures; the same one given twice is read once. */

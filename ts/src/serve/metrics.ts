@@ -58,7 +58,11 @@ export class Metrics {
     gauge('mome_queue_items', 'Items under way.', ({ batcher }) => batcher.state.items);
     gauge('mome_queue_limit_items', 'Items that may be under way.', ({ batcher }) => batcher.state.maxItems);
     gauge('mome_queue_ready_items', 'Items that wait for a run.', ({ batcher }) => batcher.state.ready);
-    gauge('mome_items_per_second', 'Items done in a second, of late.', ({ batcher }) => batcher.state.itemsPerSecond);
+    gauge(
+      'mome_items_per_second',
+      'Items done in a second, by recent runs.',
+      ({ batcher }) => batcher.state.itemsPerSecond,
+    );
     gauge('mome_cache_hits', 'Items found in the cache.', ({ batcher }) => batcher.state.cacheHits);
     gauge('mome_cache_misses', 'Items looked for in vain.', ({ batcher }) => batcher.state.cacheMisses);
     gauge('mome_engine_memory_bytes', 'Weights and arena of an engine.', ({ vlmo }) => {

@@ -15,7 +15,7 @@ import {
   type OutputTensor,
   withParameters,
 } from './oip.ts';
-import { bytesOf } from './rows.ts';
+import { bytesOf, numbersAsJson } from './rows.ts';
 import { tensorsOf } from './tensors.ts';
 import { packageVersion } from './version.ts';
 
@@ -86,22 +86,23 @@ async function splitBody(request: FastifyRequest, { limits }: Context): Promise<
   return { json: await jsonOf(body.subarray(0, length), limits), binary: body.subarray(length) };
 }
 
-function answer(
+async function answer(
   reply: FastifyReply,
   { name }: ServedEngine,
   id: string | undefined,
   outputs: readonly OutputTensor[],
   isBinary: (name: OutputName) => boolean,
-): FastifyReply {
-  const described = outputs.map((output) => ({
-    name: output.name,
-    datatype: 'FP32',
-    shape: output.shape,
-    ...(isBinary(output.name)
-      ? { parameters: { binary_data_size: output.values.byteLength } }
-      : { data: Array.from(output.values) }),
-  }));
-  const json = JSON.stringify({ model_name: name, ...(id !== undefined && { id }), outputs: described });
+): Promise<FastifyReply> {
+  const described: string[] = [];
+  for (const { name, shape, values } of outputs) {
+    const output = { name, datatype: 'FP32', shape };
+    described.push(
+      isBinary(name)
+        ? JSON.stringify({ ...output, parameters: { binary_data_size: values.byteLength } })
+        : withField(output, 'data', await numbersAsJson(values)),
+    );
+  }
+  const json = withField({ model_name: name, ...(id !== undefined && { id }) }, 'outputs', described.join(','));
   const binary = outputs.filter((output) => isBinary(output.name)).map(({ values }) => bytesOf(values));
   if (binary.length === 0) return reply.type('application/json').send(json);
   const head = Buffer.from(json);
@@ -110,3 +111,7 @@ function answer(
     .header(headerLength, head.length)
     .send(Buffer.concat([head, ...binary]));
 }
+
+/** The JSON of an object with one more field: a list whose items are JSON already. */
+const withField = (object: object, name: string, items: string): string =>
+  `${JSON.stringify(object).slice(0, -1)},"${name}":[${items}]}`;

@@ -5,7 +5,7 @@
 import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
 import type { BatchedOptions } from '../inference/index.ts';
-import { readSome } from './call.ts';
+import { readSome, requirePicture } from './call.ts';
 import type { Engines, ServedEngine } from './engines.ts';
 import { HttpError } from './errors.ts';
 import type { ServerLimits } from './options.ts';
@@ -73,9 +73,13 @@ export const metadataOf = ({ name, vlmo }: ServedEngine) => ({
 export function withParameters(options: BatchedOptions, given: InferRequest['parameters']): BatchedOptions {
   const { priority, timeout } = given ?? {};
   const limit = typeof timeout === 'number' && timeout > 0 ? Math.ceil(timeout / 1000) : Number.POSITIVE_INFINITY;
+  const begun = performance.now();
   return {
     ...options,
-    timeout: Math.min(limit, options.timeout!),
+    /** What is left: reading pictures takes time too. */
+    get timeout() {
+      return Math.max(1, Math.min(Math.ceil(begun + limit - performance.now()), options.timeout!));
+    },
     ...(Number(priority) > 1 && { priority: 'bulk' }),
   };
 }
@@ -97,9 +101,12 @@ export async function inferred(
 ): Promise<OutputTensor[]> {
   const elements = (name: string) => tensors.find((tensor) => tensor.name === name)?.elements ?? [];
   const texts = elements('text').map((each) => textOf(each, limits));
-  const images = await readSome(elements('image'), async (each, index) =>
-    typeof each === 'string' ? pictureOfText(each, `image.${index}`) : each,
-  );
+  const images = await readSome(elements('image'), async (each, index) => {
+    const param = `image.${index}`;
+    if (typeof each === 'string') return pictureOfText(each, param);
+    requirePicture(each, limits, param);
+    return each;
+  });
   requireItems(texts.length + images.length, limits.items, 'elements');
   const names = wanted ?? [
     ...(texts.length > 0 ? ['text_embedding' as const] : []),

@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { imageTokensOf } from '../architecture/config.ts';
 import { isDataUrl } from '../image/data-url.ts';
+import { Pace } from '../runtime/pace.ts';
 import { bodyOf } from './body.ts';
 import { type Context, callOf, common, listSchema, pictureOf, pictureSchema, readSome, textSchema } from './call.ts';
 import { HttpError } from './errors.ts';
@@ -46,7 +47,9 @@ export function addOpenAiRoutes(app: FastifyInstance, context: Context): void {
       const isImage: boolean[] = [];
       const inputs = inputsOf(body.input);
       requireItems(inputs.length, limits.items, 'inputs');
+      const pace = new Pace();
       for (const [index, input] of inputs.entries()) {
+        await pace.rest();
         const param = `input.${index}`;
         const { text, image } = contentOf(input, body.modality === 'image', (pieces) => engine.batcher.decode(pieces));
         isImage.push(image !== undefined);
@@ -80,9 +83,11 @@ export function addOpenAiRoutes(app: FastifyInstance, context: Context): void {
         const row = shown ? ofImages[next.image++] : ofTexts[next.text++];
         return `{"object":"embedding","index":${index},"embedding":${row}}`;
       });
-      const tokens =
-        texts.reduce((sum, text) => sum + engine.batcher.countTokens(text), 0) +
-        images.length * imageTokensOf(engine.vlmo.config);
+      let tokens = images.length * imageTokensOf(engine.vlmo.config);
+      for (const text of texts) {
+        tokens += engine.batcher.countTokens(text);
+        await pace.rest();
+      }
       const usage = JSON.stringify({ prompt_tokens: tokens, total_tokens: tokens });
       return reply
         .type('application/json')

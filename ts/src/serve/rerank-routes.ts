@@ -126,7 +126,7 @@ function addEmbedOfTei(app: FastifyInstance, context: Context): void {
   app.post('/embed', { config, schema: { summary: "Embed texts: TEI's", body: embed } }, async (request, reply) => {
     const body = await bodyOf(request, embed, limits);
     const { engine, options } = callOf(context, request, reply);
-    const texts = textsOf(body.inputs, engine);
+    const texts = await textsOf(body.inputs, engine);
     requireItems(texts.length, limits.items, 'inputs');
     const rows = shortened(await engine.batcher.embedTexts(texts, options), body.dimensions);
     return reply.type('application/json').send(`[${(await rowsAsJson(rows, 'float')).join(',')}]`);

@@ -3,6 +3,9 @@ import type { EmbeddingMatrix } from '../inference/index.ts';
 import { Pace } from '../runtime/pace.ts';
 import { HttpError } from './errors.ts';
 
+/** Numbers written between two looks at the clock. */
+const numbersAtOnce = 1024;
+
 export type RowFormat = 'float' | 'base64';
 
 /** JSON of each row: a list of numbers, or the float32 numbers (little endian) as base64. */
@@ -15,6 +18,17 @@ export async function rowsAsJson({ embeddings, count, width }: EmbeddingMatrix, 
     rows.push(format === 'base64' ? `"${bytesOf(values).toString('base64')}"` : `[${values.join(',')}]`);
   }
   return rows;
+}
+
+/** Numbers of a list in JSON, without its brackets. */
+export async function numbersAsJson(values: Float32Array): Promise<string> {
+  const pieces: string[] = [];
+  const pace = new Pace();
+  for (let at = 0; at < values.length; at += numbersAtOnce) {
+    pieces.push(values.subarray(at, at + numbersAtOnce).join(','));
+    await pace.rest();
+  }
+  return pieces.join(',');
 }
 
 /** The bytes of an array, not copied. */

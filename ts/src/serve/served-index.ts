@@ -1,5 +1,6 @@
 /** What `/v1/search` looks in: an index in memory, one that stays on disk, or a store of vectors. */
 import { relative } from 'node:path';
+import pLimit, { type LimitFunction } from 'p-limit';
 import type { ImageInput } from '../inference/index.ts';
 import { describe } from '../runtime/arguments.ts';
 import { MomeError, ofOuterCall } from '../runtime/errors.ts';
@@ -137,6 +138,8 @@ function servedFiles(
 }
 
 function servedStore(source: VectorStore, pictureOf: PictureOf | undefined): ServedIndex {
+  /** One request after the other looks which ids are there and writes the others: else two could add the same id. */
+  const writing = pLimit(1);
   return {
     source,
     kind: 'store',
@@ -154,7 +157,7 @@ function servedStore(source: VectorStore, pictureOf: PictureOf | undefined): Ser
       const how = pictureOf ? { pictureOf, ...given({ rerank }) } : { rerank: 0 };
       return source.search(query, { ...call, ...how, ...given({ k, filter }) });
     },
-    add: (items, replace, call) => addToStore(source, items, replace, call),
+    add: (items, replace, call) => addToStore(source, items, replace, writing, call),
     remove: (ids, signal) => source.delete(ids, given({ signal })),
   };
 }
@@ -164,17 +167,14 @@ async function addToStore(
   store: VectorStore,
   items: readonly StoreItem[],
   replace: boolean,
+  writing: LimitFunction,
   { through, signal }: IndexCall,
 ): Promise<AddedItems> {
   const call = given({ signal });
-  const known = replace
-    ? new Set<string>()
-    : await store.present(
-        items.map(({ id }) => id),
-        call,
-      );
+  const ids = [...new Set(items.map(({ id }) => id))];
+  const known = replace ? new Set<string>() : await store.present(ids, call);
   const missing = items.filter(({ id }) => !known.has(id));
-  if (missing.length === 0) return { added: 0, present: known.size };
+  if (missing.length === 0) return { added: 0, present: ids.length };
   const images = missing.map(({ image }) => image);
   const { embeddings, width } = await through.embedImages(images, call).catch((error: unknown) => {
     const index = error instanceof MomeError && error.index !== undefined ? error.index : undefined;
@@ -187,8 +187,15 @@ async function addToStore(
     vector: embeddings.slice(i * width, (i + 1) * width),
     ...(metadata && { metadata }),
   }));
-  await store.upsert(rows, call);
-  return { added: new Set(missing.map(({ id }) => id)).size, present: known.size };
+  return writing(async () => {
+    // While the pictures were embedded another request may have added some.
+    const present = replace ? new Set<string>() : await store.present(ids, call);
+    await store.upsert(
+      rows.filter(({ id }) => !present.has(id)),
+      call,
+    );
+    return { added: ids.length - present.size, present: present.size };
+  });
 }
 
 /** The fields that have a value. */

@@ -1,4 +1,5 @@
 /** Texts that clients give as texts or as word pieces. */
+import { Pace } from '../runtime/pace.ts';
 import type { ServedEngine } from './engines.ts';
 
 export type TextInput = string | readonly string[] | readonly number[] | readonly (readonly number[])[];
@@ -8,10 +9,14 @@ export type TextInput = string | readonly string[] | readonly number[] | readonl
  *
  * @throws MomeError `MOME_INVALID_ARGUMENT` for ids that the model does not have
  */
-export function textsOf(input: TextInput, { batcher }: ServedEngine): string[] {
+export async function textsOf(input: TextInput, { batcher }: ServedEngine): Promise<string[]> {
   if (typeof input === 'string') return [input];
   if (input.length > 0 && typeof input[0] === 'number') return [batcher.decode(input as readonly number[])];
-  return (input as readonly (string | readonly number[])[]).map((each) =>
-    typeof each === 'string' ? each : batcher.decode(each),
-  );
+  const texts: string[] = [];
+  const pace = new Pace();
+  for (const each of input as readonly (string | readonly number[])[]) {
+    texts.push(typeof each === 'string' ? each : batcher.decode(each));
+    await pace.rest();
+  }
+  return texts;
 }

@@ -134,6 +134,34 @@ describe('nonsense', () => {
     await expectWell();
   });
 
+  it('before there is a request gets an answer with a code', async () => {
+    const ask = async (bytes: string) => {
+      const { text, ended } = await raw(url, bytes);
+      expect(ended).toBe(true);
+      const [head, body] = text.split('\r\n\r\n');
+      return [Number(head!.split(' ')[1]), JSON.parse(body!).error.code];
+    };
+    const end = ' HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n';
+    expect(await ask(`GET /v1/%zz${end}`)).toEqual([400, 'BAD_URL']);
+    expect(await ask(`GET /v1/models/${'a'.repeat(300)}${end}`)).toEqual([400, 'BAD_URL']);
+    expect(await ask('no request\r\n\r\n')).toEqual([400, 'BAD_REQUEST']);
+    expect(await ask(`GET /?${'a'.repeat(20_000)}${end}`)).toEqual([431, 'MOME_TOO_LARGE']);
+    expect(await ask('GET /v1/models HTTP/1.1\r\n')).toEqual([408, 'INCOMPLETE_BODY']);
+    await expectWell();
+  });
+
+  it('of many pieces or characters is read and counted in turns of its own', async () => {
+    const large = await started(model, { limits: { jsonBytes: 8 * 2 ** 20 } });
+    // Soft hyphens have no pieces, so that all of each text is looked at.
+    const bodies = [Array(120).fill('\u00ad'.repeat(32_000)), Array(500).fill(Array(250).fill(20))];
+    for (const input of bodies) {
+      const payload = Buffer.from(JSON.stringify({ input }));
+      const headers = { 'content-type': 'application/json', 'content-length': String(payload.length) };
+      const send = () => large.server.inject({ method: 'POST', url: '/v1/embeddings', headers, payload });
+      expect((await expectShortTurns(send)).statusCode).toBe(200);
+    }
+  });
+
   it('deep, wide or long holds the loop no longer than 50 ms', async () => {
     const file = join(await temporaryFolder(), 'body.json');
     // From another process that runs already: what starting it and sending take is not the server's.
@@ -173,6 +201,24 @@ describe('nonsense', () => {
       expect([413, 422]).toContain(status);
     }
     await expectWell();
+  });
+
+  it('in pictures that are too large ends in 413, as text and as bytes', async () => {
+    const small = await started(model, { limits: { pictureBytes: 100 } });
+    const input = { name: 'image', shape: [1], datatype: 'BYTES' };
+    const infer = `${small.url}/v2/models/mome/infer`;
+    // A picture as text may have a few bytes more.
+    const long = Buffer.concat([cat, Buffer.alloc(2000)]);
+    expect((await post(infer, { inputs: [{ ...input, data: [dataUrl(long)] }] })).status).toBe(413);
+    const parameters = { binary_data_size: cat.length + 4 };
+    const json = Buffer.from(JSON.stringify({ inputs: [{ ...input, parameters }] }));
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(cat.length);
+    const headers = {
+      'content-type': 'application/octet-stream',
+      'inference-header-content-length': `${json.length}`,
+    };
+    expect((await post(infer, Buffer.concat([json, length, cat]), headers)).status).toBe(413);
   });
 
   it('in pictures with too many pixels ends in 413, and holds up nobody', async () => {

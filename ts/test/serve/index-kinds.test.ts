@@ -131,6 +131,28 @@ describe('a store', () => {
     expect(await store.count()).toBe(3);
   });
 
+  it('adds an id once where two requests bring it at the same time', async () => {
+    const store = await newStore();
+    const { url } = await both({ index: store, isWritable: true });
+    const pictures = await Promise.all([1, 2, 3].map((seed) => png(seed)));
+    const add = async (picture: Buffer) =>
+      (await post(`${url}/v1/index/add`, { items: [{ id: 'same', image: dataUrl(picture) }] })).body;
+    const answers: { added: number; present: number }[] = await Promise.all(pictures.map(add));
+    expect(answers.map(({ added, present }) => added + present)).toEqual([1, 1, 1]);
+    const first = answers.findIndex(({ added }) => added === 1);
+    expect(answers.filter(({ added }) => added === 1).length).toBe(1);
+    const { body } = await post(`${url}/v1/search`, { image: dataUrl(pictures[first]!) });
+    expect(body.results[0].similarity).toBeCloseTo(1, 5);
+  });
+
+  it('takes pictures over gRPC that are no larger than those of HTTP, and as many ids', async () => {
+    const { call, failed } = await both({ index: await newStore(), isWritable: true, limits: { pictureBytes: 100 } });
+    const { code, details } = await failed('Search', { image: await png(1) });
+    expect([code, details]).toEqual([status.INVALID_ARGUMENT, expect.stringContaining('at most 100 bytes')]);
+    const ids = Array.from({ length: 512 }, (_, i) => `${i} ${'x'.repeat(300)}`);
+    expect(await call('Remove', { ids })).toEqual({ removed: 0 });
+  });
+
   it('does the same over gRPC', async () => {
     const store = await newStore();
     const { call, failed, url } = await both({ index: store, isWritable: true });

@@ -1,11 +1,12 @@
 /** The four calls of `mome.v1.Index`: between messages of gRPC and what requests ask of the index. */
 import type { BatchedOptions } from '../../inference/index.ts';
 import type { Filter, Metadata, Scalar, SearchQuery } from '../../search/index.ts';
-import type { Context } from '../call.ts';
+import { type Context, requirePicture } from '../call.ts';
 import type { ServedEngine } from '../engines.ts';
 import { HttpError } from '../errors.ts';
 import { addToIndex, describeIndex, removeFromIndex, searchIndex } from '../index-calls.ts';
 import { engineNamed } from '../oip.ts';
+import type { ServerLimits } from '../options.ts';
 import { requireItems } from '../own-routes.ts';
 import type { FoundResult } from '../served-index.ts';
 import type { Message } from './messages.ts';
@@ -40,7 +41,7 @@ export function indexCalls({ engines, limits, isWritable }: Context): Readonly<R
         if (k > mostResults) throw wrong(`k: expected at most ${mostResults}, got ${k}`);
         if (rerank > mostReranked) throw wrong(`rerank: expected at most ${mostReranked}, got ${rerank}`);
         const asked = {
-          query: queryOf(request, limits.textLength),
+          query: queryOf(request, limits),
           k: k === 0 ? undefined : k,
           rerank,
           filter: filterOf(request.filter),
@@ -52,12 +53,7 @@ export function indexCalls({ engines, limits, isWritable }: Context): Readonly<R
       withEngine(request, options, async (engine, given) => {
         requireItems(request.items.length, limits.items, 'items');
         const items = (request.items as readonly Message[]).map(({ id, image, metadata }, i) => {
-          if (image.length > limits.pictureBytes)
-            throw new HttpError(
-              413,
-              'MOME_TOO_LARGE',
-              `items.${i}: expected a picture of at most ${limits.pictureBytes} bytes, got ${image.length}`,
-            );
+          requirePicture(image, limits, `items.${i}`);
           return { id, image, metadata: metadataOf(metadata) };
         });
         return addToIndex(engines, engine, isWritable, items, request.replace, given);
@@ -71,8 +67,12 @@ export function indexCalls({ engines, limits, isWritable }: Context): Readonly<R
 }
 
 /** @throws HttpError 413, 422 */
-function queryOf({ query, text, image }: Message, textLength: number): SearchQuery {
-  if (query === 'image') return { image };
+function queryOf({ query, text, image }: Message, limits: ServerLimits): SearchQuery {
+  const { textLength } = limits;
+  if (query === 'image') {
+    requirePicture(image, limits, 'image');
+    return { image };
+  }
   if (query !== 'text') throw wrong('query: expected text or image, got neither');
   if (text.length > textLength)
     throw new HttpError(413, 'MOME_TOO_LARGE', `text: expected at most ${textLength} characters, got ${text.length}`);

@@ -41,11 +41,12 @@ const smallMessage = 2 ** 16;
 /** Milliseconds that a client has to end a call that was refused. */
 const refusedTime = 2000;
 
-/** Calls whose messages hold pictures. */
+/** Calls whose messages hold pictures, or as many ids as a request may have items. */
 const large: ReadonlySet<string> = new Set([
   '/inference.GRPCInferenceService/ModelInfer',
   '/mome.v1.Index/Search',
   '/mome.v1.Index/Add',
+  '/mome.v1.Index/Remove',
 ]);
 /** Calls that ask for no key. */
 const open: ReadonlySet<string> = new Set([
