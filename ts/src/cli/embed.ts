@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { type Format, inOrderAhead, itemErrors, itemsAhead } from '../bulk/index.ts';
 import type { ImageInput, Vlmo } from '../inference/index.ts';
 import { check, expectation, MomeError, requireNotAborted } from '../runtime/errors.ts';
+import { placeOf } from '../runtime/files.ts';
 import { packageVersion } from '../runtime/package-files.ts';
 import { interruption, withModel, withModelFlags } from './context.ts';
 import { addEmbedJobOptions, type EmbedJobFlags, embedJob, isEmbedJob } from './embed-job.ts';
@@ -42,6 +43,7 @@ async function embed(flags: EmbedFlags): Promise<void> {
     'MOME_INVALID_ARGUMENT',
     'embed: expected --text, --image, --images-from or --input, got none of them',
   );
+  if (flags.output !== undefined) await placeOf(flags.output);
   const texts = await textArguments(flags.text ?? []);
   const listed = flags.imagesFrom === undefined ? [] : await listArgument(flags.imagesFrom);
   const paths = [...(flags.image ?? []), ...listed];

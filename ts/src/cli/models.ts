@@ -59,7 +59,7 @@ async function list({ json }: { readonly json?: boolean }): Promise<void> {
       path || bytes > 0 ? sizeText(bytes) : `about ${sizeText(aboutBytes)}`,
       description,
     ]),
-    { wrap: 'for' },
+    { wrap: 'for', leaveOut: ['size', 'here'] },
   );
 }
 

@@ -53,6 +53,7 @@ export interface Answering {
 export async function answerQueries(index: Searchable, queries: readonly Query[], about: Answering): Promise<void> {
   const { folder, count, skipped, isList, flags, signal } = about;
   const sections: ResultSection[] = [];
+  const heads = new Set<string>();
   for (const { label, text, image, path } of queries) {
     const begun = performance.now();
     const found = await index.search(text ?? { image: image! }, {
@@ -70,11 +71,10 @@ export async function answerQueries(index: Searchable, queries: readonly Query[]
     else {
       if (isList) printSafe(styled('bold', printable(label)));
       if (results.length === 0) print(nothingIn(folder, skipped));
-      else printResults(results, folder);
+      else for (const head of printResults(results, folder)) heads.add(head);
     }
   }
-  const all = sections.flatMap(({ results }) => results);
-  if (!flags.json && all.length > 0) printExplanation(orderOf(all));
+  if (heads.size > 0) printExplanation(orderOf(heads));
   if (flags.html !== undefined || flags.open) await showPage(sections, about);
 }
 
@@ -97,17 +97,17 @@ export const nothingIn = (folder: string, skipped: readonly Skipped[]): string =
 const isReranked = (results: readonly Pick<SearchResult, 'match'>[]): boolean =>
   results.some(({ match }) => match !== null);
 
-function printResults(results: readonly SearchResult[], folder: string): void {
+/** @returns the heads of the columns that are shown */
+function printResults(results: readonly SearchResult[], folder: string): readonly string[] {
   const name = ({ path }: SearchResult) => printable(relative(folder, path));
   if (!isReranked(results)) {
-    printTable(
+    return printTable(
       ['', 'picture', 'cosine'],
       results.map((result, i) => [i + 1, name(result), result.similarity.toFixed(4)]),
       { shorten: 'picture' },
     );
-    return;
   }
-  printTable(
+  return printTable(
     ['', 'picture', 'cosine', 'match', 'score', 'moved'],
     results.map((result, i) => [
       i + 1,
@@ -121,11 +121,12 @@ function printResults(results: readonly SearchResult[], folder: string): void {
   );
 }
 
-/** Why results stand in their order. */
-const orderOf = (results: readonly Pick<SearchResult, 'match'>[]): string =>
-  isReranked(results)
-    ? 'in the order of score, which weighs cosine and match; moved: places gained or lost against cosine alone'
-    : 'in the order of cosine';
+/** Why results stand in their order, in words of the columns that are shown. */
+function orderOf(heads: ReadonlySet<string>): string {
+  if (!heads.has('score')) return 'in the order of cosine';
+  const moved = heads.has('moved') ? '; moved: places gained or lost against cosine alone' : '';
+  return `in the order of score, which weighs cosine and match${moved}`;
+}
 
 /** Writes the page, and opens it where that was asked for. */
 async function showPage(

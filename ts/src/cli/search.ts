@@ -79,8 +79,9 @@ async function search(folder: string, words: readonly string[], flags: SearchFla
   const signal = interruption();
   const file = flags.index ?? join(folder, indexName);
   const listed = await scanFolder(folder, signal);
-  const isWritable = await canKeep(file);
   const queries = await queriesOf(text, flags.image);
+  if (queries.length === 0) await indexTarget(file); // an index that cannot be kept is then good for nothing
+  const isWritable = queries.length === 0 || (await canKeep(file));
   await withModel(flags, async (model) => {
     const opened = await openIndex(model, folder, listed.pictures, isWritable ? file : undefined, flags, signal);
     const skipped = [...listed.leftOut.map(({ path, reason }) => ({ path, error: reason })), ...opened.skipped];
@@ -138,7 +139,7 @@ async function queriesOf(text: string | undefined, image: string | undefined): P
 const nameOf = ({ model }: ModelFlags): string => (model === undefined ? shippedModel : fileName(model));
 
 function reportIndex(folder: string, { index, isKept }: Opened, skipped: readonly Skipped[], flags: SearchFlags): void {
-  check(isKept, 'MOME_IO', 'search: expected to keep the index, which could not be written');
+  check(isKept, 'MOME_IO', `${folder}: expected to keep the index, which could not be written`);
   const count = index.items.length;
   if (flags.json) printJson({ indexed: count, skipped });
   else if (count === 0) print(nothingIn(folder, skipped));

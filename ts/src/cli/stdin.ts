@@ -1,6 +1,7 @@
 /** `-` in place of a picture or of texts: standard input. */
+import { isUtf8 } from 'node:buffer';
 import type { ImageInput } from '../inference/index.ts';
-import { check, MomeError } from '../runtime/errors.ts';
+import { check, clip, MomeError } from '../runtime/errors.ts';
 import { InputFile } from '../runtime/input-file.ts';
 
 /** The name that stands for standard input. */
@@ -61,8 +62,18 @@ export async function textArguments(list: readonly string[]): Promise<string[]> 
  */
 export async function listArgument(argument: string): Promise<string[]> {
   const bytes = argument === standardInput ? await readStandardInput('a list of paths') : await readListFile(argument);
-  const text = decoded(bytes, argument === standardInput ? 'standard input' : argument);
-  const entries = text.includes('\0') ? text.split('\0') : text.split(/\r?\n/);
+  const name = argument === standardInput ? 'standard input' : argument;
+  // Names of files are any bytes: one that is no text is named, so that it can be taken from a list of thousands.
+  const separator = bytes.includes(0) ? '\0' : '\n';
+  const lines = bytes.toString('latin1').split(separator);
+  const wrong = lines.findIndex((line) => !isUtf8(Buffer.from(line, 'latin1')));
+  check(
+    wrong < 0,
+    'MOME_INVALID_ARGUMENT',
+    `${name}: expected paths in UTF-8, got other bytes in entry ${wrong + 1}: ${clip(Buffer.from(lines[wrong] ?? '', 'latin1').toString())}`,
+  );
+  const text = decoded(bytes, name);
+  const entries = separator === '\0' ? text.split('\0') : text.split(/\r?\n/);
   const named = entries.filter((entry) => entry !== '');
   check(named.length > 0, 'MOME_INVALID_ARGUMENT', `${argument}: expected a list of paths, got an empty one`);
   return named;

@@ -34,7 +34,7 @@ type Cell = string | number;
  * @returns text without control characters but for the style of the head
  */
 export function table(head: readonly string[], rows: readonly (readonly Cell[])[], options: TableOptions = {}): string {
-  const cells = [head, ...rows].map((row) => row.map((cell) => printableLines(String(cell))));
+  const cells = cellsOf(head, rows);
   const { columns, room, flexible } = layoutOf(head, cells, options);
   const isShortened = options.shorten !== undefined && head[flexible] === options.shorten;
   const result = new Table({
@@ -70,14 +70,20 @@ export function table(head: readonly string[], rows: readonly (readonly Cell[])[
   return result.toString().replace(/ +$/gm, '');
 }
 
-/** Prints a table as wide as the terminal. */
+/** Prints a table as wide as the terminal. @returns the heads of the columns that it has */
 export function printTable(
   head: readonly string[],
   rows: readonly (readonly Cell[])[],
   options: TableOptions = {},
-): void {
-  printSafe(table(head, rows, { width: outputColumns(), isStyled: true, ...options }));
+): readonly string[] {
+  const shown = { width: outputColumns(), isStyled: true, ...options };
+  printSafe(table(head, rows, shown));
+  return layoutOf(head, cellsOf(head, rows), shown).columns.map((column) => head[column]!);
 }
+
+/** Head and rows as texts. */
+const cellsOf = (head: readonly string[], rows: readonly (readonly Cell[])[]): string[][] =>
+  [head, ...rows].map((row) => row.map((cell) => printableLines(String(cell))));
 
 const shortened = (cell: string, room: number): string =>
   cell

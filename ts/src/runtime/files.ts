@@ -151,11 +151,25 @@ async function prepare(temporary: string, target: string): Promise<void> {
  *   throws
  */
 export async function replaceFile(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
+  const target = await placeOf(path);
+  await writeTogether(dirname(target), (fileIn) => write(fileIn(basename(target))), { make: false });
+}
+
+/**
+ * The file that is written for `path`, before there is anything to write: long work then ends at once where its results have no place.
+ *
+ * @throws MomeError `MOME_IO` where a folder, pipe or device has the name, or its folder is not there
+ */
+export async function placeOf(path: string): Promise<string> {
   const target = await followLinks(path);
   const found = await stat(target).catch(() => undefined);
   if (found !== undefined && !found.isFile())
     throw new MomeError('MOME_IO', `${path}: expected a file or a new name, got ${kindOf(found)}`);
-  await writeTogether(dirname(target), (fileIn) => write(fileIn(basename(target))), { make: false });
+  const folder = await stat(dirname(target)).catch((error: NodeJS.ErrnoException) => error);
+  const isThere = 'isDirectory' in folder && folder.isDirectory();
+  if (!isThere && !('code' in folder && folder.code === 'EACCES'))
+    throw new MomeError('MOME_IO', `${path}: expected a place for a file, its folder is not there`);
+  return target;
 }
 
 /** Where a chain of links ends, also at a name that is still free. */

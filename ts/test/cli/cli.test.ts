@@ -108,6 +108,9 @@ describe('mome', () => {
     const unkept = mome('search', pictures, 'red', '-m', model, '--index', '/nowhere/index');
     expect(unkept.status).toBe(0);
     expect(unkept.stderr).toContain('not kept');
+    // An index alone that cannot be kept is refused before a model is loaded.
+    const refused = mome('index', pictures, '-m', '/no model', '--index', '/nowhere/index');
+    expect([refused.status, refused.stderr]).toEqual([1, expect.stringMatching(/its folder is not there \(MOME_IO\)/)]);
   });
 
   it('embeds, matches, answers, reasons and fills masks', () => {

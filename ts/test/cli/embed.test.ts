@@ -147,7 +147,12 @@ describe('formats', () => {
       ['--shard', '0/1'],
     ])
       expect(mome(['-i', image, ...wrong]).status).toBe(2);
-    expect(mome(['-i', image, '-o', join(folder, 'none', 'rows.csv')]).status).toBe(1);
+    // What has no place is refused before a model is loaded.
+    const late = ['-i', image, '-m', join(folder, 'no model'), '-o'];
+    const nowhere = mome([...late, join(folder, 'none', 'rows.csv')]);
+    expect([nowhere.status, nowhere.stderr]).toEqual([1, expect.stringContaining('its folder is not there')]);
+    const taken = mome([...late, pictures, '--format', 'csv']);
+    expect([taken.status, taken.stderr]).toEqual([1, expect.stringContaining('got a folder')]);
   });
 });
 
@@ -161,6 +166,13 @@ describe('pictures', () => {
     await writeFile(join(folder, 'list.txt'), `${second}\n`);
     expect(mome(['-i', first!, '--images-from', join(folder, 'list.txt')]).stdout).toBe(expected);
     expect(mome(['--images-from', '-'], '\n').status).toBe(2);
+    for (const end of ['\0', '\n']) {
+      const other = mome(
+        ['--images-from', '-'],
+        Buffer.from(`${first}${end}b\xe4d.png${end}${second}${end}`, 'latin1'),
+      );
+      expect([other.status, other.stderr]).toEqual([2, expect.stringContaining('entry 2: b\ufffdd.png')]);
+    }
     expect(mome(['--images-from', join(folder, 'none.txt')]).status).toBe(1);
     expect(mome(['--images-from', '-', '--input', pictures, '-o', folder], first).status).toBe(2);
   });

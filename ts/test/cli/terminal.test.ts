@@ -2,7 +2,7 @@
 import stringWidth from 'string-width';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { note } from '../../src/cli/output.ts';
-import { table } from '../../src/cli/table.ts';
+import { printTable, table } from '../../src/cli/table.ts';
 import { progressBar, styled } from '../../src/cli/terminal.ts';
 
 const escapeCode = '\u001b';
@@ -65,6 +65,24 @@ describe('a table', () => {
     const wrapped = table(['name', 'for'], [['a', 'one two three four five']], { wrap: 'for', width: 16 });
     expect(wrapped.split('\n')).toEqual(['name  for', 'a     one two', '      three four', '      five']);
   });
+});
+
+it('a table that is printed tells which columns it had room for', () => {
+  const { isTTY, columns } = process.stdout;
+  const write = vi.spyOn(process.stdout, 'write').mockImplementation(() => true);
+  const print = (width: number) => {
+    Object.assign(process.stdout, { isTTY: true, columns: width });
+    return printTable(['picture', 'moved'], [['a long name of a picture.png', 'up 2']], {
+      shorten: 'picture',
+      leaveOut: ['moved'],
+    });
+  };
+  try {
+    expect([print(80), print(20)]).toEqual([['picture', 'moved'], ['picture']]);
+  } finally {
+    write.mockRestore();
+    Object.assign(process.stdout, { isTTY, columns });
+  }
 });
 
 describe('a progress bar', () => {
