@@ -33,7 +33,7 @@ export function tensorsOf(heads: readonly TensorHead[], binary: Buffer, most: nu
     const size = head.parameters?.binary_data_size;
     if (size === undefined) return tensorOf(head, undefined, most);
     if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0 || at + size > binary.length)
-      throw wrong(`${head.name}: expected binary_data_size within the body, got ${JSON.stringify(size)}`);
+      throw wrong(`${head.name}: expected binary_data_size within the body, got ${JSON.stringify(size).slice(0, 40)}`);
     at += size;
     return tensorOf(head, binary.subarray(at - size, at), most);
   });

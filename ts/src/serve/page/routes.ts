@@ -107,11 +107,12 @@ function addPictures(app: FastifyInstance, engines: Engines, options: object): v
   let pictures: IndexPictures | undefined;
   const send = (size: PictureSize) => async (request: FastifyRequest, reply: FastifyReply) => {
     const { number } = request.params as { number: string };
-    const { index } = engines.first;
+    const { first } = engines;
+    const { index } = first;
     if (!index?.pictures)
       throw new HttpError(404, 'PICTURE_NOT_FOUND', 'expected a server with an index of files, got one without');
     if (pictures?.source !== index.pictures) pictures = new IndexPictures(index.pictures); // it was loaded again
-    const bytes = await pictures.get(number, size);
+    const bytes = await pictures.get(number, size).finally(engines.hold(first));
     return reply.type('image/webp').header('cache-control', 'private, max-age=60').send(bytes);
   };
   app.get('/page/thumbnails/:number', options, send('small'));
@@ -122,8 +123,9 @@ const stampOf = ({ engines }: PageContext): string => engines.all.map(({ name, s
 
 async function stateOf(context: PageContext): Promise<PageState> {
   const { engines, limits } = context;
-  const pictures = engines.first.index?.pictures;
-  const some = pictures && (await somePictures(pictures, shownFirst));
+  const { first } = engines;
+  const pictures = first.index?.pictures;
+  const some = pictures && (await somePictures(pictures, shownFirst).finally(engines.hold(first)));
   return {
     version: packageVersion(),
     stamp: stampOf(context),
