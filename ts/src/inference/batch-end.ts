@@ -48,6 +48,9 @@ export class CallEnd {
   }
 }
 
+/** Most milliseconds of a timer, 25 days: Node fires longer ones at once. */
+export const longestTimer = 2 ** 31 - 1;
+
 /** The error of a call whose time is up. */
 export const deadlinePassed = (where: string, timeout: number): MomeError =>
   new MomeError('MOME_DEADLINE', `${where}: expected to be done within ${timeout} ms, was not`);

@@ -6,7 +6,7 @@ import { type Kinds, kinds, oneOf, takeOptions, takeText, takeTexts } from '../r
 import { check, type ErrorItem, MomeError } from '../runtime/errors.ts';
 import { Pace } from '../runtime/pace.ts';
 import { takeImages, takePairs, takePicture } from './arguments.ts';
-import { CallEnd, deadlinePassed } from './batch-end.ts';
+import { CallEnd, deadlinePassed, longestTimer } from './batch-end.ts';
 import type { Asking, WantedItem } from './batch-entries.ts';
 import { type Priority, priorities } from './batch-queue.ts';
 import { BatcherRequest } from './batch-request.ts';
@@ -87,9 +87,6 @@ const rerankOptionKinds: Kinds<BatchedRerankOptions> = {
   similarities: rerankKinds.similarities,
   rule: rerankKinds.rule,
 };
-
-/** Most milliseconds of a timer, 25 days: Node fires longer ones at once. */
-const longestTimer = 2 ** 31 - 1;
 
 /** The state of a batcher. */
 export interface BatcherState {

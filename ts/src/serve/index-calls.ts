@@ -1,6 +1,8 @@
 /** What requests ask of the index, whatever carries them: a search, pictures to add, rows to remove, and what it is. */
 import { z } from 'zod';
+import { deadlinePassed, longestTimer } from '../inference/batch-end.ts';
 import type { BatchedOptions } from '../inference/index.ts';
+import { onAbort } from '../runtime/abort.ts';
 import type { StoreItem } from '../search/index.ts';
 import type { Engines, ServedEngine } from './engines.ts';
 import { HttpError } from './errors.ts';
@@ -60,13 +62,13 @@ export async function describeIndex(
   engines: Engines,
   engine: ServedEngine,
   isWritable: boolean,
-  signal: AbortSignal | undefined,
+  options: BatchedOptions,
 ): Promise<DescribedIndex> {
   const index = indexOf(engines, engine);
   return {
     model: engine.name,
     kind: index.kind,
-    count: await index.count(signal),
+    count: await inTime(engine, options, ({ signal }) => index.count(signal)),
     can_rerank: index.canRerank && engine.vlmo.abilities.has('match'),
     can_filter: index.kind === 'store',
     is_writable: index.kind === 'store' && isWritable,
@@ -79,7 +81,8 @@ export function searchIndex(
   asked: AskedSearch,
   options: BatchedOptions,
 ): Promise<readonly FoundResult[]> {
-  return indexOf(engines, engine).search(asked, callOf(engine, options));
+  const index = indexOf(engines, engine);
+  return inTime(engine, options, (call) => index.search(asked, call));
 }
 
 /** @throws HttpError 403 where changes are not allowed; MomeError `MOME_UNSUPPORTED` for an index of files; as `ServedIndex.add` */
@@ -91,8 +94,8 @@ export function addToIndex(
   replace: boolean | undefined,
   options: BatchedOptions,
 ): Promise<AddedItems> {
-  const index = requireWritable(indexOf(engines, engine), isWritable);
-  return index.add(items, replace ?? false, callOf(engine, options));
+  const index = writableIndexOf(engines, engine, isWritable);
+  return inTime(engine, options, (call) => index.add(items, replace ?? false, call));
 }
 
 /** @throws HttpError 403 where changes are not allowed; MomeError `MOME_UNSUPPORTED` for an index of files; as `VectorStore.delete` */
@@ -101,13 +104,15 @@ export function removeFromIndex(
   engine: ServedEngine,
   isWritable: boolean,
   ids: readonly string[],
-  { signal }: BatchedOptions,
+  options: BatchedOptions,
 ): Promise<number> {
-  return requireWritable(indexOf(engines, engine), isWritable).remove(ids, signal);
+  const index = writableIndexOf(engines, engine, isWritable);
+  return inTime(engine, options, ({ signal }) => index.remove(ids, signal));
 }
 
-/** An index of files says itself that it cannot be changed. */
-function requireWritable(index: ServedIndex, isWritable: boolean): ServedIndex {
+/** The index of a model, for a change. An index of files says itself that it cannot be changed. @throws HttpError 403, 422 */
+export function writableIndexOf(engines: Engines, engine: ServedEngine, isWritable: boolean): ServedIndex {
+  const index = indexOf(engines, engine);
   if (index.kind !== 'store' || isWritable) return index;
   throw new HttpError(
     403,
@@ -116,7 +121,35 @@ function requireWritable(index: ServedIndex, isWritable: boolean): ServedIndex {
   );
 }
 
-/** Through the queue of the engine, within the time of the request. */
-function callOf({ batcher }: ServedEngine, { signal, ...common }: BatchedOptions): IndexCall {
-  return { through: batcher.request(common), ...(signal && { signal }) };
+/**
+ * Makes a call of an index through the queue of the engine, and ends it with the time of its request. A store may take longer: a change
+ * that it has begun goes on without anybody who waits for it.
+ *
+ * @throws MomeError `MOME_DEADLINE`; what `work` throws
+ */
+async function inTime<T>(
+  { batcher }: ServedEngine,
+  { signal, timeout, ...common }: BatchedOptions,
+  work: (call: IndexCall) => Promise<T>,
+): Promise<T> {
+  if (timeout === undefined) return work({ through: batcher.request(common), ...(signal && { signal }) });
+  const stop = new AbortController();
+  const ended = onAbort(signal, () => stop.abort(signal?.reason));
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => {
+        const error = deadlinePassed('index', timeout);
+        reject(error);
+        stop.abort(error);
+      },
+      Math.min(timeout, longestTimer),
+    );
+  });
+  try {
+    return await Promise.race([work({ through: batcher.request({ ...common, timeout }), signal: stop.signal }), late]);
+  } finally {
+    clearTimeout(timer);
+    ended();
+  }
 }

@@ -15,6 +15,7 @@ import {
   removeFromIndex,
   rerankSchema,
   searchIndex,
+  writableIndexOf,
 } from './index-calls.ts';
 import { requireItems } from './own-routes.ts';
 
@@ -30,7 +31,7 @@ export function addIndexRoutes(app: FastifyInstance, context: Context): void {
 
   app.get('/v1/index', { schema: { summary: 'What the index is' } }, async (request, reply) => {
     const { options } = callOf(context, request, reply);
-    return reply.send(await describeIndex(engines, engines.first, isWritable, options.signal));
+    return reply.send(await describeIndex(engines, engines.first, isWritable, options));
   });
 
   const search = z
@@ -87,6 +88,7 @@ export function addIndexRoutes(app: FastifyInstance, context: Context): void {
       }));
       const { engine, options } = callOf(context, request, reply, body);
       requireItems(body.items.length, limits.items, 'items');
+      writableIndexOf(engines, engine, isWritable); // before pictures are fetched
       const shown = await picturesOf(
         context,
         request,

@@ -6,7 +6,14 @@ import { loadSync } from '@grpc/proto-loader';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { picturesBelow } from '../../src/cli/serve-index.ts';
 import type { Vlmo } from '../../src/inference/index.ts';
-import { DiskIndex, exactBackend, listImages, SearchIndex, VectorStore } from '../../src/search/index.ts';
+import {
+  DiskIndex,
+  exactBackend,
+  listImages,
+  SearchIndex,
+  type VectorBackend,
+  VectorStore,
+} from '../../src/search/index.ts';
 import { indexProtoFile, protoFolder } from '../../src/serve/grpc/messages.ts';
 import type { ServerOptions } from '../../src/serve/index.ts';
 import { expectCode, temporaryFolder } from '../helpers.ts';
@@ -43,6 +50,15 @@ const both = async (options: ServerOptions) => {
   const { server, url } = await started(model, options);
   return { server, url, ...grpcOf(await server.listenGrpc({ port: 0 })) };
 };
+/** The methods of a backend, which may then be replaced. */
+const backendOf = (backend: VectorBackend): VectorBackend => ({
+  open: (identity) => backend.open(identity),
+  upsert: (rows) => backend.upsert(rows),
+  delete: (ids) => backend.delete(ids),
+  present: (ids) => backend.present(ids),
+  nearest: (vector, k, conditions, signal) => backend.nearest(vector, k, conditions, signal),
+  count: (conditions, signal) => backend.count(conditions, signal),
+});
 const metadataOf = (i: number) => ({ number: i, kind: i % 2 === 0 ? 'even' : 'odd', first: i === 0 });
 
 describe('an index on disk', () => {
@@ -68,6 +84,18 @@ describe('an index on disk', () => {
     expect((await fetch(`${url}/page/thumbnails/4`)).headers.get('content-type')).toBe('image/webp');
     expect((await fetch(`${url}/page/thumbnails/5`)).status).toBe(404);
     expect(await (await fetch(`${url}/v1/index`)).json()).toMatchObject({ kind: 'disk', count: 5, is_writable: false });
+  });
+
+  it('stays open until pictures of the page that were asked for are shown, where another takes its place', async () => {
+    const file = join(await temporaryFolder(), 'old.safetensors');
+    await memory.save(file, { int8: true });
+    const old = await DiskIndex.open(model, file, { root: pictures });
+    const { server, url } = await started(model, { index: old, page: true });
+    const shown = [0, 1, 2, 3, 4].map((number) => fetch(`${url}/page/pictures/${number}`));
+    await Promise.race(shown);
+    await server.replaceEngine('mome', model, disk);
+    old.close();
+    expect((await Promise.all(shown)).map(({ status }) => status)).toEqual([200, 200, 200, 200, 200]);
   });
 
   it('refuses with a code what only a store can', async () => {
@@ -151,6 +179,46 @@ describe('a store', () => {
     expect([code, details]).toEqual([status.INVALID_ARGUMENT, expect.stringContaining('at most 100 bytes')]);
     const ids = Array.from({ length: 512 }, (_, i) => `${i} ${'x'.repeat(300)}`);
     expect(await call('Remove', { ids })).toEqual({ removed: 0 });
+  });
+
+  it('that takes longer than a request may is waited for no longer', async () => {
+    const never = () => new Promise<never>(() => {});
+    const slow = { ...backendOf(exactBackend()), nearest: never, count: never, present: never, delete: never };
+    const index = await VectorStore.open(model, slow);
+    const { url, failed } = await both({ index, isWritable: true, limits: { timeout: 300 } });
+    const image = await png(1);
+    const items = [{ id: 'a', image: dataUrl(image) }];
+    const answers = await Promise.all([
+      post(`${url}/v1/search`, { text: 'a' }),
+      post(`${url}/v1/index/add`, { items }),
+      post(`${url}/v1/index/remove`, { ids: ['a'] }),
+      fetch(`${url}/v1/index`).then(async (response) => ({ status: response.status, body: await response.json() })),
+    ]);
+    for (const { status, body } of answers) expect([status, body.error.code]).toEqual([504, 'MOME_DEADLINE']);
+    for (const [name, request] of [
+      ['Search', { text: 'a' }],
+      ['Add', { items: [{ id: 'a', image }] }],
+      ['Remove', { ids: ['a'] }],
+      ['Describe', {}],
+    ] as const)
+      expect([name, (await failed(name, request)).code]).toEqual([name, status.DEADLINE_EXCEEDED]);
+  });
+
+  it('is not changed, and fetches no picture for it, where changes are not allowed', async () => {
+    const asked: string[] = [];
+    const resolve = async (host: string) => {
+      asked.push(host);
+      return [];
+    };
+    const index = await newStore();
+    const { url } = await both({
+      index,
+      allowUrls: ['images.example.com'],
+      network: { resolve, isPublic: () => false },
+    });
+    const items = [{ id: 'a', image: 'http://images.example.com/a.png' }];
+    const { status, body } = await post(`${url}/v1/index/add`, { items });
+    expect([status, body.error.code, asked]).toEqual([403, 'CHANGES_NOT_ALLOWED', []]);
   });
 
   it('does the same over gRPC', async () => {

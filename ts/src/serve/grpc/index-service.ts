@@ -34,7 +34,7 @@ export function indexCalls({ engines, limits, isWritable }: Context): Readonly<R
   };
   return {
     Describe: (request, options) =>
-      withEngine(request, options, (engine, { signal }) => describeIndex(engines, engine, isWritable, signal)),
+      withEngine(request, options, (engine, given) => describeIndex(engines, engine, isWritable, given)),
     Search: (request, options) =>
       withEngine(request, options, async (engine, given) => {
         const { k, rerank } = request;
