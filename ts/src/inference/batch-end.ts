@@ -2,8 +2,8 @@
 import { MomeError } from '../runtime/errors.ts';
 
 /**
- * Says that nobody wants a call any more, and why. It stands in for an AbortController, which costs as much as all else that a queue does
- * for a text; one is made only for those who take nothing but a signal.
+ * Says that nobody wants a call any more, and why. An AbortController for each call would cost as much as all else that a queue does for a
+ * text: one is made only when `signal` is read.
  */
 export class CallEnd {
   #reason: unknown;

@@ -24,15 +24,15 @@ export interface WantedItem {
   readonly about: ErrorItem;
 }
 
-/** Who asks for items, and how long. */
+/** Who asks for items, how urgently, and until when. */
 export interface Asking {
   readonly where: string;
   readonly priority: Priority;
   readonly client: string;
   readonly end: CallEnd;
-  /** When its time is over, by `performance.now()`. */
+  /** The time of `performance.now()` at which the call is over. */
   readonly deadline: number;
-  /** Is told each stage of the call when it ends. */
+  /** Called with each stage of the call when that stage ends. */
   readonly onStage?: ((stage: CallStage) => void) | undefined;
 }
 
@@ -53,7 +53,7 @@ export interface Waiter {
   readonly about: ErrorItem;
 }
 
-/** An item under way: of everyone who wants the same. */
+/** An item under way, shared by all calls that want the same. */
 export interface Entry extends Queued, RunItem {
   readonly pictures: readonly QueuedPicture[];
   priority: Priority;
@@ -164,18 +164,18 @@ export class Entries {
     return same ?? entry;
   }
 
-  /** Nobody joins an entry any more. */
+  /** Keeps later calls from joining an entry. */
   forget(entry: Entry): void {
     if (entry.key !== undefined && this.#underWay.get(entry.key) === entry) this.#underWay.delete(entry.key);
   }
 
-  /** Lets the pictures of an entry go. */
+  /** Gives up the pictures of an entry. */
   release(entry: Entry): void {
     for (const picture of entry.pictures) this.#pictures.release(picture);
   }
 }
 
-/** What two items of the same result share; undefined where that is not known. */
+/** The same text for all items of the same result; undefined where a picture cannot be told from others. */
 function keyOf({ head, ids, positions }: WantedItem, pictures: readonly QueuedPicture[]): string | undefined {
   if (pictures.some(({ key }) => key === undefined)) return undefined;
   return [head, ...pictures.map(({ key }) => key), ids?.join(' ') ?? '', positions?.join(' ') ?? ''].join('|');

@@ -51,7 +51,10 @@ class Fair<T extends Queued> {
     return undefined;
   }
 
-  /** Token rows that are done before the last of `rows` more of a client: as clients take turns, others have a like number. */
+  /**
+   * Token rows that are done before the last of `rows` more rows of a client. Clients take turns: meanwhile each other client has as many
+   * rows done, if so many wait.
+   */
   rowsBefore(client: string, rows: number): number {
     const own = rows + (this.#clients.get(client)?.rows ?? 0);
     let before = 0;
@@ -82,7 +85,7 @@ const bulkTurn = 8;
 /** The queue of one engine. */
 export class BatchQueue<T extends Queued> {
   readonly #waiting: Readonly<Record<Priority, Fair<T>>> = { interactive: new Fair(), bulk: new Fair() };
-  /** Runs since bulk items had a part in one, while some waited. */
+  /** Runs in a row without a bulk item, while some waited. */
   #withoutBulk = 0;
 
   get size(): number {

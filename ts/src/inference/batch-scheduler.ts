@@ -137,7 +137,7 @@ export class Scheduler {
     group.stages?.joined(entry);
   }
 
-  /** Somebody at a screen wants what a bulk call has brought. */
+  /** Makes a bulk entry interactive, because an interactive call wants the same item. */
   #promote(entry: Entry, { priority, client }: Group): void {
     const queue = entry.state === 'unprepared' ? this.#unprepared : entry.state === 'ready' ? this.#ready : undefined;
     const wasQueued = queue?.delete(entry);
@@ -149,7 +149,7 @@ export class Scheduler {
     if (wasQueued) queue!.add(entry);
   }
 
-  /** Takes a call off all its entries; what nobody wants any more is dropped. */
+  /** Removes a call from all its entries, and drops entries that no other call waits for. */
   #leave(group: Group): void {
     for (const entry of group.entries) {
       entry.waiters = entry.waiters.filter((waiter) => waiter.group !== group);
@@ -167,7 +167,7 @@ export class Scheduler {
     this.#pump();
   }
 
-  /** An entry that is done with: nobody joins it any more, and its pictures go. */
+  /** Ends an entry: no later call joins it, and its pictures are given up. */
   #finish(entry: Entry): void {
     this.#setAhead(entry, false);
     entry.state = 'done';

@@ -128,8 +128,8 @@ interface Issue {
 }
 
 /**
- * Of a choice of types the complaint that went furthest into the value; at the same place one that is not about the type. That type was
- * meant.
+ * Of the complaints of a union, the one that lies furthest inside the value; of equally deep ones, one that is not about a wrong type. The
+ * client has most likely meant that alternative.
  */
 function deepest(issue: Issue): Issue {
   if (issue.code !== 'invalid_union' || !issue.errors) return issue;

@@ -148,7 +148,7 @@ export function readSome<T, Result>(
 const clients = new WeakMap<FastifyRequest, string>();
 const ends = new WeakMap<FastifyRequest, AbortSignal>();
 const noEnd = new AbortController().signal;
-/** Made once: a stack would be made for each. */
+/** Made once, because each new error would record a stack. */
 const hasLeft = new Error('the client has left');
 
 /** Fires when a request has ended, unless its answer was a good one. */

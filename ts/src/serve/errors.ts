@@ -19,7 +19,7 @@ export class HttpError extends Error {
   }
 }
 
-/** Whose clients read the errors of a route. */
+/** The protocol whose clients read the errors of a route: each words them in its own way. */
 export type Dialect = 'own' | 'tei' | 'oip' | 'cohere';
 
 const statusOf: Readonly<Record<ErrorCode, number>> = {

@@ -20,7 +20,7 @@ const noPictures: ReadonlySet<string | undefined> = new Set([
 
 interface Entry {
   readonly name: string;
-  /** A text, or what stands for a file: a name that no client can give to JSON. */
+  /** A text, or the name of a file in `formFiles` of this request. */
   readonly value: string;
   readonly isFile: boolean;
 }

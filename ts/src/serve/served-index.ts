@@ -33,7 +33,7 @@ export interface AskedSearch {
   readonly filter?: Filter | undefined;
 }
 
-/** How a call of an index is made: through the queue of its model, and no longer than somebody waits. */
+/** What a call of an index goes through, the queue of its model, and the signal that ends it. */
 export interface IndexCall {
   readonly through: SearchModel;
   readonly signal?: AbortSignal;

@@ -59,8 +59,8 @@ export interface MomeServer extends FastifyInstance {
    */
   replaceEngine(name: string, vlmo: Vlmo, index?: ServableIndex): Promise<void>;
   /**
-   * Ends the server: it says that it is not ready, waits `delay` milliseconds for whoever shares out requests to notice, answers what is
-   * under way, and closes. Its models are the caller's to dispose.
+   * Ends the server: it says that it is not ready, waits `delay` milliseconds for load balancers to notice, answers what is under
+   * way, and closes. Its models are the caller's to dispose.
    */
   drain(delay?: number): Promise<void>;
 }
