@@ -209,8 +209,10 @@ function sqlOf(conditions: readonly Condition[], values: unknown[]): string {
       return `(json_type(metadata, ?) IN (${types}) AND json_extract(metadata, ?) ${rest})`;
     };
     if (condition.op !== 'in') {
-      const types = typeof condition.value === 'number' ? `'integer', 'real'` : `'text'`;
-      return typed(types, `${comparisons[condition.op]} ?`, condition.value);
+      const comparison = comparisons[condition.op];
+      if (typeof condition.value === 'string') return typed(`'text'`, `${comparison} ?`, condition.value);
+      // SQLite reads some numbers of JSON a little off, such as whole ones beyond 2^53: the bound is read in the same way.
+      return typed(`'integer', 'real'`, `${comparison} json_extract(?, '$')`, JSON.stringify(condition.value));
     }
     const listOf = (type: string) => condition.values.filter((value) => typeof value === type);
     const isOneOf = 'IN (SELECT value FROM json_each(?))';

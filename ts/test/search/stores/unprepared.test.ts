@@ -145,6 +145,36 @@ describe('rows', () => {
     await again.close();
   });
 
+  it.each(['exact', 'postgres', 'sqlite'])(
+    '%s: are bounded by numbers of any size, also the same one',
+    async (name) => {
+      const place = places.find((each) => each.name === name)!;
+      const store = await VectorStore.open(model, place.open('numbers'));
+      // (Nanoseconds since 1970, whole numbers that no double holds exactly, and numbers with many digits.)
+      const numbers = [
+        -1e300,
+        -0.1,
+        0,
+        5e-324,
+        0.1 + 0.2,
+        1614241259012813000,
+        1614241259012813300,
+        2 ** 63,
+        1e21,
+        1.7e308,
+      ];
+      await store.upsert(numbers.map((at, i) => ({ id: `row ${i}`, vector: along(0), metadata: { at } })));
+      const counts = async (op: 'gt' | 'gte' | 'lt' | 'lte') =>
+        Promise.all(numbers.map((at) => store.count({ filter: { at: { [op]: at } } })));
+      const ranks = numbers.map((_, i) => i);
+      expect(await counts('lt')).toEqual(ranks);
+      expect(await counts('lte')).toEqual(ranks.map((i) => i + 1));
+      expect(await counts('gt')).toEqual(ranks.map((i) => 9 - i));
+      expect(await counts('gte')).toEqual(ranks.map((i) => 10 - i));
+      await store.close();
+    },
+  );
+
   it('are arrays of any realm, as test runners make them', async () => {
     const store = await VectorStore.open(model);
     const vector = runInNewContext(`new Float32Array(${model.config.width})`) as Float32Array;
