@@ -1,6 +1,7 @@
 /**
  * The official VLMo files by name. No checksum or exact size of the weights has been published: the first download records both.
  */
+import { distance } from 'fastest-levenshtein';
 import { MomeError } from '../runtime/errors.ts';
 
 /** A file to download. */
@@ -72,23 +73,11 @@ export function registered(where: string, name: string): RegisteredModel {
 export function nearNames(name: string): string {
   const lower = name.slice(0, 40).toLowerCase();
   const near = [...registry.keys()]
-    .map((each) => ({ each, edits: editsBetween(lower, each) }))
+    .map((each) => ({ each, edits: distance(lower, each) }))
     .filter(({ edits }) => edits <= 4)
     .sort((a, b) => a.edits - b.edits)
     .slice(0, 3);
   return near.length > 0
     ? `; did you mean ${near.map(({ each }) => each).join(', ')}?`
     : '; "mome models" lists the names';
-}
-
-/** Letters to change, add or leave out between two short texts. */
-function editsBetween(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++)
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
-    row = next;
-  }
-  return row[b.length]!;
 }
