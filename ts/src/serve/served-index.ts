@@ -1,6 +1,5 @@
 /** What `/v1/search` looks in: an index in memory, one that stays on disk, or a store of vectors. */
 import { relative } from 'node:path';
-import pLimit, { type LimitFunction } from 'p-limit';
 import type { ImageInput } from '../inference/index.ts';
 import { describe } from '../runtime/arguments.ts';
 import { MomeError, ofOuterCall } from '../runtime/errors.ts';
@@ -138,8 +137,7 @@ function servedFiles(
 }
 
 function servedStore(source: VectorStore, pictureOf: PictureOf | undefined): ServedIndex {
-  /** One request after the other looks which ids are there and writes the others: else two could add the same id. */
-  const writing = pLimit(1);
+  const adding: Adding = new Map();
   return {
     source,
     kind: 'store',
@@ -157,9 +155,24 @@ function servedStore(source: VectorStore, pictureOf: PictureOf | undefined): Ser
       const how = pictureOf ? { pictureOf, ...given({ rerank }) } : { rerank: 0 };
       return source.search(query, { ...call, ...how, ...given({ k, filter }) });
     },
-    add: (items, replace, call) => addToStore(source, items, replace, writing, call),
+    add: (items, replace, call) => addToStore(source, items, replace, adding, call),
     remove: (ids, signal) => source.delete(ids, given({ signal })),
   };
+}
+
+/** Ids that requests write at the moment. */
+type Adding = Map<string, Promise<unknown>>;
+
+/** Does `work` while no other request writes one of the ids: else two that look at the same time would both add them. */
+async function alone<T>(ids: readonly string[], adding: Adding, work: () => Promise<T>): Promise<T> {
+  while (ids.some((id) => adding.has(id))) await Promise.allSettled(ids.map((id) => adding.get(id)));
+  const done = work();
+  for (const id of ids) adding.set(id, done);
+  try {
+    return await done;
+  } finally {
+    for (const id of ids) adding.delete(id);
+  }
 }
 
 /** Embeds all pictures first: where one of them cannot be read, nothing is written. */
@@ -167,7 +180,7 @@ async function addToStore(
   store: VectorStore,
   items: readonly StoreItem[],
   replace: boolean,
-  writing: LimitFunction,
+  adding: Adding,
   { through, signal }: IndexCall,
 ): Promise<AddedItems> {
   const call = given({ signal });
@@ -187,7 +200,7 @@ async function addToStore(
     vector: embeddings.slice(i * width, (i + 1) * width),
     ...(metadata && { metadata }),
   }));
-  return writing(async () => {
+  return alone(ids, adding, async () => {
     // While the pictures were embedded another request may have added some.
     const present = replace ? new Set<string>() : await store.present(ids, call);
     await store.upsert(
