@@ -85,6 +85,11 @@ export class PictureSource {
     this.#of = of;
   }
 
+  /** Asks the value nothing: a proxy may throw at any question. */
+  static isSource(value: unknown): value is PictureSource {
+    return isObject(value) && #of in value;
+  }
+
   get name(): string {
     return typeof this.#of === 'string' ? shortText(this.key as string) : this.#of.name;
   }
@@ -200,7 +205,7 @@ export function takePictures(inputs: readonly unknown[]): readonly PictureSource
   const folder = workingFolder();
   let left = copiedAtOnce;
   return inputs.map((input) => {
-    if (input instanceof PictureSource) return input;
+    if (PictureSource.isSource(input)) return input;
     if (typeof input === 'string') return sourceOfText(input, folder);
     const known = taken.get(input);
     if (known) return known;
@@ -238,8 +243,12 @@ function workingFolder(): string {
 
 /** Bytes of memory that the caller shares. */
 function bytesIn(input: unknown): number {
-  const memory: unknown = isRaw(input) || isSharpOutput(input) ? input.data : input;
-  return isBuffer(memory) ? memory.byteLength : 0;
+  try {
+    const memory: unknown = isRaw(input) || isSharpOutput(input) ? input.data : input;
+    return isBuffer(memory) ? memory.byteLength : 0;
+  } catch {
+    return 0; // its properties throw: it is refused when it is read
+  }
 }
 
 function sourceOfText(text: string, folder: string): PictureSource {

@@ -32,6 +32,11 @@ const unreadable = () =>
       throw new Error('no');
     },
   });
+const revoked = () => {
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  return proxy;
+};
 const raw = (info: object) => ({ format: 'raw', width: side, height: side, channels: 3, depth: 'uchar', ...info });
 const percent = () => [...bytes].map((byte) => `%${byte.toString(16).padStart(2, '0')}`).join('');
 const base64 = () => `data:image/png;base64,${bytes.toString('base64')}`;
@@ -131,6 +136,7 @@ describe('ImageInput', () => {
     ],
     ['an object', () => ({ url: 'x' }), 'MOME_INVALID_ARGUMENT', /an object \{ url \}$/],
     ['an object that throws', unreadable, 'MOME_INVALID_ARGUMENT', /could not read it/],
+    ['a proxy that was revoked', revoked, 'MOME_INVALID_ARGUMENT', /could not read it/],
     ['a web address', () => 'https://example.org/a.png', 'MOME_INVALID_ARGUMENT', /fetch it first/],
     ['a URL of the web', () => new URL('http://example.org/a.png'), 'MOME_INVALID_ARGUMENT', /fetch it first/],
     ['another URL', () => 's3://bucket/a.png', 'MOME_INVALID_ARGUMENT', /s3: URL/],
