@@ -2,7 +2,7 @@
  * Makes a model that ships of the last stage of a run: without heads that no stage trained, with the settings of re-ranking chosen on the
  * validation split, in bfloat16 or int8, whichever fits the limit and loses less there. Writes its card, too.
  *
- *   node corpus/publish.mjs --run out/drawings/7-scenes [--name drawings] [--models models] [--corpus out/corpus] [--scenes out/scenes]
+ *   node corpus/publish.mjs --run out/drawings/8-scenes [--name drawings] [--models models] [--corpus out/corpus] [--scenes out/scenes]
  *     [--rows style,natural] [--megabytes 24] [-k 32] [--test out/evaluation/test.json]
  *
  * Then `node corpus/evaluate.mjs --model models/drawings --split test` once, and `node corpus/publish.mjs --run <the same> --card --test
