@@ -46,7 +46,8 @@ const sourceSchema = z.record(
  * const vlmo = await Vlmo.load(await pullModel('vlmo-base-coco'));
  */
 export async function pullModel(name: string, options?: PullOptions): Promise<string> {
-  return pull(registered('pull', name), takeOptions('pull', options, pullKinds));
+  const taken = takeOptions('pull', options, pullKinds);
+  return pull(await registered('pull', name), taken);
 }
 
 /** As {@link pullModel}, of any model. */
@@ -159,7 +160,7 @@ export async function listModels(): Promise<ModelEntry[]> {
  * @throws MomeError `MOME_NOT_FOUND`, `MOME_IO`, `MOME_ABORTED`
  */
 export async function removeModel(name: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<number> {
-  registered('models remove', name);
+  await registered('models remove', name);
   const { model, source, downloads, lock } = placesOf(name);
   const bytes = (await bytesIn(model)) + (await bytesIn(downloads));
   check(bytes > 0, 'MOME_NOT_FOUND', `models remove: expected ${name} in ${model}, it is not there`);
@@ -184,11 +185,11 @@ export async function modelPath(
 ): Promise<string> {
   if (!/^[\w-]+$/.test(given) || (await isThere(given))) return given;
   const model = registry.get(given);
-  check(
-    model || !given.toLowerCase().startsWith('vlmo'),
-    'MOME_NOT_FOUND',
-    `${where}: expected a model folder, a checkpoint or the name of a model, there is no ${given}${nearNames(given)}`,
-  );
+  if (!model && given.toLowerCase().startsWith('vlmo'))
+    throw new MomeError(
+      'MOME_NOT_FOUND',
+      `${where}: expected a model folder, a checkpoint or the name of a model, there is no ${given}${await nearNames(given)}`,
+    );
   if (!model) return given;
   const places = placesOf(given);
   if (await isThere(places.source)) return places.model;

@@ -1,7 +1,6 @@
 /**
  * The official VLMo files by name. No checksum or exact size of the weights has been published: the first download records both.
  */
-import { distance } from 'fastest-levenshtein';
 import { MomeError } from '../runtime/errors.ts';
 
 /** A file to download. */
@@ -63,14 +62,15 @@ export const registry: ReadonlyMap<string, RegisteredModel> = new Map(
 );
 
 /** @throws MomeError `MOME_NOT_FOUND` with the names that are near */
-export function registered(where: string, name: string): RegisteredModel {
+export async function registered(where: string, name: string): Promise<RegisteredModel> {
   const found = registry.get(name);
   if (found) return found;
-  throw new MomeError('MOME_NOT_FOUND', `${where}: expected the name of a model, got ${name}${nearNames(name)}`);
+  throw new MomeError('MOME_NOT_FOUND', `${where}: expected the name of a model, got ${name}${await nearNames(name)}`);
 }
 
 /** "; did you mean ...?", or where the list of names is. */
-export function nearNames(name: string): string {
+export async function nearNames(name: string): Promise<string> {
+  const { distance } = await import('fastest-levenshtein');
   const lower = name.slice(0, 40).toLowerCase();
   const near = [...registry.keys()]
     .map((each) => ({ each, edits: distance(lower, each) }))

@@ -13,9 +13,16 @@ export function answerBadUrl(_: Error, request: FastifyRequest, reply: FastifyRe
   );
 }
 
-/** Answers on a connection whose bytes are no request, and ends it. */
-export function answerClientError({ code }: Error & { readonly code?: string }, socket: Socket): void {
-  if (code === 'ECONNRESET' || socket.destroyed) return;
+/**
+ * Answers on a connection whose bytes are no request, and ends it. Errors that are none of HTTP are not answered: before the handshake of TLS
+ * is done nothing can be sent, and an answer would wait for a client that stays silent.
+ */
+export function answerClientError({ code = '' }: Error & { readonly code?: string }, socket: Socket): void {
+  if (socket.destroyed) return;
+  if (!code.startsWith('HPE_') && !code.startsWith('ERR_HTTP_')) {
+    socket.destroy();
+    return;
+  }
   const failure = failureOf(errorOf(code));
   const body = JSON.stringify(errorBody('own', failure));
   const head = `HTTP/1.1 ${failure.status} ${STATUS_CODES[failure.status]}`;
@@ -25,7 +32,7 @@ export function answerClientError({ code }: Error & { readonly code?: string }, 
 }
 
 /** @param code of an error of Node */
-function errorOf(code: string | undefined): HttpError {
+function errorOf(code: string): HttpError {
   switch (code) {
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return new HttpError(408, 'INCOMPLETE_BODY', 'expected the whole request in time, it did not arrive');
