@@ -71,11 +71,14 @@ async function built(name: string, build: (out: string) => Promise<unknown>): Pr
   return elsewhere;
 }
 
-async function run(program: string, ...args: string[]): Promise<unknown> {
-  const { MOME_ADDON: _, ...env } = process.env;
-  const { stdout } = await promisify(execFile)(process.execPath, [program, ...args], { cwd: tmpdir(), env });
+/** What a program prints that is told neither where the addon nor where Node is. */
+async function ran(program: string, args: readonly string[], variables: NodeJS.ProcessEnv = {}): Promise<unknown> {
+  const { MOME_ADDON: _, MOME_NODE: __, ...env } = process.env;
+  const { stdout } = await promisify(execFile)(program, args, { cwd: tmpdir(), env: { ...env, ...variables } });
   return JSON.parse(stdout);
 }
+
+const run = (file: string, ...args: string[]): Promise<unknown> => ran(process.execPath, [file, ...args]);
 
 /** A text with the addon beside the program; then a picture with the package beside it. */
 async function runs(where: string, file: string): Promise<void> {
@@ -91,21 +94,26 @@ async function runsInstalled(where: string, file: string): Promise<void> {
   expect(await run(join(where, file), model, picture)).toEqual([192, 192]);
 }
 
-/** An executable of its own with a program of one CommonJS file in it. */
-async function executable(name: string, external: readonly string[]): Promise<string> {
-  const where = await built(name, (outdir) =>
+/** Bundles by esbuild. @returns where `app.mjs` or `app.cjs` lies */
+const bundled = (name: string, format: 'esm' | 'cjs', banner = '', external: string[] = []): Promise<string> =>
+  built(name, (outdir) =>
     esbuild({
       entryPoints: [entry],
       outdir,
       bundle: true,
       platform: 'node',
-      format: 'cjs',
-      external: [...external],
-      outExtension: { '.js': '.cjs' },
-      banner: { js: "require = require('node:module').createRequire(process.execPath);" },
+      format,
+      external,
+      outExtension: { '.js': format === 'esm' ? '.mjs' : '.cjs' },
+      banner: { js: banner },
       logLevel: 'error',
     }),
   );
+
+/** An executable of its own with a program of one CommonJS file in it. */
+async function executable(name: string, external: string[]): Promise<string> {
+  const banner = "require = require('node:module').createRequire(process.execPath);";
+  const where = await bundled(name, 'cjs', banner, external);
   const settings = { main: 'app.cjs', output: 'app.blob', disableExperimentalSEAWarning: true };
   writeFileSync(join(where, 'sea.json'), JSON.stringify(settings));
   await promisify(execFile)(process.execPath, ['--experimental-sea-config', 'sea.json'], { cwd: where });
@@ -118,44 +126,15 @@ async function executable(name: string, external: readonly string[]): Promise<st
   return where;
 }
 
-async function runExecutable(where: string, args: string[], variables: NodeJS.ProcessEnv = {}): Promise<unknown> {
-  const { MOME_ADDON: _, MOME_NODE: __, ...env } = process.env;
-  const { stdout } = await promisify(execFile)(join(where, 'app'), args, {
-    cwd: tmpdir(),
-    env: { ...env, ...variables },
-  });
-  return JSON.parse(stdout);
-}
-
 describe('a program runs elsewhere that was bundled', () => {
   it('by esbuild, as an ES module', async () => {
-    const where = await built('esbuild-esm', (outdir) =>
-      esbuild({
-        entryPoints: [entry],
-        outdir,
-        bundle: true,
-        platform: 'node',
-        format: 'esm',
-        outExtension: { '.js': '.mjs' },
-        banner: { js: "import { createRequire as from } from 'node:module'; const require = from(import.meta.url);" },
-        logLevel: 'error',
-      }),
-    );
+    const banner = "import { createRequire as from } from 'node:module'; const require = from(import.meta.url);";
+    const where = await bundled('esbuild-esm', 'esm', banner);
     await runs(where, 'app.mjs');
   });
 
   it('by esbuild, as CommonJS', async () => {
-    const where = await built('esbuild-cjs', (outdir) =>
-      esbuild({
-        entryPoints: [entry],
-        outdir,
-        bundle: true,
-        platform: 'node',
-        format: 'cjs',
-        outExtension: { '.js': '.cjs' },
-        logLevel: 'error',
-      }),
-    );
+    const where = await bundled('esbuild-cjs', 'cjs');
     await runs(where, 'app.cjs');
   });
 
@@ -201,14 +180,16 @@ describe('a program runs elsewhere that was bundled', () => {
   it('into a single executable, with the library in it and the addon beside it', async () => {
     const where = await executable('executable-whole', []);
     copyFileSync(join(root, 'build', 'Release', 'mome.node'), join(where, 'mome.node'));
-    expect(await runExecutable(where, [model])).toEqual([192, 0]);
+    expect(await ran(join(where, 'app'), [model])).toEqual([192, 0]);
   });
 
   it('into a single executable, with the package beside it', async () => {
     const where = await executable('executable', ['mome']);
     mkdirSync(join(where, 'node_modules'));
     symlinkSync(root, join(where, 'node_modules', 'mome'));
-    expect(await runExecutable(where, [model, picture], { MOME_NODE: process.execPath })).toEqual([192, 192]);
-    await expect(runExecutable(where, [model, picture])).rejects.toThrow('set MOME_NODE to the path of a Node program');
+    expect(await ran(join(where, 'app'), [model, picture], { MOME_NODE: process.execPath })).toEqual([192, 192]);
+    await expect(ran(join(where, 'app'), [model, picture])).rejects.toThrow(
+      'set MOME_NODE to the path of a Node program',
+    );
   });
 });
