@@ -182,7 +182,9 @@ async function main() {
   for (const { package: name, state } of platforms) if (state !== 'built') say(`${name}: ${state}`);
   for (const { package: name, cpu } of published.filter((platform) => !built.includes(platform)))
     say(`${name}: left out, there is no compiler for it here (Debian: ${crossCompilers[cpu]?.packages ?? 'g++'})`);
-  if (process.argv.includes('--install')) install(files);
+  // npm refuses a package of another processor that is asked for by itself.
+  const fits = (place) => place >= built.length || built[place].cpu === process.arch;
+  if (process.argv.includes('--install')) install(files.filter((_, place) => fits(place)));
   say(`packed into ${tarballs}`);
 }
 
